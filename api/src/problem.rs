@@ -1,0 +1,105 @@
+//! What went wrong, as RFC 9457 problem details: the one error type of every operation.
+//!
+//! A handler returns it, the generated router sends it, the generated client gives it back unchanged: a
+//! caller cannot tell whether the part it talks to is in its own process.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// Where `type` links point to; each kind of problem has a heading of its own there.
+const PROBLEMS_DOCUMENT: &str = "https://flack.example/docs/problems.md";
+
+/// Problem details. `error` repeats `detail` for clients of the first version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{status} {title}: {detail}")]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    pub error: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Sent as `Retry-After`, in seconds; every 503 and 429 has one.
+    #[serde(skip)]
+    pub retry_after_seconds: Option<u32>,
+}
+
+/// How long a client should wait before it tries again when a part is away. Crashed instances are back, or
+/// out of the balancer, well within this.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+impl Problem {
+    /// `kind` is the heading in docs/problems.md, such as `nickname-taken`.
+    pub fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self {
+            kind: format!("{PROBLEMS_DOCUMENT}#{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            error: detail.clone(),
+            detail,
+            correlation_id: None,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// 400: the request is malformed or breaks a limit.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "Bad request", detail)
+    }
+
+    /// 401: credentials are missing or no longer good.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
+    }
+
+    /// 403: known, but not allowed.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+    }
+
+    /// 404: nothing is there.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 409: collides with something that exists.
+    pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
+    }
+
+    /// 503: `part` (a service, `the database`, ...) is away; worth trying again.
+    pub fn unavailable(part: &str) -> Self {
+        Self {
+            retry_after_seconds: Some(RETRY_AFTER_SECONDS),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Service unavailable",
+                format!("{part} is unavailable at the moment; try again in {RETRY_AFTER_SECONDS} s"),
+            )
+        }
+    }
+
+    /// 500: a defect. The cause is for the log, never for the client.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "something went wrong here; the correlation id names it in the log",
+        )
+    }
+
+    /// As a status code; 500 when it is none.
+    pub fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Whether the same request may succeed a moment later: 503 and 429 yes, 500 no.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.status, 429 | 503)
+    }
+}

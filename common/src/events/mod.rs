@@ -1,0 +1,1 @@
+//! Events: every change of data, in order, kept.
