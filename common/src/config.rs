@@ -1,1 +1,171 @@
-//! config
+//! Configuration: groups of environment variables that a process flattens into its own `Config`.
+//!
+//! Only the environment is read, never arguments: what a process was started with is then visible in one
+//! place to whoever starts it. All problems are reported at once, before any port is bound. Secrets are
+//! `SecretString`, so that no `Debug`, log line or error message can show them.
+//!
+//! ```ignore
+//! #[derive(conf::Conf)]
+//! struct Config {
+//!     #[conf(flatten)]
+//!     process: ProcessConfig,
+//!     #[conf(flatten)]
+//!     registry: Option<RegistryConfig>, // absent when none of its variables is set
+//! }
+//! ```
+
+use std::{net::SocketAddr, process::exit};
+
+use conf::Conf;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+/// `EX_USAGE` of sysexits.h: the configuration is wrong, starting again will not help.
+pub const EXIT_CODE_CONFIGURATION: u8 = 64;
+
+const INSTANCE_CHARACTERS_MAX: usize = 64;
+const CONNECTIONS_MAX_LIMIT: u32 = 1000;
+
+/// Reads `C` from the environment; says on standard error all that is missing or wrong, and exits with 64.
+pub fn parse_or_exit<C: Conf>() -> C {
+    C::try_parse().unwrap_or_else(|problems| {
+        // Nothing is left to do when even standard error is closed.
+        let _ = problems.print();
+        // `--help` is no failure; it is the manual of the variables.
+        exit(if problems.exit_code() == 0 { 0 } else { i32::from(EXIT_CODE_CONFIGURATION) })
+    })
+}
+
+/// Who this process is, and where it listens.
+#[derive(Conf, Debug, Clone)]
+pub struct ProcessConfig {
+    /// Name of this instance, such as `users-1`; made up when absent
+    #[conf(env = "FLACK_INSTANCE", value_parser = instance)]
+    pub instance: Option<String>,
+    /// Address to listen on; port 0 takes any free one
+    #[conf(env = "FLACK_LISTEN", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Host at which others reach this process; the host of `FLACK_LISTEN` when absent
+    #[conf(env = "FLACK_ADVERTISE", value_parser = host)]
+    pub advertise: Option<String>,
+}
+
+impl ProcessConfig {
+    /// The instance's name: as configured, else `<service>-<8 hex digits>`.
+    pub fn instance_of(&self, service: &str) -> String {
+        self.instance.clone().unwrap_or_else(|| {
+            let mut random = Uuid::new_v4().simple().to_string();
+            random.truncate(8);
+            format!("{service}-{random}")
+        })
+    }
+}
+
+/// The database that this process owns.
+#[derive(Conf, Debug, Clone)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`
+    #[conf(env = "DATABASE_URL", value_parser = secret, secret)]
+    pub url: SecretString,
+    /// Most connections that this instance opens to its database
+    #[conf(env = "DATABASE_CONNECTIONS_MAX", default_value = "8", value_parser = connections)]
+    pub connections_max: u32,
+}
+
+/// Where the registry is. As `Option<RegistryConfig>` it is absent when no `ETCD_` variable is set.
+#[derive(Conf, Debug, Clone)]
+#[conf(validation_predicate = registry_credentials)]
+pub struct RegistryConfig {
+    /// Registry, such as `http://127.0.0.1:2379`
+    #[conf(env = "ETCD_URL", value_parser = http_url)]
+    pub url: String,
+    /// Registry user; absent when the registry asks for none
+    #[conf(env = "ETCD_USER")]
+    pub user: Option<String>,
+    /// Registry password
+    #[conf(env = "ETCD_PASSWORD", value_parser = secret, secret)]
+    pub password: Option<SecretString>,
+}
+
+/// Where the events pipeline is. As `Option<EventsConfig>` it is absent when no `NATS_` variable is set.
+#[derive(Conf, Debug, Clone)]
+#[conf(validation_predicate = events_credentials)]
+pub struct EventsConfig {
+    /// Events pipeline, such as `nats://127.0.0.1:4222`
+    #[conf(env = "NATS_URL", value_parser = nats_url)]
+    pub url: String,
+    /// Pipeline user; absent when the pipeline asks for none
+    #[conf(env = "NATS_USER")]
+    pub user: Option<String>,
+    /// Pipeline password
+    #[conf(env = "NATS_PASSWORD", value_parser = secret, secret)]
+    pub password: Option<SecretString>,
+}
+
+/// The balancer's internal door, through which services call each other.
+#[derive(Conf, Debug, Clone)]
+pub struct InternalDoorConfig {
+    /// Internal door of the balancer, such as `http://127.0.0.1:8081`
+    #[conf(env = "INTERNAL_URL", value_parser = http_url)]
+    pub url: String,
+}
+
+fn instance(text: &str) -> Result<String, String> {
+    let good = (1..=INSTANCE_CHARACTERS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    // It becomes a registry key, a balancer's server name and a header: nothing there needs quoting then.
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        format!("an instance name is 1 to {INSTANCE_CHARACTERS_MAX} of a-z, 0-9 and -, such as users-1")
+    })
+}
+
+fn host(text: &str) -> Result<String, String> {
+    url::Host::parse(text)
+        .map(|host| host.to_string())
+        .map_err(|_| "give a host name or address without scheme and port, such as 10.0.0.7".to_owned())
+}
+
+// `conf` asks every parser for a `Result`.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a value parser")]
+fn secret(text: &str) -> Result<SecretString, String> {
+    Ok(SecretString::from(text))
+}
+
+fn connections(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=CONNECTIONS_MAX_LIMIT).contains(number))
+        .ok_or_else(|| format!("give a number from 1 to {CONNECTIONS_MAX_LIMIT}"))
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    url_of(text, &["http", "https"])
+}
+
+fn nats_url(text: &str) -> Result<String, String> {
+    url_of(text, &["nats", "tls"])
+}
+
+fn url_of(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|problem| problem.to_string())?;
+    if !schemes.contains(&url.scheme()) || url.host().is_none() {
+        return Err(format!("give an address such as {}://127.0.0.1:1234", schemes[0]));
+    }
+    // Addresses are logged; credentials have variables of their own, which are not.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("leave credentials out of the address; they have variables of their own".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn registry_credentials(config: &RegistryConfig) -> Result<(), String> {
+    both_or_neither(config.user.is_some(), config.password.is_some(), "ETCD_USER and ETCD_PASSWORD")
+}
+
+fn events_credentials(config: &EventsConfig) -> Result<(), String> {
+    both_or_neither(config.user.is_some(), config.password.is_some(), "NATS_USER and NATS_PASSWORD")
+}
+
+fn both_or_neither(user: bool, password: bool, names: &str) -> Result<(), String> {
+    if user == password { Ok(()) } else { Err(format!("set both {names}, or neither")) }
+}
