@@ -1,0 +1,84 @@
+-- Partitions by day (UTC) for the journal and the inbox: made ahead, dropped when they are old enough and nothing in them is
+-- still to be done. Dropping is one catalog change; deleting millions of rows would leave them to vacuum.
+
+create function make_partitions(parent text, days_ahead integer) returns integer
+language plpgsql as $$
+declare
+    today date := (clock_timestamp() at time zone 'UTC')::date;
+    day date;
+    child text;
+    made integer := 0;
+begin
+    for day in select generate_series(today, today + days_ahead, interval '1 day')::date loop
+        child := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+        continue when to_regclass(child) is not null;
+        begin
+            -- Made beside the parent and then attached: that locks out neither readers nor writers of the parent.
+            execute format('create table %I (like %I including defaults including constraints)', child, parent);
+            execute format(
+                'alter table %I attach partition %I for values from (%L) to (%L)',
+                parent, child,
+                day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC'
+            );
+            made := made + 1;
+        exception when check_violation then
+            -- Rows of that day are in the default partition already; they stay there for their life.
+            raise warning 'rows of % are in %_default: no partition of its own for that day', day, parent;
+        end;
+    end loop;
+    return made;
+end
+$$;
+
+create function drop_partitions(parent text, days_kept integer, still_needed text) returns integer
+language plpgsql as $$
+declare
+    oldest timestamptz := ((clock_timestamp() at time zone 'UTC')::date - days_kept)::timestamp at time zone 'UTC';
+    child record;
+    needed boolean;
+    dropped integer := 0;
+begin
+    for child in
+        select class.relname as name, substring(class.relname from '_(\d{8})$') as day
+        from pg_inherits
+        inner join pg_class as class on class.oid = pg_inherits.inhrelid
+        where pg_inherits.inhparent = parent::regclass
+        order by class.relname
+    loop
+        if child.day is null then
+            execute format('delete from %I as item where %s < $1 and not (%s)', child.name,
+                case parent when 'inbox' then 'event_time' else 'recorded_at' end, still_needed) using oldest;
+        elsif to_date(child.day, 'YYYYMMDD')::timestamp at time zone 'UTC' < oldest then
+            execute format('select exists (select from %I as item where %s)', child.name, still_needed) into needed;
+            if needed then
+                raise warning 'partition % is old but holds rows that are still to be done: kept', child.name;
+            else
+                execute format('drop table %I', child.name);
+                dropped := dropped + 1;
+            end if;
+        end if;
+    end loop;
+    return dropped;
+end
+$$;
+
+-- What the background task of every process calls; one at a time, the others find nothing left to do.
+create function maintain_partitions(days_ahead integer, journal_days integer, inbox_days integer)
+returns table (made integer, dropped integer)
+language plpgsql as $$
+begin
+    if not pg_try_advisory_xact_lock(hashtext('maintain_partitions')) then
+        return query select 0, 0;
+        return;
+    end if;
+    made := make_partitions('journal', days_ahead) + make_partitions('inbox', days_ahead);
+    dropped := drop_partitions('journal', journal_days,
+            'exists (select from journal_queue as queue'
+                ' where queue.journal_id = item.id and queue.recorded_at = item.recorded_at and queue.failed_at is null)')
+        + drop_partitions('inbox', inbox_days, 'item.state = ''waiting''');
+    return next;
+end
+$$;
+
+-- From the first row on, not only from the first run of the task.
+select make_partitions('journal', 2), make_partitions('inbox', 2);
