@@ -45,7 +45,8 @@ create index tokens_expires_at on tokens (expires_at);
 select attach_journal('tokens', 'token');
 
 -- Passwords that changed a short while ago, as heard from users. A token whose password was checked before the
--- change, but which is stored after it was heard, is refused with the help of this; the cleanup empties it.
+-- change, but which is stored after it was heard, is refused with the help of this. Rows older than a
+-- token's life are deleted when the next change is heard of.
 create table password_changes (
     user_id bigint primary key,
     changed_at timestamptz not null

@@ -1,0 +1,125 @@
+//! The operations of `api/openapi/users.v1.yaml`, in its order.
+
+use async_trait::async_trait;
+use flack_api::{
+    BasicCaller, Context, Problem, TokenCaller,
+    users::{CreateUserResponse, UsersApi, types},
+};
+use flack_common::password;
+use secrecy::SecretString;
+use tracing::info;
+
+use crate::{
+    model,
+    store::{Change, Store},
+};
+
+/// The users API over this service's own database.
+#[derive(Debug)]
+pub struct Users {
+    store: Store,
+}
+
+impl Users {
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[async_trait]
+impl UsersApi for Users {
+    async fn create_user(
+        &self,
+        context: &Context,
+        body: types::NewUser,
+    ) -> Result<CreateUserResponse, Problem> {
+        let hash = password::hash(SecretString::from(body.password.to_string())).await?;
+        let user = self.store.insert(context, &body.nickname, &hash).await?;
+        info!(user.id = user.id, "registered");
+        Ok(CreateUserResponse { location: model::user_path(user.id), body: user.into() })
+    }
+
+    async fn list_users(
+        &self,
+        _context: &Context,
+        _caller: Option<TokenCaller>,
+        online: Option<types::ListUsersOnline>,
+        updated_since: Option<i64>,
+    ) -> Result<types::UserList, Problem> {
+        let online = online.map(|online| online == types::ListUsersOnline::_1);
+        let users = self.store.list(online, updated_since).await?;
+        Ok(types::UserList { users: users.into_iter().map(Into::into).collect() })
+    }
+
+    async fn get_me(&self, context: &Context, caller: BasicCaller) -> Result<types::User, Problem> {
+        // What is not even a nickname belongs to nobody.
+        let stored = match types::Nickname::try_from(caller.nickname) {
+            Ok(nickname) => self.store.find_credentials(&nickname).await?,
+            Err(_) => None,
+        };
+        let Some((id, hash)) = stored else {
+            // As much effort as for a wrong password: the time must not tell which nicknames exist.
+            password::verify_nobody(caller.password).await?;
+            return Err(model::wrong_credentials());
+        };
+        if !password::verify(caller.password, &hash).await? {
+            return Err(model::wrong_credentials());
+        }
+        self.store.set_online(context, id).await?;
+        let user = self.store.find(id).await?.ok_or_else(model::wrong_credentials)?;
+        Ok(user.into())
+    }
+
+    async fn set_me_online(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {
+        if self.store.set_online(context, caller.user_id).await? {
+            Ok(())
+        } else {
+            Err(model::caller_is_gone(caller.user_id))
+        }
+    }
+
+    async fn set_me_offline(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {
+        if self.store.set_offline(context, caller.user_id).await? {
+            Ok(())
+        } else {
+            Err(model::caller_is_gone(caller.user_id))
+        }
+    }
+
+    async fn get_user(
+        &self,
+        _context: &Context,
+        _caller: Option<TokenCaller>,
+        id: i64,
+    ) -> Result<types::User, Problem> {
+        self.store.find(id).await?.map(Into::into).ok_or_else(|| model::no_such_user(id))
+    }
+
+    async fn update_user(
+        &self,
+        context: &Context,
+        caller: TokenCaller,
+        id: i64,
+        body: types::UserUpdate,
+    ) -> Result<(), Problem> {
+        if self.store.find(id).await?.is_none() {
+            return Err(model::no_such_user(id));
+        }
+        if caller.user_id != id {
+            return Err(model::not_your_user(id));
+        }
+        let hash = match body.password {
+            Some(new) => Some(password::hash(SecretString::from(new.to_string())).await?),
+            None => None,
+        };
+        if body.nickname.is_none() && hash.is_none() {
+            return Ok(());
+        }
+        let change = Change { nickname: body.nickname.as_ref(), password_hash: hash.as_deref() };
+        if !self.store.update(context, id, change).await? {
+            return Err(model::no_such_user(id));
+        }
+        info!(user.id = id, password = hash.is_some(), nickname = body.nickname.is_some(), "changed");
+        Ok(())
+    }
+}
