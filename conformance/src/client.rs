@@ -1,0 +1,185 @@
+//! A client that expects: the status is an argument, and every answer is held against the documents.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use reqwest::{
+    Method, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::contract::Contract;
+
+/// How a request is signed.
+#[derive(Debug, Clone, Copy)]
+pub enum Auth<'a> {
+    None,
+    Token(&'a str),
+    Basic(&'a str, &'a str),
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// `null` when there was no body, a string when it was not JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+}
+
+/// Somebody who was registered for a test.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub id: i64,
+    pub nickname: String,
+    pub password: String,
+    pub token: String,
+}
+
+/// Requests to one stack.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    contract: Arc<Contract>,
+}
+
+/// Every wait in the suite ends by then; what is waited for takes milliseconds.
+pub const WAIT: Duration = Duration::from_secs(15);
+/// How long a wait pauses between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Client {
+    pub fn new(base: &str, contract: Arc<Contract>) -> anyhow::Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "a black-box client must not lean on the code under test")]
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
+        Ok(Self { http, base: base.to_owned(), contract })
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// A request to change before it is sent with [`Client::send`].
+    pub fn request(&self, method: Method, path: &str, auth: Auth<'_>) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match auth {
+            Auth::None => request,
+            Auth::Token(token) => request.bearer_auth(token),
+            Auth::Basic(nickname, password) => request.basic_auth(nickname, Some(password)),
+        }
+    }
+
+    /// Sends, and fails unless the answer has this status and keeps the contract.
+    pub async fn send(&self, request: reqwest::RequestBuilder, expected: StatusCode) -> anyhow::Result<Answer> {
+        let answer = self.send_any(request).await?;
+        ensure!(answer.status == expected, "expected {expected}, got {}: {}", answer.status, answer.body);
+        Ok(answer)
+    }
+
+    /// Sends, and fails only if the answer breaks the contract.
+    pub async fn send_any(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+        let request = request.build()?;
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = self.http.execute(request).await.with_context(|| format!("{method} {path} got no answer"))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await?;
+        let body = match bytes.as_ref() {
+            [] => Value::Null,
+            bytes => serde_json::from_slice(bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(bytes))),
+        };
+        let answer = Answer { status, headers, body };
+        self.contract
+            .check(&method, &path, status.as_u16(), answer.header(CONTENT_TYPE.as_str()), &answer.body)
+            .with_context(|| format!("{method} {path}"))?;
+        if status == StatusCode::UNAUTHORIZED {
+            ensure!(answer.header("www-authenticate").starts_with("Bearer"), "{method} {path}: 401 without WWW-Authenticate: Bearer");
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            ensure!(!answer.header("retry-after").is_empty(), "{method} {path}: 503 without Retry-After");
+        }
+        Ok(answer)
+    }
+
+    pub async fn get(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::GET, path, auth), expected).await
+    }
+
+    pub async fn post(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::POST, path, auth).json(body), expected).await
+    }
+
+    pub async fn put(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::PUT, path, auth).json(body), expected).await
+    }
+
+    /// For the operations that take none.
+    pub async fn put_without_body(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::PUT, path, auth), expected).await
+    }
+
+    pub async fn delete(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::DELETE, path, auth), expected).await
+    }
+
+    /// Registers somebody new and gets a token.
+    pub async fn person(&self, stem: &str) -> anyhow::Result<Person> {
+        let nickname = unique(stem);
+        let password = format!("password of {nickname}");
+        let body = json!({ "nickname": nickname, "password": password });
+        let user = self.post("/api/users", Auth::None, &body, StatusCode::CREATED).await?;
+        let id = user.body["id"].as_i64().context("a user without an id")?;
+        let token = self.token(&nickname, &password).await?;
+        Ok(Person { id, nickname, password, token })
+    }
+
+    pub async fn token(&self, nickname: &str, password: &str) -> anyhow::Result<String> {
+        let request = self.request(Method::POST, "/api/tokens", Auth::Basic(nickname, password));
+        let answer = self.send(request, StatusCode::OK).await?;
+        Ok(answer.body["token"].as_str().context("no token")?.to_owned())
+    }
+
+    /// Posts a message; its id.
+    pub async fn message(&self, author: &Person, source: &str) -> anyhow::Result<i64> {
+        let body = json!({ "source": source });
+        let answer = self.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
+        answer.body["id"].as_i64().context("a message without an id")
+    }
+}
+
+/// A name that no other test uses.
+pub fn unique(stem: &str) -> String {
+    format!("{stem}-{}", &Uuid::new_v4().simple().to_string()[..12])
+}
+
+/// Looks until `look` finds something, at most [`WAIT`] long; how long it took comes along.
+pub async fn wait_for<T, F>(what: &str, mut look: impl FnMut() -> F) -> anyhow::Result<(T, Duration)>
+where
+    F: Future<Output = anyhow::Result<Option<T>>>,
+{
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok((found, start.elapsed()));
+        }
+        if start.elapsed() > WAIT {
+            bail!("waited {WAIT:?} in vain for {what}");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}

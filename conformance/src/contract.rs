@@ -1,0 +1,142 @@
+//! The documents as a judge: is this answer one that the operation declares?
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+
+/// One operation of a document.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    pub id: String,
+    /// Upper case.
+    pub method: String,
+    /// With its parameters in braces, such as `/api/users/{id}`.
+    pub path: String,
+    /// Names of the security schemes that are accepted; `optional` when none is needed as well.
+    pub security: Vec<String>,
+    pub has_body: bool,
+    /// Name of a path parameter whose schema is an integer.
+    pub integer_path_parameter: Option<String>,
+    /// The part whose document this is, such as `users`.
+    pub document: &'static str,
+    responses: BTreeMap<u16, Value>,
+}
+
+/// All operations of all documents of version 1.
+#[derive(Debug)]
+pub struct Contract {
+    documents: BTreeMap<&'static str, Value>,
+    pub operations: Vec<Operation>,
+}
+
+impl Contract {
+    /// Reads the documents that the code was generated from.
+    pub fn load() -> anyhow::Result<Self> {
+        let texts = [
+            ("users", flack_api::users::DOCUMENT),
+            ("tokens", flack_api::tokens::DOCUMENT),
+            ("messages", flack_api::messages::DOCUMENT),
+            ("ui", flack_api::ui::DOCUMENT),
+        ];
+        let mut contract = Self { documents: BTreeMap::new(), operations: Vec::new() };
+        for (part, text) in texts {
+            let document: Value = serde_yaml_ng::from_str(text).with_context(|| format!("the document of {part} is no YAML"))?;
+            contract.add(part, document)?;
+        }
+        Ok(contract)
+    }
+
+    fn add(&mut self, part: &'static str, document: Value) -> anyhow::Result<()> {
+        let paths = document["paths"].as_object().context("a document without paths")?;
+        for (path, item) in paths {
+            for method in ["get", "put", "post", "delete"] {
+                let Some(operation) = item.get(method) else { continue };
+                let security = operation.get("security").unwrap_or(&document["security"]);
+                let parameters = [&item["parameters"], &operation["parameters"]];
+                self.operations.push(Operation {
+                    id: operation["operationId"].as_str().context("an operation without a name")?.to_owned(),
+                    method: method.to_uppercase(),
+                    path: path.clone(),
+                    security: security_names(security),
+                    has_body: operation.get("requestBody").is_some(),
+                    integer_path_parameter: parameters
+                        .iter()
+                        .filter_map(|list| list.as_array())
+                        .flatten()
+                        .find(|p| p["in"] == "path" && p["schema"]["type"] == "integer")
+                        .and_then(|p| p["name"].as_str())
+                        .map(str::to_owned),
+                    responses: responses(&document, operation)?,
+                    document: part,
+                });
+            }
+        }
+        self.documents.insert(part, document);
+        Ok(())
+    }
+
+    /// Says why an answer breaks the contract, if it does. Paths outside the documents are not judged.
+    pub fn check(&self, method: &str, path: &str, status: u16, content_type: &str, body: &Value) -> anyhow::Result<()> {
+        let path = path.split('?').next().unwrap_or(path);
+        let Some(operation) = self.find(method, path) else { return Ok(()) };
+        let Some(response) = operation.responses.get(&status) else {
+            bail!("{} answered {status}, which it does not declare: {body}", operation.id)
+        };
+        let Some(content) = response["content"].as_object() else {
+            ensure!(body.is_null(), "{} answered {status} with a body, and declares none: {body}", operation.id);
+            return Ok(());
+        };
+        let media = content.keys().next().map_or("", String::as_str);
+        ensure!(
+            media == "*/*" || content_type.starts_with(media),
+            "{} answered {status} as {content_type:?}, and declares {media}",
+            operation.id
+        );
+        if media.ends_with("json") {
+            let mut schema = content[media]["schema"].clone();
+            // References inside the schema point into the document, so the document's parts come along.
+            schema["components"] = self.documents[&operation.document]["components"].clone();
+            let validator = jsonschema::validator_for(&schema).context("a schema is wrong")?;
+            if let Err(error) = validator.validate(body) {
+                bail!("{} answered {status} with {body}, which breaks its schema: {error}", operation.id);
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, method: &str, path: &str) -> Option<&Operation> {
+        // A literal path is preferred to one with a parameter: `/api/users/me` is not `/api/users/{id}`.
+        let candidates = || self.operations.iter().filter(move |operation| operation.method == method);
+        candidates().find(|operation| operation.path == path).or_else(|| candidates().find(|operation| matches(&operation.path, path)))
+    }
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len() && template.iter().zip(path).all(|(t, p)| t.starts_with('{') || *t == p)
+}
+
+fn security_names(security: &Value) -> Vec<String> {
+    security
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .map(|scheme| scheme.keys().next().cloned().unwrap_or_else(|| "optional".to_owned()))
+        .collect()
+}
+
+fn responses(document: &Value, operation: &Value) -> anyhow::Result<BTreeMap<u16, Value>> {
+    let declared = operation["responses"].as_object().context("an operation without responses")?;
+    declared
+        .iter()
+        .map(|(status, response)| {
+            let resolved = match response["$ref"].as_str() {
+                Some(reference) => document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or(json!({})),
+                None => response.clone(),
+            };
+            Ok((status.parse()?, resolved))
+        })
+        .collect()
+}

@@ -1,0 +1,97 @@
+//! A test binary that starts its stacks first and stops them last, whatever its cases do.
+
+use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+use crate::{client::Client, contract::Contract, stack::Stack};
+
+/// What a case is handed.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub client: Client,
+    pub stack: Arc<Stack>,
+}
+
+/// One case: a sentence about behaviour, and the function that checks it.
+pub struct Case {
+    pub name: &'static str,
+    pub run: fn(World) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Names each function as a case; the function's name is the sentence.
+#[macro_export]
+macro_rules! cases {
+    ($($function:ident),* $(,)?) => {
+        vec![$($crate::suite::Case { name: stringify!($function), run: |world| Box::pin($function(world)) }),*]
+    };
+}
+
+/// Runs `cases` against each stack that `start` starts, and prints what the standard harness would.
+///
+/// Listing the tests starts nothing. A stack that does not start is one failed test with the reason.
+pub fn main(start: &[Start], cases: fn() -> Vec<Case>) -> ExitCode {
+    // Cases wait for a stack far more than they compute, so more of them than cores may run at once.
+    run(start, cases, CASES_AT_ONCE)
+}
+
+/// Like [`main`], one case after the other: for cases that take away what others would use.
+pub fn main_in_order(start: &[Start], cases: fn() -> Vec<Case>) -> ExitCode {
+    run(start, cases, 1)
+}
+
+/// The name of a stack in the names of its tests, and how to start it.
+pub type Start = (&'static str, fn() -> anyhow::Result<Stack>);
+
+fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().expect("a runtime can be made"));
+    if arguments.list {
+        let listed = start.iter().flat_map(|(name, _)| cases().into_iter().map(move |case| format!("{name}::{}", case.name)));
+        return libtest_mimic::run(&arguments, listed.map(|name| Trial::test(name, || Ok(()))).collect()).exit_code();
+    }
+    arguments.test_threads = arguments.test_threads.or(Some(at_once));
+    let mut stacks = Vec::new();
+    let mut trials = Vec::new();
+    for (name, start) in start {
+        match start().and_then(|stack| world(stack, &runtime)) {
+            Ok(world) => {
+                for case in cases() {
+                    let (world, runtime) = (world.clone(), Arc::clone(&runtime));
+                    trials.push(Trial::test(format!("{name}::{}", case.name), move || {
+                        runtime.block_on((case.run)(world)).map_err(|error| Failed::from(format!("{error:?}")))
+                    }));
+                }
+                stacks.push(world);
+            }
+            Err(error) => {
+                trials.push(Trial::test(format!("{name}::starts"), move || Err(format!("{error:?}").into())));
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.has_failed() {
+        for world in &stacks {
+            let logs = world.stack.mf(&["logs", "--lines", "60"]).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            eprintln!("--- last log lines of the {} stack ---\n{}", world.stack.stage.name(), logs.unwrap_or_default());
+        }
+    }
+    drop(stacks);
+    conclusion.exit_code()
+}
+
+/// How many cases run at once unless `--test-threads` says otherwise.
+const CASES_AT_ONCE: usize = 4;
+
+fn world(stack: Stack, runtime: &Runtime) -> anyhow::Result<World> {
+    let _inside = runtime.enter();
+    let client = Client::new(&stack.url(), Arc::new(Contract::load()?))?;
+    Ok(World { client, stack: Arc::new(stack) })
+}

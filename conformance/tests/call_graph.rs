@@ -1,0 +1,86 @@
+//! Who calls whom, and who listens to whom: read from the code and compared with docs/call-graph.txt.
+//!
+//! A new line in that file is a decision: one more part that must be up for another to work.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use flack_conformance::contract::Contract;
+
+/// The parts with a seam of their own, and the union of events that each publishes.
+const PARTS: [(&str, &str); 5] = [
+    ("users", "UsersEvent"),
+    ("tokens", "TokensEvent"),
+    ("messages", "MessagesEvent"),
+    ("ui", "UiEvent"),
+    ("monolith", "MonolithEvent"),
+];
+
+#[test]
+fn the_call_graph_is_the_one_in_the_documents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut edges = BTreeSet::new();
+    for service in ["ui", "users", "tokens", "messages", "websocket"] {
+        edges.extend(edges_of(service, service, &root.join("services").join(service).join("src")));
+    }
+    for module in ["ui", "users", "tokens", "messages", "websocket"] {
+        let name = format!("monolith::{module}");
+        edges.extend(edges_of(&name, module, &root.join("monolith/src").join(module)));
+        edges.extend(edges_of(&name, module, &root.join("monolith/src").join(format!("{module}.rs"))));
+    }
+    let found = edges.into_iter().collect::<Vec<_>>().join("\n") + "\n";
+    let golden_file = root.join("docs/call-graph.txt");
+    let golden = fs::read_to_string(&golden_file).unwrap_or_default();
+    let golden: String = golden.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    assert_eq!(
+        found, golden,
+        "the code has another call graph than docs/call-graph.txt; if that is meant, change the file and say why in the commit"
+    );
+}
+
+/// Lines such as `tokens calls users: get_me` and `messages hears users`.
+fn edges_of(name: &str, own: &str, place: &Path) -> Vec<String> {
+    let code: String = rust_files(place).iter().map(|file| code_without_tests(file)).collect();
+    let contract = Contract::load().expect("the documents can be read");
+    let mut edges = Vec::new();
+    for (part, events) in PARTS {
+        if part == own {
+            continue;
+        }
+        if code.contains(&format!("flack_api::{part}::")) || code.contains(&format!("{part}::{{")) {
+            let called: Vec<_> = contract
+                .operations
+                .iter()
+                .filter(|operation| operation.document == part && code.contains(&format!(".{}(", operation.id)))
+                .map(|operation| operation.id.clone())
+                .collect();
+            if !called.is_empty() {
+                edges.push(format!("{name} calls {part}: {}", called.join(", ")));
+            }
+        }
+        if code.contains(events) {
+            edges.push(format!("{name} hears {part}"));
+        }
+    }
+    edges
+}
+
+fn code_without_tests(file: &Path) -> String {
+    let text = fs::read_to_string(file).expect("a source file can be read");
+    let code = text.split("#[cfg(test)]").next().unwrap_or(&text);
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect()
+}
+
+fn rust_files(place: &Path) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.to_owned()];
+    }
+    let Ok(entries) = fs::read_dir(place) else { return Vec::new() };
+    let mut files: Vec<_> = entries.filter_map(Result::ok).flat_map(|entry| rust_files(&entry.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs") && !file.ends_with("tests.rs"));
+    files.sort();
+    files
+}
