@@ -14,6 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::{config::RegistryConfig, process::Background};
+
 /// One request, connecting included in a second one. etcd answers in a millisecond or is in trouble.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a refused connection, callers get the same answer for this long instead of each trying again.
@@ -39,6 +41,13 @@ pub enum RegistryError {
 pub struct Credentials {
     pub user: String,
     pub password: SecretString,
+}
+
+impl Credentials {
+    fn of(config: &RegistryConfig) -> Option<Self> {
+        let user = config.user.clone()?;
+        Some(Self { user, password: config.password.clone().unwrap_or_default() })
+    }
 }
 
 /// A handle to the registry; clones share one connection.
@@ -68,6 +77,16 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
+    /// Connects, and fails when etcd does not answer now.
+    pub async fn connect(config: &RegistryConfig, background: &Background) -> anyhow::Result<Self> {
+        Self::open(&config.url, Credentials::of(config), background.stopping()).await
+    }
+
+    /// The same without asking first: for whoever has to work while etcd is away.
+    pub fn connect_lazily(config: &RegistryConfig, background: &Background) -> Self {
+        Self::open_lazily(&config.url, Credentials::of(config), background.stopping())
+    }
+
     /// Connects, and fails when etcd does not answer now. `stopping` ends mirrors and renewals.
     pub async fn open(
         url: &str,
@@ -79,7 +98,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The same without asking first: for whoever has to work while etcd is away.
+    /// `connect_lazily` without a configuration.
     pub fn open_lazily(url: &str, credentials: Option<Credentials>, stopping: CancellationToken) -> Self {
         let connection = Mutex::new(Connection { generation: 0, client: None, failed: None });
         Self { inner: Arc::new(Inner { url: url.to_owned(), credentials, stopping, connection }) }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 use anyhow::{Context as _, bail};
 use etcd_client::{EventType, WatchOptions, WatchResponse};
 use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Registry, RegistryError};
@@ -47,8 +48,14 @@ impl Registry {
 
     /// The same without waiting: the copy is empty and not current until etcd has answered.
     pub fn mirror_lazily(&self, prefix: &str) -> Mirror {
+        self.mirror_until(prefix, self.stopping().clone())
+    }
+}
+
+impl Registry {
+    fn mirror_until(&self, prefix: &str, stopping: CancellationToken) -> Mirror {
         let (sender, view) = watch::channel(View::default());
-        tokio::spawn(follow(self.clone(), prefix.to_owned(), sender));
+        tokio::spawn(follow(self.clone(), prefix.to_owned(), sender, stopping));
         Mirror { view }
     }
 }
@@ -90,12 +97,12 @@ impl Mirror {
     }
 }
 
-async fn follow(registry: Registry, prefix: String, sender: watch::Sender<View>) {
+async fn follow(registry: Registry, prefix: String, sender: watch::Sender<View>, stopping: CancellationToken) {
     let mut pause = PAUSE_MIN;
     loop {
         let error = tokio::select! {
             error = follow_until_error(&registry, &prefix, &sender, &mut pause) => error.unwrap_err(),
-            () = registry.stopping().cancelled() => return,
+            () = stopping.cancelled() => return,
             () = sender.closed() => return,
         };
         let was_current = sender.borrow().current;
@@ -106,7 +113,7 @@ async fn follow(registry: Registry, prefix: String, sender: watch::Sender<View>)
         registry.reconnect().await;
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-            () = registry.stopping().cancelled() => return,
+            () = stopping.cancelled() => return,
             () = sender.closed() => return,
         }
     }
@@ -177,7 +184,8 @@ impl Registry {
         if self.get(key).await?.is_none() {
             return Ok(true);
         }
-        let mut mirror = self.mirror_lazily(key);
+        // A process that leaves is stopping already: this wait has to outlive that, bounded by its patience.
+        let mut mirror = self.mirror_until(key, CancellationToken::new());
         let gone = mirror.view.wait_for(|view| view.full && !view.entries.contains_key(key));
         Ok(matches!(timeout(patience, gone).await, Ok(Ok(_))))
     }
