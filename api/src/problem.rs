@@ -28,7 +28,7 @@ pub struct Problem {
 
 /// How long a client should wait before it tries again when a part is away. Crashed instances are back, or
 /// out of the balancer, well within this.
-const RETRY_AFTER_SECONDS: u32 = 1;
+pub(crate) const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Problem {
     /// `kind` is the heading in docs/problems.md, such as `nickname-taken`.

@@ -1,0 +1,87 @@
+//! The caller's half: a client that implements the server's trait, which makes the trait the seam.
+
+use heck::ToPascalCase;
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+
+use crate::{
+    document::{Document, Operation, Place, Security},
+    server::{signature, trait_name},
+};
+
+pub fn generate(document: &Document) -> TokenStream {
+    let (module, api) = (&document.module, trait_name(document));
+    let client = format_ident!("{}Client", module.to_pascal_case());
+    let doc = format!("Calls {module} in another process.");
+    let methods = document.operations.iter().map(method);
+    quote! {
+        #[doc = #doc]
+        #[derive(Debug, Clone)]
+        pub struct #client { peer: Peer }
+
+        impl #client {
+            /// `base_url` has no path, such as `http://127.0.0.1:8081`.
+            pub fn new(base_url: &str, http: reqwest::Client) -> Self {
+                Self { peer: Peer::new(#module, base_url, http) }
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl #api for #client { #(#methods)* }
+    }
+}
+
+fn method(operation: &Operation) -> TokenStream {
+    let (signature, constant) = (signature(operation), operation.constant());
+    let method = format_ident!("{}", operation.method.to_uppercase());
+    let segments = operation.path.split('/').skip(1).map(|segment| {
+        match segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) {
+            None => quote!(#segment),
+            Some(name) => {
+                let parameter = operation.parameters.iter().find(|parameter| parameter.name == name);
+                let ident = parameter.map(|parameter| &parameter.ident);
+                quote!(&#ident.to_string())
+            }
+        }
+    });
+    let caller = match operation.security {
+        Security::None => quote!(),
+        Security::Token => quote!(.token(Some(&caller))),
+        Security::OptionalToken => quote!(.token(caller.as_ref())),
+        Security::Basic => quote!(.basic(&caller)),
+    };
+    let parameters = operation.parameters.iter().filter(|parameter| parameter.place != Place::Path).map(|parameter| {
+        let (name, ident) = (&parameter.name, &parameter.ident);
+        let value = if parameter.required { quote!(Some(#ident)) } else { quote!(#ident) };
+        if parameter.place == Place::Query { quote!(.query(#name, #value)) } else { quote!(.header(#name, #value)) }
+    });
+    let body = operation.body.as_ref().map(|_| quote!(.json(&body)));
+    let status = operation.success.status;
+    let output = output(operation);
+    let reply = if success_is_empty(operation) { quote!() } else { quote!(let reply =) };
+    quote! {
+        #signature {
+            let call = Call::new(Method::#method, &[#(#segments),*]) #caller #(#parameters)* #body;
+            #reply self.peer.send(context, &#constant, call, #status).await?;
+            #output
+        }
+    }
+}
+
+fn success_is_empty(operation: &Operation) -> bool {
+    operation.success.headers.is_empty() && operation.success.body.is_none()
+}
+
+fn output(operation: &Operation) -> TokenStream {
+    let success = &operation.success;
+    if success.headers.is_empty() {
+        return if success.body.is_some() { quote!(reply.json()) } else { quote!(Ok(())) };
+    }
+    let name = operation.response_name();
+    let headers = success.headers.iter().map(|header| {
+        let (ident, name) = (&header.ident, &header.name);
+        if header.required { quote!(#ident: reply.required_header(#name)?,) } else { quote!(#ident: reply.header(#name)?,) }
+    });
+    let body = success.body.as_ref().map(|_| quote!(body: reply.json()?,));
+    quote!(Ok(#name { #(#headers)* #body }))
+}

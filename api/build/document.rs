@@ -1,0 +1,268 @@
+//! What a document of `openapi/` may say, read once and checked: everything else in `build/` works from this.
+
+use heck::{ToPascalCase, ToSnakeCase};
+use openapiv3::{
+    OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody, Response,
+    Schema, SecurityRequirement, StatusCode,
+};
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use crate::schema::{component_name, parameter_type};
+
+pub const JSON: &str = "application/json";
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+pub struct Document {
+    /// Such as `users`: the module's name, and how a problem calls the service.
+    pub module: String,
+    pub openapi: OpenAPI,
+    /// Without the pages: those are documented only.
+    pub operations: Vec<Operation>,
+}
+
+pub struct Operation {
+    pub id: Ident,
+    pub summary: String,
+    /// Such as `get`.
+    pub method: String,
+    pub path: String,
+    pub security: Security,
+    /// In the order of the handler's arguments: path, query, header.
+    pub parameters: Vec<Parameter>,
+    /// Name of the body's schema.
+    pub body: Option<String>,
+    pub success: Success,
+    /// Every declared status.
+    pub statuses: Vec<u16>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    None,
+    Token,
+    OptionalToken,
+    Basic,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Path,
+    Query,
+    Header,
+}
+
+pub struct Parameter {
+    pub place: Place,
+    /// As it is sent.
+    pub name: String,
+    /// As an argument.
+    pub ident: Ident,
+    pub required: bool,
+    pub schema: ReferenceOr<Schema>,
+    pub rust_type: TokenStream,
+}
+
+pub struct Success {
+    pub status: u16,
+    pub headers: Vec<Header>,
+    /// Name of the body's schema.
+    pub body: Option<String>,
+}
+
+pub struct Header {
+    pub name: String,
+    pub ident: Ident,
+    pub required: bool,
+}
+
+impl Document {
+    pub fn parse(module: &str, text: &str) -> Result<Self, String> {
+        let openapi: OpenAPI = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+        let mut document = Self { module: module.to_owned(), openapi, operations: Vec::new() };
+        let mut operations = Vec::new();
+        for (path, item) in &document.openapi.paths.paths {
+            let ReferenceOr::Item(item) = item else { return Err(format!("{path}: paths cannot be references")) };
+            for (method, operation) in item.iter() {
+                if operation.extensions.get("x-page") == Some(&serde_json::Value::Bool(true)) {
+                    continue;
+                }
+                let id = operation.operation_id.as_deref().ok_or(format!("{method} {path}: operationId is missing"))?;
+                operations.push(
+                    document.operation(id, method, path, item, operation).map_err(|problem| format!("{id}: {problem}"))?,
+                );
+            }
+        }
+        document.operations = operations;
+        Ok(document)
+    }
+
+    fn operation(
+        &self,
+        id: &str,
+        method: &str,
+        path: &str,
+        item: &PathItem,
+        operation: &openapiv3::Operation,
+    ) -> Result<Operation, String> {
+        if id != id.to_snake_case() {
+            return Err("write the operationId in snake_case; it is a method's name".to_owned());
+        }
+        let mut parameters = Vec::new();
+        for parameter in item.parameters.iter().chain(&operation.parameters) {
+            parameters.push(read_parameter(id, parameter)?);
+        }
+        parameters.sort_by_key(|parameter| parameter.place as u8);
+        let body = operation.request_body.as_ref().map(read_body).transpose()?;
+        let security = self.security(operation.security.as_ref())?;
+        let (success, statuses) = self.answers(operation)?;
+        let mut needed = Vec::new();
+        if body.is_some() {
+            needed.extend([400, 413, 415]);
+        }
+        if !parameters.is_empty() {
+            needed.push(400);
+        }
+        if security != Security::None {
+            needed.extend([401, 503]);
+        }
+        match needed.into_iter().find(|status| !statuses.contains(status)) {
+            Some(status) => Err(format!("the router may answer {status}; declare it")),
+            None => Ok(Operation {
+                id: format_ident!("{id}"),
+                summary: operation.summary.clone().ok_or("the summary is missing")?,
+                method: method.to_owned(),
+                path: path.to_owned(),
+                security,
+                parameters,
+                body,
+                success,
+                statuses,
+            }),
+        }
+    }
+
+    fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {
+        let requirements = own.or(self.openapi.security.as_ref()).ok_or("neither it nor the document has `security`")?;
+        let names: Vec<Vec<&str>> =
+            requirements.iter().map(|schemes| schemes.keys().map(String::as_str).collect()).collect();
+        let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
+        match names.as_slice() {
+            [] => Ok(Security::None),
+            [["bearer"]] => Ok(Security::Token),
+            [["bearer"], []] => Ok(Security::OptionalToken),
+            [["basic"]] => Ok(Security::Basic),
+            other => Err(format!("security {other:?} is not enforced by the router; use bearer, basic or bearer with {{}}")),
+        }
+    }
+
+    fn answers(&self, operation: &openapiv3::Operation) -> Result<(Success, Vec<u16>), String> {
+        let mut success = None;
+        let mut statuses = Vec::new();
+        for (status, response) in &operation.responses.responses {
+            let StatusCode::Code(status) = status else { return Err(format!("{status}: declare single status codes")) };
+            let response = self.response(response)?;
+            statuses.push(*status);
+            if *status >= 400 {
+                if !response.headers.is_empty() || response.content.keys().ne([PROBLEM_JSON]) {
+                    return Err(format!("{status}: errors are {PROBLEM_JSON} and declare no headers"));
+                }
+            } else if success.replace(read_success(*status, response)?).is_some() {
+                return Err("more than one way to succeed".to_owned());
+            }
+        }
+        Ok((success.ok_or("no way to succeed is declared")?, statuses))
+    }
+
+    fn response<'a>(&'a self, response: &'a ReferenceOr<Response>) -> Result<&'a Response, String> {
+        match response {
+            ReferenceOr::Item(response) => Ok(response),
+            ReferenceOr::Reference { reference } => reference
+                .strip_prefix("#/components/responses/")
+                .and_then(|name| self.openapi.components.as_ref()?.responses.get(name)?.as_item())
+                .ok_or_else(|| format!("{reference} leads nowhere")),
+        }
+    }
+}
+
+fn read_parameter(operation: &str, parameter: &ReferenceOr<OpenApiParameter>) -> Result<Parameter, String> {
+    let parameter = parameter.as_item().ok_or("parameters cannot be references")?;
+    let data = parameter.parameter_data_ref();
+    let name = data.name.clone();
+    let place = match parameter {
+        OpenApiParameter::Path { .. } => Place::Path,
+        OpenApiParameter::Query { .. } => Place::Query,
+        OpenApiParameter::Header { .. } => Place::Header,
+        OpenApiParameter::Cookie { .. } => return Err(format!("{name}: cookies are not used")),
+    };
+    let ParameterSchemaOrContent::Schema(schema) = &data.format else {
+        return Err(format!("{name}: a parameter needs a schema"));
+    };
+    let ident = name.to_snake_case();
+    let rust_type = parameter_type(&format!("{operation}_{ident}").to_pascal_case(), schema)
+        .map_err(|problem| format!("{name}: {problem}"))?;
+    Ok(Parameter { place, ident: format_ident!("{ident}"), required: data.required, schema: schema.clone(), rust_type, name })
+}
+
+fn read_body(body: &ReferenceOr<RequestBody>) -> Result<String, String> {
+    let body = body.as_item().ok_or("request bodies cannot be references")?;
+    if !body.required || body.content.keys().ne([JSON]) {
+        return Err(format!("a request body is required and {JSON}"));
+    }
+    component_name(body.content[JSON].schema.as_ref())
+}
+
+fn read_success(status: u16, response: &Response) -> Result<Success, String> {
+    let body = match response.content.first() {
+        None => None,
+        Some((kind, content)) if kind == JSON && response.content.len() == 1 => {
+            Some(component_name(content.schema.as_ref())?)
+        }
+        Some((kind, _)) => return Err(format!("answers in {kind} are for pages only (x-page)")),
+    };
+    let mut headers = Vec::new();
+    for (name, header) in &response.headers {
+        let header = header.as_item().ok_or("headers cannot be references")?;
+        headers.push(Header {
+            name: name.to_ascii_lowercase(),
+            ident: format_ident!("{}", name.to_snake_case()),
+            required: header.required,
+        });
+    }
+    Ok(Success { status, headers, body })
+}
+
+impl Operation {
+    /// What the handler gives back.
+    pub fn output(&self) -> TokenStream {
+        match (&self.success.body, self.success.headers.is_empty()) {
+            (_, false) => {
+                let name = self.response_name();
+                quote!(#name)
+            }
+            (Some(body), true) => type_of(body),
+            (None, true) => quote!(()),
+        }
+    }
+
+    pub fn response_name(&self) -> Ident {
+        format_ident!("{}Response", self.id.to_string().to_pascal_case())
+    }
+
+    pub fn constant(&self) -> Ident {
+        format_ident!("{}", self.id.to_string().to_uppercase())
+    }
+}
+
+impl Parameter {
+    pub fn argument_type(&self) -> TokenStream {
+        let inner = &self.rust_type;
+        if self.required { quote!(#inner) } else { quote!(Option<#inner>) }
+    }
+}
+
+/// The Rust type of a named schema.
+pub fn type_of(schema: &str) -> TokenStream {
+    let name = format_ident!("{}", schema.to_pascal_case());
+    quote!(types::#name)
+}

@@ -1,0 +1,174 @@
+//! The server's half: a trait with one method for each operation, and the router that calls it.
+
+use heck::ToPascalCase;
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use crate::{
+    document::{Document, Operation, Parameter, Place, Security, type_of},
+    shapes::{named_ident, parameter_shape},
+};
+
+pub fn generate(document: &Document) -> TokenStream {
+    let responses = document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
+    let constants = document.operations.iter().map(constant);
+    let api = api(document);
+    let router = router(document);
+    quote! {
+        #[expect(clippy::wildcard_imports, reason = "one list for all generated modules")]
+        use crate::generated::*;
+        #(#responses)*
+        #(#constants)*
+        #api
+        #router
+    }
+}
+
+pub fn trait_name(document: &Document) -> Ident {
+    format_ident!("{}Api", document.module.to_pascal_case())
+}
+
+/// The method's signature; server trait and client share it.
+pub fn signature(operation: &Operation) -> TokenStream {
+    let id = &operation.id;
+    let caller = caller_type(operation.security).map(|caller| quote!(caller: #caller,));
+    let parameters = operation.parameters.iter().map(|parameter| {
+        let (ident, argument) = (&parameter.ident, parameter.argument_type());
+        quote!(#ident: #argument,)
+    });
+    let body = operation.body.as_deref().map(type_of).map(|body| quote!(body: #body,));
+    let output = operation.output();
+    quote! { async fn #id(&self, context: &Context, #caller #(#parameters)* #body) -> Result<#output, Problem> }
+}
+
+fn caller_type(security: Security) -> Option<TokenStream> {
+    match security {
+        Security::None => None,
+        Security::Token => Some(quote!(TokenCaller)),
+        Security::OptionalToken => Some(quote!(Option<TokenCaller>)),
+        Security::Basic => Some(quote!(BasicCaller)),
+    }
+}
+
+fn response(operation: &Operation) -> TokenStream {
+    let name = operation.response_name();
+    let doc = format!("What `{}` answers, with the headers that it declares.", operation.id);
+    let fields = operation.success.headers.iter().map(|header| {
+        let ident = &header.ident;
+        if header.required { quote!(pub #ident: String,) } else { quote!(pub #ident: Option<String>,) }
+    });
+    let body = operation.success.body.as_deref().map(type_of).map(|body| quote!(pub body: #body,));
+    quote! {
+        #[doc = #doc]
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct #name { #(#fields)* #body }
+    }
+}
+
+fn constant(operation: &Operation) -> TokenStream {
+    let (name, id, statuses) = (operation.constant(), operation.id.to_string(), &operation.statuses);
+    quote! { const #name: Operation = Operation { id: #id, statuses: &[#(#statuses),*] }; }
+}
+
+fn api(document: &Document) -> TokenStream {
+    let name = trait_name(document);
+    let doc = document.openapi.info.description.clone().unwrap_or_default();
+    let methods = document.operations.iter().map(|operation| {
+        let (summary, signature) = (&operation.summary, signature(operation));
+        quote! { #[doc = #summary] #signature; }
+    });
+    quote! {
+        #[doc = #doc]
+        #[async_trait::async_trait]
+        pub trait #name: Send + Sync + 'static { #(#methods)* }
+    }
+}
+
+fn router(document: &Document) -> TokenStream {
+    let api = trait_name(document);
+    let mut paths: Vec<&str> = document.operations.iter().map(|operation| operation.path.as_str()).collect();
+    paths.dedup();
+    let routes = paths.into_iter().map(|path| {
+        let methods = document.operations.iter().filter(|operation| operation.path == path).map(|operation| {
+            let (method, id) = (format_ident!("{}", operation.method), &operation.id);
+            quote!(.#method(handlers::#id))
+        });
+        quote!(.route(#path, MethodRouter::new() #(#methods)* .fallback(method_not_allowed_fallback)))
+    });
+    let handlers = document.operations.iter().map(handler);
+    quote! {
+        #[derive(Clone)]
+        struct Served { api: Arc<dyn #api>, verify: Arc<dyn VerifyToken> }
+
+        /// Checks what the document says, then calls `api`; the paths are absolute.
+        pub fn router(api: Arc<dyn #api>, verify: Arc<dyn VerifyToken>) -> axum::Router {
+            axum::Router::new() #(#routes)* .with_state(Served { api, verify })
+        }
+
+        mod handlers {
+            #[expect(clippy::wildcard_imports, reason = "one module, cut in two so that names do not clash")]
+            use super::*;
+            #(#handlers)*
+        }
+    }
+}
+
+fn handler(operation: &Operation) -> TokenStream {
+    let (id, constant) = (&operation.id, operation.constant());
+    let caller = match operation.security {
+        Security::None => quote!(),
+        Security::Token => quote! { let caller = head.token_caller(&*served.verify).await?; },
+        Security::OptionalToken => quote! { let caller = head.optional_token_caller(&*served.verify).await?; },
+        Security::Basic => quote! { let caller = head.basic_caller()?; },
+    };
+    let parameters = operation.parameters.iter().map(|parameter| read_parameter(operation, parameter));
+    let body = operation.body.as_deref().map(|body| {
+        let shape = named_ident(body);
+        quote! { let body = head.body(body, &shapes::#shape).await?; }
+    });
+    let mut arguments: Vec<TokenStream> = vec![quote!(&context)];
+    arguments.extend(caller_type(operation.security).map(|_| quote!(caller)));
+    arguments.extend(operation.parameters.iter().map(|parameter| {
+        let ident = &parameter.ident;
+        quote!(#ident)
+    }));
+    arguments.extend(body.as_ref().map(|_| quote!(body)));
+    let answer = answer(operation, &quote!(served.api.#id(#(#arguments),*).await?));
+    let uses_head = operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
+    let head = if uses_head { quote!(head) } else { quote!(_) };
+    let payload = if body.is_some() { quote!(body) } else { quote!(_) };
+    quote! {
+        pub async fn #id(State(served): State<Served>, request: Request) -> Response {
+            let (context, #head, #payload) = open(request).await;
+            let answer: Result<Response, Problem> = async { #caller #(#parameters)* #body #answer }.await;
+            #constant.finish(&context, answer)
+        }
+    }
+}
+
+fn read_parameter(operation: &Operation, parameter: &Parameter) -> TokenStream {
+    let (ident, name, shape) = (&parameter.ident, &parameter.name, parameter_shape(operation, parameter));
+    let read = match (parameter.place, parameter.required) {
+        (Place::Path, _) => quote!(path),
+        (Place::Query, false) => quote!(query),
+        (Place::Query, true) => quote!(required_query),
+        (Place::Header, false) => quote!(header),
+        (Place::Header, true) => quote!(required_header),
+    };
+    quote! { let #ident = head.#read(#name, &shapes::#shape)?; }
+}
+
+fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
+    let status = operation.success.status;
+    let has_headers = !operation.success.headers.is_empty();
+    let bind = if has_headers || operation.success.body.is_some() { quote!(let output = #call;) } else { quote!(#call;) };
+    let body = operation.success.body.as_ref().map(|_| {
+        let body = if has_headers { quote!(&output.body) } else { quote!(&output) };
+        quote!(.json(#body)?)
+    });
+    let headers = operation.success.headers.iter().map(|header| {
+        let (name, ident) = (&header.name, &header.ident);
+        if header.required { quote!(.header(#name, Some(&output.#ident))?) } else { quote!(.header(#name, output.#ident.as_ref())?) }
+    });
+    quote! { #bind Ok(Answer::new(#status) #body #(#headers)* .into_response()) }
+}

@@ -1,0 +1,112 @@
+//! One call, before it is sent.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use reqwest::Request;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use url::Url;
+
+use crate::{
+    BasicCaller, Context, TokenCaller,
+    server::{CORRELATION_ID, DEADLINE_MS, TRACEPARENT},
+};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+#[derive(Debug)]
+pub struct Call {
+    method: Method,
+    segments: Vec<String>,
+    query: Vec<(&'static str, String)>,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+impl Call {
+    /// `segments` of the path, not yet encoded.
+    pub fn new(method: Method, segments: &[&str]) -> Self {
+        let segments = segments.iter().map(|&segment| segment.to_owned()).collect();
+        Self { method, segments, query: Vec::new(), headers: HeaderMap::new(), body: None }
+    }
+
+    pub fn token(self, caller: Option<&TokenCaller>) -> Self {
+        match caller {
+            Some(caller) => self.authorization(&SecretString::from(format!("Bearer {}", caller.token.expose_secret()))),
+            None => self,
+        }
+    }
+
+    pub fn basic(self, caller: &BasicCaller) -> Self {
+        let credentials = format!("{}:{}", caller.nickname, caller.password.expose_secret());
+        self.authorization(&SecretString::from(format!("Basic {}", STANDARD.encode(credentials))))
+    }
+
+    /// A token that does not fit into a header is not sent, and so refused by the peer as missing.
+    fn authorization(mut self, value: &SecretString) -> Self {
+        if let Ok(mut value) = value.expose_secret().parse::<HeaderValue>() {
+            value.set_sensitive(true);
+            self.headers.insert(AUTHORIZATION, value);
+        }
+        self
+    }
+
+    pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.query.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: Option<impl ToString>) -> Self {
+        let value = value.and_then(|value| value.to_string().parse().ok());
+        if let (Some(value), Ok(name)) = (value, name.parse::<HeaderName>()) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    pub fn json(mut self, body: &impl Serialize) -> Self {
+        self.body = Some(serde_json::to_vec(body).expect("generated types have text as keys"));
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self
+    }
+
+    /// Twice is the same as once: a POST only when its key says so.
+    pub fn is_safe_to_repeat(&self) -> bool {
+        matches!(self.method, Method::GET | Method::PUT | Method::DELETE) || self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+
+    pub fn build(self, mut url: Url, context: &Context) -> Request {
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.clear().extend(self.segments);
+        }
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(self.query);
+        }
+        let mut request = Request::new(self.method, url);
+        *request.headers_mut() = self.headers;
+        *request.body_mut() = self.body.map(Into::into);
+        insert(&mut request, CORRELATION_ID, &context.correlation_id);
+        if let Some(traceparent) = &context.traceparent {
+            insert(&mut request, TRACEPARENT, traceparent);
+        }
+        request
+    }
+}
+
+/// For us, and told to the peer, so that it does not work for nobody.
+pub fn set_deadline(request: &mut Request, left: Duration) {
+    *request.timeout_mut() = Some(left);
+    insert(request, DEADLINE_MS, &left.as_millis().to_string());
+}
+
+/// A value that no header can hold came from no header, so nobody misses it.
+fn insert(request: &mut Request, name: &'static str, value: &str) {
+    if let Ok(value) = value.parse() {
+        request.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,108 @@
+//! What every generated client does the same way: it has a deadline, tries again where that is safe, and
+//! tells a peer that is away from a peer that says no.
+
+mod call;
+mod reply;
+
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use reqwest::Request;
+use tracing::{error, warn};
+use url::Url;
+
+pub use call::Call;
+use reply::Reply;
+
+use crate::{Context, Problem, server::Operation};
+
+/// A call that takes longer is given up, whoever waits for it.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A balancer notices a dead instance within milliseconds; more attempts would only add to the load of a
+/// peer that is struggling.
+const RETRIES_MAX: usize = 2;
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// Another part of Flack, at a base URL.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    part: &'static str,
+    base_url: String,
+    http: reqwest::Client,
+}
+
+/// Why an attempt gave no good answer.
+enum Failure {
+    /// No answer at all, or one that broke off.
+    Away(reqwest::Error),
+    /// The peer's own problem.
+    Answered(Problem),
+}
+
+impl Peer {
+    pub fn new(part: &'static str, base_url: &str, http: reqwest::Client) -> Self {
+        Self { part, base_url: base_url.to_owned(), http }
+    }
+
+    /// Sends until there is an answer, the retries are used up, or the deadline is near.
+    pub async fn send(&self, context: &Context, operation: &Operation, call: Call, success: u16) -> Result<Reply, Problem> {
+        let base_url = Url::parse(&self.base_url).map_err(|problem| {
+            error!(%problem, part = self.part, base_url = self.base_url, "this part's base URL is none");
+            Problem::internal()
+        })?;
+        let safe_to_repeat = call.is_safe_to_repeat();
+        let request = call.build(base_url, context);
+        let end = context.deadline.into_iter().fold(Instant::now() + CALL_DEADLINE, Instant::min);
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(RETRY_PAUSE_MIN)
+            .with_max_times(if safe_to_repeat { RETRIES_MAX } else { 0 })
+            .with_jitter()
+            .build();
+        loop {
+            let copy = request.try_clone().expect("a call's body is in memory");
+            let failure = match self.attempt(copy, operation, success, end).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let pause = pauses.next().filter(|pause| failure.is_transient() && Instant::now() + *pause < end);
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(self.give_up(context, operation, failure)),
+            }
+        }
+    }
+
+    async fn attempt(&self, mut request: Request, operation: &Operation, success: u16, end: Instant) -> Result<Reply, Failure> {
+        let left = end.saturating_duration_since(Instant::now());
+        call::set_deadline(&mut request, left);
+        let response = self.http.execute(request).await.map_err(Failure::Away)?;
+        reply::read(response, self.part, operation, success).await
+    }
+
+    fn give_up(&self, context: &Context, operation: &Operation, failure: Failure) -> Problem {
+        match failure {
+            Failure::Answered(problem) => problem,
+            Failure::Away(problem) => {
+                warn!(
+                    part = self.part,
+                    operation = operation.id,
+                    correlation_id = context.correlation_id,
+                    problem = ?problem.without_url(),
+                    "a peer is away"
+                );
+                Problem::unavailable(self.part)
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// A timeout is none: it has used up the deadline.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Away(problem) => !problem.is_timeout(),
+            Self::Answered(problem) => problem.status == 503,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What came back: the declared answer, or the peer's problem as it was.
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use reqwest::Response;
+use serde::de::DeserializeOwned;
+use tracing::error;
+
+use super::Failure;
+use crate::{Problem, server::Operation};
+
+/// A thousand of the longest messages, rendered, are less than this.
+const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The answer that the operation declares as good.
+pub struct Reply {
+    part: &'static str,
+    operation: &'static str,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+pub(super) async fn read(
+    mut response: Response,
+    part: &'static str,
+    operation: &Operation,
+    success: u16,
+) -> Result<Reply, Failure> {
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    let mut reply = Reply { part, operation: operation.id, headers, body: Vec::new() };
+    while let Some(chunk) = response.chunk().await.map_err(Failure::Away)? {
+        if reply.body.len() + chunk.len() > REPLY_BYTES_MAX {
+            return Err(Failure::Answered(reply.unexpected("it is too large")));
+        }
+        reply.body.extend_from_slice(&chunk);
+    }
+    if status.as_u16() == success { Ok(reply) } else { Err(Failure::Answered(reply.problem(status))) }
+}
+
+impl Reply {
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.body).map_err(|problem| self.unexpected(&problem.to_string()))
+    }
+
+    #[expect(dead_code, reason = "for the first document with an optional header")]
+    pub fn header(&self, name: &str) -> Result<Option<String>, Problem> {
+        let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned);
+        self.headers.get(name).map(text).transpose().map_err(|_| self.unexpected("a header is no text"))
+    }
+
+    pub fn required_header(&self, name: &str) -> Result<String, Problem> {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned).ok_or_else(|| self.unexpected(&format!("the header {name} is missing")))
+    }
+
+    fn problem(&self, status: StatusCode) -> Problem {
+        let retry_after_seconds =
+            self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+        match serde_json::from_slice::<Problem>(&self.body) {
+            Ok(problem) if status.is_client_error() || status.is_server_error() => {
+                Problem { status: status.as_u16(), retry_after_seconds, ..problem }
+            }
+            // Something between us and the peer says so, in its own words.
+            _ if matches!(status.as_u16(), 502..=504) => Problem::unavailable(self.part),
+            _ => self.unexpected(&format!("status {status} without a problem in it")),
+        }
+    }
+
+    /// Both sides are made from the same document, so this is a defect, not bad luck.
+    fn unexpected(&self, what: &str) -> Problem {
+        error!(part = self.part, operation = self.operation, what, "a peer's answer does not match its schema");
+        Problem::internal()
+    }
+}

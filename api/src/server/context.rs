@@ -1,0 +1,41 @@
+//! Reads a request's identity from its headers.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use uuid::Uuid;
+
+use crate::Context;
+
+pub const CORRELATION_ID: &str = "x-correlation-id";
+pub const TRACEPARENT: &str = "traceparent";
+/// How many milliseconds whoever asked still waits.
+pub const DEADLINE_MS: &str = "x-deadline-ms";
+
+const CORRELATION_ID_BYTES_MAX: usize = 64;
+/// A longer wait is cut to this, which nobody at the other end of a connection waits out anyway.
+const DEADLINE_MAX: Duration = Duration::from_mins(1);
+const TRACEPARENT_BYTES_MAX: usize = 128;
+
+/// It goes into logs, events and other headers, so it is short and plain.
+pub fn is_correlation_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=CORRELATION_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
+}
+
+impl Context {
+    /// Takes what a request brings along; a correlation id that is missing or malformed is made anew.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let deadline = text(DEADLINE_MS)
+            .and_then(|milliseconds| milliseconds.parse().ok())
+            .map(|milliseconds| Instant::now() + Duration::from_millis(milliseconds).min(DEADLINE_MAX));
+        Self {
+            correlation_id: text(CORRELATION_ID)
+                .filter(|id| is_correlation_id(id))
+                .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
+            traceparent: text(TRACEPARENT).filter(|text| text.len() <= TRACEPARENT_BYTES_MAX).map(str::to_owned),
+            deadline,
+        }
+    }
+}

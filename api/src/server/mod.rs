@@ -1,0 +1,14 @@
+//! What every generated router does the same way: the context, who calls, the request's shape, the answer.
+//!
+//! The order of the checks is the generated handler's: who calls, then parameters, then the body.
+
+mod answer;
+mod context;
+mod credentials;
+mod request;
+pub mod shape;
+mod strict_json;
+
+pub use answer::{Answer, Operation, method_not_allowed_fallback, not_found_fallback};
+pub use context::{CORRELATION_ID, DEADLINE_MS, TRACEPARENT, is_correlation_id};
+pub use request::{BODY_BYTES_MAX, open};

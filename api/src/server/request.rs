@@ -1,0 +1,151 @@
+//! A request, taken apart and checked piece by piece.
+
+use std::{error::Error, str::FromStr};
+
+use axum::{
+    RequestPartsExt,
+    body::{Body, Bytes},
+    extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
+};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tracing::error;
+use url::form_urlencoded;
+
+use super::{
+    credentials,
+    shape::{BODY, Shape},
+    strict_json,
+};
+use crate::{BasicCaller, Context, Problem, TokenCaller, VerifyToken};
+
+/// The longest message and its JSON need less than a fourth of this.
+pub const BODY_BYTES_MAX: usize = 65_536;
+
+/// Everything but the body, which is read last and only when all else is good.
+pub struct Head {
+    headers: HeaderMap,
+    query: Vec<(String, String)>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+}
+
+pub async fn open(request: Request) -> (Context, Head, Body) {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.extract().await;
+    let query = parts.uri.query().unwrap_or_default();
+    let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let context = Context::from_headers(&parts.headers);
+    (context, Head { headers: parts.headers, query, path }, body)
+}
+
+impl Head {
+    pub async fn token_caller(&self, verify: &dyn VerifyToken) -> Result<TokenCaller, Problem> {
+        self.optional_token_caller(verify)
+            .await?
+            .ok_or_else(|| Problem::unauthorized("this operation needs a token: send `Authorization: Bearer ...`"))
+    }
+
+    /// Without credentials nobody; with bad ones nobody gets through.
+    pub async fn optional_token_caller(&self, verify: &dyn VerifyToken) -> Result<Option<TokenCaller>, Problem> {
+        match credentials::bearer(&self.headers)? {
+            None => Ok(None),
+            Some(token) => verify.verify_token(&token).await.map(Some),
+        }
+    }
+
+    pub fn basic_caller(&self) -> Result<BasicCaller, Problem> {
+        credentials::basic(&self.headers)?.ok_or_else(|| {
+            Problem::unauthorized("this operation needs a nickname and a password: send `Authorization: Basic ...`")
+        })
+    }
+
+    pub fn path<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
+        let malformed = |_| Problem::bad_request("the path is not UTF-8");
+        let parameters = self.path.as_ref().map_err(malformed)?;
+        let text = parameters.iter().find_map(|(known, text)| (known == name).then_some(text)).unwrap_or_default();
+        parse(name, text, shape)
+    }
+
+    pub fn query<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
+        let texts = self.query.iter().filter_map(|(known, text)| (known == name).then_some(text.as_str()));
+        at_most_one(name, texts)?.map(|text| parse(name, text, shape)).transpose()
+    }
+
+    #[expect(dead_code, reason = "for the first document that requires one")]
+    pub fn required_query<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
+        self.query(name, shape)?.ok_or_else(|| missing(name, shape))
+    }
+
+    pub fn header<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
+        let Some(value) = at_most_one(name, self.headers.get_all(name).iter())? else { return Ok(None) };
+        // What is no text has no shape either, and the problem says which one it should have.
+        parse(name, value.to_str().unwrap_or_default(), shape).map(Some)
+    }
+
+    #[expect(dead_code, reason = "for the first document that requires one")]
+    pub fn required_header<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
+        self.header(name, shape)?.ok_or_else(|| missing(name, shape))
+    }
+
+    pub async fn body<T: DeserializeOwned>(&self, body: Body, shape: &Shape) -> Result<T, Problem> {
+        self.require_json()?;
+        let bytes = read(body).await?;
+        let value = strict_json::parse(&bytes)
+            .map_err(|problem| Problem::bad_request(format!("the body is not good JSON: {problem}")))?;
+        shape.check(BODY, &value)?;
+        serde_json::from_value(value).map_err(|problem| {
+            error!(%problem, "a body has the shape that its schema asks for, but its type refuses it");
+            Problem::bad_request("the body does not match its schema")
+        })
+    }
+
+    fn require_json(&self) -> Result<(), Problem> {
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if kind.eq_ignore_ascii_case("application/json") {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Unsupported media type",
+            "send the body as JSON, with `Content-Type: application/json`",
+        ))
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        // A limit further out may have cut the body off before ours did.
+        Err(problem) if is_length_limit(problem.as_ref()) => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "Too large",
+            format!("the body is larger than {BODY_BYTES_MAX} bytes"),
+        )),
+        Err(_) => Err(Problem::bad_request("the body did not arrive in full")),
+    }
+}
+
+fn is_length_limit(problem: &(dyn Error + 'static)) -> bool {
+    problem.is::<LengthLimitError>() || problem.source().is_some_and(is_length_limit)
+}
+
+fn at_most_one<T>(name: &str, mut values: impl Iterator<Item = T>) -> Result<Option<T>, Problem> {
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Problem::bad_request(format!("`{name}` was sent more than once"))),
+    }
+}
+
+fn parse<T: FromStr>(name: &str, text: &str, shape: &Shape) -> Result<T, Problem> {
+    shape.check_parameter(name, text)?;
+    text.parse().map_err(|_| Problem::bad_request(format!("`{name}` has to be {shape}")))
+}
+
+fn missing(name: &str, shape: &Shape) -> Problem {
+    Problem::bad_request(format!("`{name}` is missing; it has to be {shape}"))
+}
