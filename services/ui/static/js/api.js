@@ -1,0 +1,105 @@
+// The REST API, one function per operation that this app uses. Every call has a deadline and fails in one way:
+// with a `Problem`.
+
+const DEADLINE_MS = 10_000;
+// What the lists of the API answer at most; a full page means that there may be more.
+const PAGE_LENGTH_MAX = 1000;
+// More than this is never read: it would be a hundred thousand rows in a browser window.
+const PAGES_MAX = 100;
+
+/** What went wrong, in words for people. `status` is 0 when no answer came at all. */
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+
+  /** Whether the same request may succeed a moment later. */
+  get isPassing() {
+    return [0, 429, 502, 503, 504].includes(this.status);
+  }
+}
+
+export const createUser = (nickname, password) =>
+  call("POST", "/api/users", { body: { nickname, password } });
+
+export const createToken = async (nickname, password) =>
+  (await call("POST", "/api/tokens", { authorization: basic(nickname, password) })).token;
+
+export const revokeToken = (token) => call("DELETE", "/api/tokens", { authorization: bearer(token) });
+
+export const setMeOnline = (token) => call("PUT", "/api/users/me", { authorization: bearer(token) });
+
+export const setMeOffline = (token) => call("DELETE", "/api/users/me", { authorization: bearer(token) });
+
+export const listUsers = () => listAll("/api/users?", "users");
+
+// With the authors' names, so that a page can be shown before, or without, the list of users.
+export const listMessages = () => listAll("/api/messages?include=nickname&", "messages");
+
+export const getMessage = (id) => call("GET", `/api/messages/${id}`);
+
+/** The key makes the request safe to repeat: the same key is the same message. */
+export const createMessage = (token, source, key) =>
+  call("POST", "/api/messages", { authorization: bearer(token), body: { source }, key });
+
+export const updateMessage = (token, id, source) =>
+  call("PUT", `/api/messages/${id}`, { authorization: bearer(token), body: { source } });
+
+export const getPreferences = (token) => call("GET", "/api/ui/preferences", { authorization: bearer(token) });
+
+export const setPreferences = (token, preferences) =>
+  call("PUT", "/api/ui/preferences", { authorization: bearer(token), body: preferences });
+
+export const listReadMarkers = async (token) =>
+  (await call("GET", "/api/ui/read_markers", { authorization: bearer(token) })).read_markers;
+
+export const setReadMarker = (token, channel, messageId) =>
+  call("PUT", `/api/ui/read_markers/${channel}`, { authorization: bearer(token), body: { message_id: messageId } });
+
+export const getStats = () => call("GET", "/stats");
+
+const bearer = (token) => `Bearer ${token}`;
+
+// btoa takes bytes, and names may have any letters: UTF-8 first.
+const basic = (nickname, password) =>
+  `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${nickname}:${password}`)))}`;
+
+async function call(method, path, { authorization, body, key } = {}) {
+  const headers = { Accept: "application/json" };
+  if (authorization) headers.Authorization = authorization;
+  if (body) headers["Content-Type"] = "application/json";
+  if (key) headers["Idempotency-Key"] = key;
+
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(DEADLINE_MS),
+      cache: "no-store",
+      credentials: "omit",
+    });
+  } catch {
+    throw new Problem(0, "The server did not answer. Check the connection and try again.");
+  }
+  const answer = await response.json().catch(() => null);
+  if (response.ok) return answer;
+  throw new Problem(response.status, answer?.detail ?? answer?.error ?? `The server answered ${response.status}.`);
+}
+
+// Pages overlap by a second: `updated_since` counts whole seconds, and a page may end within one.
+async function listAll(path, member) {
+  const byId = new Map();
+  let since = 0;
+  for (let page = 0; page < PAGES_MAX; page += 1) {
+    const items = (await call("GET", since ? `${path}updated_since=${since}` : path.slice(0, -1)))[member];
+    for (const item of items) byId.set(item.id, item);
+    if (items.length < PAGE_LENGTH_MAX) break;
+    const last = items.at(-1).updated_at;
+    // A whole page within one second: go on after that second rather than read it for ever.
+    since = last - 1 > since ? last - 1 : last;
+  }
+  return [...byId.values()];
+}
