@@ -1,0 +1,155 @@
+//! Where events go and come from: JetStream, or this process alone.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use super::{
+    jetstream::JetStream,
+    jetstream_reader::JetStreamReader,
+    journal_row::is_replay,
+    local::{Local, LocalReader},
+};
+
+/// Signals (such as somebody typing) that a listener may miss when it is slow; they are worth nothing later.
+pub(super) const SIGNALS_KEPT_MAX: usize = 256;
+
+/// The pipeline, as all that publish or read have it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Events {
+    JetStream(JetStream),
+    Local(Local),
+}
+
+/// A message on its way into the stream.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub subject: String,
+    pub message_id: String,
+    pub payload: Bytes,
+}
+
+/// A message as it stands in a stream.
+#[derive(Debug, Clone)]
+pub struct StreamMessage {
+    pub sequence: u64,
+    pub subject: String,
+    /// `Nats-Msg-Id`; absent if somebody else than a relay published it.
+    pub message_id: Option<String>,
+    pub payload: Bytes,
+}
+
+impl StreamMessage {
+    /// Published once more for those who rebuild a copy; everybody else has had it.
+    pub fn is_replay(&self) -> bool {
+        self.message_id.as_deref().is_some_and(is_replay)
+    }
+}
+
+/// Where to begin to read.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// With the oldest message that is kept.
+    Beginning,
+    /// With the last so many messages.
+    Tail(u64),
+    /// Behind `sequence`, if the stream is still the same `incarnation`; else at the beginning of the new one.
+    After { incarnation: String, sequence: u64 },
+}
+
+/// What a reader tells.
+#[derive(Debug, Clone)]
+pub enum Reading {
+    /// What follows is all that the stream `incarnation` holds behind `after`. Told at the beginning, and again when the
+    /// stream began anew, or when messages between were lost because they were too old.
+    Opened {
+        incarnation: String,
+        after: u64,
+    },
+    Message(StreamMessage),
+}
+
+/// Reads one stream in order, without gap, for ever; waits for a stream that is not there yet.
+#[derive(Debug)]
+pub enum Reader {
+    JetStream(Box<JetStreamReader>),
+    Local(LocalReader),
+}
+
+impl Reader {
+    /// The next message. May be dropped while it waits.
+    pub async fn next(&mut self) -> Reading {
+        match self {
+            Self::JetStream(reader) => reader.next().await,
+            Self::Local(reader) => reader.next().await,
+        }
+    }
+
+    /// Says that everything up to `sequence` is stored by the reader.
+    pub(super) fn confirm(&self, sequence: u64) {
+        // JetStream keeps its messages anyway.
+        if let Self::Local(reader) = self {
+            reader.confirm(sequence);
+        }
+    }
+}
+
+impl Events {
+    /// Makes the owner's stream ready for publishing.
+    pub(super) async fn prepare(&self, owner: &str) -> anyhow::Result<()> {
+        match self {
+            Self::JetStream(jetstream) => jetstream.prepare(owner).await,
+            Self::Local(_) => Ok(()),
+        }
+    }
+
+    /// Publishes in order. Says how many are stored, and why not all: those behind are to be published again.
+    pub(super) async fn publish(&self, batch: &[Outgoing]) -> (usize, Option<anyhow::Error>) {
+        match self {
+            Self::JetStream(jetstream) => jetstream.publish(batch).await,
+            Self::Local(local) => (local.publish(batch).await, None),
+        }
+    }
+
+    /// Reads the stream of `owner`, all of it or one kind of event.
+    pub fn read(&self, owner: &str, kind: Option<&str>, start: Start) -> Reader {
+        match self {
+            Self::JetStream(jetstream) => {
+                Reader::JetStream(Box::new(JetStreamReader::new(jetstream.clone(), owner, kind, start)))
+            }
+            Self::Local(local) => Reader::Local(local.read(owner, kind, start, false)),
+        }
+    }
+
+    /// As `read`, for one that stores what it reads: nothing counts as published before it is confirmed.
+    pub(super) fn read_durable(&self, owner: &str, kind: Option<&str>, start: Start) -> Reader {
+        match self {
+            Self::JetStream(_) => self.read(owner, kind, start),
+            Self::Local(local) => Reader::Local(local.read(owner, kind, start, true)),
+        }
+    }
+
+    /// Tells everybody who listens right now; not stored, may be lost. `subject` such as `flack.websocket.typing`.
+    pub async fn signal(&self, subject: &str, payload: Bytes) {
+        match self {
+            Self::JetStream(jetstream) => jetstream.signal(subject, payload).await,
+            Self::Local(local) => local.signal(subject, payload),
+        }
+    }
+
+    /// What is signalled on these subjects from now on.
+    pub fn signals(&self, subjects: &[&str]) -> broadcast::Receiver<Bytes> {
+        match self {
+            Self::JetStream(jetstream) => jetstream.signals(subjects),
+            Self::Local(local) => local.signals(subjects),
+        }
+    }
+}
+
+/// The last messages of a stream in this process.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) messages: VecDeque<Arc<StreamMessage>>,
+    pub(super) last: u64,
+}

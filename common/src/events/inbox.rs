@@ -1,0 +1,247 @@
+//! The inbox's SQL: store what arrived, find what is to be done, record how it went.
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::{StreamMessage, journal_row::journal_id};
+
+/// An event, as the inbox holds it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct StoredEvent {
+    pub(super) id: i64,
+    pub stream: String,
+    pub sequence: i64,
+    pub message_id: String,
+    /// The union's discriminator.
+    pub kind: String,
+    pub entity_id: String,
+    pub version: i64,
+    pub event_time: DateTime<Utc>,
+    pub payload: Value,
+    /// How often it failed before.
+    pub attempts: i32,
+}
+
+impl StoredEvent {
+    /// As `flack_api::events::Event` of the owner's union.
+    pub fn decode<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        T::deserialize(&self.payload)
+            .with_context(|| format!("{} is not an event that we know", self.message_id))
+    }
+
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.payload.get("correlation_id").and_then(Value::as_str)
+    }
+
+    /// Grows with the changes of one entity, also over its delete and a new insert.
+    fn journal_id(&self) -> anyhow::Result<i64> {
+        let event_id = self.payload.get("id").and_then(Value::as_str).context("the event has no id")?;
+        journal_id(event_id).with_context(|| format!("the event id {event_id} does not end in a number"))
+    }
+}
+
+/// What the inbox must know of any event.
+#[derive(Deserialize)]
+struct Envelope {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    time: DateTime<Utc>,
+    version: i64,
+}
+
+/// Where reading goes on: the stream's incarnation and the last stored sequence.
+pub(super) async fn position(
+    connection: &mut PgConnection,
+    stream: &str,
+) -> sqlx::Result<Option<(String, i64)>> {
+    sqlx::query_as("select incarnation, sequence from inbox_position where stream = $1")
+        .bind(stream)
+        .fetch_optional(connection)
+        .await
+}
+
+pub(super) async fn set_position(
+    connection: &mut PgConnection,
+    stream: &str,
+    incarnation: &str,
+    sequence: i64,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into inbox_position (stream, incarnation, sequence) values ($1, $2, $3)
+        on conflict (stream) do update
+        set incarnation = excluded.incarnation, sequence = excluded.sequence, updated_at = clock_timestamp()",
+    )
+    .bind(stream)
+    .bind(incarnation)
+    .bind(sequence)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Stores these messages, except those that are there, in the order in which they came. Says how many were new.
+pub(super) async fn store(
+    connection: &mut PgConnection,
+    stream: &str,
+    messages: &[StreamMessage],
+) -> sqlx::Result<u64> {
+    let (mut times, mut sequences, mut ids, mut kinds) = (vec![], vec![], vec![], vec![]);
+    let (mut entities, mut versions, mut payloads, mut errors) = (vec![], vec![], vec![], vec![]);
+    for message in messages {
+        // flack.<owner>.<kind>.<entity id>
+        let mut subject = message.subject.splitn(4, '.').skip(2);
+        let subject_kind = subject.next().unwrap_or("unknown").to_owned();
+        entities.push(subject.next().unwrap_or_default().to_owned());
+        sequences.push(i64::try_from(message.sequence).unwrap_or(i64::MAX));
+        match serde_json::from_slice::<Value>(&message.payload)
+            .and_then(|value| Envelope::deserialize(&value).map(|envelope| (value, envelope)))
+        {
+            Ok((value, envelope)) => {
+                times.push(envelope.time);
+                ids.push(message.message_id.clone().unwrap_or(envelope.id));
+                kinds.push(envelope.kind);
+                versions.push(envelope.version);
+                payloads.push(value);
+                errors.push(None);
+            }
+            // Not an event. Kept for an operator to see, and no reason to stop.
+            Err(problem) => {
+                times.push(Utc::now());
+                ids.push(
+                    message.message_id.clone().unwrap_or_else(|| format!("{stream}:{}", message.sequence)),
+                );
+                kinds.push(subject_kind);
+                versions.push(0);
+                payloads.push(json!({ "text": String::from_utf8_lossy(&message.payload).replace('\0', "") }));
+                errors.push(Some(format!("not an event: {problem}")));
+            }
+        }
+    }
+    let stored = sqlx::query(
+        "insert into inbox (event_time, stream, sequence, message_id, kind, entity_id, version, payload, state, error)
+        select event_time, $1, sequence, message_id, kind, entity_id, version, payload,
+            case when error is null then 'waiting' else 'dead' end, error
+        from unnest($2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::jsonb[], $9::text[])
+            with ordinality as arrived (event_time, sequence, message_id, kind, entity_id, version, payload, error, place)
+        order by place
+        on conflict do nothing",
+    )
+    .bind(stream)
+    .bind(times)
+    .bind(sequences)
+    .bind(ids)
+    .bind(kinds)
+    .bind(entities)
+    .bind(versions)
+    .bind(payloads)
+    .bind(errors)
+    .execute(connection)
+    .await?;
+    Ok(stored.rows_affected())
+}
+
+/// What can be done now, in order. An event waits as long as an older one of its entity waits for another attempt.
+pub(super) async fn due(
+    connection: &mut PgConnection,
+    stream: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<StoredEvent>> {
+    sqlx::query_as(
+        "select id, stream, sequence, message_id, kind, entity_id, version, event_time, payload, attempts
+        from inbox as event
+        where stream = $1 and state = 'waiting' and next_attempt_at <= clock_timestamp()
+            and not exists (
+                select from inbox as older
+                where older.stream = event.stream and older.kind = event.kind and older.entity_id = event.entity_id
+                    and older.state = 'waiting' and older.id < event.id and older.next_attempt_at > clock_timestamp()
+            )
+        order by id
+        limit $2",
+    )
+    .bind(stream)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// When the next one that failed is to be tried again, in seconds from now.
+pub(super) async fn next_due_seconds(
+    connection: &mut PgConnection,
+    stream: &str,
+) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
+        "select extract(epoch from min(next_attempt_at) - clock_timestamp())::float8
+        from inbox where stream = $1 and state = 'waiting'",
+    )
+    .bind(stream)
+    .fetch_one(connection)
+    .await
+}
+
+/// Takes note of this change of its entity; false when a newer one, or this very one, was there before.
+pub(super) async fn advance(
+    transaction: &mut Transaction<'_, Postgres>,
+    event: &StoredEvent,
+) -> anyhow::Result<bool> {
+    let advanced = sqlx::query(
+        "insert into inbox_entity as held (stream, kind, entity_id, journal_id, version) values ($1, $2, $3, $4, $5)
+        on conflict (stream, kind, entity_id) do update
+        set journal_id = excluded.journal_id, version = excluded.version
+        where held.journal_id < excluded.journal_id",
+    )
+    .bind(&event.stream)
+    .bind(&event.kind)
+    .bind(&event.entity_id)
+    .bind(event.journal_id()?)
+    .bind(event.version)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(advanced.rows_affected() == 1)
+}
+
+pub(super) async fn finish(
+    connection: &mut PgConnection,
+    events: &[(&StoredEvent, bool)],
+) -> sqlx::Result<()> {
+    let times: Vec<_> = events.iter().map(|(event, _)| event.event_time).collect();
+    let ids: Vec<_> = events.iter().map(|(event, _)| event.id).collect();
+    let states: Vec<_> = events.iter().map(|(_, done)| if *done { "done" } else { "ignored" }).collect();
+    sqlx::query(
+        "update inbox set state = outcome.state, processed_at = clock_timestamp(), error = null
+        from unnest($1::timestamptz[], $2::bigint[], $3::text[]) as outcome (event_time, id, state)
+        where inbox.event_time = outcome.event_time and inbox.id = outcome.id",
+    )
+    .bind(times)
+    .bind(ids)
+    .bind(states)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Another attempt after so many seconds; `None` makes it a dead letter.
+pub(super) async fn fail(
+    connection: &mut PgConnection,
+    event: &StoredEvent,
+    error: &str,
+    retry_seconds: Option<f64>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update inbox set attempts = attempts + 1, error = $3,
+            state = case when $4::float8 is null then 'dead' else 'waiting' end,
+            processed_at = case when $4::float8 is null then clock_timestamp() end,
+            next_attempt_at = clock_timestamp() + make_interval(secs => coalesce($4, 0))
+        where event_time = $1 and id = $2",
+    )
+    .bind(event.event_time)
+    .bind(event.id)
+    .bind(error)
+    .bind(retry_seconds)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! JetStream: one stream per owner, published in order.
+
+use std::{future::IntoFuture as _, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        self, Context,
+        context::PublishAckFuture,
+        message::PublishMessage,
+        stream::{Config, DiscardPolicy, StorageType},
+    },
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::broadcast;
+use tracing::{debug, warn};
+
+use super::{
+    JOURNAL_RETENTION_DAYS, Outgoing,
+    bus::SIGNALS_KEPT_MAX,
+    connection::{self, Changes},
+    stream_of,
+};
+use crate::config::EventsConfig;
+
+/// Room that one stream may take on NATS's disk; the oldest messages go first. The journal still has them.
+const STREAM_BYTES_MAX: i64 = 512 * 1024 * 1024;
+/// Within this a message published twice is stored once. A relay that dies is replaced much faster.
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+/// A message whose ack takes longer counts as lost, and is published again.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub struct JetStream {
+    client: Client,
+    context: Context,
+    changes: Changes,
+}
+
+impl JetStream {
+    /// Does not wait for the server; fails only when the configuration cannot be right.
+    pub async fn connect(config: &EventsConfig) -> anyhow::Result<Self> {
+        let (client, changes) = connection::connect(config).await?;
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(ACK_TIMEOUT);
+        Ok(Self { client, context, changes })
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        self.changes.clone()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Creates the owner's stream, or brings it to this version's settings.
+    pub(super) async fn prepare(&self, owner: &str) -> anyhow::Result<()> {
+        if !self.is_connected() {
+            return Err(anyhow!("NATS is away"));
+        }
+        let config = Config {
+            name: stream_of(owner),
+            // Four parts, so that signals (`flack.<owner>.typing`) are not stored.
+            subjects: vec![format!("flack.{owner}.*.>")],
+            storage: StorageType::File,
+            discard: DiscardPolicy::Old,
+            max_age: Duration::from_hours(24) * JOURNAL_RETENTION_DAYS.unsigned_abs(),
+            max_bytes: STREAM_BYTES_MAX,
+            duplicate_window: DUPLICATE_WINDOW,
+            num_replicas: 1,
+            ..Config::default()
+        };
+        let name = config.name.clone();
+        self.context
+            .create_or_update_stream(config)
+            .await
+            .map(|_| ())
+            .with_context(|| format!("stream {name} cannot be created or updated"))
+    }
+
+    /// All at once, each naming the one before it as the last in the stream: when one is lost, those behind it are
+    /// refused, and the order of an entity's events holds. What was refused goes out again one by one.
+    pub(super) async fn publish(&self, batch: &[Outgoing]) -> (usize, Option<anyhow::Error>) {
+        if !self.is_connected() {
+            // Else the client would keep the messages and send them whenever it can, long after we gave up.
+            return (0, Some(anyhow!("NATS is away")));
+        }
+        let mut changes = self.changes();
+        changes.borrow_and_update();
+        let stored = self.publish_pipelined(batch, &mut changes).await;
+        for (index, message) in batch.iter().enumerate().skip(stored) {
+            if let Err(error) = self.publish_one(message, &mut changes).await {
+                return (index, Some(error));
+            }
+        }
+        (batch.len(), None)
+    }
+
+    async fn publish_pipelined(&self, batch: &[Outgoing], changes: &mut Changes) -> usize {
+        let mut acks = Vec::with_capacity(batch.len());
+        let mut previous: Option<&Outgoing> = None;
+        for message in batch {
+            let mut publish = publish_message(message);
+            if let Some(previous) = previous {
+                publish = publish.expected_last_message_id(previous.message_id.as_str());
+            }
+            match self.context.send_publish(message.subject.clone(), publish).await {
+                Ok(ack) => acks.push(ack),
+                Err(error) => {
+                    debug!(%error, "a message was not sent");
+                    break;
+                }
+            }
+            previous = Some(message);
+        }
+        let mut stored = 0;
+        for ack in acks {
+            if let Err(error) = acknowledged(ack, changes).await {
+                debug!(%error, "a message was refused or lost; the rest goes one by one");
+                break;
+            }
+            stored += 1;
+        }
+        stored
+    }
+
+    async fn publish_one(&self, message: &Outgoing, changes: &mut Changes) -> anyhow::Result<()> {
+        let ack = self
+            .context
+            .send_publish(message.subject.clone(), publish_message(message))
+            .await
+            .context("NATS does not take messages")?;
+        acknowledged(ack, changes).await.with_context(|| format!("NATS did not store {}", message.message_id))
+    }
+
+    pub(super) async fn signal(&self, subject: &str, payload: Bytes) {
+        if self.is_connected()
+            && let Err(error) = self.client.publish(subject.to_owned(), payload).await
+        {
+            debug!(%error, subject, "a signal was lost");
+        }
+    }
+
+    pub(super) fn signals(&self, subjects: &[&str]) -> broadcast::Receiver<Bytes> {
+        let (sender, receiver) = broadcast::channel(SIGNALS_KEPT_MAX);
+        for subject in subjects {
+            let (client, sender, subject) = (self.client.clone(), sender.clone(), (*subject).to_owned());
+            // Ends with the client, or with the last listener.
+            tokio::spawn(async move {
+                let mut subscription = match client.subscribe(subject.clone()).await {
+                    Ok(subscription) => subscription,
+                    Err(error) => return warn!(%error, subject, "no signals will be heard"),
+                };
+                while let Some(message) = subscription.next().await {
+                    if sender.send(message.payload).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        receiver
+    }
+}
+
+/// An ack that was on its way when the connection went never comes: no need to wait for its deadline.
+async fn acknowledged(ack: PublishAckFuture, changes: &mut Changes) -> anyhow::Result<()> {
+    tokio::select! {
+        answer = ack.into_future() => answer.map(|_| ()).map_err(Into::into),
+        _ = changes.changed() => Err(anyhow!("the connection to NATS was lost")),
+    }
+}
+
+fn publish_message(message: &Outgoing) -> PublishMessage {
+    PublishMessage::build().payload(message.payload.clone()).message_id(&message.message_id)
+}

@@ -1,0 +1,101 @@
+//! From a row of the journal to a message: the owner says what it means, here it gets its envelope.
+
+use anyhow::Context as _;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// A change, as the trigger wrote it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct JournalRow {
+    /// In the queue. Only the relay needs it.
+    pub(super) queue_id: i64,
+    pub(super) replay: bool,
+    pub id: i64,
+    pub recorded_at: DateTime<Utc>,
+    /// `insert`, `update` or `delete`.
+    pub operation: String,
+    /// As `attach_journal` was told.
+    pub entity: String,
+    pub entity_id: String,
+    pub version: i64,
+    /// The columns, without the omitted ones; of a deleted row the last ones.
+    pub row_data: Value,
+    pub correlation_id: Option<String>,
+}
+
+impl JournalRow {
+    /// The columns as the owner's type; timestamps are RFC 3339 text.
+    pub fn decode<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        T::deserialize(&self.row_data).with_context(|| {
+            format!("{} {} in the journal is not what it should be", self.entity, self.entity_id)
+        })
+    }
+}
+
+/// What is published: the event with its envelope, and where it belongs.
+#[derive(Debug, Clone)]
+pub struct MappedEvent {
+    /// The union's discriminator, and third part of the subject.
+    pub kind: String,
+    pub entity_id: String,
+    pub(super) union: Value,
+}
+
+/// The JSON of `flack_api::events::Event`; a test there and one here hold the two together.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    id: String,
+    operation: &'a str,
+    time: String,
+    version: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+    #[serde(flatten)]
+    union: &'a Value,
+}
+
+impl MappedEvent {
+    /// `event` is one of the owner's union, tagged by `type`.
+    pub fn new(row: &JournalRow, event: &impl Serialize) -> anyhow::Result<Self> {
+        let union = serde_json::to_value(event).context("the event cannot be written as JSON")?;
+        let kind = union.get("type").and_then(Value::as_str).context("the event has no `type`")?.to_owned();
+        Ok(Self { kind, entity_id: row.entity_id.clone(), union })
+    }
+
+    pub(super) fn payload(&self, owner: &str, row: &JournalRow) -> anyhow::Result<Vec<u8>> {
+        let envelope = Envelope {
+            id: event_id(owner, row.id),
+            operation: &row.operation,
+            time: row.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            version: row.version,
+            correlation_id: row.correlation_id.as_deref(),
+            union: &self.union,
+        };
+        serde_json::to_vec(&envelope).context("the event cannot be written as JSON")
+    }
+}
+
+/// Of the event; the same when it is replayed.
+pub(super) fn event_id(owner: &str, journal_id: i64) -> String {
+    format!("{owner}-{journal_id}")
+}
+
+/// Between event id and queue id in the message id of a replayed event: it must not be dropped as a duplicate.
+const REPLAY_MARK: char = '~';
+
+/// `Nats-Msg-Id`.
+pub(super) fn message_id(owner: &str, row: &JournalRow) -> String {
+    let id = event_id(owner, row.id);
+    if row.replay { format!("{id}{REPLAY_MARK}{}", row.queue_id) } else { id }
+}
+
+/// Whether an operator had this published once more.
+pub(super) fn is_replay(message_id: &str) -> bool {
+    message_id.contains(REPLAY_MARK)
+}
+
+/// The journal's id, which grows with the changes of one entity.
+pub(super) fn journal_id(event_id: &str) -> Option<i64> {
+    event_id.rsplit_once('-')?.1.parse().ok()
+}

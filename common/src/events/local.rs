@@ -1,0 +1,183 @@
+//! Events within one process: the same promises, without NATS. For the monolith alone.
+//!
+//! Nothing is kept over a restart. Sockets need no more: their clients reload. One that stores what it reads confirms it,
+//! and the relay takes nothing out of the queue before that.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, watch};
+
+use super::bus::{Kept, Outgoing, Reading, SIGNALS_KEPT_MAX, Start, StreamMessage};
+
+/// A reader that falls further behind is told that it has missed something.
+const MESSAGES_KEPT_MAX: usize = 10_000;
+
+#[derive(Debug, Clone)]
+pub struct Local(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    owner: String,
+    incarnation: String,
+    kept: Mutex<Kept>,
+    last: watch::Sender<u64>,
+    /// What each durable reader has stored, by its number.
+    confirmed: watch::Sender<HashMap<u64, u64>>,
+    signals: broadcast::Sender<Bytes>,
+}
+
+#[derive(Debug)]
+pub struct LocalReader {
+    local: Local,
+    prefix: Option<String>,
+    /// Of another owner, which is not in this process: its stream never comes.
+    foreign: bool,
+    after: u64,
+    opened: bool,
+    last: watch::Receiver<u64>,
+    durable: Option<u64>,
+}
+
+impl Local {
+    pub fn new(owner: &str) -> Self {
+        let started = chrono::Utc::now().timestamp_micros();
+        Self(Arc::new(Inner {
+            owner: owner.to_owned(),
+            incarnation: format!("{started:x}"),
+            kept: Mutex::default(),
+            last: watch::Sender::new(0),
+            confirmed: watch::Sender::default(),
+            signals: broadcast::Sender::new(SIGNALS_KEPT_MAX),
+        }))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A panic while it was held cannot have left it half changed: one push, one number.
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn publish(&self, batch: &[Outgoing]) -> usize {
+        let last = {
+            let mut kept = self.kept();
+            for message in batch {
+                kept.last += 1;
+                let message = StreamMessage {
+                    sequence: kept.last,
+                    subject: message.subject.clone(),
+                    message_id: Some(message.message_id.clone()),
+                    payload: message.payload.clone(),
+                };
+                kept.messages.push_back(Arc::new(message));
+                if kept.messages.len() > MESSAGES_KEPT_MAX {
+                    kept.messages.pop_front();
+                }
+            }
+            kept.last
+        };
+        self.0.last.send_replace(last);
+        // The sender is ours: waiting ends only with what it waits for.
+        let _ = self
+            .0
+            .confirmed
+            .subscribe()
+            .wait_for(|all| all.values().all(|confirmed| *confirmed >= last))
+            .await;
+        batch.len()
+    }
+
+    pub(super) fn read(&self, owner: &str, kind: Option<&str>, start: Start, durable: bool) -> LocalReader {
+        let last = self.0.last.subscribe();
+        let after = match start {
+            Start::Beginning => 0,
+            Start::Tail(count) => self.kept().last.saturating_sub(count),
+            Start::After { incarnation, sequence } if incarnation == self.0.incarnation => sequence,
+            Start::After { .. } => 0,
+        };
+        let foreign = owner != self.0.owner;
+        let mut number = None;
+        if durable && !foreign {
+            self.0.confirmed.send_modify(|all| {
+                let next = all.keys().max().map_or(0, |highest| highest + 1);
+                all.insert(next, after);
+                number = Some(next);
+            });
+        }
+        LocalReader {
+            // One that stores must get all, to confirm all; it leaves out by itself what it does not want.
+            prefix: kind.filter(|_| !durable).map(|kind| format!("flack.{owner}.{kind}.")),
+            foreign,
+            local: self.clone(),
+            after,
+            opened: false,
+            last,
+            durable: number,
+        }
+    }
+
+    pub(super) fn signal(&self, _subject: &str, payload: Bytes) {
+        // Nobody listens: nobody misses it.
+        let _ = self.0.signals.send(payload);
+    }
+
+    pub(super) fn signals(&self, _subjects: &[&str]) -> broadcast::Receiver<Bytes> {
+        self.0.signals.subscribe()
+    }
+}
+
+impl LocalReader {
+    pub(super) async fn next(&mut self) -> Reading {
+        if self.foreign {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            if let Some(reading) = self.kept_next() {
+                return reading;
+            }
+            if self.last.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn kept_next(&mut self) -> Option<Reading> {
+        let local = self.local.clone();
+        let kept = local.kept();
+        self.last.borrow_and_update();
+        let before_first = kept.messages.front().map_or(kept.last, |message| message.sequence - 1);
+        if !self.opened || self.after < before_first {
+            self.opened = true;
+            self.after = self.after.max(before_first);
+            return Some(Reading::Opened { incarnation: local.0.incarnation.clone(), after: self.after });
+        }
+        loop {
+            let index = usize::try_from(self.after - before_first).ok()?;
+            let message = kept.messages.get(index)?;
+            self.after = message.sequence;
+            if self.prefix.as_ref().is_none_or(|prefix| message.subject.starts_with(prefix)) {
+                return Some(Reading::Message(StreamMessage::clone(message)));
+            }
+        }
+    }
+
+    pub(super) fn confirm(&self, sequence: u64) {
+        if let Some(number) = self.durable {
+            self.local.0.confirmed.send_modify(|all| {
+                all.insert(number, sequence);
+            });
+        }
+    }
+}
+
+impl Drop for LocalReader {
+    fn drop(&mut self) {
+        if let Some(number) = self.durable {
+            self.local.0.confirmed.send_modify(|all| {
+                all.remove(&number);
+            });
+        }
+    }
+}

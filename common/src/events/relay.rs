@@ -1,0 +1,286 @@
+//! The relay: takes what is queued in the owner's database to the owner's stream.
+//!
+//! One works, chosen by an advisory lock; the other instances' stand by. Lock and work are on one connection: who has lost
+//! the one cannot go on with the other. A row leaves the queue only after its message was stored. Killed between the
+//! two, the next relay publishes it again under the same message id, and the stream drops it as a duplicate.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use metrics::{counter, gauge};
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgListener};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{Events, JournalRow, MappedEvent, Outgoing, journal_row::message_id};
+
+/// Rows that are published together: enough to hide the way to NATS and back, little enough to repeat.
+const BATCH_ROWS_MAX: i64 = 256;
+/// In the normal case a notification wakes the relay at commit; this is for a notification that was lost.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long events wait when the working relay died.
+const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// NATS takes 1 MiB. A larger event would be refused for ever and stop all behind it.
+const EVENT_BYTES_MAX: usize = 512 * 1024;
+/// Counting a long queue costs; beyond this the gauge says "at least".
+const COUNTED_ROWS_MAX: i64 = 100_000;
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
+/// Any number, the same in all relays of a database.
+const LOCK: i64 = 0x666c_6163_6b01;
+
+/// Says what a row means; `None` when it is nothing to tell.
+pub type Map = fn(&JournalRow) -> anyhow::Result<Option<MappedEvent>>;
+
+/// Publishes one database's journal.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    owner: &'static str,
+    pool: PgPool,
+    events: Events,
+    map: Map,
+}
+
+impl Relay {
+    pub fn new(owner: &'static str, pool: PgPool, events: Events, map: Map) -> Self {
+        Self { owner, pool, events, map }
+    }
+
+    /// Works, or stands by, until `stopping`.
+    pub fn run(self, stopping: CancellationToken) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut pause = PAUSE_FIRST;
+            while !stopping.is_cancelled() {
+                let started = Instant::now();
+                let Some(result) = stopping.run_until_cancelled(self.lead()).await else { break };
+                if let Err(problem) = result {
+                    warn!(owner = self.owner, error = format!("{problem:#}"), "the relay begins anew");
+                }
+                pause =
+                    if started.elapsed() > PAUSE_MAX * 4 { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
+                stopping.run_until_cancelled(sleep(jittered(pause))).await;
+            }
+        }
+    }
+
+    /// Waits for its turn, then publishes until something breaks.
+    async fn lead(&self) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect_with(&self.pool.connect_options())
+            .await
+            .context("the database does not answer")?;
+        while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut connection)
+            .await?
+        {
+            // Asked again and again, not waited for in one statement: that would hold back vacuum as long as it waits.
+            sleep(STANDBY_INTERVAL).await;
+        }
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen("journal").await?;
+        info!(owner = self.owner, "relaying");
+
+        let mut measured = None::<Instant>;
+        self.prepare(&mut connection, &mut measured).await?;
+        loop {
+            self.drain(&mut connection, &mut measured).await?;
+            self.measure(&mut connection, &mut measured).await?;
+            if let Ok(notification) = timeout(POLL_INTERVAL, listener.try_recv()).await {
+                notification?.context("the connection that listens was lost")?;
+                // One look at the queue answers all the notifications that came meanwhile.
+                while let Some(more) = listener.try_recv().now_or_never() {
+                    more?.context("the connection that listens was lost")?;
+                }
+            }
+        }
+    }
+
+    /// Until NATS is there, only the gauges move.
+    async fn prepare(
+        &self,
+        connection: &mut PgConnection,
+        measured: &mut Option<Instant>,
+    ) -> anyhow::Result<()> {
+        let mut pause = PAUSE_FIRST;
+        while let Err(problem) = self.events.prepare(self.owner).await {
+            if pause >= PAUSE_MAX {
+                warn!(
+                    owner = self.owner,
+                    error = format!("{problem:#}"),
+                    "the stream is not ready; changes wait in the queue"
+                );
+            }
+            self.measure(connection, measured).await?;
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Ok(())
+    }
+
+    /// Publishes until the queue is empty, however long NATS is away.
+    async fn drain(
+        &self,
+        connection: &mut PgConnection,
+        measured: &mut Option<Instant>,
+    ) -> anyhow::Result<()> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let rows = queued(connection).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let Some(problem) = self.publish(connection, &rows).await? else {
+                pause = PAUSE_FIRST;
+                continue;
+            };
+            if pause >= PAUSE_MAX {
+                warn!(
+                    owner = self.owner,
+                    error = format!("{problem:#}"),
+                    "events cannot be published; they wait in the queue"
+                );
+            }
+            self.measure(connection, measured).await?;
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+            // The stream may be what is missing.
+            if let Err(problem) = self.events.prepare(self.owner).await {
+                tracing::debug!(
+                    owner = self.owner,
+                    error = format!("{problem:#}"),
+                    "the stream is not ready"
+                );
+            }
+        }
+    }
+
+    /// Publishes these rows and takes out of the queue what was stored. `Some` says why not all were.
+    async fn publish(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[JournalRow],
+    ) -> anyhow::Result<Option<anyhow::Error>> {
+        let mut batch = Vec::with_capacity(rows.len());
+        let mut batch_ids = Vec::with_capacity(rows.len());
+        let mut silent_ids = Vec::new();
+        for row in rows {
+            match self.outgoing(row) {
+                Ok(Some(outgoing)) => {
+                    batch.push(outgoing);
+                    batch_ids.push(row.queue_id);
+                }
+                Ok(None) => silent_ids.push(row.queue_id),
+                Err(problem) => self.set_aside(connection, row, &problem).await?,
+            }
+        }
+        let (stored, problem) = self.events.publish(&batch).await;
+        batch_ids.truncate(stored);
+        batch_ids.append(&mut silent_ids);
+        sqlx::query("delete from journal_queue where id = any($1)")
+            .bind(&batch_ids)
+            .execute(connection)
+            .await?;
+        counter!("events_published_total", "owner" => self.owner).increment(stored as u64);
+        Ok(problem)
+    }
+
+    fn outgoing(&self, row: &JournalRow) -> anyhow::Result<Option<Outgoing>> {
+        let Some(mapped) = (self.map)(row)? else { return Ok(None) };
+        let payload = mapped.payload(self.owner, row)?;
+        anyhow::ensure!(
+            payload.len() <= EVENT_BYTES_MAX,
+            "the event has {} bytes, the most is {EVENT_BYTES_MAX}",
+            payload.len()
+        );
+        Ok(Some(Outgoing {
+            subject: format!(
+                "flack.{}.{}.{}",
+                self.owner,
+                subject_part(&mapped.kind),
+                subject_part(&mapped.entity_id)
+            ),
+            message_id: message_id(self.owner, row),
+            payload: payload.into(),
+        }))
+    }
+
+    /// A defect in the mapping must not stop everybody else's events.
+    async fn set_aside(
+        &self,
+        connection: &mut PgConnection,
+        row: &JournalRow,
+        problem: &anyhow::Error,
+    ) -> anyhow::Result<()> {
+        error!(
+            owner = self.owner,
+            journal.id = row.id,
+            entity = row.entity,
+            entity.id = row.entity_id,
+            error = format!("{problem:#}"),
+            "a change cannot be told; it stays in journal_queue as failed"
+        );
+        sqlx::query("update journal_queue set failed_at = clock_timestamp(), error = $2 where id = $1")
+            .bind(row.queue_id)
+            .bind(format!("{problem:#}"))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn measure(
+        &self,
+        connection: &mut PgConnection,
+        measured: &mut Option<Instant>,
+    ) -> anyhow::Result<()> {
+        if measured.is_some_and(|at| at.elapsed() < MEASURE_INTERVAL) {
+            return Ok(());
+        }
+        *measured = Some(Instant::now());
+        let (rows, oldest_seconds, failed): (i64, f64, i64) = sqlx::query_as(
+            "select
+                (select count(*) from (select from journal_queue where failed_at is null limit $1) as counted),
+                (select coalesce(extract(epoch from clock_timestamp() - recorded_at), 0)::float8
+                    from journal_queue where failed_at is null order by id limit 1),
+                (select count(*) from journal_queue where failed_at is not null)",
+        )
+        .bind(COUNTED_ROWS_MAX)
+        .fetch_one(connection)
+        .await
+        .map(|(rows, oldest, failed): (i64, Option<f64>, i64)| (rows, oldest.unwrap_or(0.0), failed))?;
+        gauge!("journal_queue_rows", "owner" => self.owner).set(rows as f64);
+        gauge!("journal_queue_oldest_seconds", "owner" => self.owner).set(oldest_seconds);
+        gauge!("journal_queue_failed_rows", "owner" => self.owner).set(failed as f64);
+        Ok(())
+    }
+}
+
+async fn queued(connection: &mut PgConnection) -> sqlx::Result<Vec<JournalRow>> {
+    sqlx::query_as(
+        "select queue.id as queue_id, queue.replay, journal.id, journal.recorded_at, journal.operation, journal.entity,
+            journal.entity_id, journal.version, journal.row_data, journal.correlation_id
+        from journal_queue as queue
+        inner join journal on journal.recorded_at = queue.recorded_at and journal.id = queue.journal_id
+        where queue.failed_at is null
+        order by queue.id
+        limit $1",
+    )
+    .bind(BATCH_ROWS_MAX)
+    .fetch_all(connection)
+    .await
+}
+
+/// Dots, stars and blanks have a meaning in subjects.
+fn subject_part(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':') { c } else { '_' })
+        .collect()
+}
+
+/// Up to half longer, so that many who fail together do not come back together.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)
+}
