@@ -40,13 +40,13 @@ pub fn parse_or_exit<C: Conf>() -> C {
 #[derive(Conf, Debug, Clone)]
 pub struct ProcessConfig {
     /// Name of this instance, such as `users-1`; made up when absent
-    #[conf(env = "FLACK_INSTANCE", value_parser = instance)]
+    #[conf(env = "FLACK_INSTANCE", value_parser = parse_instance)]
     pub instance: Option<String>,
     /// Address to listen on; port 0 takes any free one
     #[conf(env = "FLACK_LISTEN", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
     /// Host at which others reach this process; the host of `FLACK_LISTEN` when absent
-    #[conf(env = "FLACK_ADVERTISE", value_parser = host)]
+    #[conf(env = "FLACK_ADVERTISE", value_parser = parse_host)]
     pub advertise: Option<String>,
 }
 
@@ -65,10 +65,10 @@ impl ProcessConfig {
 #[derive(Conf, Debug, Clone)]
 pub struct DatabaseConfig {
     /// `postgres://user:password@host:port/database`
-    #[conf(env = "DATABASE_URL", value_parser = secret, secret)]
+    #[conf(env = "DATABASE_URL", value_parser = parse_secret, secret)]
     pub url: SecretString,
     /// Most connections that this instance opens to its database
-    #[conf(env = "DATABASE_CONNECTIONS_MAX", default_value = "8", value_parser = connections)]
+    #[conf(env = "DATABASE_CONNECTIONS_MAX", default_value = "8", value_parser = parse_connections)]
     pub connections_max: u32,
 }
 
@@ -77,13 +77,13 @@ pub struct DatabaseConfig {
 #[conf(validation_predicate = registry_credentials)]
 pub struct RegistryConfig {
     /// Registry, such as `http://127.0.0.1:2379`
-    #[conf(env = "ETCD_URL", value_parser = http_url)]
+    #[conf(env = "ETCD_URL", value_parser = parse_http_url)]
     pub url: String,
     /// Registry user; absent when the registry asks for none
     #[conf(env = "ETCD_USER")]
     pub user: Option<String>,
     /// Registry password
-    #[conf(env = "ETCD_PASSWORD", value_parser = secret, secret)]
+    #[conf(env = "ETCD_PASSWORD", value_parser = parse_secret, secret)]
     pub password: Option<SecretString>,
 }
 
@@ -92,13 +92,13 @@ pub struct RegistryConfig {
 #[conf(validation_predicate = events_credentials)]
 pub struct EventsConfig {
     /// Events pipeline, such as `nats://127.0.0.1:4222`
-    #[conf(env = "NATS_URL", value_parser = nats_url)]
+    #[conf(env = "NATS_URL", value_parser = parse_nats_url)]
     pub url: String,
     /// Pipeline user; absent when the pipeline asks for none
     #[conf(env = "NATS_USER")]
     pub user: Option<String>,
     /// Pipeline password
-    #[conf(env = "NATS_PASSWORD", value_parser = secret, secret)]
+    #[conf(env = "NATS_PASSWORD", value_parser = parse_secret, secret)]
     pub password: Option<SecretString>,
 }
 
@@ -106,11 +106,11 @@ pub struct EventsConfig {
 #[derive(Conf, Debug, Clone)]
 pub struct InternalDoorConfig {
     /// Internal door of the balancer, such as `http://127.0.0.1:8081`
-    #[conf(env = "INTERNAL_URL", value_parser = http_url)]
+    #[conf(env = "INTERNAL_URL", value_parser = parse_http_url)]
     pub url: String,
 }
 
-fn instance(text: &str) -> Result<String, String> {
+fn parse_instance(text: &str) -> Result<String, String> {
     let good = (1..=INSTANCE_CHARACTERS_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     // It becomes a registry key, a balancer's server name and a header: nothing there needs quoting then.
@@ -119,7 +119,7 @@ fn instance(text: &str) -> Result<String, String> {
     })
 }
 
-fn host(text: &str) -> Result<String, String> {
+fn parse_host(text: &str) -> Result<String, String> {
     url::Host::parse(text)
         .map(|host| host.to_string())
         .map_err(|_| "give a host name or address without scheme and port, such as 10.0.0.7".to_owned())
@@ -127,26 +127,26 @@ fn host(text: &str) -> Result<String, String> {
 
 // `conf` asks every parser for a `Result`.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a value parser")]
-fn secret(text: &str) -> Result<SecretString, String> {
+fn parse_secret(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
-fn connections(text: &str) -> Result<u32, String> {
+fn parse_connections(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .filter(|number| (1..=CONNECTIONS_MAX_LIMIT).contains(number))
         .ok_or_else(|| format!("give a number from 1 to {CONNECTIONS_MAX_LIMIT}"))
 }
 
-fn http_url(text: &str) -> Result<String, String> {
-    url_of(text, &["http", "https"])
+fn parse_http_url(text: &str) -> Result<String, String> {
+    parse_url(text, &["http", "https"])
 }
 
-fn nats_url(text: &str) -> Result<String, String> {
-    url_of(text, &["nats", "tls"])
+fn parse_nats_url(text: &str) -> Result<String, String> {
+    parse_url(text, &["nats", "tls"])
 }
 
-fn url_of(text: &str, schemes: &[&str]) -> Result<String, String> {
+fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let url = url::Url::parse(text).map_err(|problem| problem.to_string())?;
     if !schemes.contains(&url.scheme()) || url.host().is_none() {
         return Err(format!("give an address such as {}://127.0.0.1:1234", schemes[0]));

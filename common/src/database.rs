@@ -1,1 +1,140 @@
-//! database
+//! The process's own database: connect, migrate, write with a correlation id, and say what went wrong.
+//!
+//! Statements are not here: each part keeps its SQL in its own `store.rs`.
+
+mod migrations;
+
+use std::{str::FromStr, time::Duration};
+
+use anyhow::{Context as _, bail};
+use flack_api::{Context, Problem};
+use secrecy::ExposeSecret;
+use sqlx::{
+    PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::{Instant, sleep};
+use tracing::{error, warn};
+
+use crate::{config::DatabaseConfig, telemetry};
+
+pub use migrations::migrate;
+
+/// How long a request waits for a free connection; a queue longer than that is better told to come back.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// No statement of a request takes longer; work that must sets its own limit with `set local statement_timeout`.
+const STATEMENT_SECONDS_MAX: u32 = 5;
+/// A transaction that nobody goes on with holds locks and old rows; the server ends it.
+const IDLE_IN_TRANSACTION_SECONDS_MAX: u32 = 15;
+/// At the start of everything the database may be some seconds behind us; longer means that it is not there.
+const CONNECT_SECONDS_MAX: u64 = 10;
+const CONNECT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Opens the pool, and waits for the database a bounded time.
+pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
+    // The cause of a parse error may quote the URL, which holds the password.
+    let options = PgConnectOptions::from_str(config.url.expose_secret()).map_err(|_| {
+        anyhow::anyhow!(
+            "DATABASE_URL is no database address; give postgres://user:password@host:port/database"
+        )
+    })?;
+    let options = options.application_name(&telemetry::name_of_process()).options([
+        ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
+        ("idle_in_transaction_session_timeout", format!("{IDLE_IN_TRANSACTION_SECONDS_MAX}s")),
+    ]);
+    let place = format!(
+        "database {} at {}:{}",
+        options.get_database().unwrap_or_else(|| options.get_username()),
+        options.get_host(),
+        options.get_port()
+    );
+    let pool = PgPoolOptions::new()
+        .max_connections(config.connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options);
+
+    let deadline = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
+    loop {
+        let Err(problem) = pool.acquire().await else { return Ok(pool) };
+        if !is_worth_waiting(&problem) {
+            return Err(problem).with_context(|| {
+                format!("{place} refuses us; check the user, password and database in DATABASE_URL")
+            });
+        }
+        if Instant::now() >= deadline {
+            return Err(problem).with_context(|| {
+                format!(
+                    "{place} has not answered for {CONNECT_SECONDS_MAX} s; start it, or correct DATABASE_URL"
+                )
+            });
+        }
+        warn!(error = %problem, "{place} does not answer yet; trying again");
+        sleep(CONNECT_PAUSE).await;
+    }
+}
+
+/// A transaction whose changes the journal records under the request's correlation id.
+pub async fn begin(pool: &PgPool, context: &Context) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select set_config('flack.correlation_id', $1, true)")
+        .bind(&context.correlation_id)
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
+}
+
+/// What a client is told about a database error that is no domain error. Logged here, so callers need not.
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err(database::problem)")]
+pub fn problem(error: sqlx::Error) -> Problem {
+    if is_away(&error) {
+        warn!(error = %error, "the database is away or too busy");
+        Problem::unavailable("the database")
+    } else {
+        error!(error = %error, "a statement failed; that is a defect");
+        Problem::internal()
+    }
+}
+
+/// Whether `pool` can serve: an idle connection answers, or all are at work (busy is not away).
+pub(crate) async fn ping(pool: &PgPool) -> anyhow::Result<()> {
+    let connection = match pool.try_acquire() {
+        Some(connection) => connection,
+        None if pool.size() >= pool.options().get_max_connections() => return Ok(()),
+        None => pool.acquire().await?,
+    };
+    let mut connection = connection;
+    let one: i32 = sqlx::query_scalar("select 1").fetch_one(&mut *connection).await?;
+    if one != 1 {
+        bail!("the database answered {one} for select 1");
+    }
+    Ok(())
+}
+
+/// While it starts (57P03), or is not there at all, the next try may succeed; a wrong password stays wrong.
+fn is_worth_waiting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(database) => database.code().as_deref() == Some("57P03"),
+        _ => false,
+    }
+}
+
+/// Whether the same statement may succeed a moment later.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            // Connection lost, too many connections, shutting down or starting; cancelled by a timeout;
+            // deadlock, serialization failure, lock not available: another try may win.
+            code.starts_with("08")
+                || code.starts_with("53")
+                || code.starts_with("57P")
+                || matches!(&*code, "57014" | "40001" | "40P01" | "55P03" | "25P03")
+        }),
+        _ => false,
+    }
+}

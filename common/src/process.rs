@@ -1,1 +1,109 @@
-//! process
+//! The life of a process: bind, build, become ready, register, serve, leave, finish, stop.
+//!
+//! Nobody is sent here before we can serve, and nobody is sent here any more when we stop: that is why the
+//! order is what it is. What a process serves is handed in; this knows only how to live.
+//!
+//! Reading order: `life` (the order of things), `edge` (what every request passes), `probes` (`/health`,
+//! `/ready`, `/metrics`), `readiness`, `background` (tasks beside the requests), `signals`.
+
+mod background;
+mod edge;
+mod life;
+mod probes;
+mod problems;
+mod readiness;
+mod signals;
+
+use std::{fmt, future::Future, io, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use tokio::net::TcpListener;
+use tracing::{error, info};
+
+use crate::{
+    config::{EXIT_CODE_CONFIGURATION, ProcessConfig, RegistryConfig},
+    registry::{Registry, ServiceDefinition},
+    telemetry,
+};
+
+pub use background::{Background, Outcome};
+pub use edge::{BODY_BYTES_MAX, REQUEST_SECONDS_MAX};
+pub use life::{Identity, serve};
+pub use readiness::Readiness;
+
+/// The version that `/health` and the registry show.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// `EX_UNAVAILABLE` of sysexits.h: something that we need is not there; starting again later may help.
+const EXIT_CODE_UNAVAILABLE: u8 = 69;
+
+/// What a process serves, and how one knows that it can.
+pub struct App {
+    pub router: Router,
+    pub readiness: Readiness,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("App").field("readiness", &self.readiness).finish_non_exhaustive()
+    }
+}
+
+/// Lives until a signal ends it: the whole of `main`, once the configuration is there. `build` gets the
+/// registry when there is one; it connects, migrates, starts tasks, and gives the router.
+pub async fn run<F>(
+    service: ServiceDefinition,
+    process: &ProcessConfig,
+    registry: Option<&RegistryConfig>,
+    build: impl FnOnce(Background, Option<Registry>) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<App>>,
+{
+    let instance = process.instance_of(&service.name);
+    telemetry::set_instance(&instance);
+    if registry.is_some() && process.listen.ip().is_unspecified() && process.advertise.is_none() {
+        error!("FLACK_LISTEN is {}, where nobody can call: set FLACK_ADVERTISE to our host", process.listen);
+        return ExitCode::from(EXIT_CODE_CONFIGURATION);
+    }
+    let outcome = async {
+        let shutdown = signals::listen()?;
+        let listener = bind(process).await?;
+        let advertise = process.advertise.clone();
+        let identity = Identity { service, instance, advertise };
+        let build = async |background: Background| {
+            let registry = match registry {
+                Some(config) => Some(Registry::connect(config, &background).await?),
+                None => None,
+            };
+            Ok((build(background, registry.clone()).await?, registry))
+        };
+        serve(listener, shutdown, identity, build).await
+    };
+    match outcome.await {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            error!(error = format!("{problem:#}"), "stopped because of an error");
+            ExitCode::from(EXIT_CODE_UNAVAILABLE)
+        }
+    }
+}
+
+/// First of all, so that a taken port is known before a database is touched.
+async fn bind(process: &ProcessConfig) -> anyhow::Result<TcpListener> {
+    let listener = match TcpListener::bind(process.listen).await {
+        Err(problem) if problem.kind() == io::ErrorKind::AddrInUse => {
+            bail!(
+                "{} is taken by another process; stop it, or set FLACK_LISTEN to another port",
+                process.listen
+            )
+        }
+        result => result.with_context(|| format!("cannot listen on {}", process.listen))?,
+    };
+    let address = listener.local_addr().context("the socket has no address")?;
+    info!(address = %address, version = VERSION, "listening");
+    Ok(listener)
+}

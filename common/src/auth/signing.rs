@@ -1,0 +1,80 @@
+//! The private side: a key that signs tokens. Only the owner of tokens has one.
+
+use std::{fmt, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{EncodingKey, Header};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::claims::{ALGORITHM, Claims};
+
+/// An Ed25519 key pair and its id.
+pub struct SigningKey {
+    key_id: String,
+    /// PKCS#8 version 1: the form that `jsonwebtoken` takes.
+    pkcs8: SecretBox<[u8]>,
+    public: Vec<u8>,
+    encoding: EncodingKey,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    /// A new key with a new id.
+    pub fn generate() -> anyhow::Result<Self> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new())
+            .map_err(|_| anyhow!("the operating system gave no random numbers for a signing key"))?;
+        Self::from_pkcs8(&Uuid::new_v4().to_string(), pkcs8.as_ref())
+    }
+
+    /// A key that `to_pkcs8` gave.
+    pub fn from_pkcs8(key_id: &str, der: &[u8]) -> anyhow::Result<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
+            .map_err(|reason| anyhow!("{reason}"))
+            .with_context(|| format!("signing key {key_id} is no Ed25519 key in PKCS#8"))?;
+        Ok(Self {
+            key_id: key_id.to_owned(),
+            pkcs8: SecretBox::new(der.into()),
+            public: pair.public_key().as_ref().to_vec(),
+            encoding: EncodingKey::from_ed_der(der),
+        })
+    }
+
+    /// The private key, to be kept in the owner's database and nowhere else.
+    pub fn to_pkcs8(&self) -> Vec<u8> {
+        self.pkcs8.expose_secret().to_vec()
+    }
+
+    /// The name under which the public key is found: `kid` of every token it signs.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// The public key as a JSON Web Key, for the registry and for [`super::Verifier::add_key`].
+    pub fn public_jwk(&self) -> Value {
+        json!({
+            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
+            "kid": self.key_id, "x": BASE64_URL_SAFE_NO_PAD.encode(&self.public),
+        })
+    }
+
+    /// A new token for a user: the token, its id, and when it expires (unix seconds, like `issued_at`).
+    pub fn issue(&self, user_id: i64, issued_at: i64, lifetime: Duration) -> (SecretString, Uuid, i64) {
+        let token_id = Uuid::new_v4();
+        let lifetime_seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+        let expires_at = issued_at.saturating_add(lifetime_seconds);
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(ALGORITHM) };
+        let claims = Claims { sub: user_id.to_string(), jti: token_id, iat: issued_at, exp: expires_at };
+        let token = jsonwebtoken::encode(&header, &claims, &self.encoding)
+            .expect("the key was parsed when it was loaded, and claims are plain JSON");
+        (token.into(), token_id, expires_at)
+    }
+}

@@ -1,0 +1,178 @@
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use super::*;
+use crate::auth::SigningKey;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn now() -> i64 {
+    Utc::now().timestamp()
+}
+
+fn key_and_verifier() -> (SigningKey, Arc<Verifier>) {
+    let key = SigningKey::generate().unwrap();
+    let verifier = Verifier::local();
+    verifier.add_key(key.key_id(), &key.public_jwk()).unwrap();
+    (key, verifier)
+}
+
+async fn refusal(verifier: &Verifier, token: &str) -> Problem {
+    verifier.verify_token(&token.into()).await.expect_err("the token was taken for good")
+}
+
+/// A token with any header and claims, and a signature of no meaning.
+fn forged(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.{}", part(header), part(claims), BASE64_URL_SAFE_NO_PAD.encode([7; 64]))
+}
+
+#[tokio::test]
+async fn a_token_tells_whose_it_is() {
+    let (key, verifier) = key_and_verifier();
+    let (token, token_id, expires_at) = key.issue(17, now(), HOUR);
+    let caller = verifier.verify_token(&token).await.unwrap();
+    assert_eq!((caller.user_id, caller.token_id, caller.expires_at), (17, token_id, expires_at));
+}
+
+#[tokio::test]
+async fn a_key_that_was_stored_and_loaded_signs_what_its_public_half_verifies() {
+    let (key, verifier) = key_and_verifier();
+    let loaded = SigningKey::from_pkcs8(key.key_id(), &key.to_pkcs8()).unwrap();
+    assert_eq!(loaded.public_jwk(), key.public_jwk());
+    verifier.verify_token(&loaded.issue(1, now(), HOUR).0).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_expired_token_is_refused_without_leeway() {
+    let (key, verifier) = key_and_verifier();
+    let (token, ..) = key.issue(17, now() - 3602, HOUR);
+    let problem = refusal(&verifier, token.expose_secret()).await;
+    assert_eq!(problem.status, 401);
+    assert!(problem.detail.contains("expired"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_and_others_of_the_same_user_are_not() {
+    let (key, verifier) = key_and_verifier();
+    let (revoked, token_id, expires_at) = key.issue(17, now(), HOUR);
+    let (other, ..) = key.issue(17, now(), HOUR);
+    verifier.revoke(token_id, expires_at);
+    assert_eq!(refusal(&verifier, revoked.expose_secret()).await.status, 401);
+    verifier.verify_token(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_registry_no_longer_revokes_stays_revoked_when_this_process_revoked_it() {
+    let (key, verifier) = key_and_verifier();
+    let (token, token_id, expires_at) = key.issue(17, now(), HOUR);
+    verifier.revoke(token_id, expires_at);
+    verifier.replace_revoked(std::iter::empty());
+    assert_eq!(refusal(&verifier, token.expose_secret()).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_that_the_registry_revokes_is_refused() {
+    let (key, verifier) = key_and_verifier();
+    let (token, token_id, _) = key.issue(17, now(), HOUR);
+    verifier.replace_revoked([token_id.to_string().as_str(), "not an id"].into_iter());
+    assert_eq!(refusal(&verifier, token.expose_secret()).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_changed_token_is_refused() {
+    let (key, verifier) = key_and_verifier();
+    let (token, ..) = key.issue(17, now(), HOUR);
+    let mut parts: Vec<String> = token.expose_secret().split('.').map(str::to_owned).collect();
+    let claims = json!({ "sub": "1", "jti": Uuid::new_v4(), "iat": now(), "exp": now() + 3600 });
+    parts[1] = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+    assert_eq!(refusal(&verifier, &parts.join(".")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_signed_by_another_key_under_a_known_name_is_refused() {
+    let (key, verifier) = key_and_verifier();
+    let stranger = SigningKey::generate().unwrap();
+    let stranger = SigningKey::from_pkcs8(key.key_id(), &stranger.to_pkcs8()).unwrap();
+    assert_eq!(refusal(&verifier, stranger.issue(17, now(), HOUR).0.expose_secret()).await.status, 401);
+}
+
+#[tokio::test]
+async fn no_algorithm_but_ours_is_believed() {
+    let (key, verifier) = key_and_verifier();
+    let claims = json!({ "sub": "1", "jti": Uuid::new_v4(), "iat": now(), "exp": now() + 3600 });
+    for algorithm in ["none", "HS256", "RS256", "ES256"] {
+        let header = json!({ "typ": "JWT", "alg": algorithm, "kid": key.key_id() });
+        assert_eq!(refusal(&verifier, &forged(&header, &claims)).await.status, 401, "{algorithm}");
+    }
+    // The classic: signed with HMAC, the public key as the secret.
+    let header =
+        jsonwebtoken::Header { kid: Some(key.key_id().to_owned()), ..jsonwebtoken::Header::default() };
+    let secret = key.public_jwk()["x"].to_string();
+    let secret = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&header, &claims, &secret).unwrap();
+    assert_eq!(refusal(&verifier, &token).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused() {
+    let (_, verifier) = key_and_verifier();
+    let long = "a".repeat(TOKEN_BYTES_MAX + 1);
+    for text in ["", ".", "..", "a.b.c", "é.é.é", &long] {
+        assert_eq!(refusal(&verifier, text).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_key_id_is_refused() {
+    let (_, verifier) = key_and_verifier();
+    let claims = json!({ "sub": "1", "jti": Uuid::new_v4(), "iat": now(), "exp": now() + 3600 });
+    assert_eq!(refusal(&verifier, &forged(&json!({ "alg": "EdDSA" }), &claims)).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_that_is_faster_than_the_news_of_its_key_waits_for_it() {
+    let key = SigningKey::generate().unwrap();
+    let verifier = Verifier::local();
+    let (token, ..) = key.issue(17, now(), HOUR);
+    let mut verified = Box::pin(verifier.verify_token(&token));
+    assert!(futures::poll!(&mut verified).is_pending());
+    verifier.replace_keys(&BTreeMap::from([(key.key_id().to_owned(), key.public_jwk())]));
+    assert_eq!(verified.await.unwrap().user_id, 17);
+}
+
+#[tokio::test]
+async fn a_token_of_an_unknown_key_is_refused_after_a_short_wait() {
+    let verifier = Verifier::local();
+    let (token, ..) = SigningKey::generate().unwrap().issue(17, now(), HOUR);
+    let started = std::time::Instant::now();
+    assert_eq!(refusal(&verifier, token.expose_secret()).await.status, 401);
+    assert!(started.elapsed() >= UNKNOWN_KEY_WAIT);
+}
+
+#[test]
+fn a_malformed_key_of_the_registry_does_not_hide_the_good_ones() {
+    let key = SigningKey::generate().unwrap();
+    let verifier = Verifier::local();
+    let rsa = json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" });
+    verifier.replace_keys(&BTreeMap::from([
+        ("broken".to_owned(), json!({ "kty": "OKP" })),
+        ("rsa".to_owned(), rsa.clone()),
+        (key.key_id().to_owned(), key.public_jwk()),
+    ]));
+    assert!(verifier.read(|known| known.key(key.key_id()).is_some()));
+    assert!(verifier.read(|known| known.key("rsa").is_none()));
+    assert!(verifier.add_key("rsa", &rsa).is_err());
+}
+
+#[tokio::test]
+async fn debug_output_shows_neither_key_nor_token() {
+    let (key, verifier) = key_and_verifier();
+    let (token, ..) = key.issue(17, now(), HOUR);
+    let caller = verifier.verify_token(&token).await.unwrap();
+    let shown = format!("{key:?} {caller:?} {token:?}");
+    assert!(!shown.contains(token.expose_secret()));
+    assert!(!shown.contains("encoding"));
+}

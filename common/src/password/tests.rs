@@ -1,0 +1,49 @@
+use std::sync::mpsc;
+
+use super::*;
+
+#[tokio::test]
+async fn a_password_is_recognised_and_another_is_not() {
+    let hash = hash("correct horse".into()).await.unwrap();
+    assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+    assert!(verify("correct horse".into(), &hash).await.unwrap());
+    assert!(!verify("battery staple".into(), &hash).await.unwrap());
+}
+
+#[tokio::test]
+async fn equal_passwords_have_different_hashes() {
+    assert_ne!(hash("same".into()).await.unwrap(), hash("same".into()).await.unwrap());
+}
+
+#[tokio::test]
+async fn nobody_has_no_password_yet_the_comparison_is_made() {
+    // A malformed constant would be an error here, and fast.
+    verify_nobody("anything".into()).await.unwrap();
+    assert!(!verify("anything".into(), NOBODY).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_broken_hash_is_an_internal_problem_and_not_a_wrong_password() {
+    assert_eq!(verify("x".into(), "plain").await.unwrap_err().status, 500);
+}
+
+#[tokio::test]
+async fn who_comes_after_a_full_queue_is_told_to_come_back() {
+    let hashers: &'static Hashers = Box::leak(Box::new(Hashers::new(1, 1)));
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let working = tokio::spawn(hashers.run(move || {
+        started.send(()).unwrap();
+        released.recv().unwrap();
+        Ok(())
+    }));
+    has_started.await.unwrap();
+
+    let mut waiting = Box::pin(hashers.run(|| Ok(())));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    assert_eq!(hashers.run(|| Ok(())).await.unwrap_err().status, 503);
+
+    release.send(()).unwrap();
+    working.await.unwrap().unwrap();
+    waiting.await.unwrap();
+}

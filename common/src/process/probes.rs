@@ -1,0 +1,92 @@
+//! What machines ask a process: does it live, can it serve, how much does it do.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{StatusCode, header};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Background, Readiness, VERSION};
+
+/// From a cached read to a request that is near its deadline.
+const SECONDS_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Paths that neither the access log nor the metrics mention: they are asked several times a second.
+pub const PATHS: [&str; 3] = ["/health", "/ready", "/metrics"];
+
+/// One recorder a process, also when a test serves several times in one.
+static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+#[derive(Debug)]
+pub struct Probes {
+    pub service: String,
+    pub instance: String,
+    pub readiness: Readiness,
+    pub background: Background,
+    pub shutdown: CancellationToken,
+}
+
+pub fn router(probes: Probes) -> Router {
+    install_metrics();
+    Router::new()
+        .route(PATHS[0], get(health))
+        .route(PATHS[1], get(ready))
+        .route(PATHS[2], get(metrics))
+        .with_state(Arc::new(probes))
+}
+
+/// 200 as long as requests are answered at all; the tasks are there for people.
+async fn health(State(probes): State<Arc<Probes>>) -> Response {
+    Json(json!({
+        "status": "ok",
+        "service": probes.service,
+        "instance": probes.instance,
+        "version": VERSION,
+        "tasks": probes.background.fares(),
+    }))
+    .into_response()
+}
+
+async fn ready(State(probes): State<Arc<Probes>>) -> Response {
+    if probes.shutdown.is_cancelled() {
+        return not_ready("shutdown", "this instance is stopping");
+    }
+    match probes.readiness.failing().await {
+        None => Json(json!({ "status": "ready" })).into_response(),
+        Some((check, why)) => not_ready(check, &why),
+    }
+}
+
+fn not_ready(check: &str, why: &str) -> Response {
+    let body = json!({ "status": "not ready", "failing": check, "error": why });
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(body)).into_response()
+}
+
+async fn metrics() -> Response {
+    match install_metrics() {
+        Some(metrics) => {
+            metrics.run_upkeep();
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn install_metrics() -> Option<&'static PrometheusHandle> {
+    METRICS
+        .get_or_init(|| {
+            PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+                .and_then(PrometheusBuilder::install_recorder)
+                .inspect_err(|problem| tracing::error!(error = %problem, "no metrics from this process"))
+                .ok()
+        })
+        .as_ref()
+}

@@ -1,0 +1,73 @@
+//! Answers that no handler made, as problem details: unknown paths, methods that a path does not have, and
+//! what the HTTP layer refuses by itself.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use flack_api::Problem;
+use http::{HeaderValue, StatusCode, header};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// A problem as an answer.
+pub fn answer(problem: &Problem, correlation_id: &str) -> Response {
+    let mut response = problem.status_code().into_response();
+    write(&mut response, problem.clone(), correlation_id);
+    response
+}
+
+/// Gives an error answer that nobody has put into words the form that all others have. Pages and problems stay.
+pub fn complete(mut response: Response, path: &str, correlation_id: &str) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) || !is_wordless(&response) {
+        return response;
+    }
+    let problem = match status {
+        StatusCode::NOT_FOUND => Problem::not_found(format!("there is nothing at {path}")),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new(
+            status,
+            "method-not-allowed",
+            "Method not allowed",
+            "the path exists, but not with this method; see the Allow header",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        StatusCode::INTERNAL_SERVER_ERROR => Problem::internal(),
+        StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable("this service"),
+        _ => {
+            let title = status.canonical_reason().unwrap_or("Error");
+            Problem::new(status, "bad-request", title, format!("the request was refused: {title}"))
+        }
+    };
+    write(&mut response, problem, correlation_id);
+    response
+}
+
+/// The body is longer than `BODY_BYTES_MAX`.
+pub fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "Too large",
+        format!("a request body has at most {} bytes", super::BODY_BYTES_MAX),
+    )
+}
+
+fn is_wordless(response: &Response) -> bool {
+    match response.headers().get(header::CONTENT_TYPE) {
+        None => true,
+        Some(kind) => kind.as_bytes().starts_with(b"text/plain"),
+    }
+}
+
+fn write(response: &mut Response, mut problem: Problem, correlation_id: &str) {
+    problem.correlation_id = Some(correlation_id.to_owned());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    headers.remove(header::CONTENT_LENGTH);
+    if let Some(seconds) = problem.retry_after_seconds {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    let text = serde_json::to_vec(&problem).expect("a problem is plain data");
+    *response.body_mut() = Body::from(text);
+}
