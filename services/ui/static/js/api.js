@@ -89,7 +89,7 @@ async function call(method, path, { authorization, body, key } = {}) {
   throw new Problem(response.status, answer?.detail ?? answer?.error ?? `The server answered ${response.status}.`);
 }
 
-// Pages overlap by a second: `updated_since` counts whole seconds, and a page may end within one.
+// `updated_since` counts whole seconds, rounded down: the next page may begin with what the last one ended with.
 async function listAll(path, member) {
   const byId = new Map();
   let since = 0;
@@ -98,8 +98,9 @@ async function listAll(path, member) {
     for (const item of items) byId.set(item.id, item);
     if (items.length < PAGE_LENGTH_MAX) break;
     const last = items.at(-1).updated_at;
-    // A whole page within one second: go on after that second rather than read it for ever.
-    since = last - 1 > since ? last - 1 : last;
+    // A whole page of one second: there is no way past it, and asking again would go on for ever.
+    if (last === since) break;
+    since = last;
   }
   return [...byId.values()];
 }

@@ -49,7 +49,7 @@ else askToSignIn();
 
 function signedIn({ nickname, token, userId }) {
   // Somebody else at the same window: nothing of the one before may stay, least of all what they were writing.
-  if (session.nickname && session.nickname !== nickname) forgetPerson();
+  if (session.nickname && session.nickname.toLowerCase() !== nickname.toLowerCase()) forgetPerson();
   session.nickname = nickname;
   session.token = token;
   if (userId) session.userId = userId;

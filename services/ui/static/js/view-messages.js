@@ -72,6 +72,8 @@ function show() {
     } else {
       if (old && old.element === place) place = place.nextElementSibling;
       if (old && fresh !== old) old.element.remove();
+      // What takes the place of something that stood there already, a confirmed message above all, moves nothing.
+      if (!old && !row.isConfirmedOwn) fresh.element.classList.add("is-new");
       list.insertBefore(fresh.element, place);
     }
   }
@@ -123,6 +125,7 @@ function messageRow(message, isFirst) {
   const editing = isMine && isEditing(message.id);
   return {
     key: `message ${message.id}`,
+    isConfirmedOwn: isMine,
     stamp: editing ? "editing" : JSON.stringify([message.updated_at, message.html, nickname, isFirst, isMine]),
     make: () => messageElement(message, { nickname, isFirst, isMine, editor: editing ? editorFor(message) : null }),
   };

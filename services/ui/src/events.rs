@@ -1,0 +1,16 @@
+//! What others hear of ui: rows of the journal as events of the stream UI.
+
+use flack_api::events::UiEvent;
+use flack_common::events::{JournalRow, MappedEvent};
+
+use crate::model::{Preferences, ReadMarker};
+
+/// The relay asks this for every row of the journal.
+pub fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
+    let event = match row.entity.as_str() {
+        "preferences" => UiEvent::PreferencesChanged(row.decode::<Preferences>()?.into()),
+        "read_marker" => UiEvent::ReadMarkerChanged(row.decode::<ReadMarker>()?.into()),
+        _ => return Ok(None),
+    };
+    MappedEvent::new(row, &event).map(Some)
+}
