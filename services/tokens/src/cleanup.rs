@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flack_api::Context;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::store::Store;
@@ -13,12 +14,15 @@ const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 /// Tokens deleted in one transaction.
 const CLEANUP_TOKENS_MAX: i64 = 500;
 
-/// Runs until it is dropped; pauses while `owns` says that tokens belong to somebody else.
-pub async fn clean_for_ever(store: Store, owns: impl Fn() -> bool + Send) {
+/// Runs until `stopping`; pauses while `owns` says that tokens belong to somebody else.
+pub async fn run(store: Store, owns: impl Fn() -> bool + Send, stopping: CancellationToken) {
     let mut ticks = interval(CLEANUP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stopping.cancelled() => return,
+        }
         if !owns() {
             continue;
         }

@@ -1,6 +1,6 @@
 //! The operations of `api/openapi/tokens.v1.yaml`, in its order.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -9,22 +9,39 @@ use flack_api::{
     tokens::{TokensApi, types},
     users::UsersApi,
 };
-use flack_common::auth::SigningKey;
 use secrecy::ExposeSecret;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     announce::Announcer,
-    model::{self, TOKEN_LIFETIME, Token},
+    keys::SigningKeys,
+    model::{self, Token},
     store::Store,
 };
 
 /// The tokens API over this service's own database. Whose password it is, users knows: it is asked through its seam.
 pub struct Tokens {
-    pub store: Store,
-    pub key: SigningKey,
-    pub users: Arc<dyn UsersApi>,
-    pub announcer: Arc<Announcer>,
+    store: Store,
+    keys: Arc<SigningKeys>,
+    announcer: Arc<Announcer>,
+    users: Arc<dyn UsersApi>,
+}
+
+impl Tokens {
+    pub fn new(
+        store: Store,
+        keys: Arc<SigningKeys>,
+        announcer: Arc<Announcer>,
+        users: Arc<dyn UsersApi>,
+    ) -> Self {
+        Self { store, keys, announcer, users }
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Tokens").finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
@@ -33,14 +50,13 @@ impl TokensApi for Tokens {
         // Before the password is checked: a change of it from now on counts as newer than this token.
         let issued_at = Utc::now();
         let user = self.users.get_me(context, caller).await?;
-        let issued = self.key.issue(user.id, issued_at, TOKEN_LIFETIME)?;
-        let token =
-            Token { id: issued.id, user_id: user.id, issued_at, expires_at: issued.expires_at, revoked_at: None };
-        if !self.store.insert(context, &token).await? {
+        let key = self.keys.current(context).await?;
+        let (token, issued) = Token::issue(key, user.id, issued_at);
+        if !self.store.insert(context, &issued).await? {
             return Err(model::password_has_changed());
         }
-        info!(user.id = user.id, token.id = %token.id, "issued a token");
-        Ok(types::Token { token: issued.token.expose_secret().to_owned() })
+        info!(user.id = user.id, token.id = %issued.id, "issued a token");
+        Ok(types::Token { token: token.expose_secret().to_owned() })
     }
 
     async fn revoke_token(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {

@@ -7,6 +7,8 @@ use flack_api::{
     Problem,
     events::{SigningKeyModel, TokenModel},
 };
+use flack_common::auth::SigningKey;
+use secrecy::SecretString;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -22,6 +24,15 @@ pub struct Token {
     pub issued_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl Token {
+    /// Signs a token for a user: what the user gets, and the row that remembers it.
+    pub fn issue(key: &SigningKey, user_id: i64, issued_at: DateTime<Utc>) -> (SecretString, Self) {
+        let (token, id, expires_at) = key.issue(user_id, issued_at.timestamp(), TOKEN_LIFETIME);
+        let expires_at = DateTime::from_timestamp(expires_at, 0).expect("an hour from now is a time");
+        (token, Self { id, user_id, issued_at, expires_at, revoked_at: None })
+    }
 }
 
 impl From<Token> for TokenModel {
@@ -60,6 +71,5 @@ pub fn revocation_is_pending() -> Problem {
     problem.detail = "the token is marked as revoked, but the registry is unavailable at the moment: it is told as soon \
                       as it is back, and until then other parts may still accept the token; there is no need to ask again"
         .to_owned();
-    problem.error.clone_from(&problem.detail);
     problem
 }

@@ -46,7 +46,7 @@ impl UsersApi for Users {
         online: Option<types::ListUsersOnline>,
         updated_since: Option<i64>,
     ) -> Result<types::UserList, Problem> {
-        let online = online.map(|online| online == types::ListUsersOnline::_1);
+        let online = online.map(|online| online == types::ListUsersOnline::X1);
         let users = self.store.list(online, updated_since).await?;
         Ok(types::UserList { users: users.into_iter().map(Into::into).collect() })
     }

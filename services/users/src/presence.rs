@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flack_api::Context;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{model::PRESENCE_SECONDS_MAX, store::Store};
@@ -14,12 +15,15 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// Users marked in one transaction: short enough that nobody waits for its locks.
 const SWEEP_USERS_MAX: i64 = 500;
 
-/// Runs until it is dropped; pauses while `owns` says that users belong to somebody else.
-pub async fn sweep_for_ever(store: Store, owns: impl Fn() -> bool + Send) {
+/// Runs until `stopping`; pauses while `owns` says that users belong to somebody else.
+pub async fn run(store: Store, owns: impl Fn() -> bool + Send, stopping: CancellationToken) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stopping.cancelled() => return,
+        }
         if !owns() {
             continue;
         }
