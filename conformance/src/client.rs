@@ -62,7 +62,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Client {
     pub fn new(base: &str, contract: Arc<Contract>) -> anyhow::Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "a black-box client must not lean on the code under test")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a black-box client must not lean on the code under test"
+        )]
         let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
         Ok(Self { http, base: base.to_owned(), contract })
     }
@@ -86,7 +89,11 @@ impl Client {
     }
 
     /// Sends, and fails unless the answer has this status and keeps the contract.
-    pub async fn send(&self, request: reqwest::RequestBuilder, expected: StatusCode) -> anyhow::Result<Answer> {
+    pub async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        expected: StatusCode,
+    ) -> anyhow::Result<Answer> {
         let answer = self.send_any(request).await?;
         ensure!(answer.status == expected, "expected {expected}, got {}: {}", answer.status, answer.body);
         Ok(answer)
@@ -96,7 +103,8 @@ impl Client {
     pub async fn send_any(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let request = request.build()?;
         let (method, path) = (request.method().to_string(), request.url().path().to_owned());
-        let response = self.http.execute(request).await.with_context(|| format!("{method} {path} got no answer"))?;
+        let response =
+            self.http.execute(request).await.with_context(|| format!("{method} {path} got no answer"))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await?;
         let body = match bytes.as_ref() {
@@ -108,7 +116,10 @@ impl Client {
             .check(&method, &path, status.as_u16(), answer.header(CONTENT_TYPE.as_str()), &answer.body)
             .with_context(|| format!("{method} {path}"))?;
         if status == StatusCode::UNAUTHORIZED {
-            ensure!(answer.header("www-authenticate").starts_with("Bearer"), "{method} {path}: 401 without WWW-Authenticate: Bearer");
+            ensure!(
+                answer.header("www-authenticate").starts_with("Bearer"),
+                "{method} {path}: 401 without WWW-Authenticate: Bearer"
+            );
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             ensure!(!answer.header("retry-after").is_empty(), "{method} {path}: 503 without Retry-After");
@@ -120,16 +131,33 @@ impl Client {
         self.send(self.request(Method::GET, path, auth), expected).await
     }
 
-    pub async fn post(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> anyhow::Result<Answer> {
+    pub async fn post(
+        &self,
+        path: &str,
+        auth: Auth<'_>,
+        body: &Value,
+        expected: StatusCode,
+    ) -> anyhow::Result<Answer> {
         self.send(self.request(Method::POST, path, auth).json(body), expected).await
     }
 
-    pub async fn put(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> anyhow::Result<Answer> {
+    pub async fn put(
+        &self,
+        path: &str,
+        auth: Auth<'_>,
+        body: &Value,
+        expected: StatusCode,
+    ) -> anyhow::Result<Answer> {
         self.send(self.request(Method::PUT, path, auth).json(body), expected).await
     }
 
     /// For the operations that take none.
-    pub async fn put_without_body(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> anyhow::Result<Answer> {
+    pub async fn put_without_body(
+        &self,
+        path: &str,
+        auth: Auth<'_>,
+        expected: StatusCode,
+    ) -> anyhow::Result<Answer> {
         self.send(self.request(Method::PUT, path, auth), expected).await
     }
 
@@ -157,7 +185,8 @@ impl Client {
     /// Posts a message; its id.
     pub async fn message(&self, author: &Person, source: &str) -> anyhow::Result<i64> {
         let body = json!({ "source": source });
-        let answer = self.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
+        let answer =
+            self.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
         answer.body["id"].as_i64().context("a message without an id")
     }
 }

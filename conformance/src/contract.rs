@@ -41,7 +41,8 @@ impl Contract {
         ];
         let mut contract = Self { documents: BTreeMap::new(), operations: Vec::new() };
         for (part, text) in texts {
-            let document: Value = serde_yaml_ng::from_str(text).with_context(|| format!("the document of {part} is no YAML"))?;
+            let document: Value = serde_yaml_ng::from_str(text)
+                .with_context(|| format!("the document of {part} is no YAML"))?;
             contract.add(part, document)?;
         }
         Ok(contract)
@@ -77,14 +78,25 @@ impl Contract {
     }
 
     /// Says why an answer breaks the contract, if it does. Paths outside the documents are not judged.
-    pub fn check(&self, method: &str, path: &str, status: u16, content_type: &str, body: &Value) -> anyhow::Result<()> {
+    pub fn check(
+        &self,
+        method: &str,
+        path: &str,
+        status: u16,
+        content_type: &str,
+        body: &Value,
+    ) -> anyhow::Result<()> {
         let path = path.split('?').next().unwrap_or(path);
         let Some(operation) = self.find(method, path) else { return Ok(()) };
         let Some(response) = operation.responses.get(&status) else {
             bail!("{} answered {status}, which it does not declare: {body}", operation.id)
         };
         let Some(content) = response["content"].as_object() else {
-            ensure!(body.is_null(), "{} answered {status} with a body, and declares none: {body}", operation.id);
+            ensure!(
+                body.is_null(),
+                "{} answered {status} with a body, and declares none: {body}",
+                operation.id
+            );
             return Ok(());
         };
         let media = content.keys().next().map_or("", String::as_str);
@@ -108,7 +120,9 @@ impl Contract {
     fn find(&self, method: &str, path: &str) -> Option<&Operation> {
         // A literal path is preferred to one with a parameter: `/api/users/me` is not `/api/users/{id}`.
         let candidates = || self.operations.iter().filter(move |operation| operation.method == method);
-        candidates().find(|operation| operation.path == path).or_else(|| candidates().find(|operation| matches(&operation.path, path)))
+        candidates()
+            .find(|operation| operation.path == path)
+            .or_else(|| candidates().find(|operation| matches(&operation.path, path)))
     }
 }
 
@@ -133,7 +147,9 @@ fn responses(document: &Value, operation: &Value) -> anyhow::Result<BTreeMap<u16
         .iter()
         .map(|(status, response)| {
             let resolved = match response["$ref"].as_str() {
-                Some(reference) => document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or(json!({})),
+                Some(reference) => {
+                    document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or(json!({}))
+                }
                 None => response.clone(),
             };
             Ok((status.parse()?, resolved))

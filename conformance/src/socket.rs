@@ -69,10 +69,16 @@ impl Socket {
     }
 
     /// All frames up to and with the first that is `wanted`.
-    pub async fn collect_until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Vec<Value>> {
+    pub async fn collect_until(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Vec<Value>> {
         let mut frames = Vec::new();
         loop {
-            let Some(frame) = self.next(WAIT).await? else { bail!("waited {WAIT:?} in vain for {what}; came: {frames:?}") };
+            let Some(frame) = self.next(WAIT).await? else {
+                bail!("waited {WAIT:?} in vain for {what}; came: {frames:?}")
+            };
             let found = wanted(&frame);
             frames.push(frame);
             if found {
@@ -85,7 +91,9 @@ impl Socket {
     pub async fn closed(&mut self) -> anyhow::Result<(u16, String)> {
         loop {
             match timeout(WAIT, self.stream.next()).await.context("the server did not close in time")? {
-                Some(Ok(Message::Close(Some(frame)))) => return Ok((frame.code.into(), frame.reason.to_string())),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Ok((frame.code.into(), frame.reason.to_string()));
+                }
                 Some(Ok(Message::Close(None))) => bail!("closed without a code"),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => bail!("the connection broke: {error}"),

@@ -125,7 +125,11 @@ fn mf_program() -> anyhow::Result<PathBuf> {
     }
     let test = env::current_exe().context("cannot tell where this test is")?;
     let program = test.ancestors().nth(2).context("the test is in no target folder")?.join("mf");
-    ensure!(program.exists(), "{} is missing: build first (cargo build --workspace), or run bin/mftest", program.display());
+    ensure!(
+        program.exists(),
+        "{} is missing: build first (cargo build --workspace), or run bin/mftest",
+        program.display()
+    );
     Ok(program)
 }
 

@@ -34,7 +34,8 @@ fn the_call_graph_is_the_one_in_the_documents() {
     let found = edges.into_iter().collect::<Vec<_>>().join("\n") + "\n";
     let golden_file = root.join("docs/call-graph.txt");
     let golden = fs::read_to_string(&golden_file).unwrap_or_default();
-    let golden: String = golden.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    let golden: String =
+        golden.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
     assert_eq!(
         found, golden,
         "the code has another call graph than docs/call-graph.txt; if that is meant, change the file and say why in the commit"
@@ -54,7 +55,9 @@ fn edges_of(name: &str, own: &str, place: &Path) -> Vec<String> {
             let called: Vec<_> = contract
                 .operations
                 .iter()
-                .filter(|operation| operation.document == part && code.contains(&format!(".{}(", operation.id)))
+                .filter(|operation| {
+                    operation.document == part && code.contains(&format!(".{}(", operation.id))
+                })
                 .map(|operation| operation.id.clone())
                 .collect();
             if !called.is_empty() {
@@ -79,8 +82,11 @@ fn rust_files(place: &Path) -> Vec<PathBuf> {
         return vec![place.to_owned()];
     }
     let Ok(entries) = fs::read_dir(place) else { return Vec::new() };
-    let mut files: Vec<_> = entries.filter_map(Result::ok).flat_map(|entry| rust_files(&entry.path())).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs") && !file.ends_with("tests.rs"));
+    let mut files: Vec<_> =
+        entries.filter_map(Result::ok).flat_map(|entry| rust_files(&entry.path())).collect();
+    files.retain(|file| {
+        file.extension().is_some_and(|extension| extension == "rs") && !file.ends_with("tests.rs")
+    });
     files.sort();
     files
 }

@@ -22,7 +22,10 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     // The cases kill what others would use: one after the other.
-    suite::main_in_order(&[("services", || Stack::start(Stage::Services, "users=2,tokens=2,messages=2,websocket=2"))], failures)
+    suite::main_in_order(
+        &[("services", || Stack::start(Stage::Services, "users=2,tokens=2,messages=2,websocket=2"))],
+        failures,
+    )
 }
 
 fn failures() -> Vec<Case> {
@@ -46,10 +49,15 @@ async fn a_second_start_changes_nothing_and_is_quick(World { stack, .. }: World)
     Ok(())
 }
 
-async fn a_new_instance_is_used_within_a_second_of_its_start(World { client, stack }: World) -> anyhow::Result<()> {
+async fn a_new_instance_is_used_within_a_second_of_its_start(
+    World { client, stack }: World,
+) -> anyhow::Result<()> {
     let before = names(&stack.ps()?, "users");
     stack.mf_ok(&["run", "users"])?;
-    let new = names(&stack.ps()?, "users").into_iter().find(|name| !before.contains(name)).context("no new instance")?;
+    let new = names(&stack.ps()?, "users")
+        .into_iter()
+        .find(|name| !before.contains(name))
+        .context("no new instance")?;
     let (_, took) = wait_for("an answer of the new instance", || async {
         let answer = client.get("/api/users?online=1", Auth::None, StatusCode::OK).await?;
         Ok((answer.header("x-flack-instance") == new).then_some(()))
@@ -87,7 +95,9 @@ async fn an_instance_that_leaves_is_not_missed(World { client, stack }: World) -
     load.end_without_failure()
 }
 
-async fn without_users_only_what_needs_users_answers_503(World { client, stack }: World) -> anyhow::Result<()> {
+async fn without_users_only_what_needs_users_answers_503(
+    World { client, stack }: World,
+) -> anyhow::Result<()> {
     let person = client.person("survivor").await?;
     let instances = names(&stack.ps()?, "users").len();
     stack.mf_ok(&["kill", "users", "--all"])?;
@@ -96,11 +106,15 @@ async fn without_users_only_what_needs_users_answers_503(World { client, stack }
         async { anyhow::Ok(client.send_any(request).await?.status) }
     };
     wait_for("users to be gone", || async {
-        Ok((status(Method::GET, "/api/users", Auth::None).await? == StatusCode::SERVICE_UNAVAILABLE).then_some(()))
+        Ok((status(Method::GET, "/api/users", Auth::None).await? == StatusCode::SERVICE_UNAVAILABLE)
+            .then_some(()))
     })
     .await?;
     let basic = Auth::Basic(&person.nickname, &person.password);
-    ensure!(status(Method::POST, "/api/tokens", basic).await? == StatusCode::SERVICE_UNAVAILABLE, "tokens asks users");
+    ensure!(
+        status(Method::POST, "/api/tokens", basic).await? == StatusCode::SERVICE_UNAVAILABLE,
+        "tokens asks users"
+    );
     client.get("/", Auth::None, StatusCode::OK).await?;
     client.get("/api/messages", Auth::None, StatusCode::OK).await?;
     client.message(&person, "is anybody there?").await.context("messages needs no users")?;
@@ -130,7 +144,8 @@ async fn sockets_of_a_killed_instance_resume_elsewhere(World { client, stack }: 
     for cursor in &cursors {
         let mut socket = Socket::greet(client.base(), None, Some(cursor)).await?;
         if socket.welcome["resumed"] == json!(true) {
-            let frames = socket.collect_until("what was missed", |frame| tells_of_message(frame, missed)).await?;
+            let frames =
+                socket.collect_until("what was missed", |frame| tells_of_message(frame, missed)).await?;
             ensure!(!frames.iter().any(|frame| tells_of_message(frame, seen)), "told again what was seen");
         } else {
             // An instance that is new knows nothing of before: the client reloads, and misses nothing.
@@ -157,14 +172,17 @@ async fn the_app_goes_on_without_the_registry(World { client, stack }: World) ->
     client.get("/api/users", Auth::Token(&person.token), StatusCode::OK).await?;
     wait_for("a token to be issued and revoked again", || async {
         let Ok(token) = client.token(&person.nickname, &person.password).await else { return Ok(None) };
-        let answer = client.send_any(client.request(Method::DELETE, "/api/tokens", Auth::Token(&token))).await?;
+        let answer =
+            client.send_any(client.request(Method::DELETE, "/api/tokens", Auth::Token(&token))).await?;
         Ok((answer.status == StatusCode::NO_CONTENT).then_some(()))
     })
     .await?;
     Ok(())
 }
 
-async fn messages_are_stored_while_nats_is_away_and_told_when_it_is_back(World { client, stack }: World) -> anyhow::Result<()> {
+async fn messages_are_stored_while_nats_is_away_and_told_when_it_is_back(
+    World { client, stack }: World,
+) -> anyhow::Result<()> {
     let author = client.person("persistent").await?;
     let mut socket = Socket::greet(client.base(), None, None).await?;
     stack.mf_ok(&["kill", "nats", "--hard"])?;
@@ -198,7 +216,9 @@ impl Load {
                 while !ended.load(Ordering::Relaxed) && start.elapsed() < LOAD_TIME_MAX {
                     match client.get(path, Auth::None, StatusCode::OK).await {
                         Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) => failures.lock().expect("no panic under the lock").push(format!("{error:#}")),
+                        Err(error) => {
+                            failures.lock().expect("no panic under the lock").push(format!("{error:#}"))
+                        }
                     }
                 }
             });
@@ -213,7 +233,10 @@ impl Load {
     /// Waits until it was answered another few hundred times.
     async fn goes_on(&self) -> anyhow::Result<()> {
         let goal = self.answered.load(Ordering::Relaxed) + LOAD_ANSWERS;
-        wait_for("more answers", || async { Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(())) }).await?;
+        wait_for("more answers", || async {
+            Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(()))
+        })
+        .await?;
         Ok(())
     }
 

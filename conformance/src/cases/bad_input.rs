@@ -23,56 +23,94 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-async fn a_body_that_is_no_json_is_refused_by_every_operation(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_body_that_is_no_json_is_refused_by_every_operation(
+    World { client, .. }: World,
+) -> anyhow::Result<()> {
     let person = client.person("malformed").await?;
     for operation in with_body(&client) {
-        for body in ["", "{", "{\"source\": \"x\"", "\u{0}", "{'single': 'quotes'}", "{} trailing", "\"text\"", "null", "[]", "7"] {
-            let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
-            refused(&client, request, StatusCode::BAD_REQUEST).await.with_context(|| format!("{}: {body:?}", operation.id))?;
+        for body in [
+            "",
+            "{",
+            "{\"source\": \"x\"",
+            "\u{0}",
+            "{'single': 'quotes'}",
+            "{} trailing",
+            "\"text\"",
+            "null",
+            "[]",
+            "7",
+        ] {
+            let request =
+                request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
+            refused(&client, request, StatusCode::BAD_REQUEST)
+                .await
+                .with_context(|| format!("{}: {body:?}", operation.id))?;
         }
-        let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(vec![0xff_u8, 0xfe]);
-        refused(&client, request, StatusCode::BAD_REQUEST).await.with_context(|| format!("{}: not UTF-8", operation.id))?;
+        let request = request(&client, &operation, &person)?
+            .header(CONTENT_TYPE, "application/json")
+            .body(vec![0xff_u8, 0xfe]);
+        refused(&client, request, StatusCode::BAD_REQUEST)
+            .await
+            .with_context(|| format!("{}: not UTF-8", operation.id))?;
     }
     Ok(())
 }
 
-async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(
+    World { client, .. }: World,
+) -> anyhow::Result<()> {
     let person = client.person("misshapen").await?;
     let members = ["nickname", "password", "source", "theme", "notifications", "message_id"];
     for operation in with_body(&client) {
         for wrong in ["[]", "{}", "7.5", "[[[[[]]]]]"] {
             let body = format!("{{{}}}", members.map(|member| format!("\"{member}\": {wrong}")).join(", "));
-            let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
-            refused(&client, request, StatusCode::BAD_REQUEST).await.with_context(|| format!("{}: {wrong}", operation.id))?;
+            let request =
+                request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
+            refused(&client, request, StatusCode::BAD_REQUEST)
+                .await
+                .with_context(|| format!("{}: {wrong}", operation.id))?;
         }
     }
     Ok(())
 }
 
-async fn a_body_of_another_media_type_is_refused_by_every_operation(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_body_of_another_media_type_is_refused_by_every_operation(
+    World { client, .. }: World,
+) -> anyhow::Result<()> {
     let person = client.person("formal").await?;
     for operation in with_body(&client) {
         for media in ["text/plain", "application/x-www-form-urlencoded", "application/xml"] {
             let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, media).body("{}");
-            refused(&client, request, StatusCode::UNSUPPORTED_MEDIA_TYPE).await.with_context(|| operation.id.clone())?;
+            refused(&client, request, StatusCode::UNSUPPORTED_MEDIA_TYPE)
+                .await
+                .with_context(|| operation.id.clone())?;
         }
         let bare = request(&client, &operation, &person)?.body("{}");
-        refused(&client, bare, StatusCode::UNSUPPORTED_MEDIA_TYPE).await.with_context(|| operation.id.clone())?;
+        refused(&client, bare, StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            .await
+            .with_context(|| operation.id.clone())?;
     }
     Ok(())
 }
 
-async fn a_body_that_is_too_large_is_refused_by_every_operation(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_body_that_is_too_large_is_refused_by_every_operation(
+    World { client, .. }: World,
+) -> anyhow::Result<()> {
     let person = client.person("verbose").await?;
     for operation in with_body(&client) {
         let body = format!("{{\"source\": \"{}\"}}", "x".repeat(70_000));
-        let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
-        refused(&client, request, StatusCode::PAYLOAD_TOO_LARGE).await.with_context(|| operation.id.clone())?;
+        let request =
+            request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
+        refused(&client, request, StatusCode::PAYLOAD_TOO_LARGE)
+            .await
+            .with_context(|| operation.id.clone())?;
     }
     Ok(())
 }
 
-async fn a_missing_or_bad_token_is_refused_by_every_operation(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_missing_or_bad_token_is_refused_by_every_operation(
+    World { client, .. }: World,
+) -> anyhow::Result<()> {
     for operation in client.contract().operations.clone() {
         let path = concrete(&operation.path, "1");
         let method: Method = operation.method.parse()?;
@@ -82,9 +120,15 @@ async fn a_missing_or_bad_token_is_refused_by_every_operation(World { client, ..
         }
         let optional = operation.security.iter().any(|name| name == "optional");
         let none = Auth::None;
-        for auth in [Auth::Token("x"), Auth::Token("eyJhbGciOiJFZERTQSJ9.e30.AAAA"), Auth::Basic("nobody-at-all", "wrong")] {
+        for auth in [
+            Auth::Token("x"),
+            Auth::Token("eyJhbGciOiJFZERTQSJ9.e30.AAAA"),
+            Auth::Basic("nobody-at-all", "wrong"),
+        ] {
             let request = client.request(method.clone(), &path, auth);
-            refused(&client, request, StatusCode::UNAUTHORIZED).await.with_context(|| format!("{} {auth:?}", operation.id))?;
+            refused(&client, request, StatusCode::UNAUTHORIZED)
+                .await
+                .with_context(|| format!("{} {auth:?}", operation.id))?;
         }
         if !optional {
             refused(&client, client.request(method, &path, none), StatusCode::UNAUTHORIZED)
@@ -95,7 +139,9 @@ async fn a_missing_or_bad_token_is_refused_by_every_operation(World { client, ..
     Ok(())
 }
 
-async fn an_id_that_is_no_number_is_refused_by_every_operation(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_id_that_is_no_number_is_refused_by_every_operation(
+    World { client, .. }: World,
+) -> anyhow::Result<()> {
     let person = client.person("indexer").await?;
     for operation in client.contract().operations.clone() {
         if operation.integer_path_parameter.is_none() {
@@ -104,8 +150,14 @@ async fn an_id_that_is_no_number_is_refused_by_every_operation(World { client, .
         for id in ["abc", "0", "-1", "1.5", "99999999999999999999", "%00", "1%20or%201"] {
             let path = concrete(&operation.path, id);
             let request = client.request(operation.method.parse()?, &path, Auth::Token(&person.token));
-            let request = if operation.has_body { request.json(&serde_json::json!({ "source": "x" })) } else { request };
-            refused(&client, request, StatusCode::BAD_REQUEST).await.with_context(|| format!("{}: {id}", operation.id))?;
+            let request = if operation.has_body {
+                request.json(&serde_json::json!({ "source": "x" }))
+            } else {
+                request
+            };
+            refused(&client, request, StatusCode::BAD_REQUEST)
+                .await
+                .with_context(|| format!("{}: {id}", operation.id))?;
         }
     }
     Ok(())
@@ -131,7 +183,9 @@ async fn bad_query_parameters_are_refused(World { client, .. }: World) -> anyhow
 }
 
 async fn another_method_is_refused(World { client, .. }: World) -> anyhow::Result<()> {
-    for (method, path) in [(Method::PATCH, "/api/users"), (Method::PUT, "/api/messages"), (Method::GET, "/api/tokens")] {
+    for (method, path) in
+        [(Method::PATCH, "/api/users"), (Method::PUT, "/api/messages"), (Method::GET, "/api/tokens")]
+    {
         let request = client.request(method, path, Auth::None);
         refused(&client, request, StatusCode::METHOD_NOT_ALLOWED).await.with_context(|| path.to_owned())?;
     }
@@ -157,8 +211,16 @@ fn concrete(template: &str, id: &str) -> String {
 /// Sends, and expects a refusal that says what is wrong.
 async fn refused(client: &Client, request: RequestBuilder, expected: StatusCode) -> anyhow::Result<()> {
     let answer = client.send(request, expected).await?;
-    ensure!(answer.header("content-type").starts_with("application/problem+json"), "not problem+json: {:?}", answer.headers);
-    ensure!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "no detail: {}", answer.body);
+    ensure!(
+        answer.header("content-type").starts_with("application/problem+json"),
+        "not problem+json: {:?}",
+        answer.headers
+    );
+    ensure!(
+        answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()),
+        "no detail: {}",
+        answer.body
+    );
     ensure!(answer.body["status"] == expected.as_u16(), "another status in the body: {}", answer.body);
     Ok(())
 }

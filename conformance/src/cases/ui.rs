@@ -64,7 +64,9 @@ async fn preferences_are_kept_per_user(World { client, .. }: World) -> anyhow::R
     let body = json!({ "theme": "dark", "notifications": true });
     client.put(path, Auth::Token(&one.token), &body, StatusCode::NO_CONTENT).await?;
     ensure!(client.get(path, Auth::Token(&one.token), StatusCode::OK).await?.body == body);
-    ensure!(client.get(path, Auth::Token(&other.token), StatusCode::OK).await?.body["theme"] == json!("system"));
+    ensure!(
+        client.get(path, Auth::Token(&other.token), StatusCode::OK).await?.body["theme"] == json!("system")
+    );
     for bad in [json!({ "theme": "pink", "notifications": true }), json!({ "theme": "dark" }), json!([])] {
         client.put(path, Auth::Token(&one.token), &bad, StatusCode::BAD_REQUEST).await?;
     }
@@ -80,13 +82,16 @@ async fn a_read_marker_never_moves_back(World { client, .. }: World) -> anyhow::
     }
     let list = client.get("/api/ui/read_markers", auth, StatusCode::OK).await?;
     ensure!(list.body["read_markers"][0]["message_id"] == json!(9), "{}", list.body);
-    client.put("/api/ui/read_markers/general", auth, &json!({ "message_id": 0 }), StatusCode::BAD_REQUEST).await?;
+    client
+        .put("/api/ui/read_markers/general", auth, &json!({ "message_id": 0 }), StatusCode::BAD_REQUEST)
+        .await?;
     Ok(())
 }
 
 async fn unknown_paths_are_not_found(World { client, .. }: World) -> anyhow::Result<()> {
     for path in ["/nowhere", "/api/nowhere", "/api/users/1/nothing", "/api/usersfoo"] {
-        let answer = client.get(path, Auth::None, StatusCode::NOT_FOUND).await.with_context(|| path.to_owned())?;
+        let answer =
+            client.get(path, Auth::None, StatusCode::NOT_FOUND).await.with_context(|| path.to_owned())?;
         ensure!(answer.header("content-type").starts_with("application/problem+json"), "{path}");
     }
     // What instances tell each other and the balancer is nobody else's business.

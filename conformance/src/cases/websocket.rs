@@ -60,7 +60,9 @@ async fn a_message_can_be_posted_over_the_websocket(World { client, .. }: World)
     let mut socket = Socket::greet(client.base(), Some(&author.token), None).await?;
     ensure!(socket.welcome["user_id"] == json!(author.id), "{}", socket.welcome);
     let id = Uuid::new_v4().to_string();
-    socket.send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "over the wire" })).await?;
+    socket
+        .send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "over the wire" }))
+        .await?;
     let frames = collect_answer(&mut socket, &id).await?;
     let message_id = frames.last().and_then(|frame| frame["message_id"].as_i64()).context("not posted")?;
     let read = client.get(&format!("/api/messages/{message_id}"), Auth::None, StatusCode::OK).await?;
@@ -88,9 +90,13 @@ async fn a_change_of_nickname_is_told(World { client, .. }: World) -> anyhow::Re
     let mut socket = Socket::greet(client.base(), None, None).await?;
     let nickname = unique("settled");
     let body = json!({ "nickname": nickname });
-    client.put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT).await?;
+    client
+        .put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT)
+        .await?;
     socket
-        .wait_for("the new nickname", |frame| frame["class"] == "User" && frame["model"]["nickname"] == json!(nickname))
+        .wait_for("the new nickname", |frame| {
+            frame["class"] == "User" && frame["model"]["nickname"] == json!(nickname)
+        })
         .await?;
     Ok(())
 }
@@ -127,7 +133,9 @@ async fn a_cursor_from_elsewhere_does_not_resume(World { client, .. }: World) ->
 async fn a_listener_without_a_token_cannot_post(World { client, .. }: World) -> anyhow::Result<()> {
     let mut socket = Socket::greet(client.base(), None, None).await?;
     let id = Uuid::new_v4().to_string();
-    socket.send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "let me" })).await?;
+    socket
+        .send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "let me" }))
+        .await?;
     let frames = collect_answer(&mut socket, &id).await?;
     ensure!(frames.last().is_some_and(|frame| frame["status"] == json!(401)), "{frames:?}");
     Ok(())
@@ -153,7 +161,12 @@ async fn a_bad_token_is_refused_at_hello(World { client, .. }: World) -> anyhow:
 async fn bad_frames_are_answered_with_a_problem(World { client, .. }: World) -> anyhow::Result<()> {
     let person = client.person("garbler").await?;
     let mut socket = Socket::greet(client.base(), Some(&person.token), None).await?;
-    for text in ["{", "[]", "{\"type\":\"no_such_frame\"}", "{\"type\":\"post_message\",\"id\":\"not-a-uuid\",\"channel\":\"general\",\"source\":\"x\"}"] {
+    for text in [
+        "{",
+        "[]",
+        "{\"type\":\"no_such_frame\"}",
+        "{\"type\":\"post_message\",\"id\":\"not-a-uuid\",\"channel\":\"general\",\"source\":\"x\"}",
+    ] {
         socket.send_text(text).await?;
         let problem = socket.wait_for("a problem", |frame| frame["type"] == "problem").await?;
         ensure!(problem["status"] == json!(400), "{text}: {problem}");
@@ -169,7 +182,9 @@ async fn an_unknown_channel_is_a_problem(World { client, .. }: World) -> anyhow:
     let person = client.person("lost").await?;
     let mut socket = Socket::greet(client.base(), Some(&person.token), None).await?;
     let id = Uuid::new_v4().to_string();
-    socket.send(&json!({ "type": "post_message", "id": id, "channel": "no-such-channel", "source": "hello?" })).await?;
+    socket
+        .send(&json!({ "type": "post_message", "id": id, "channel": "no-such-channel", "source": "hello?" }))
+        .await?;
     let frames = collect_answer(&mut socket, &id).await?;
     ensure!(frames.last().is_some_and(|frame| frame["status"] == json!(404)), "{frames:?}");
     Ok(())
