@@ -169,3 +169,6 @@ fn events_credentials(config: &EventsConfig) -> Result<(), String> {
 fn both_or_neither(user: bool, password: bool, names: &str) -> Result<(), String> {
     if user == password { Ok(()) } else { Err(format!("set both {names}, or neither")) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ fn is_away(error: &sqlx::Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,3 +186,6 @@ pub(super) fn words_of(panic: &(dyn Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no words")
 }
+
+#[cfg(test)]
+mod tests;

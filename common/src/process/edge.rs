@@ -156,3 +156,6 @@ async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+use secrecy::ExposeSecret;
+
+use super::*;
+
+#[derive(Conf, Debug)]
+struct Config {
+    #[conf(flatten)]
+    process: ProcessConfig,
+    #[conf(flatten)]
+    database: DatabaseConfig,
+    #[conf(flatten)]
+    registry: Option<RegistryConfig>,
+    #[conf(flatten)]
+    events: Option<EventsConfig>,
+    #[conf(flatten)]
+    door: Option<InternalDoorConfig>,
+}
+
+fn read(environment: &[(&str, &str)]) -> Result<Config, String> {
+    Config::try_parse_from(["flack"], environment.iter().copied()).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn the_monolith_alone_needs_a_database_and_nothing_else() {
+    let config = read(&[("DATABASE_URL", "postgres://localhost/flack")]).unwrap();
+    assert_eq!(config.database.url.expose_secret(), "postgres://localhost/flack");
+    assert_eq!(config.database.connections_max, 8);
+    assert_eq!(config.process.listen.to_string(), "127.0.0.1:0");
+    assert!(config.registry.is_none() && config.events.is_none() && config.door.is_none());
+}
+
+#[test]
+fn a_service_finds_its_registry_and_its_pipeline() {
+    let config = read(&[
+        ("DATABASE_URL", "postgres://localhost/users"),
+        ("ETCD_URL", "http://127.0.0.1:2379/"),
+        ("ETCD_USER", "users"),
+        ("ETCD_PASSWORD", "hush"),
+        ("NATS_URL", "nats://127.0.0.1:4222"),
+        ("INTERNAL_URL", "http://127.0.0.1:8081"),
+    ])
+    .unwrap();
+    let registry = config.registry.unwrap();
+    assert_eq!(registry.url, "http://127.0.0.1:2379");
+    assert_eq!(registry.password.unwrap().expose_secret(), "hush");
+    assert_eq!(config.events.unwrap().url, "nats://127.0.0.1:4222");
+    assert_eq!(config.door.unwrap().url, "http://127.0.0.1:8081");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let problems = read(&[
+        ("FLACK_INSTANCE", "Users 1"),
+        ("FLACK_LISTEN", "somewhere"),
+        ("DATABASE_CONNECTIONS_MAX", "0"),
+        ("ETCD_URL", "2379"),
+        ("NATS_USER", "users"),
+    ])
+    .unwrap_err();
+    let names =
+        ["FLACK_INSTANCE", "FLACK_LISTEN", "DATABASE_CONNECTIONS_MAX", "DATABASE_URL", "ETCD_URL", "NATS_URL"];
+    for name in names {
+        assert!(problems.contains(name), "{name} is not mentioned in:\n{problems}");
+    }
+}
+
+#[test]
+fn a_user_without_a_password_is_a_problem() {
+    let problems = read(&[
+        ("DATABASE_URL", "postgres://localhost/users"),
+        ("ETCD_URL", "http://127.0.0.1:2379"),
+        ("ETCD_USER", "users"),
+    ])
+    .unwrap_err();
+    assert!(problems.contains("ETCD_USER and ETCD_PASSWORD"), "{problems}");
+}
+
+#[test]
+fn credentials_in_an_address_that_is_logged_are_refused() {
+    let problems = read(&[
+        ("DATABASE_URL", "postgres://localhost/users"),
+        ("NATS_URL", "nats://users:hush@127.0.0.1:4222"),
+    ])
+    .unwrap_err();
+    assert!(problems.contains("variables of their own"), "{problems}");
+}
+
+#[test]
+fn secrets_are_shown_neither_in_problems_nor_in_debug_output() {
+    let problems = read(&[
+        ("DATABASE_URL", "postgres://users:hush@localhost/users"),
+        ("ETCD_PASSWORD", "hush"),
+        ("FLACK_LISTEN", "somewhere"),
+    ])
+    .unwrap_err();
+    assert!(!problems.contains("hush"), "{problems}");
+    let config = read(&[("DATABASE_URL", "postgres://users:hush@localhost/users")]).unwrap();
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn an_instance_without_a_name_gets_one_of_its_own() {
+    let config = read(&[("DATABASE_URL", "postgres://localhost/users")]).unwrap();
+    let (one, other) = (config.process.instance_of("users"), config.process.instance_of("users"));
+    assert!(one.starts_with("users-") && one.len() == "users-".len() + 8, "{one}");
+    assert_ne!(one, other);
+}

@@ -1,0 +1,133 @@
+use std::borrow::Cow;
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use super::*;
+
+fn migrator(migrations: &[(i64, &str)]) -> Migrator {
+    let migration = |(version, sql): &(i64, &str)| {
+        let sql = AssertSqlSafe((*sql).to_owned()).into_sql_str();
+        Migration::new(*version, Cow::Borrowed("test"), MigrationType::Simple, sql, false)
+    };
+    Migrator::with_migrations(migrations.iter().map(migration).collect())
+}
+
+/// The configuration that leads to the database of a test.
+fn config_of(pool: &PgPool, connections_max: u32) -> DatabaseConfig {
+    DatabaseConfig { url: pool.connect_options().to_url_lossy().to_string().into(), connections_max }
+}
+
+#[sqlx::test(migrations = false)]
+async fn migrations_are_applied_once_however_many_instances_start_together(pool: PgPool) {
+    let service = migrator(&[(1, "create table things (id bigint)"), (2, "insert into things values (1)")]);
+    let starts = (0..4).map(|_| migrate(&pool, &service));
+    futures::future::try_join_all(starts).await.unwrap();
+    let count: i64 = sqlx::query_scalar("select count(*) from things").fetch_one(&pool).await.unwrap();
+    assert_eq!(count, 1);
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_shared_tables_are_there_before_the_services_own_migrations(pool: PgPool) {
+    migrate(&pool, &migrator(&[(1, "select count(*) from journal")])).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_applied_migration_with_another_text_is_a_clear_error(pool: PgPool) {
+    migrate(&pool, &migrator(&[(7, "create table things (id bigint)")])).await.unwrap();
+    let problem = migrate(&pool, &migrator(&[(7, "create table things (id int)")])).await.unwrap_err();
+    let text = format!("{problem:#}");
+    assert!(text.contains("own migration 7") && text.contains("another text"), "{text}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_migration_that_fails_leaves_no_lock_and_no_half_of_itself(pool: PgPool) {
+    let broken = migrator(&[(1, "create table things (id bigint); select 1 / 0;")]);
+    let text = format!("{:#}", migrate(&pool, &broken).await.unwrap_err());
+    assert!(text.contains("own migrations failed") && text.contains("division by zero"), "{text}");
+    migrate(&pool, &migrator(&[(1, "create table things (id bigint)")])).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_older_instance_starts_on_a_database_that_is_ahead_of_it(pool: PgPool) {
+    let first = (1, "create table things (id bigint)");
+    migrate(&pool, &migrator(&[first, (2, "alter table things add name text")])).await.unwrap();
+    migrate(&pool, &migrator(&[first])).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_write_carries_its_correlation_id_and_the_next_one_does_not_inherit_it(pool: PgPool) {
+    const READ: &str = "select coalesce(current_setting('flack.correlation_id', true), '')";
+    let pool = connect(&config_of(&pool, 1)).await.unwrap();
+    let context = Context { correlation_id: "abc".to_owned(), ..Context::background() };
+    let mut transaction = begin(&pool, &context).await.unwrap();
+    let inside: String = sqlx::query_scalar(READ).fetch_one(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    // The pool has one connection: this is the same session.
+    let after: String = sqlx::query_scalar(READ).fetch_one(&pool).await.unwrap();
+    assert_eq!((inside.as_str(), after.as_str()), ("abc", ""));
+}
+
+#[sqlx::test(migrations = false)]
+async fn no_statement_of_a_request_runs_for_ever(pool: PgPool) {
+    let pool = connect(&config_of(&pool, 1)).await.unwrap();
+    let limit: String = sqlx::query_scalar("show statement_timeout").fetch_one(&pool).await.unwrap();
+    assert_eq!(limit, format!("{STATEMENT_SECONDS_MAX}s"));
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::query("set statement_timeout = '10ms'").execute(&mut *connection).await.unwrap();
+    let cancelled = sqlx::query("select pg_sleep(60)").execute(&mut *connection).await.unwrap_err();
+    assert_eq!(problem(cancelled).status, 503);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_pool_without_a_free_connection_is_unavailable_but_ready(pool: PgPool) {
+    let pool = connect(&config_of(&pool, 1)).await.unwrap();
+    let _busy = pool.acquire().await.unwrap();
+    assert_eq!(problem(pool.acquire().await.unwrap_err()).status, 503);
+    ping(&pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_database_that_cuts_the_connection_is_unavailable_and_back_with_the_next_one(pool: PgPool) {
+    let pool = connect(&config_of(&pool, 1)).await.unwrap();
+    let suicide = "select pg_terminate_backend(pg_backend_pid())";
+    let cut = sqlx::query(suicide).execute(&pool).await.unwrap_err();
+    assert_eq!(problem(cut).status, 503);
+    ping(&pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_statement_that_is_wrong_is_a_defect_of_ours_and_says_nothing_to_the_client(pool: PgPool) {
+    let problem = problem(sqlx::query("select * from nowhere").execute(&pool).await.unwrap_err());
+    assert_eq!(problem.status, 500);
+    assert!(!problem.detail.contains("nowhere"), "{problem}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_database_that_does_not_exist_is_an_error_at_once_and_the_password_is_not_in_it(pool: PgPool) {
+    let options = (*pool.connect_options()).clone().database("flack_nowhere").password("hush");
+    let url = options.to_url_lossy().to_string();
+    let problem = connect(&DatabaseConfig { url: url.into(), connections_max: 1 }).await.unwrap_err();
+    let text = format!("{problem:#}");
+    assert!(text.contains("flack_nowhere") && text.contains("refuses us"), "{text}");
+    assert!(!text.contains("hush"), "{text}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_an_error_without_the_password() {
+    let config = DatabaseConfig { url: "postgres://users:hush@[/x".into(), connections_max: 1 };
+    let text = format!("{:#}", connect(&config).await.unwrap_err());
+    assert!(text.contains("DATABASE_URL") && !text.contains("hush"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_not_there_is_waited_for_a_bounded_time() {
+    // Port 9 of this machine: nobody listens there.
+    let config = DatabaseConfig { url: "postgres://flack@127.0.0.1:9/flack".into(), connections_max: 1 };
+    let started = Instant::now();
+    let text = format!("{:#}", connect(&config).await.unwrap_err());
+    assert!(text.contains("127.0.0.1:9") && text.contains("has not answered"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(2 * CONNECT_SECONDS_MAX));
+}

@@ -1,0 +1,81 @@
+use axum::{Router, body::to_bytes, middleware, routing::get};
+use http::StatusCode;
+use tower::ServiceExt;
+
+use super::*;
+
+fn router() -> Router {
+    let app = Router::new()
+        .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(3600)).await))
+        .route("/panic", get(async || -> () { panic!("as the test wants it") }))
+        .route("/page", get(async || (StatusCode::NOT_FOUND, axum::response::Html("<h1>gone</h1>"))))
+        .route("/id", get(async |headers: HeaderMap| headers[CORRELATION_ID].to_str().unwrap().to_owned()));
+    app.layer(middleware::from_fn_with_state(Edge::new("users-1").unwrap(), pass))
+}
+
+async fn get_with(path: &str, correlation_id: Option<&str>) -> (http::response::Parts, String) {
+    let mut request = Request::get(path);
+    if let Some(id) = correlation_id {
+        request = request.header(CORRELATION_ID, id);
+    }
+    let response = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let text = String::from_utf8(to_bytes(body, BODY_BYTES_MAX).await.unwrap().to_vec()).unwrap();
+    (parts, text)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_takes_too_long_is_answered_with_503_at_its_deadline() {
+    let started = tokio::time::Instant::now();
+    let (parts, text) = get_with("/slow", Some("slow-one")).await;
+    assert_eq!(started.elapsed().as_secs(), REQUEST_SECONDS_MAX);
+    assert_eq!(parts.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(parts.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(parts.headers[header::RETRY_AFTER], "1");
+    assert!(text.contains("slow-one"), "{text}");
+}
+
+#[tokio::test]
+async fn a_panic_is_a_problem_that_names_the_request_and_not_the_cause() {
+    let (parts, text) = get_with("/panic", Some("p-1")).await;
+    assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text.contains("p-1") && !text.contains("as the test wants it"), "{text}");
+}
+
+#[tokio::test]
+async fn a_good_correlation_id_is_kept_and_handed_to_the_handler() {
+    let (parts, text) = get_with("/id", Some("aB3._-")).await;
+    assert_eq!(text, "aB3._-");
+    assert_eq!(parts.headers[CORRELATION_ID], "aB3._-");
+    assert_eq!(parts.headers[INSTANCE], "users-1");
+}
+
+#[tokio::test]
+async fn a_missing_or_odd_correlation_id_is_replaced() {
+    let long = "x".repeat(CORRELATION_ID_CHARACTERS_MAX + 1);
+    for odd in [None, Some(""), Some("a b"), Some("a\"b"), Some("a/b"), Some(long.as_str())] {
+        let (parts, text) = get_with("/id", odd).await;
+        assert!(text.parse::<Uuid>().is_ok(), "{odd:?} became {text}");
+        assert_eq!(parts.headers[CORRELATION_ID], text);
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_says_not_found_stays_a_page() {
+    let (parts, text) = get_with("/page", None).await;
+    assert_eq!(parts.status, StatusCode::NOT_FOUND);
+    assert_eq!(text, "<h1>gone</h1>");
+}
+
+#[tokio::test]
+async fn a_request_that_the_client_gives_up_is_not_counted_as_in_flight_for_ever() {
+    let edge = Edge::new("users-1").unwrap();
+    let app = Router::new()
+        .route("/slow", get(async || std::future::pending::<()>().await))
+        .layer(middleware::from_fn_with_state(Arc::clone(&edge), pass));
+    let mut answer = Box::pin(app.oneshot(Request::get("/slow").body(Body::empty()).unwrap()));
+    assert!(futures::poll!(&mut answer).is_pending());
+    assert_eq!(edge.in_flight(), 1);
+    drop(answer);
+    assert_eq!(edge.in_flight(), 0);
+}

@@ -1,0 +1,232 @@
+//! A process from its socket to its end, as a balancer and its clients see it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, body::Bytes, routing::get};
+use flack_common::{
+    http::client,
+    process::{App, BODY_BYTES_MAX, Background, Identity, Readiness, serve},
+    registry::ServiceDefinition,
+};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process without a registry, on a port of its own.
+struct Process {
+    base: String,
+    http: Client,
+    shutdown: CancellationToken,
+    background: Background,
+    life: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Process {
+    async fn start(router: Router, readiness: Readiness) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let identity = Identity {
+            service: ServiceDefinition::public("users", &["/api/users"]),
+            instance: "users-1".to_owned(),
+            advertise: None,
+        };
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let life = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
+            sender.send(background).expect("the test waits for it");
+            Ok((App { router, readiness }, None))
+        }));
+        Self { base, http: client(), shutdown, background: receiver.await.unwrap(), life }
+    }
+
+    async fn call(&self, method: Method, path: &str, expected: StatusCode) -> reqwest::Response {
+        let response = self.http.request(method, format!("{}{path}", self.base)).send().await.unwrap();
+        assert_eq!(response.status(), expected, "{path}");
+        assert_eq!(response.headers()["x-flack-instance"], "users-1");
+        assert!(response.headers().contains_key("x-correlation-id"));
+        response
+    }
+
+    async fn get(&self, path: &str, expected: StatusCode) -> Value {
+        self.call(Method::GET, path, expected).await.json().await.unwrap()
+    }
+
+    async fn stops(self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, self.life).await.expect("it did not stop").unwrap().unwrap();
+    }
+}
+
+/// Echoes how long the body was, and panics on demand.
+fn app() -> Router {
+    Router::new()
+        .route("/things/{id}", get(async || "thing").post(async |body: Bytes| body.len().to_string()))
+        .route("/panic", get(async || -> () { panic!("as the test wants it") }))
+}
+
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !condition().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_do_not_exist_are_problems() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let response = process.call(Method::GET, "/nowhere", StatusCode::NOT_FOUND).await;
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let id = response.headers()["x-correlation-id"].to_str().unwrap().to_owned();
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["correlation_id"], id);
+    assert_eq!(problem["error"], problem["detail"]);
+
+    let response = process.call(Method::DELETE, "/things/1", StatusCode::METHOD_NOT_ALLOWED).await;
+    assert!(response.headers()["allow"].to_str().unwrap().contains("POST"));
+    assert_eq!(response.json::<Value>().await.unwrap()["status"], 405);
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_one_request_does_not_touch_the_next() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let problem = process.get("/panic", StatusCode::INTERNAL_SERVER_ERROR).await;
+    assert!(problem["type"].as_str().unwrap().ends_with("#internal"));
+    process.call(Method::GET, "/things/1", StatusCode::OK).await;
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused_whether_or_not_it_says_how_long_it_is() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let url = format!("{}/things/1", process.base);
+    let send = async |bytes: usize, chunked: bool| {
+        let body = vec![b'x'; bytes];
+        let body = if chunked {
+            let chunks: Vec<_> = body.chunks(4096).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+            reqwest::Body::wrap_stream(futures::stream::iter(chunks))
+        } else {
+            body.into()
+        };
+        let response = process.http.post(&url).body(body).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    };
+    for chunked in [false, true] {
+        assert_eq!(send(BODY_BYTES_MAX, chunked).await, (StatusCode::OK, BODY_BYTES_MAX.to_string()));
+        let (status, text) = send(BODY_BYTES_MAX + 1, chunked).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "chunked: {chunked}");
+        assert!(text.contains("too-large"), "{text}");
+    }
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn health_names_the_instance_and_its_tasks() {
+    let process = Process::start(app(), Readiness::new()).await;
+    process.background.spawn("fragile", async { anyhow::Result::<()>::Err(anyhow::anyhow!("it broke")) });
+    eventually("the task has failed", async || {
+        process.get("/health", StatusCode::OK).await["tasks"]["fragile"]["state"] == "failed"
+    })
+    .await;
+    let health = process.get("/health", StatusCode::OK).await;
+    assert_eq!((&health["status"], &health["instance"]), (&"ok".into(), &"users-1".into()));
+    assert!(health["version"].is_string());
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_serve_is_alive_but_not_ready_and_says_why() {
+    let broken = Readiness::new()
+        .check("fine", async || Ok(()))
+        .check("database", async || anyhow::bail!("it is on strike"));
+    let process = Process::start(app(), broken).await;
+    process.get("/health", StatusCode::OK).await;
+    let answer = process.get("/ready", StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!((&answer["failing"], &answer["error"]), (&"database".into(), &"it is on strike".into()));
+    // It can be stopped while it waits to become ready.
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_probes_are_not() {
+    let process = Process::start(app(), Readiness::new()).await;
+    for id in 0..3 {
+        process.call(Method::GET, &format!("/things/{id}"), StatusCode::OK).await;
+    }
+    process.get("/health", StatusCode::OK).await;
+    let metrics = process.call(Method::GET, "/metrics", StatusCode::OK).await.text().await.unwrap();
+    let counter = metrics
+        .lines()
+        .find(|line| line.starts_with("http_requests_total") && line.contains("\"/things/{id}\"") && line.contains("200"))
+        .unwrap_or_else(|| panic!("no counter in:\n{metrics}"));
+    // Other tests in this process may have counted there too.
+    assert!(counter.rsplit(' ').next().unwrap().parse::<u64>().unwrap() >= 3, "{counter}");
+    assert!(metrics.contains("http_request_duration_seconds_bucket"));
+    assert!(!metrics.contains("/things/1") && !metrics.contains("/health"), "{metrics}");
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_before_the_process_ends() {
+    let (arrived, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&arrived), Arc::clone(&finish));
+    let slow = get(move || async move {
+        tell.notify_one();
+        wait.notified().await;
+        "finished"
+    });
+    let process = Process::start(Router::new().route("/slow", slow), Readiness::new()).await;
+    let request = process.http.get(format!("{}/slow", process.base)).send();
+    let answer = tokio::spawn(async { request.await.unwrap().text().await.unwrap() });
+    arrived.notified().await;
+
+    process.shutdown.cancel();
+    process.background.stopping().cancelled().await;
+    assert!(!process.life.is_finished() && !process.background.drained().is_cancelled());
+    let refused = async || process.http.get(format!("{}/health", process.base)).send().await.is_err();
+    eventually("new connections are refused", refused).await;
+
+    finish.notify_one();
+    assert_eq!(answer.await.unwrap(), "finished");
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_held_may_say_goodbye() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let (held, stopping) = (process.background.hold(), process.background.stopping());
+    let (drained, said) = (process.background.drained(), Arc::new(Notify::new()));
+    let goodbye = Arc::clone(&said);
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        drained.cancelled().await;
+        goodbye.notify_one();
+        drop(held);
+    });
+    process.stops().await;
+    timeout(PATIENCE, said.notified()).await.expect("the process ended before the connection could close");
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_be_built_ends_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let identity = Identity {
+        service: ServiceDefinition::public("users", &["/api/users"]),
+        instance: "users-1".to_owned(),
+        advertise: None,
+    };
+    let build = async |_: Background| anyhow::bail!("no database");
+    let outcome = serve(listener, CancellationToken::new(), identity, build).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "no database");
+}
