@@ -1,0 +1,91 @@
+//! What the agent is told by its environment.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use conf::Conf;
+use flack_common::config::RegistryConfig;
+use nix::sys::resource::{Resource, getrlimit};
+
+/// HAProxy takes two files a connection, and some for reloads, checks and itself.
+const FILES_PER_CONNECTION: u64 = 5;
+const CONNECTIONS_MAX_LEAST: u64 = 100;
+/// More than this wants tuning that a template does not know.
+const CONNECTIONS_MAX_MOST: u64 = 20_000;
+/// When even the limit cannot be read.
+const FILES_MAX_DEFAULT: u64 = 4_096;
+
+/// The agent's configuration.
+#[derive(Conf, Debug, Clone)]
+pub struct Config {
+    #[conf(flatten)]
+    pub registry: RegistryConfig,
+    /// Folder that the agent and HAProxy share: configuration, maps, sockets
+    #[conf(env = "HAPROXY_DIR")]
+    pub dir: PathBuf,
+    /// Address of the public door
+    #[conf(env = "PUBLIC_LISTEN", default_value = "127.0.0.1:8080")]
+    pub public_listen: SocketAddr,
+    /// Address of the internal door
+    #[conf(env = "INTERNAL_LISTEN", default_value = "127.0.0.1:8081")]
+    pub internal_listen: SocketAddr,
+    /// Address of the stats page and of the figures for Prometheus
+    #[conf(env = "STATS_LISTEN", default_value = "127.0.0.1:8404")]
+    pub stats_listen: SocketAddr,
+    /// Files that HAProxy may open; the limit of this process when absent
+    #[conf(env = "FILES_MAX")]
+    pub files_max: Option<u64>,
+    /// The program that checks a configuration before it is used
+    #[conf(env = "HAPROXY_BIN")]
+    pub program: Option<PathBuf>,
+    /// Requests with credentials (sign up, sign in) per source address in ten seconds
+    #[conf(env = "LIMIT_CREDENTIALS_PER_10S", default_value = "300")]
+    pub limit_credentials_per_10s: u32,
+    /// All requests per source address in ten seconds
+    #[conf(env = "LIMIT_REQUESTS_PER_10S", default_value = "100000")]
+    pub limit_requests_per_10s: u32,
+}
+
+/// What the template needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub public_listen: SocketAddr,
+    pub internal_listen: SocketAddr,
+    pub stats_listen: SocketAddr,
+    pub connections_max: u64,
+    pub limit_credentials_per_10s: u32,
+    pub limit_requests_per_10s: u32,
+    pub program: Option<PathBuf>,
+}
+
+impl Config {
+    pub fn settings(&self) -> Settings {
+        let files_max = self.files_max.unwrap_or_else(|| {
+            getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES_MAX_DEFAULT, |(_soft, hard)| hard)
+        });
+        Settings {
+            public_listen: self.public_listen,
+            internal_listen: self.internal_listen,
+            stats_listen: self.stats_listen,
+            connections_max: connections_max(files_max),
+            limit_credentials_per_10s: self.limit_credentials_per_10s,
+            limit_requests_per_10s: self.limit_requests_per_10s,
+            program: self.program.clone(),
+        }
+    }
+}
+
+fn connections_max(files_max: u64) -> u64 {
+    (files_max / FILES_PER_CONNECTION).clamp(CONNECTIONS_MAX_LEAST, CONNECTIONS_MAX_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections_max;
+
+    #[test]
+    fn connections_follow_from_the_open_files_limit() {
+        assert_eq!(connections_max(20_000), 4_000);
+        assert_eq!(connections_max(256), 100);
+        assert_eq!(connections_max(u64::MAX), 20_000);
+    }
+}
