@@ -118,6 +118,10 @@ impl Drop for Stack {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no configuration group; this one variable names the program under test"
+)]
 /// `FLACK_MF`, or the `mf` that was built beside this test.
 fn mf_program() -> anyhow::Result<PathBuf> {
     if let Some(program) = env::var_os("FLACK_MF") {

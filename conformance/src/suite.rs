@@ -14,10 +14,12 @@ pub struct World {
     pub stack: Arc<Stack>,
 }
 
+type CaseFuture = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
 /// One case: a sentence about behaviour, and the function that checks it.
 pub struct Case {
     pub name: &'static str,
-    pub run: fn(World) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+    pub run: fn(World) -> CaseFuture,
 }
 
 impl std::fmt::Debug for Case {

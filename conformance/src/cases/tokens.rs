@@ -75,7 +75,7 @@ async fn a_revoked_token_is_refused_by_every_service(World { client, .. }: World
     let person = client.person("leaver").await?;
     client.delete("/api/tokens", Auth::Token(&person.token), StatusCode::NO_CONTENT).await?;
     for path in ["/api/users", "/api/messages", "/api/ui/preferences"] {
-        let (_, took) = wait_for("a refusal", || async {
+        let ((), took) = wait_for("a refusal", || async {
             let answer =
                 client.send_any(client.request(Method::GET, path, Auth::Token(&person.token))).await?;
             Ok((answer.status == StatusCode::UNAUTHORIZED).then_some(()))
