@@ -8,8 +8,8 @@ use std::{
 };
 
 /// Long enough to be calm, short enough to show what happens now.
-const WINDOW_SECONDS: u64 = 15;
-const WINDOW: usize = WINDOW_SECONDS as usize;
+const WINDOW: usize = 15;
+const WINDOW_SECONDS: u64 = WINDOW as u64;
 
 static PROCESS: LazyLock<RequestRate> = LazyLock::new(RequestRate::default);
 

@@ -1,7 +1,7 @@
 //! The public side: checks tokens against the keys and revocations that this process holds in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -39,7 +39,7 @@ struct Known {
     own_revoked: HashMap<Uuid, i64>,
     /// What the registry says, replaced as a whole.
     followed_keys: HashMap<String, DecodingKey>,
-    followed_revoked: HashMap<Uuid, ()>,
+    followed_revoked: HashSet<Uuid>,
 }
 
 impl Verifier {
@@ -82,7 +82,7 @@ impl Verifier {
 
     /// The registry's revoked tokens, in place of those it had before; it forgets the expired ones itself.
     pub(super) fn replace_revoked<'a>(&self, token_ids: impl Iterator<Item = &'a str>) {
-        let revoked = token_ids.filter_map(|id| Some((id.parse().ok()?, ()))).collect();
+        let revoked = token_ids.filter_map(|id| id.parse().ok()).collect();
         self.write(|known| known.followed_revoked = revoked);
     }
 
@@ -116,7 +116,7 @@ impl Known {
     }
 
     fn is_revoked(&self, token_id: &Uuid) -> bool {
-        self.own_revoked.contains_key(token_id) || self.followed_revoked.contains_key(token_id)
+        self.own_revoked.contains_key(token_id) || self.followed_revoked.contains(token_id)
     }
 }
 

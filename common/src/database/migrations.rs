@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 const SHARED_VERSIONS: &str = "_flack_shared_migrations";
 /// One migration may rebuild a table; a process that cannot get there in this time says so instead of hanging.
-const MIGRATE_TIMEOUT: Duration = Duration::from_secs(120);
+const MIGRATE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Applies the shared migrations, then those of `service`; does nothing when all have been applied.
 pub async fn migrate(pool: &PgPool, service: &Migrator) -> anyhow::Result<()> {

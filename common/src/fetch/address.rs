@@ -12,6 +12,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+#[expect(clippy::match_same_arms, reason = "one arm for each kind of address, with its why")]
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, d] = address.octets();
     let special = match (a, b, c) {
@@ -42,12 +43,13 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
     match address.segments() {
         // Teredo and the other protocol assignments, documentation (two ranges), 6to4 is embedded above.
-        [0x2001, 0..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
+        [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
         // All that is assigned to the public internet; the rest is loopback, local, multicast or nobody's.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
+#[expect(clippy::match_same_arms, reason = "one arm for each kind of address, with its why")]
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();

@@ -179,7 +179,7 @@ async fn watch<F: Future<Output: Outcome>>(task: F) -> Result<(), String> {
     }
 }
 
-pub(super) fn words_of(panic: &(dyn Any + Send)) -> &str {
+fn words_of(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

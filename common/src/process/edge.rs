@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, error, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{background::words_of, probes, problems};
+use super::{probes, problems};
 use crate::rate::RequestRate;
 
 /// Messages have 4,000 characters; nothing of ours needs more than a fraction of this.
@@ -142,10 +142,8 @@ async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
     match timeout(Duration::from_secs(REQUEST_SECONDS_MAX), handled).await {
         Ok(Ok(response)) => problems::complete(response, &path, correlation_id),
-        Ok(Err(panic)) => {
-            error!(cause = words_of(&*panic), "a handler panicked");
-            problems::answer(&Problem::internal(), correlation_id)
-        }
+        // The panic hook has logged it, with its place, inside the span of this request.
+        Ok(Err(_)) => problems::answer(&Problem::internal(), correlation_id),
         Err(_) => {
             error!(path, seconds = REQUEST_SECONDS_MAX, "a request ran into its deadline");
             problems::answer(&Problem::unavailable("an answer in time"), correlation_id)

@@ -48,7 +48,7 @@ where
     let address = listener.local_addr().context("the socket has no address")?;
     let background = Background::default();
     let (app, registry) = tokio::select! {
-        built = build(background.clone()) => built?,
+        outcome = build(background.clone()) => outcome?,
         // Nobody has been let in yet: there is nothing to finish.
         () = shutdown.cancelled() => return Ok(()),
     };
@@ -135,13 +135,12 @@ async fn finish(
     edge: &Edge,
     background: &Background,
 ) -> std::io::Result<()> {
-    let result = match timeout(FINISH_TIMEOUT, &mut server).await {
-        Ok(joined) => joined.unwrap_or_else(|problem| Err(std::io::Error::other(problem))),
-        Err(_) => {
-            warn!(requests = edge.in_flight(), "cut off: requests that took too long to finish");
-            server.abort();
-            Ok(())
-        }
+    let result = if let Ok(joined) = timeout(FINISH_TIMEOUT, &mut server).await {
+        joined.unwrap_or_else(|problem| Err(std::io::Error::other(problem)))
+    } else {
+        warn!(requests = edge.in_flight(), "cut off: requests that took too long to finish");
+        server.abort();
+        Ok(())
     };
     background.drain();
     if timeout(TASKS_TIMEOUT, background.ended()).await.is_err() {

@@ -12,7 +12,7 @@ use tracing::{
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::{LookupSpan, Scope}};
 
 /// Writes each event as a line of JSON.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ where
             line.insert("instance".into(), instance.into());
         }
         // From the outermost span inwards: the inner one knows better.
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
             if let Some(fields) = span.extensions().get::<Fields>() {
                 line.extend(fields.0.iter().map(|(name, value)| (name.clone(), value.clone())));
             }

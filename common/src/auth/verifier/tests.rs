@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::auth::SigningKey;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn now() -> i64 {
     Utc::now().timestamp()
@@ -137,10 +137,10 @@ async fn a_token_that_is_faster_than_the_news_of_its_key_waits_for_it() {
     let key = SigningKey::generate().unwrap();
     let verifier = Verifier::local();
     let (token, ..) = key.issue(17, now(), HOUR);
-    let mut verified = Box::pin(verifier.verify_token(&token));
-    assert!(futures::poll!(&mut verified).is_pending());
+    let mut waiting = Box::pin(verifier.verify_token(&token));
+    assert!(futures::poll!(&mut waiting).is_pending());
     verifier.replace_keys(&BTreeMap::from([(key.key_id().to_owned(), key.public_jwk())]));
-    assert_eq!(verified.await.unwrap().user_id, 17);
+    assert_eq!(waiting.await.unwrap().user_id, 17);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::*;
 
 fn router() -> Router {
     let app = Router::new()
-        .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(3600)).await))
+        .route("/slow", get(async || tokio::time::sleep(Duration::from_hours(1)).await))
         .route("/panic", get(async || -> () { panic!("as the test wants it") }))
         .route("/page", get(async || (StatusCode::NOT_FOUND, axum::response::Html("<h1>gone</h1>"))))
         .route("/id", get(async |headers: HeaderMap| headers[CORRELATION_ID].to_str().unwrap().to_owned()));

@@ -1,0 +1,151 @@
+//! A process that others find through the registry: a real etcd, and a test in the place of the balancer.
+
+use std::{
+    net::TcpListener as StdListener,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::Router;
+use chrono::Utc;
+use flack_api::VerifyToken;
+use flack_common::{
+    auth::{SigningKey, Verifier},
+    config::RegistryConfig,
+    process::{App, Background, Identity, Readiness, serve},
+    registry::{Registry, ServiceDefinition, keys},
+};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a revoked token may still be taken for good: the promise of the whole system.
+const REVOKED_WITHIN: Duration = Duration::from_millis(250);
+
+/// An etcd of one test, ended with it.
+struct Etcd {
+    config: RegistryConfig,
+    _process: Child,
+    _folder: TempDir,
+}
+
+impl Etcd {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = || StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (client, peer) = (format!("http://{}", free()), format!("http://{}", free()));
+        let process = Command::new("etcd")
+            .args(["--unsafe-no-fsync", "--log-level", "error", "--data-dir"])
+            .arg(folder.path())
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("etcd is needed for this test: install etcd-server");
+        let config = RegistryConfig { url: client, user: None, password: None };
+        Self { config, _process: process, _folder: folder }
+    }
+
+    async fn registry(&self, background: &Background) -> Registry {
+        let connected = async {
+            loop {
+                match Registry::connect(&self.config, background).await {
+                    Ok(registry) => return registry,
+                    Err(_) => sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, connected).await.expect("etcd did not start")
+    }
+}
+
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !condition().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test]
+async fn an_instance_is_known_once_it_is_ready_and_ends_when_the_balancer_has_let_go() {
+    let etcd = Etcd::start();
+    let observer = etcd.registry(&Background::default()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let identity = Identity {
+        service: ServiceDefinition::public("users", &["/api/users"]),
+        instance: "users-1".to_owned(),
+        advertise: None,
+    };
+
+    let (can_serve, config) = (Arc::new(AtomicBool::new(false)), etcd.config.clone());
+    let gate = Arc::clone(&can_serve);
+    let readiness = Readiness::new().check("gate", move || {
+        let open = gate.load(Ordering::Relaxed);
+        async move { if open { Ok(()) } else { anyhow::bail!("closed") } }
+    });
+    let life = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
+        let registry = Registry::connect(&config, &background).await?;
+        Ok((App { router: Router::new(), readiness }, Some(registry)))
+    }));
+
+    let entry = keys::instance("users", "users-1");
+    let ready = format!("http://{address}/ready");
+    let http = flack_common::http::client();
+    eventually("it serves", async || http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)).await;
+    assert_eq!(observer.get(&entry).await.unwrap(), None, "registered before it was ready");
+
+    can_serve.store(true, Ordering::Relaxed);
+    eventually("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
+    assert!(observer.get(&entry).await.unwrap().unwrap().contains(&address.to_string()));
+
+    let balancer = keys::balancer("users", "users-1");
+    observer.put(&balancer, r#"{"state":"up"}"#, None).await.unwrap();
+    shutdown.cancel();
+    eventually("it has left", async || observer.get(&entry).await.unwrap().is_none()).await;
+    let answer = http.get(&ready).send().await.expect("it answers until the balancer has let go");
+    assert_eq!(answer.status(), 503);
+    assert!(!life.is_finished());
+
+    observer.delete(&balancer).await.unwrap();
+    timeout(PATIENCE, life).await.expect("it did not end").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_verifier_that_follows_the_registry_knows_new_keys_and_revoked_tokens_at_once() {
+    let etcd = Etcd::start();
+    let background = Background::default();
+    let registry = etcd.registry(&background).await;
+    let verifier = Verifier::follow(&registry, &background).await.unwrap();
+
+    let key = SigningKey::generate().unwrap();
+    let hour = Duration::from_hours(1);
+    let (token, token_id, _) = key.issue(17, Utc::now().timestamp(), hour);
+    registry.put(&keys::jwk(key.key_id()), key.public_jwk().to_string(), None).await.unwrap();
+    // No waiting in between: a token may be as fast as the news of its key.
+    assert_eq!(verifier.verify_token(&token).await.unwrap().user_id, 17);
+
+    registry.put(&keys::revoked(&token_id.to_string()), "{}", Some(hour)).await.unwrap();
+    let revoked_at = Instant::now();
+    eventually("the token is refused", async || verifier.verify_token(&token).await.is_err()).await;
+    assert!(revoked_at.elapsed() < REVOKED_WITHIN, "it took {:?}", revoked_at.elapsed());
+
+    let (other, ..) = key.issue(17, Utc::now().timestamp(), hour);
+    verifier.verify_token(&other).await.unwrap();
+}
