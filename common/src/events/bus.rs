@@ -1,6 +1,4 @@
-//! Where events go and come from: JetStream, or this process alone.
-
-use std::{collections::VecDeque, sync::Arc};
+//! Where events go and come from: NATS's `JetStream`, or this process alone.
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
@@ -88,7 +86,7 @@ impl Reader {
 
     /// Says that everything up to `sequence` is stored by the reader.
     pub(super) fn confirm(&self, sequence: u64) {
-        // JetStream keeps its messages anyway.
+        // NATS keeps its messages anyway.
         if let Self::Local(reader) = self {
             reader.confirm(sequence);
         }
@@ -145,11 +143,4 @@ impl Events {
             Self::Local(local) => local.signals(subjects),
         }
     }
-}
-
-/// The last messages of a stream in this process.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) messages: VecDeque<Arc<StreamMessage>>,
-    pub(super) last: u64,
 }

@@ -26,7 +26,7 @@ pub(super) type Changes = watch::Receiver<u64>;
 /// - subscribe `_INBOX.<user>.>`: an inbox prefix per user, so that nobody can read another's answers;
 /// - for typing, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
 pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Changes)> {
-    let (changed, changes) = watch::channel(0_u64);
+    let (change, changes) = watch::channel(0_u64);
     let mut options = ConnectOptions::new()
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -38,7 +38,7 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Ch
         })
         .event_callback(move |event| {
             if matches!(event, Event::Connected | Event::Disconnected) {
-                changed.send_modify(|count| *count += 1);
+                change.send_modify(|count| *count += 1);
             }
             log(&event);
             std::future::ready(())

@@ -3,10 +3,11 @@
 //! Of the instances of a service one works, chosen by an advisory lock; lock, reading position, inbox and the handler's
 //! writes are on one connection. That keeps the order, and a takeover goes on exactly where the other one ended.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use metrics::counter;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -251,7 +252,11 @@ impl Consumer {
             .bind(event.correlation_id().unwrap_or_default())
             .execute(&mut **savepoint)
             .await?;
-        self.handler.handle(savepoint, event).await?;
+        // A panic is a failure of this event, not the end of the consumer.
+        AssertUnwindSafe(self.handler.handle(savepoint, event))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("the handler panicked; the log says where")))?;
         Ok(true)
     }
 

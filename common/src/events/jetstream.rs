@@ -1,6 +1,6 @@
-//! JetStream: one stream per owner, published in order.
+//! NATS's `JetStream`: one stream per owner, published in order.
 
-use std::{future::IntoFuture as _, time::Duration};
+use std::{future::IntoFuture as _, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use async_nats::{
@@ -33,8 +33,12 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 /// A message whose ack takes longer counts as lost, and is published again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct JetStream {
+pub struct JetStream(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     client: Client,
     context: Context,
     changes: Changes,
@@ -46,19 +50,19 @@ impl JetStream {
         let (client, changes) = connection::connect(config).await?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ACK_TIMEOUT);
-        Ok(Self { client, context, changes })
+        Ok(Self(Arc::new(Inner { client, context, changes })))
     }
 
     pub(super) fn context(&self) -> &Context {
-        &self.context
+        &self.0.context
     }
 
     pub(super) fn changes(&self) -> Changes {
-        self.changes.clone()
+        self.0.changes.clone()
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.0.client.connection_state() == State::Connected
     }
 
     /// Creates the owner's stream, or brings it to this version's settings.
@@ -79,7 +83,8 @@ impl JetStream {
             ..Config::default()
         };
         let name = config.name.clone();
-        self.context
+        self.0
+            .context
             .create_or_update_stream(config)
             .await
             .map(|_| ())
@@ -112,7 +117,7 @@ impl JetStream {
             if let Some(previous) = previous {
                 publish = publish.expected_last_message_id(previous.message_id.as_str());
             }
-            match self.context.send_publish(message.subject.clone(), publish).await {
+            match self.0.context.send_publish(message.subject.clone(), publish).await {
                 Ok(ack) => acks.push(ack),
                 Err(error) => {
                     debug!(%error, "a message was not sent");
@@ -134,6 +139,7 @@ impl JetStream {
 
     async fn publish_one(&self, message: &Outgoing, changes: &mut Changes) -> anyhow::Result<()> {
         let ack = self
+            .0
             .context
             .send_publish(message.subject.clone(), publish_message(message))
             .await
@@ -143,7 +149,7 @@ impl JetStream {
 
     pub(super) async fn signal(&self, subject: &str, payload: Bytes) {
         if self.is_connected()
-            && let Err(error) = self.client.publish(subject.to_owned(), payload).await
+            && let Err(error) = self.0.client.publish(subject.to_owned(), payload).await
         {
             debug!(%error, subject, "a signal was lost");
         }
@@ -152,7 +158,7 @@ impl JetStream {
     pub(super) fn signals(&self, subjects: &[&str]) -> broadcast::Receiver<Bytes> {
         let (sender, receiver) = broadcast::channel(SIGNALS_KEPT_MAX);
         for subject in subjects {
-            let (client, sender, subject) = (self.client.clone(), sender.clone(), (*subject).to_owned());
+            let (client, sender, subject) = (self.0.client.clone(), sender.clone(), (*subject).to_owned());
             // Ends with the client, or with the last listener.
             tokio::spawn(async move {
                 let mut subscription = match client.subscribe(subject.clone()).await {

@@ -4,14 +4,14 @@
 //! and the relay takes nothing out of the queue before that.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 
-use super::bus::{Kept, Outgoing, Reading, SIGNALS_KEPT_MAX, Start, StreamMessage};
+use super::bus::{Outgoing, Reading, SIGNALS_KEPT_MAX, Start, StreamMessage};
 
 /// A reader that falls further behind is told that it has missed something.
 const MESSAGES_KEPT_MAX: usize = 10_000;
@@ -28,6 +28,13 @@ struct Inner {
     /// What each durable reader has stored, by its number.
     confirmed: watch::Sender<HashMap<u64, u64>>,
     signals: broadcast::Sender<Bytes>,
+}
+
+/// The last messages, and the number of the last one.
+#[derive(Debug, Default)]
+struct Kept {
+    messages: VecDeque<Arc<StreamMessage>>,
+    last: u64,
 }
 
 #[derive(Debug)]
@@ -92,10 +99,9 @@ impl Local {
     pub(super) fn read(&self, owner: &str, kind: Option<&str>, start: Start, durable: bool) -> LocalReader {
         let last = self.0.last.subscribe();
         let after = match start {
-            Start::Beginning => 0,
             Start::Tail(count) => self.kept().last.saturating_sub(count),
             Start::After { incarnation, sequence } if incarnation == self.0.incarnation => sequence,
-            Start::After { .. } => 0,
+            Start::Beginning | Start::After { .. } => 0,
         };
         let foreign = owner != self.0.owner;
         let mut number = None;

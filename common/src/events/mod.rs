@@ -21,7 +21,7 @@
 //!     Some(config) => Events::JetStream(JetStream::connect(config).await?), // does not wait for NATS
 //!     None => Events::Local(Local::new("monolith")),                     // one process alone
 //! };
-//! background.spawn("relay", Relay::new("users", pool.clone(), events.clone(), map).run(background.stopping()));
+//! background.spawn("relay", Relay::new("users", pool.clone(), events.clone(), map).run(background.drained())); // the last requests' too
 //! background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
 //! ```
 //! Writes go through `database::begin(&pool, &context)`, which hands the correlation id to the trigger.

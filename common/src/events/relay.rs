@@ -4,9 +4,9 @@
 //! the one cannot go on with the other. A row leaves the queue only after its message was stored. Killed between the
 //! two, the next relay publishes it again under the same message id, and the stream drops it as a duplicate.
 
-use std::{future::Future, time::Duration};
+use std::{panic::catch_unwind, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use futures::FutureExt as _;
 use metrics::{counter, gauge};
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgListener};
@@ -50,19 +50,16 @@ impl Relay {
     }
 
     /// Works, or stands by, until `stopping`.
-    pub fn run(self, stopping: CancellationToken) -> impl Future<Output = ()> + Send {
-        async move {
-            let mut pause = PAUSE_FIRST;
-            while !stopping.is_cancelled() {
-                let started = Instant::now();
-                let Some(result) = stopping.run_until_cancelled(self.lead()).await else { break };
-                if let Err(problem) = result {
-                    warn!(owner = self.owner, error = format!("{problem:#}"), "the relay begins anew");
-                }
-                pause =
-                    if started.elapsed() > PAUSE_MAX * 4 { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
-                stopping.run_until_cancelled(sleep(jittered(pause))).await;
+    pub async fn run(self, stopping: CancellationToken) {
+        let mut pause = PAUSE_FIRST;
+        while !stopping.is_cancelled() {
+            let started = Instant::now();
+            let Some(result) = stopping.run_until_cancelled(self.lead()).await else { break };
+            if let Err(problem) = result {
+                warn!(owner = self.owner, error = format!("{problem:#}"), "the relay begins anew");
             }
+            pause = if started.elapsed() > PAUSE_MAX * 4 { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
+            stopping.run_until_cancelled(sleep(jittered(pause))).await;
         }
     }
 
@@ -189,7 +186,11 @@ impl Relay {
     }
 
     fn outgoing(&self, row: &JournalRow) -> anyhow::Result<Option<Outgoing>> {
-        let Some(mapped) = (self.map)(row)? else { return Ok(None) };
+        // A panic is a defect of this row's mapping, not the end of the relay.
+        let map = self.map;
+        let mapped = catch_unwind(|| map(row))
+            .unwrap_or_else(|_| Err(anyhow!("the mapping panicked; the log says where")))?;
+        let Some(mapped) = mapped else { return Ok(None) };
         let payload = mapped.payload(self.owner, row)?;
         anyhow::ensure!(
             payload.len() <= EVENT_BYTES_MAX,
@@ -240,20 +241,19 @@ impl Relay {
             return Ok(());
         }
         *measured = Some(Instant::now());
-        let (rows, oldest_seconds, failed): (i64, f64, i64) = sqlx::query_as(
+        let (rows, oldest_seconds, failed): (f64, Option<f64>, f64) = sqlx::query_as(
             "select
-                (select count(*) from (select from journal_queue where failed_at is null limit $1) as counted),
-                (select coalesce(extract(epoch from clock_timestamp() - recorded_at), 0)::float8
+                (select count(*)::float8 from (select from journal_queue where failed_at is null limit $1) as counted),
+                (select extract(epoch from clock_timestamp() - recorded_at)::float8
                     from journal_queue where failed_at is null order by id limit 1),
-                (select count(*) from journal_queue where failed_at is not null)",
+                (select count(*)::float8 from journal_queue where failed_at is not null)",
         )
         .bind(COUNTED_ROWS_MAX)
         .fetch_one(connection)
-        .await
-        .map(|(rows, oldest, failed): (i64, Option<f64>, i64)| (rows, oldest.unwrap_or(0.0), failed))?;
-        gauge!("journal_queue_rows", "owner" => self.owner).set(rows as f64);
-        gauge!("journal_queue_oldest_seconds", "owner" => self.owner).set(oldest_seconds);
-        gauge!("journal_queue_failed_rows", "owner" => self.owner).set(failed as f64);
+        .await?;
+        gauge!("journal_queue_rows", "owner" => self.owner).set(rows);
+        gauge!("journal_queue_oldest_seconds", "owner" => self.owner).set(oldest_seconds.unwrap_or(0.0));
+        gauge!("journal_queue_failed_rows", "owner" => self.owner).set(failed);
         Ok(())
     }
 }

@@ -1,0 +1,128 @@
+//! What the triggers write.
+
+use flack_common::events::partitions;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::things::{database, insert, rename, scalar};
+
+#[sqlx::test(migrations = false)]
+async fn every_change_leaves_a_row_without_the_omitted_columns(pool: PgPool) {
+    database(&pool).await;
+    let id = insert(&pool, "one").await;
+    rename(&pool, id, "two").await;
+    sqlx::query("delete from thing").execute(&pool).await.unwrap();
+
+    let rows: Vec<(String, String, String, i64, Value)> = sqlx::query_as(
+        "select operation, entity, entity_id, version, row_data - 'version' from journal order by id",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+
+    let row = |operation: &str, version, name: &str| {
+        (operation.to_owned(), "thing".to_owned(), id.to_string(), version, json!({ "id": id, "name": name }))
+    };
+    assert_eq!(rows, [row("insert", 1, "one"), row("update", 2, "two"), row("delete", 3, "two")]);
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_correlation_id_of_the_transaction_is_in_the_journal(pool: PgPool) {
+    database(&pool).await;
+    let context = flack_api::Context::background();
+    let mut transaction = flack_common::database::begin(&pool, &context).await.unwrap();
+    sqlx::query("insert into thing (name) values ('mine')").execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+
+    let found: Option<String> = scalar(&pool, "select correlation_id from journal").await;
+    assert_eq!(found, Some(context.correlation_id));
+
+    insert(&pool, "nobody's").await;
+    let found: Option<String> =
+        scalar(&pool, "select correlation_id from journal order by id desc limit 1").await;
+    assert_eq!(found, None);
+}
+
+#[sqlx::test(migrations = false)]
+async fn nobody_can_set_a_version_back(pool: PgPool) {
+    database(&pool).await;
+    let id = insert(&pool, "one").await;
+    sqlx::query("update thing set version = 7").execute(&pool).await.unwrap();
+    sqlx::query("update thing set version = 1").execute(&pool).await.unwrap();
+    rename(&pool, id, "two").await;
+    assert_eq!(scalar::<i64>(&pool, "select version from thing").await, 9);
+}
+
+#[sqlx::test(migrations = false)]
+async fn truncating_a_journaled_table_is_refused(pool: PgPool) {
+    database(&pool).await;
+    let refused = sqlx::query("truncate thing").execute(&pool).await.unwrap_err();
+    assert!(refused.to_string().contains("would not be told"), "{refused}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_table_that_cannot_be_journaled_is_refused_with_the_reason(pool: PgPool) {
+    database(&pool).await;
+    sqlx::raw_sql(
+        "create table keyless (version bigint); create table plain (a int, b int, primary key (b, a))",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    for (attach, reason) in [
+        ("select attach_journal('keyless', 'k')", "no primary key"),
+        ("select attach_journal('plain', 'p')", "no column version"),
+        ("select attach_journal('thing', 't', '{password}')", "no column password"),
+    ] {
+        let refused = sqlx::query(attach).execute(&pool).await.unwrap_err();
+        assert!(refused.to_string().contains(reason), "{refused}");
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_composite_key_is_joined_in_the_order_of_the_key(pool: PgPool) {
+    database(&pool).await;
+    sqlx::raw_sql(
+        "create table pair (a int, b text, version bigint not null default 1, primary key (b, a));
+        select attach_journal('pair', 'pair');
+        insert into pair values (5, 'five')",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    assert_eq!(scalar::<String>(&pool, "select entity_id from journal").await, "five:5");
+}
+
+#[sqlx::test(migrations = false)]
+async fn partitions_are_made_ahead_and_old_ones_dropped_unless_something_waits_in_them(pool: PgPool) {
+    database(&pool).await;
+    insert(&pool, "today's").await;
+    assert_eq!(
+        scalar::<i64>(&pool, "select count(*) from journal_default").await,
+        0,
+        "today has its own partition"
+    );
+    let (made, dropped) = partitions::maintain_once(&pool).await.unwrap();
+    assert_eq!((made, dropped), (2, 0), "one more day for the journal, one for the inbox");
+
+    sqlx::raw_sql(
+        "create table journal_20200101 partition of journal for values from ('2020-01-01 00:00+00') to ('2020-01-02 00:00+00');
+        create table journal_20200102 partition of journal for values from ('2020-01-02 00:00+00') to ('2020-01-03 00:00+00');
+        insert into journal (recorded_at, operation, entity, entity_id, version, row_data)
+            values ('2020-01-01 12:00+00', 'insert', 'thing', '1', 1, '{}'), ('2020-01-02 12:00+00', 'insert', 'thing', '1', 1, '{}'),
+                ('2020-02-02 12:00+00', 'insert', 'thing', '1', 1, '{}');
+        insert into journal_queue (journal_id, recorded_at) select id, recorded_at from journal where recorded_at < '2020-01-02'",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let (_, dropped) = partitions::maintain_once(&pool).await.unwrap();
+    assert_eq!(dropped, 1, "what is still queued is kept");
+    assert_eq!(
+        scalar::<i64>(&pool, "select count(*) from journal_default").await,
+        0,
+        "the default one is cleaned too"
+    );
+    let kept: bool = scalar(&pool, "select to_regclass('journal_20200101') is not null").await;
+    assert!(kept);
+}

@@ -1,0 +1,58 @@
+//! The same promises within one process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use flack_common::events::{Consumer, Events, Handler, Local, StoredEvent};
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
+
+use crate::things::{database, insert, next_name, queue_length, read, relay, scalar, wait_for};
+
+struct Nothing;
+
+#[async_trait]
+impl Handler for Nothing {
+    async fn handle(&self, _: &mut Transaction<'_, Postgres>, _: &StoredEvent) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_change_reaches_every_reader_in_the_process(pool: PgPool) {
+    database(&pool).await;
+    let events = Events::Local(Local::new("things"));
+    let (mut first, mut second) = (read(&events), read(&events));
+    relay(&pool, &events);
+    for name in ["one", "two"] {
+        insert(&pool, name).await;
+        assert_eq!(next_name(&mut first).await, name);
+    }
+    assert_eq!(next_name(&mut second).await, "one");
+    assert_eq!(next_name(&mut second).await, "two");
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn nothing_leaves_the_queue_before_a_consumer_in_the_process_has_stored_it(pool: PgPool) {
+    database(&pool).await;
+    let events = Events::Local(Local::new("things"));
+    let consumer =
+        Consumer::new("things", pool.clone(), events.clone(), Arc::new(Nothing)).only("thing_changed");
+    tokio::spawn(consumer.run(CancellationToken::new()));
+    let reading = "select count(*) from inbox_position";
+    wait_for("the consumer reads", async || scalar::<i64>(&pool, reading).await == 1).await;
+    // Storing fails for a while.
+    sqlx::query("alter table inbox rename to inbox_away").execute(&pool).await.unwrap();
+    relay(&pool, &events);
+    insert(&pool, "one").await;
+    let mut reader = read(&events);
+    assert_eq!(next_name(&mut reader).await, "one");
+    assert_eq!(queue_length(&pool).await, 1);
+    sqlx::query("alter table inbox_away rename to inbox").execute(&pool).await.unwrap();
+    wait_for("it is processed", async || {
+        scalar::<i64>(&pool, "select count(*) from inbox where state = 'done'").await == 1
+    })
+    .await;
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+}

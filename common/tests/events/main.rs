@@ -1,0 +1,9 @@
+//! The events pipeline against a real PostgreSQL and a real nats-server.
+
+mod nats;
+mod things;
+
+mod journal;
+mod relay;
+mod consumer;
+mod local;

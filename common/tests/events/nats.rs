@@ -1,0 +1,87 @@
+//! A nats-server of the test's own, which can die and come back.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use flack_common::{
+    config::EventsConfig,
+    events::{Events, JetStream},
+};
+use tempfile::TempDir;
+
+use crate::things::wait_for;
+
+pub struct Nats {
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Nats {
+    pub async fn start() -> Self {
+        let mut nats = Self::planned();
+        nats.up().await;
+        nats
+    }
+
+    /// Has a port and a folder, but does not run.
+    pub fn planned() -> Self {
+        let port =
+            TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port();
+        Self { folder: TempDir::new().expect("a temporary folder"), port, child: None }
+    }
+
+    pub async fn up(&mut self) {
+        let child = Command::new("nats-server")
+            .args(["--addr", "127.0.0.1", "--jetstream", "--port", &self.port.to_string(), "--store_dir"])
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nats-server is installed");
+        self.child = Some(child);
+        let address = format!("127.0.0.1:{}", self.port);
+        wait_for("nats-server listens", async || tokio::net::TcpStream::connect(&address).await.is_ok())
+            .await;
+    }
+
+    /// As kill -9 does it.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it runs");
+            child.wait().expect("it was ours");
+        }
+    }
+
+    /// What a lost disk does.
+    pub fn forget_everything(&mut self) {
+        assert!(self.child.is_none(), "kill it first");
+        self.folder = TempDir::new().expect("a temporary folder");
+    }
+
+    pub async fn events(&self) -> Events {
+        let config =
+            EventsConfig { url: format!("nats://127.0.0.1:{}", self.port), user: None, password: None };
+        Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
+    }
+
+    /// How many messages the stream holds.
+    pub async fn count(&self, stream: &str) -> u64 {
+        let client =
+            async_nats::connect(format!("nats://127.0.0.1:{}", self.port)).await.expect("it listens");
+        let context = async_nats::jetstream::new(client);
+        match tokio::time::timeout(Duration::from_secs(5), context.get_stream(stream)).await {
+            Ok(Ok(stream)) => stream.cached_info().state.messages,
+            _ => 0,
+        }
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

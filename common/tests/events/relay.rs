@@ -1,0 +1,222 @@
+//! Nothing is lost, nothing is doubled, whatever dies.
+
+use sqlx::PgPool;
+
+use crate::{
+    nats::Nats,
+    things::{database, insert, next, next_name, queue_length, read, relay, rename, scalar, wait_for},
+};
+
+#[sqlx::test(migrations = false)]
+async fn a_committed_change_is_published_once_and_one_rolled_back_never(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+
+    let mut rolled_back = pool.begin().await.unwrap();
+    sqlx::query("insert into thing (name) values ('never')").execute(&mut *rolled_back).await.unwrap();
+    rolled_back.rollback().await.unwrap();
+    let id = insert(&pool, "told").await;
+
+    let event = next(&mut read(&events)).await;
+    assert_eq!(event.id, format!("things-{}", scalar::<i64>(&pool, "select max(id) from journal").await));
+    assert_eq!((event.operation, event.version), (flack_api::events::Operation::Insert, 1));
+    assert_eq!(serde_json::to_value(event.union).unwrap()["data"]["id"], id);
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(nats.count("THINGS").await, 1);
+}
+
+#[sqlx::test(migrations = false)]
+async fn changes_of_an_entity_are_published_in_their_order(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    let id = insert(&pool, "0").await;
+    for number in 1..600 {
+        rename(&pool, id, &number.to_string()).await;
+    }
+    relay(&pool, &events);
+    let mut reader = read(&events);
+    for number in 0..600 {
+        assert_eq!(next_name(&mut reader).await, number.to_string());
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_relay_killed_between_publishing_and_deleting_doubles_nothing(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    // Every delete fails: the relay gets as far as a killed one, again and again.
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'killed here'; end $$;
+        create trigger refuse before delete on journal_queue for each row execute function refuse();",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    insert(&pool, "once").await;
+    insert(&pool, "twice").await;
+    let killed = relay(&pool, &events);
+    wait_for("both are published", async || nats.count("THINGS").await == 2).await;
+    assert_eq!(queue_length(&pool).await, 2);
+    killed.abort();
+
+    sqlx::query("drop trigger refuse on journal_queue").execute(&pool).await.unwrap();
+    insert(&pool, "later").await;
+    relay(&pool, &events);
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(nats.count("THINGS").await, 3);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_row_with_a_lower_id_that_commits_later_is_published(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+    let mut reader = read(&events);
+
+    let mut slow = pool.begin().await.unwrap();
+    sqlx::query("insert into thing (name) values ('first to write')").execute(&mut *slow).await.unwrap();
+    insert(&pool, "first to commit").await;
+    assert_eq!(next_name(&mut reader).await, "first to commit");
+    wait_for("the queue looks empty", async || queue_length(&pool).await == 0).await;
+    slow.commit().await.unwrap();
+    assert_eq!(next_name(&mut reader).await, "first to write");
+}
+
+#[sqlx::test(migrations = false)]
+async fn while_nats_is_away_writes_go_on_and_all_of_them_arrive_in_order_when_it_is_back(pool: PgPool) {
+    database(&pool).await;
+    let mut nats = Nats::planned();
+    let events = nats.events().await;
+    relay(&pool, &events);
+    let id = insert(&pool, "0").await;
+    nats.up().await;
+    let mut reader = read(&events);
+    assert_eq!(next_name(&mut reader).await, "0");
+    nats.kill();
+    for number in 1..300 {
+        rename(&pool, id, &number.to_string()).await;
+    }
+    assert!(queue_length(&pool).await > 0);
+    nats.up().await;
+    for number in 1..300 {
+        assert_eq!(next_name(&mut reader).await, number.to_string());
+    }
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(nats.count("THINGS").await, 300);
+}
+
+#[sqlx::test(migrations = false)]
+async fn writing_while_nats_is_killed_again_and_again_loses_and_doubles_nothing(pool: PgPool) {
+    database(&pool).await;
+    let mut nats = Nats::start().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+    let mut reader = read(&events);
+    let id = insert(&pool, "0").await;
+    let writer = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            for number in 1..1500 {
+                rename(&pool, id, &number.to_string()).await;
+            }
+        }
+    });
+    for _ in 0..3 {
+        let before = nats.count("THINGS").await;
+        wait_for("some are published", async || nats.count("THINGS").await > before || writer.is_finished())
+            .await;
+        nats.kill();
+        nats.up().await;
+    }
+    writer.await.unwrap();
+    for number in 0..1500 {
+        assert_eq!(next_name(&mut reader).await, number.to_string());
+    }
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(nats.count("THINGS").await, 1500);
+}
+
+#[sqlx::test(migrations = false)]
+async fn when_the_working_relay_dies_the_other_goes_on(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    let first = relay(&pool, &events);
+    let mut reader = read(&events);
+    insert(&pool, "by the first").await;
+    assert_eq!(next_name(&mut reader).await, "by the first");
+    let _second = relay(&pool, &nats.events().await);
+    insert(&pool, "still by the first").await;
+    assert_eq!(next_name(&mut reader).await, "still by the first");
+    first.abort();
+    insert(&pool, "by the second").await;
+    assert_eq!(next_name(&mut reader).await, "by the second");
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(nats.count("THINGS").await, 3);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_relay_whose_database_connections_are_cut_works_again(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+    let mut reader = read(&events);
+    insert(&pool, "before").await;
+    assert_eq!(next_name(&mut reader).await, "before");
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    wait_for("writes work", async || {
+        sqlx::query("insert into thing (name) values ('after')").execute(&pool).await.is_ok()
+    })
+    .await;
+    assert_eq!(next_name(&mut reader).await, "after");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_row_that_cannot_be_mapped_is_set_aside_and_the_others_are_published(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let events = nats.events().await;
+    for name in ["before", "unmappable", "panics", "private", "after"] {
+        insert(&pool, name).await;
+    }
+    relay(&pool, &events);
+    let mut reader = read(&events);
+    assert_eq!(next_name(&mut reader).await, "before");
+    assert_eq!(next_name(&mut reader).await, "after");
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    let failed: Vec<String> =
+        sqlx::query_scalar("select error from journal_queue order by id").fetch_all(&pool).await.unwrap();
+    assert_eq!(failed.len(), 2);
+    assert!(failed[0].contains("no event for this one"), "{}", failed[0]);
+    assert!(failed[1].contains("panicked"), "{}", failed[1]);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_reader_goes_on_when_nats_lost_its_disk(pool: PgPool) {
+    database(&pool).await;
+    let mut nats = Nats::start().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+    let mut reader = read(&events);
+    for name in ["one", "two"] {
+        insert(&pool, name).await;
+        assert_eq!(next_name(&mut reader).await, name);
+    }
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    nats.kill();
+    nats.forget_everything();
+    nats.up().await;
+    insert(&pool, "three").await;
+    assert_eq!(next_name(&mut reader).await, "three");
+}

@@ -1,0 +1,122 @@
+//! A service with one table, `thing`, and what the tests do with it.
+
+use std::{future::Future, time::Duration};
+
+use flack_api::events::Event;
+use flack_common::{
+    database,
+    events::{Events, JournalRow, MappedEvent, Reader, Reading, Relay, Start},
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, migrate::Migrator};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes on a busy machine.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Thing {
+    pub id: i64,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+pub enum ThingsEvent {
+    ThingChanged(Thing),
+}
+
+pub async fn database(pool: &PgPool) {
+    let own = Migrator::with_migrations(Vec::new());
+    database::migrate(pool, &own).await.expect("the shared migrations apply");
+    sqlx::raw_sql(
+        "create table thing (
+            id bigint generated always as identity primary key,
+            name text not null,
+            secret text not null default 'hidden',
+            version bigint not null default 1
+        );
+        select attach_journal('thing', 'thing', omit => '{secret}');",
+    )
+    .execute(pool)
+    .await
+    .expect("the table is journaled");
+}
+
+pub fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
+    let thing: Thing = row.decode()?;
+    anyhow::ensure!(thing.name != "unmappable", "no event for this one");
+    assert!(thing.name != "panics", "a defect");
+    if thing.name == "private" {
+        return Ok(None);
+    }
+    MappedEvent::new(row, &ThingsEvent::ThingChanged(thing)).map(Some)
+}
+
+/// A relay in a task: aborted, it is gone as a killed process is.
+pub fn relay(pool: &PgPool, events: &Events) -> JoinHandle<()> {
+    tokio::spawn(Relay::new("things", pool.clone(), events.clone(), map).run(CancellationToken::new()))
+}
+
+pub async fn insert(pool: &PgPool, name: &str) -> i64 {
+    sqlx::query_scalar("insert into thing (name) values ($1) returning id")
+        .bind(name)
+        .fetch_one(pool)
+        .await
+        .expect("writes work")
+}
+
+pub async fn rename(pool: &PgPool, id: i64, name: &str) {
+    sqlx::query("update thing set name = $2 where id = $1")
+        .bind(id)
+        .bind(name)
+        .execute(pool)
+        .await
+        .expect("writes work");
+}
+
+pub async fn queue_length(pool: &PgPool) -> i64 {
+    sqlx::query_scalar("select count(*) from journal_queue where failed_at is null")
+        .fetch_one(pool)
+        .await
+        .expect("reads work")
+}
+
+pub async fn scalar<T>(pool: &PgPool, sql: &'static str) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("reads work")
+}
+
+pub fn read(events: &Events) -> Reader {
+    events.read("things", None, Start::Beginning)
+}
+
+/// The next event, waited for.
+pub async fn next(reader: &mut Reader) -> Event<ThingsEvent> {
+    timeout(BOUND, async {
+        loop {
+            if let Reading::Message(message) = reader.next().await {
+                break serde_json::from_slice(&message.payload).expect("an event");
+            }
+        }
+    })
+    .await
+    .expect("an event arrives")
+}
+
+pub async fn next_name(reader: &mut Reader) -> String {
+    let ThingsEvent::ThingChanged(thing) = next(reader).await.union;
+    thing.name
+}
+
+pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(BOUND, waiting).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
