@@ -15,7 +15,6 @@ pub fn generate(document: &Document) -> TokenStream {
     let api = api(document);
     let router = router(document);
     quote! {
-        #[expect(clippy::wildcard_imports, reason = "one list for all generated modules")]
         use crate::generated::*;
         #(#responses)*
         #(#constants)*
@@ -106,7 +105,6 @@ fn router(document: &Document) -> TokenStream {
         }
 
         mod handlers {
-            #[expect(clippy::wildcard_imports, reason = "one module, cut in two so that names do not clash")]
             use super::*;
             #(#handlers)*
         }

@@ -41,7 +41,6 @@ pub fn generate(document: &Document) -> Result<TokenStream, String> {
     }
     Ok(quote! {
         mod shapes {
-            #[expect(clippy::wildcard_imports, reason = "which kinds are used depends on the document")]
             use crate::server::shape::*;
             #(#statics)*
         }
@@ -197,15 +196,11 @@ fn integer_shape(integer: &IntegerType) -> Result<TokenStream, String> {
     Ok(quote!(Shape::Integer { min: #min, max: #max }))
 }
 
-/// Written so that people can read it.
 fn bound(value: i64) -> TokenStream {
     match value {
         i64::MIN => quote!(i64::MIN),
         i64::MAX => quote!(i64::MAX),
-        _ => {
-            let value = proc_macro2::Literal::i64_unsuffixed(value);
-            quote!(#value)
-        }
+        _ => quote!(#value),
     }
 }
 

@@ -36,16 +36,16 @@ pub fn router() -> Router {
     let urls: Vec<Url> = shown.map(|(path, ..)| Url::new(path.rsplit('/').next().unwrap_or(path), path)).collect();
     let pages = Router::new()
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
-        .route("/api/docs/", get(async |config| page(config, String::new())))
-        .route("/api/docs/{file}", get(async |config, Path(file)| page(config, file)))
+        .route("/api/docs/", get(async |config| page(config, "")))
+        .route("/api/docs/{file}", get(async |config, Path::<String>(file)| page(config, &file)))
         .with_state(Arc::new(Config::new(urls)));
     DOCUMENTS.into_iter().fold(pages, |router, (path, kind, text)| {
         router.route(path, get(async move || ([(header::CONTENT_TYPE, kind)], text)))
     })
 }
 
-fn page(State(config): State<Arc<Config<'static>>>, file: String) -> Response {
-    match utoipa_swagger_ui::serve(&file, config) {
+fn page(State(config): State<Arc<Config<'static>>>, file: &str) -> Response {
+    match utoipa_swagger_ui::serve(file, config) {
         Ok(Some(file)) => {
             let mut response = file.bytes.into_response();
             let headers = response.headers_mut();

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-include!(concat!(env!("OUT_DIR"), "/events.rs"));
+pub use crate::generated::events::*;
 
 /// One change of one row. `union` says of what kind, and holds the row as it is after the change (for a
 /// delete: as it was before).

@@ -4,13 +4,12 @@
 //! caller cannot tell whether the part it talks to is in its own process.
 
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 /// Where `type` links point to; each kind of problem has a heading of its own there.
 const PROBLEMS_DOCUMENT: &str = "https://flack.example/docs/problems.md";
 
-/// Problem details. `error` repeats `detail` for clients of the first version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{status} {title}: {detail}")]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -18,12 +17,27 @@ pub struct Problem {
     pub title: String,
     pub status: u16,
     pub detail: String,
-    pub error: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     /// Sent as `Retry-After`, in seconds; every 503 and 429 has one.
     #[serde(skip)]
     pub retry_after_seconds: Option<u32>,
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let length = if self.correlation_id.is_some() { 6 } else { 5 };
+        let mut members = serializer.serialize_struct("Problem", length)?;
+        members.serialize_field("type", &self.kind)?;
+        members.serialize_field("title", &self.title)?;
+        members.serialize_field("status", &self.status)?;
+        members.serialize_field("detail", &self.detail)?;
+        // The same once more, for clients of the first version.
+        members.serialize_field("error", &self.detail)?;
+        if let Some(id) = &self.correlation_id {
+            members.serialize_field("correlation_id", id)?;
+        }
+        members.end()
+    }
 }
 
 /// How long a client should wait before it tries again when a part is away. Crashed instances are back, or
@@ -33,13 +47,11 @@ pub(crate) const RETRY_AFTER_SECONDS: u32 = 1;
 impl Problem {
     /// `kind` is the heading in docs/problems.md, such as `nickname-taken`.
     pub fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
         Self {
             kind: format!("{PROBLEMS_DOCUMENT}#{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
-            error: detail.clone(),
-            detail,
+            detail: detail.into(),
             correlation_id: None,
             retry_after_seconds: None,
         }
