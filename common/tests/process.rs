@@ -114,7 +114,8 @@ async fn a_body_above_the_limit_is_refused_whether_or_not_it_says_how_long_it_is
     let send = async |bytes: usize, chunked: bool| {
         let body = vec![b'x'; bytes];
         let body = if chunked {
-            let chunks: Vec<_> = body.chunks(4096).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+            let chunks: Vec<_> =
+                body.chunks(4096).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
             reqwest::Body::wrap_stream(futures::stream::iter(chunks))
         } else {
             body.into()
@@ -168,7 +169,11 @@ async fn requests_are_counted_by_route_and_probes_are_not() {
     let metrics = process.call(Method::GET, "/metrics", StatusCode::OK).await.text().await.unwrap();
     let counter = metrics
         .lines()
-        .find(|line| line.starts_with("http_requests_total") && line.contains("\"/things/{id}\"") && line.contains("200"))
+        .find(|line| {
+            line.starts_with("http_requests_total")
+                && line.contains("\"/things/{id}\"")
+                && line.contains("200")
+        })
         .unwrap_or_else(|| panic!("no counter in:\n{metrics}"));
     // Other tests in this process may have counted there too.
     assert!(counter.rsplit(' ').next().unwrap().parse::<u64>().unwrap() >= 3, "{counter}");

@@ -108,23 +108,28 @@ async fn an_instance_is_known_once_it_is_ready_and_ends_when_the_balancer_has_le
     let entry = keys::instance("users", "users-1");
     let ready = format!("http://{address}/ready");
     let http = flack_common::http::client();
-    eventually("it serves", async || http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)).await;
+    eventually("it serves", async || {
+        http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)
+    })
+    .await;
     assert_eq!(observer.get(&entry).await.unwrap(), None, "registered before it was ready");
 
     can_serve.store(true, Ordering::Relaxed);
     eventually("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
-    assert!(observer.get(&entry).await.unwrap().unwrap().contains(&address.to_string()));
+    let known = observer.get(&entry).await.unwrap();
+    assert!(known.as_ref().unwrap().contains(&address.to_string()));
 
     let balancer = keys::balancer("users", "users-1");
     observer.put(&balancer, r#"{"state":"up"}"#, None).await.unwrap();
     shutdown.cancel();
-    eventually("it has left", async || observer.get(&entry).await.unwrap().is_none()).await;
+    eventually("it says goodbye", async || observer.get(&entry).await.unwrap() != known).await;
     let answer = http.get(&ready).send().await.expect("it answers until the balancer has let go");
     assert_eq!(answer.status(), 503);
     assert!(!life.is_finished());
 
     observer.delete(&balancer).await.unwrap();
     timeout(PATIENCE, life).await.expect("it did not end").unwrap().unwrap();
+    assert_eq!(observer.get(&entry).await.unwrap(), None);
 }
 
 #[tokio::test]

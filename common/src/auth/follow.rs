@@ -62,5 +62,6 @@ fn take_keys(verifier: &Verifier, mirror: &Mirror) {
 
 fn take_revoked(verifier: &Verifier, mirror: &Mirror) {
     let entries = mirror.snapshot();
-    verifier.replace_revoked(entries.keys().filter_map(|key| keys::parts(key, keys::REVOKED).first().copied()));
+    verifier
+        .replace_revoked(entries.keys().filter_map(|key| keys::parts(key, keys::REVOKED).first().copied()));
 }

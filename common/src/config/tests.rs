@@ -57,8 +57,14 @@ fn all_problems_are_reported_at_once() {
         ("NATS_USER", "users"),
     ])
     .unwrap_err();
-    let names =
-        ["FLACK_INSTANCE", "FLACK_LISTEN", "DATABASE_CONNECTIONS_MAX", "DATABASE_URL", "ETCD_URL", "NATS_URL"];
+    let names = [
+        "FLACK_INSTANCE",
+        "FLACK_LISTEN",
+        "DATABASE_CONNECTIONS_MAX",
+        "DATABASE_URL",
+        "ETCD_URL",
+        "NATS_URL",
+    ];
     for name in names {
         assert!(problems.contains(name), "{name} is not mentioned in:\n{problems}");
     }

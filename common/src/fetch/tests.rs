@@ -69,7 +69,8 @@ async fn only_plain_web_addresses_are_read() {
 
 #[tokio::test]
 async fn a_redirect_into_a_private_network_is_refused() {
-    let targets = ["http://10.0.0.1/", "http://localhost/", "http://127.0.0.1:1/", "//[::1]/", "file:///etc/passwd"];
+    let targets =
+        ["http://10.0.0.1/", "http://localhost/", "http://127.0.0.1:1/", "//[::1]/", "file:///etc/passwd"];
     for target in targets {
         let (base, fetcher) = server(Router::new().route("/", get(async || Redirect::to(target)))).await;
         let problem = fetcher.fetch(&base).await.expect_err(target);
