@@ -3,15 +3,17 @@
 //! Nobody is sent here before we can serve, and nobody is sent here any more when we stop: that is why the
 //! order is what it is. What a process serves is handed in; this knows only how to live.
 //!
-//! Reading order: `life` (the order of things), `edge` (what every request passes), `probes` (`/health`,
-//! `/ready`, `/metrics`), `readiness`, `background` (tasks beside the requests), `signals`.
+//! Reading order: `life` (the order of things), `connections` (how many), `edge` (what every request passes),
+//! `problems` (answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`,
+//! `background` (tasks beside the requests), `signals`.
 
-mod background;
-mod edge;
 mod life;
-mod probes;
+mod connections;
+mod edge;
 mod problems;
+mod probes;
 mod readiness;
+mod background;
 mod signals;
 
 use std::{fmt, future::Future, io, process::ExitCode};

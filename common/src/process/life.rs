@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use axum::{Router, middleware, serve::ListenerExt};
+use axum::{Router, middleware};
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout},
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::{
     App, Background, Readiness, VERSION,
+    connections::{BoundedListener, CONNECTIONS_MAX},
     edge::{self, Edge},
     probes::{self, Probes},
 };
@@ -58,8 +59,7 @@ where
 
     // Connections wait in the socket's queue up to here; from now on they are answered.
     let closing = CancellationToken::new();
-    // Small answers must not wait for a full packet.
-    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
+    let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
     let server = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
 
