@@ -6,7 +6,7 @@ mod migrations;
 
 use std::{str::FromStr, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use flack_api::{Context, Problem};
 use secrecy::ExposeSecret;
 use sqlx::{
@@ -56,17 +56,14 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
     let deadline = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
     loop {
         let Err(problem) = pool.acquire().await else { return Ok(pool) };
+        // The error's own words hold its cause; as a chain it would be told twice.
         if !is_worth_waiting(&problem) {
-            return Err(problem).with_context(|| {
-                format!("{place} refuses us; check the user, password and database in DATABASE_URL")
-            });
+            bail!("{place} refuses us; check the user, password and database in DATABASE_URL: {problem}");
         }
         if Instant::now() >= deadline {
-            return Err(problem).with_context(|| {
-                format!(
-                    "{place} has not answered for {CONNECT_SECONDS_MAX} s; start it, or correct DATABASE_URL"
-                )
-            });
+            bail!(
+                "{place} has not answered for {CONNECT_SECONDS_MAX} s; start it, or correct DATABASE_URL: {problem}"
+            );
         }
         warn!(error = %problem, "{place} does not answer yet; trying again");
         sleep(CONNECT_PAUSE).await;
