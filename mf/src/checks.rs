@@ -1,0 +1,70 @@
+//! What has to hold before anything is started. All problems are told at once: nobody likes to meet them one by one.
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statvfs::statvfs;
+
+use crate::failure::{Failure, Result};
+use crate::home::Home;
+use crate::infra::postgres::Server;
+use crate::infra::programs;
+use crate::ports::{self, Ports};
+
+/// A new stack takes about 100 MB; `JetStream`, write-ahead logs and our own logs need room to grow.
+const DISK_FREE_BYTES_MIN: u64 = 500 * 1024 * 1024;
+/// PostgreSQL and HAProxy count theirs in hundreds, each websocket and each request through the balancer needs some.
+const OPEN_FILES_MIN: u64 = 1024;
+
+/// Gives the PostgreSQL to use, or everything that stands in the way.
+pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
+    let mut problems = Vec::new();
+    for (whose, port) in ports.named() {
+        if !ports::is_free(port) {
+            let holder = ports::holder(port)
+                .map_or_else(|| "another process".to_owned(), |holder| format!("process {holder}"));
+            problems.push(format!("port {port}, for {whose}, is taken by {holder}. End it, or choose other ports: mfup --port {}", other_port(ports.public)));
+        }
+    }
+    for (program, package) in
+        [("etcd", "etcd-server"), ("nats-server", "nats-server"), ("haproxy", "haproxy")]
+    {
+        if programs::find(program).is_none() {
+            problems.push(format!("{program} is missing. Install it: apt-get install {package}"));
+        }
+    }
+    let server = Server::find(home).map_err(|problem| problems.push(problem)).ok();
+    problems.extend(disk(home));
+    problems.extend(open_files());
+    match server {
+        Some(server) if problems.is_empty() => Ok(server),
+        _ => Err(Failure::unavailable(format!(
+            "the stack cannot be started:\n  - {}",
+            problems.join("\n  - ")
+        ))),
+    }
+}
+
+fn disk(home: &Home) -> Option<String> {
+    let free =
+        statvfs(home.path()).ok().map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()))?;
+    let mib = |bytes: u64| bytes / (1024 * 1024);
+    (free < DISK_FREE_BYTES_MIN).then(|| {
+        format!(
+            "only {} MiB are free where {} is, and {} are needed. Make room, or set MF_HOME to another disk",
+            mib(free),
+            home.path().display(),
+            mib(DISK_FREE_BYTES_MIN)
+        )
+    })
+}
+
+fn open_files() -> Option<String> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    (hard < OPEN_FILES_MIN).then(|| {
+        format!("only {hard} open files are allowed, and {OPEN_FILES_MIN} are needed: raise it (ulimit -Hn)")
+    })
+}
+
+/// A number that is easy to remember and valid.
+fn other_port(port: u16) -> u16 {
+    port.checked_add(1000).filter(|port| *port <= ports::PUBLIC_MAX).unwrap_or(ports::PUBLIC_MAX)
+}

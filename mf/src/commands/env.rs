@@ -1,0 +1,50 @@
+//! `mf env`: what to set to run a service by hand, in a debugger say, as part of a running stack.
+
+use crate::cli::examples;
+use crate::failure::Result;
+use crate::home::Home;
+use crate::settings::Service;
+use crate::stack::Stack;
+use crate::supervisor::Environment;
+
+/// Print the environment to run a service by hand
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples("  mfenv users\n  eval \"$(mfenv users --secrets)\" && cargo run -p flack-users\n  mfenv users --secrets --json | jq -r .DATABASE_URL"))]
+pub struct Args {
+    /// Which one
+    #[arg(default_value = "monolith")]
+    service: Service,
+    /// Passwords too; without it they are left out
+    #[arg(long)]
+    secrets: bool,
+    /// As one JSON object instead of shell lines
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let stack = Stack::open(&Home::from_environment()?)?;
+    let Environment(all) = stack.environment(args.service, &format!("{}-by-hand", args.service));
+    let inherited = Environment::inherited().0;
+    let own = all.into_iter().filter(|(name, _)| !inherited.contains_key(name));
+    let (secret, open): (Vec<_>, Vec<_>) = own.partition(|(name, _)| is_secret(name));
+    let shown: std::collections::BTreeMap<String, String> =
+        open.into_iter().chain(secret.iter().filter(|_| args.secrets).cloned()).collect();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&shown).expect("names and values are plain data"));
+        return Ok(());
+    }
+    for (name, value) in shown {
+        // Values are addresses, names and passwords of letters and digits: single quotes hold them all.
+        println!("export {name}='{value}'");
+    }
+    if !args.secrets {
+        let names: Vec<&str> = secret.iter().map(|(name, _)| name.as_str()).collect();
+        println!("# left out, because they are secret (--secrets shows them): {}", names.join(", "));
+    }
+    Ok(())
+}
+
+fn is_secret(name: &str) -> bool {
+    name == "DATABASE_URL" || name.ends_with("_PASSWORD")
+}

@@ -1,0 +1,12 @@
+//! One file a command: its arguments with their help, and what it does.
+
+pub mod build;
+pub mod down;
+pub mod env;
+pub mod kill;
+pub mod logs;
+pub mod ps;
+pub mod run;
+pub mod supervise;
+pub mod test;
+pub mod up;

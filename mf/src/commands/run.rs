@@ -1,0 +1,72 @@
+//! `mf run`: one more instance of a service, or several.
+
+use std::time::Instant;
+
+use crate::cli::examples;
+use crate::failure::{Failure, Result};
+use crate::home::Home;
+use crate::launch::Launcher;
+use crate::progress::Progress;
+use crate::settings::{INSTANCES_MAX, Service};
+use crate::stack::{Stack, free_names};
+use crate::supervisor::Client;
+
+/// Start one more instance of a service
+///
+/// Comes back when the balancer sends requests to it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples("  mfrun users\n  mfrun websocket --count 3 --json"))]
+pub struct Args {
+    service: Service,
+    /// How many
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(INSTANCES_MAX)))]
+    count: u16,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let home = Home::from_environment()?;
+    let client = Client::require(&home).await?;
+    let _lock = home.lock("run")?;
+    let stack = Stack::open(&home)?;
+    let (service, taken) = (args.service, instances_of(&client, args.service).await?);
+    if service == Service::Monolith && !taken.is_empty() {
+        return Err(Failure::usage("the monolith runs already, and it runs once"));
+    }
+    if taken.len() + usize::from(args.count) > usize::from(INSTANCES_MAX) {
+        return Err(Failure::usage(format!(
+            "{} of {service} run already, and {INSTANCES_MAX} is the most",
+            taken.len()
+        )));
+    }
+    let progress = Progress::new();
+    let launcher = Launcher::new(&stack, &client, &progress);
+    let began = Instant::now();
+    let names = free_names(service, &taken, args.count);
+    let result = launcher.start_instances(names.into_iter().map(|name| (service, name)).collect()).await;
+    let names = match result {
+        Ok(names) => names,
+        Err(failure) => {
+            client.stop(launcher.started(), |_| {}).await?;
+            return Err(failure);
+        }
+    };
+    let milliseconds = began.elapsed().as_millis();
+    if args.json {
+        println!("{}", serde_json::json!({"instances": names, "milliseconds": milliseconds}));
+    } else {
+        println!("{} in the balancer after {milliseconds} ms", names.join(", "));
+    }
+    Ok(())
+}
+
+async fn instances_of(client: &Client, service: Service) -> Result<Vec<String>> {
+    let listed = client.list().await?;
+    Ok(listed
+        .into_iter()
+        .filter(|process| process.service == service.name())
+        .map(|process| process.name)
+        .collect())
+}

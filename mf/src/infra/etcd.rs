@@ -1,0 +1,162 @@
+//! Etcd: the registry. One account for each service, which may write below its own keys and read all of `/flack/`.
+
+use anyhow::{Context, Result};
+use etcd_client::{Client, ConnectOptions, Error, Permission};
+
+use crate::home::Home;
+use crate::infra::programs;
+use crate::ports::Ports;
+use crate::probe;
+use crate::secrets::{AGENT, Secrets};
+use crate::settings::Service;
+use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
+
+/// Etcd forgets who signed in after this; clients sign in again by themselves, but every time costs a password check.
+const SIGN_IN_SECONDS: u32 = 24 * 3600;
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub fn spec(home: &Home, ports: &Ports) -> Spec {
+    let (client, peer) = (url(ports), format!("http://127.0.0.1:{}", ports.etcd_peer));
+    let args = [
+        "--name=flack",
+        &format!("--data-dir={}", home.etcd().display()),
+        &format!("--listen-client-urls={client}"),
+        &format!("--advertise-client-urls={client}"),
+        &format!("--listen-peer-urls={peer}"),
+        &format!("--initial-advertise-peer-urls={peer}"),
+        &format!("--initial-cluster=flack={peer}"),
+        // Leases and balancer states change all day; an hour of history is more than any watcher is away.
+        "--auto-compaction-mode=periodic",
+        "--auto-compaction-retention=1h",
+        &format!("--auth-token-ttl={SIGN_IN_SECONDS}"),
+        "--logger=zap",
+        "--log-outputs=stderr",
+        "--log-level=warn",
+    ];
+    let mut env = Environment::inherited();
+    if cfg!(target_arch = "aarch64") {
+        // Debian 12's etcd calls this architecture untested, and refuses without a word of consent.
+        env = env.with("ETCD_UNSUPPORTED_ARCH", "arm64");
+    }
+    Spec {
+        name: "etcd".to_owned(),
+        service: "etcd".to_owned(),
+        tier: Tier::Store,
+        program: programs::find("etcd").unwrap_or_else(|| "etcd".into()),
+        args: args.iter().map(ToString::to_string).collect(),
+        env,
+        folder: home.path().to_path_buf(),
+        stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
+    }
+}
+
+pub fn url(ports: &Ports) -> String {
+    format!("http://127.0.0.1:{}", ports.etcd)
+}
+
+pub async fn ready(ports: &Ports) -> bool {
+    probe::is_ok(&format!("127.0.0.1:{}", ports.etcd), "/health").await
+}
+
+/// As the operator, who may do everything.
+pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Client, Error> {
+    let options = ConnectOptions::new()
+        .with_user("root", &secrets.etcd)
+        .with_connect_timeout(DEADLINE)
+        .with_timeout(DEADLINE);
+    Client::connect([url(ports)], Some(options)).await
+}
+
+/// Makes the accounts that are missing, and closes etcd to everybody else. A half-made set is completed.
+pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
+    let (mut client, is_open) = match connect(ports, secrets).await {
+        Ok(client) => (client, false),
+        Err(error) if says(&error, "authentication is not enabled") => {
+            let client = Client::connect([url(ports)], Some(ConnectOptions::new().with_timeout(DEADLINE)))
+                .await
+                .context("etcd cannot be reached")?;
+            (client, true)
+        }
+        Err(error) => {
+            return Err(error)
+                .context("etcd refuses the operator's password; was secrets/stack.json replaced?");
+        }
+    };
+    let users: Vec<String> =
+        client.user_list().await.context("etcd's accounts cannot be read")?.users().to_vec();
+    for service in Service::ALL {
+        add(&mut client, &users, service.name(), &secrets.account(service.name()).etcd, own_keys(service))
+            .await?;
+    }
+    let balancer = vec![Permission::read_write("/flack/balancer/").with_prefix()];
+    add(&mut client, &users, AGENT, &secrets.account(AGENT).etcd, balancer).await?;
+    if is_open {
+        ignore_if(client.role_add("root").await, "already exists")
+            .context("etcd's role root cannot be made")?;
+        if users.iter().any(|user| user == "root") {
+            client
+                .user_change_password("root", secrets.etcd.as_str())
+                .await
+                .context("etcd's root cannot be given its password")?;
+        } else {
+            client
+                .user_add("root", secrets.etcd.as_str(), None)
+                .await
+                .context("etcd's root cannot be made")?;
+        }
+        client.user_grant_role("root", "root").await.context("etcd's root cannot be given its role")?;
+        client.auth_enable().await.context("etcd's authentication cannot be enabled")?;
+    }
+    Ok(())
+}
+
+/// `/flack/services/<name>` is the service's own entry, its instances are below it: two grants, so that `ui` does not open `uix`.
+fn own_keys(service: Service) -> Vec<Permission> {
+    let entry = format!("/flack/services/{service}");
+    let mut keys = vec![
+        Permission::read_write(entry.as_str()),
+        Permission::read_write(format!("{entry}/")).with_prefix(),
+    ];
+    // Whoever owns tokens publishes its keys and what it has revoked: tokens, or the monolith before the split.
+    if matches!(service, Service::Tokens | Service::Monolith) {
+        keys.extend(
+            ["/flack/jwks/", "/flack/revoked/"].map(|prefix| Permission::read_write(prefix).with_prefix()),
+        );
+    }
+    keys
+}
+
+async fn add(
+    client: &mut Client,
+    users: &[String],
+    name: &str,
+    password: &str,
+    keys: Vec<Permission>,
+) -> Result<()> {
+    let context = || format!("etcd's account {name} cannot be made");
+    ignore_if(client.role_add(name).await, "already exists").with_context(context)?;
+    client
+        .role_grant_permission(name, Permission::read("/flack/").with_prefix())
+        .await
+        .with_context(context)?;
+    for key in keys {
+        client.role_grant_permission(name, key).await.with_context(context)?;
+    }
+    if !users.iter().any(|user| user == name) {
+        client.user_add(name, password, None).await.with_context(context)?;
+    }
+    client.user_grant_role(name, name).await.with_context(context)?;
+    Ok(())
+}
+
+fn ignore_if<T>(result: Result<T, Error>, words: &str) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if says(&error, words) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn says(error: &Error, words: &str) -> bool {
+    matches!(error, Error::GRpcStatus(status) if status.message().contains(words))
+}

@@ -1,0 +1,198 @@
+//! One line of a log: JSON of our services, of etcd and HAProxy; plain text of PostgreSQL and NATS.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
+use serde_json::{Map, Value};
+
+const NAME_WIDTH: usize = 12;
+const TIME_KEYS: [&str; 4] = ["timestamp", "ts", "time", "@timestamp"];
+const MESSAGE_KEYS: [&str; 2] = ["message", "msg"];
+/// Where in the code a line was written: of use to us, noise to a reader.
+const LEFT_OUT: [&str; 6] = ["target", "caller", "filename", "line_number", "threadId", "spans"];
+
+#[derive(Debug)]
+pub struct Line {
+    pub time: DateTime<Utc>,
+    name: String,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Fields(Map<String, Value>),
+    Text(String),
+}
+
+/// A line without a time of its own (the rest of a longer message) has that of the line before.
+pub fn parse_all(name: &str, lines: &[String]) -> Vec<Line> {
+    let mut before = DateTime::UNIX_EPOCH;
+    lines
+        .iter()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            let (time, content) = parse(line);
+            before = time.unwrap_or(before);
+            Line { time: before, name: name.to_owned(), content }
+        })
+        .collect()
+}
+
+fn parse(line: &str) -> (Option<DateTime<Utc>>, Content) {
+    if let Ok(Value::Object(fields)) = serde_json::from_str(line) {
+        let time = TIME_KEYS.iter().find_map(|key| fields.get(*key)).and_then(time_of);
+        return (time, Content::Fields(fields));
+    }
+    (plain_time(line), Content::Text(line.to_owned()))
+}
+
+fn time_of(value: &Value) -> Option<DateTime<Utc>> {
+    match value {
+        Value::Number(number) => {
+            let number = number.as_f64()?;
+            // Seconds until the year 5138, milliseconds from 1973 on.
+            let milliseconds = if number < 1e11 { number * 1000.0 } else { number };
+            #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond may go")]
+            DateTime::from_timestamp_millis(milliseconds as i64)
+        }
+        Value::String(text) => DateTime::parse_from_rfc3339(text)
+            .map(|time| time.with_timezone(&Utc))
+            // etcd writes the zone without a colon, HAProxy writes local time in the web servers' way.
+            .or_else(|_| {
+                DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z").map(|time| time.with_timezone(&Utc))
+            })
+            .ok()
+            .or_else(|| local(text, "%d/%b/%Y:%H:%M:%S%.f")),
+        _ => None,
+    }
+}
+
+fn plain_time(line: &str) -> Option<DateTime<Utc>> {
+    // PostgreSQL: `2026-11-21 20:45:01.123 UTC [14136] LOG: ...`
+    if let Some((time, _)) = line.split_once(" UTC ")
+        && let Ok(time) = NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S%.f")
+    {
+        return Some(time.and_utc());
+    }
+    // NATS: `[14136] 2026/11/21 20:45:01.123456 [INF] ...`
+    let mut words = line.split_whitespace().skip(1);
+    local(&format!("{} {}", words.next()?, words.next()?), "%Y/%m/%d %H:%M:%S%.f")
+}
+
+fn local(text: &str, format: &str) -> Option<DateTime<Utc>> {
+    let time = NaiveDateTime::parse_from_str(text, format).ok()?;
+    Some(Local.from_local_datetime(&time).earliest()?.with_timezone(&Utc))
+}
+
+impl Line {
+    /// Time, process, message.
+    pub fn text(&self) -> String {
+        format!(
+            "{} {:NAME_WIDTH$} {}",
+            self.time.with_timezone(&Local).format("%H:%M:%S%.3f"),
+            self.name,
+            self.message()
+        )
+    }
+
+    /// Level, message, and what else is worth reading, on one line.
+    pub fn message(&self) -> String {
+        let fields = match &self.content {
+            Content::Text(text) => return text.clone(),
+            Content::Fields(fields) => fields,
+        };
+        // tracing puts an event's own fields below `fields`, unless it is told to flatten them.
+        let inner = fields.get("fields").and_then(Value::as_object);
+        let all = || inner.into_iter().flatten().chain(fields.iter().filter(|(key, _)| *key != "fields"));
+        let mut text = fields
+            .get("level")
+            .and_then(Value::as_str)
+            .map(|level| format!("{:5} ", level.to_uppercase()))
+            .unwrap_or_default();
+        if let Some((_, message)) = all().find(|(key, _)| MESSAGE_KEYS.contains(&key.as_str())) {
+            text.push_str(&word(message));
+        }
+        for (key, value) in all() {
+            let known = key == "level"
+                || TIME_KEYS.contains(&key.as_str())
+                || MESSAGE_KEYS.contains(&key.as_str())
+                || LEFT_OUT.contains(&key.as_str());
+            if known || value.is_null() {
+                continue;
+            }
+            match (key.as_str(), value) {
+                ("span", Value::Object(span)) => {
+                    for (key, value) in span.iter().filter(|(key, _)| *key != "name") {
+                        let _ = write!(text, " {key}={}", word(value));
+                    }
+                }
+                _ => {
+                    let _ = write!(text, " {key}={}", word(value));
+                }
+            }
+        }
+        text
+    }
+
+    /// As it was written, with the process's name.
+    pub fn json(&self) -> Value {
+        let mut fields = match &self.content {
+            Content::Fields(fields) => fields.clone(),
+            Content::Text(text) => Map::from_iter([
+                ("timestamp".to_owned(), Value::from(self.time.to_rfc3339())),
+                ("message".to_owned(), Value::from(text.as_str())),
+            ]),
+        };
+        fields.insert("process".to_owned(), Value::from(self.name.as_str()));
+        Value::Object(fields)
+    }
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        // One line stays one line.
+        Value::String(text) => text.replace('\n', "⏎"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        parse_all("users-1", &[text.to_owned()]).remove(0)
+    }
+
+    #[test]
+    fn a_line_of_a_service_is_read_with_its_fields() {
+        let line = line(
+            r#"{"timestamp":"2026-11-21T20:45:01.123Z","level":"INFO","fields":{"message":"registered","user.id":17},"target":"flack_users","span":{"name":"request","correlation_id":"c-1"}}"#,
+        );
+        assert_eq!(line.message(), "INFO  registered user.id=17 correlation_id=c-1");
+        assert_eq!(line.time.timestamp_millis(), 1_795_293_901_123);
+    }
+
+    #[test]
+    fn every_program_has_its_way_to_write_the_time() {
+        for text in [
+            r#"{"level":"info","ts":"2026-11-21T20:45:01.123Z","caller":"a.go:1","msg":"ready"}"#,
+            r#"{"level":"info","ts":"2026-11-21T20:45:01.123+0000","msg":"ready"}"#,
+            r#"{"ts":1795293901.123,"msg":"ready"}"#,
+            r#"{"time":1795293901123,"msg":"ready"}"#,
+            "2026-11-21 20:45:01.123 UTC [14136] LOG:  database system is ready to accept connections",
+        ] {
+            assert_eq!(line(text).time.timestamp_millis(), 1_795_293_901_123, "{text}");
+        }
+        assert!(plain_time("[14136] 2026/11/21 20:45:01.123456 [INF] Server is ready").is_some());
+    }
+
+    #[test]
+    fn a_line_without_time_stays_with_the_one_before() {
+        let lines = parse_all(
+            "postgres",
+            &["2026-11-21 20:45:01.123 UTC [1] ERROR:  no".to_owned(), "\tat character 7".to_owned()],
+        );
+        assert_eq!(lines[0].time, lines[1].time);
+    }
+}

@@ -1,0 +1,84 @@
+//! Lines from the end of a file, and lines as they are added.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// What we read at once; also the most of a file's end that is looked at.
+const CHUNK_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+pub fn last(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(CHUNK_BYTES_MAX);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(CHUNK_BYTES_MAX).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    // Where we began in the middle of the file we began in the middle of a line.
+    let lines: Vec<&str> = text.lines().skip(usize::from(from > 0)).collect();
+    Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    position: u64,
+}
+
+impl Follower {
+    pub fn at_start(path: PathBuf) -> Self {
+        Self { path, position: 0 }
+    }
+
+    pub fn at_end(path: PathBuf) -> Self {
+        let position = path.metadata().map_or(0, |metadata| metadata.len());
+        Self { path, position }
+    }
+
+    /// Whole lines only; the rest of an unfinished one comes with its end.
+    pub fn new_lines(&mut self) -> Vec<String> {
+        self.read().unwrap_or_default()
+    }
+
+    fn read(&mut self) -> std::io::Result<Vec<String>> {
+        let length = self.path.metadata()?.len();
+        if length < self.position {
+            // It was rotated: emptied in place.
+            self.position = 0;
+        }
+        if length == self.position {
+            return Ok(Vec::new());
+        }
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.position))?;
+        let mut bytes = Vec::new();
+        file.take(CHUNK_BYTES_MAX).read_to_end(&mut bytes)?;
+        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(Vec::new()) };
+        self.position += end as u64 + 1;
+        Ok(String::from_utf8_lossy(&bytes[..end]).lines().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn an_unfinished_line_waits_for_its_end_and_rotation_loses_no_later_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.log");
+        let mut writer = File::options().append(true).create(true).open(&path).expect("a log");
+        let mut follower = Follower::at_end(path.clone());
+        writer.write_all(b"one\ntw").expect("written");
+        assert_eq!(follower.new_lines(), ["one"]);
+        writer.write_all(b"o\n").expect("written");
+        assert_eq!(follower.new_lines(), ["two"]);
+        File::options().write(true).open(&path).and_then(|file| file.set_len(0)).expect("emptied");
+        writer.write_all(b"3\n").expect("written");
+        assert_eq!(follower.new_lines(), ["3"]);
+        assert_eq!(last(&path, 5).expect("readable"), ["3"]);
+    }
+}

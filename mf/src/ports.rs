@@ -1,0 +1,108 @@
+//! Which port is whose. All of a stack's ports follow from the public one, so that two stacks need only two numbers.
+
+use std::fs;
+use std::net::TcpListener;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    pub public: u16,
+    pub internal: u16,
+    pub etcd: u16,
+    pub etcd_peer: u16,
+    pub nats: u16,
+    pub nats_monitor: u16,
+    pub postgres: u16,
+    pub stats: u16,
+}
+
+/// The largest public port with which all others stay below 65536.
+pub const PUBLIC_MAX: u16 = u16::MAX - STATS_OFFSET;
+const STATS_OFFSET: u16 = 324;
+
+impl Ports {
+    pub fn of(public: u16) -> Self {
+        Self {
+            public,
+            internal: public + 1,
+            etcd: public + 10,
+            etcd_peer: public + 11,
+            nats: public + 12,
+            nats_monitor: public + 13,
+            postgres: public + 14,
+            stats: public + STATS_OFFSET,
+        }
+    }
+
+    pub fn named(&self) -> [(&'static str, u16); 8] {
+        [
+            ("the public door", self.public),
+            ("the internal door", self.internal),
+            ("etcd", self.etcd),
+            ("etcd's peers", self.etcd_peer),
+            ("NATS", self.nats),
+            ("NATS's monitor", self.nats_monitor),
+            ("PostgreSQL", self.postgres),
+            ("HAProxy's stats page", self.stats),
+        ]
+    }
+}
+
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// The process that listens on a port, when it is one whose open files we may see.
+pub fn holder(port: u16) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .find_map(|table| listening_inode(&table, port))?;
+    let socket = format!("socket:[{inode}]");
+    let processes = fs::read_dir("/proc").ok()?;
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+        if descriptors.flatten().any(|descriptor| {
+            fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == socket.as_str())
+        }) {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("{} (pid {pid})", name.trim()));
+        }
+    }
+    None
+}
+
+/// The socket's inode in a table of `/proc/net`: state 0A is listening, the local address's port is in hexadecimal.
+fn listening_inode(table: &str, port: u16) -> Option<String> {
+    let suffix = format!(":{port:04X}");
+    table.lines().skip(1).find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (columns.get(1)?, columns.get(3)?, columns.get(9)?);
+        (local.ends_with(&suffix) && *state == "0A").then(|| (*inode).to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_port_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        assert!(!is_free(port));
+        let holder = holder(port).expect("our own process is visible");
+        assert!(holder.ends_with(&format!("(pid {})", std::process::id())), "{holder}");
+    }
+
+    #[test]
+    fn no_two_parts_of_a_stack_share_a_port() {
+        let mut ports: Vec<u16> = Ports::of(8080).named().iter().map(|(_, port)| *port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 8);
+        assert_eq!(Ports::of(8080).stats, 8404);
+    }
+}

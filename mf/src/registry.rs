@@ -1,0 +1,136 @@
+//! The registry as the operator sees it: routes and owners, which `mf` writes; instances and the balancer's word, which it reads.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::infra::etcd;
+use crate::ports::Ports;
+use crate::secrets::Secrets;
+use crate::settings::{Service, Stage};
+
+/// What has exactly one owner at a time, and is handed over on the road.
+const RESOURCES: [Service; 3] = [Service::Users, Service::Tokens, Service::Messages];
+
+#[derive(Clone)]
+pub struct Registry {
+    client: Client,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Instance {
+    pub address: String,
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Route {
+    pub owner: String,
+    pub percentage: u8,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Authority {
+    pub owner: String,
+    pub epoch: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct BalancerState {
+    state: String,
+}
+
+/// Everything at one moment. Keys are instance, service and resource names.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub instances: BTreeMap<String, Instance>,
+    pub balancer: BTreeMap<String, String>,
+    pub routes: BTreeMap<String, Route>,
+    pub authority: BTreeMap<String, Authority>,
+}
+
+impl Registry {
+    pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Self> {
+        let client = etcd::connect(ports, secrets)
+            .await
+            .context("etcd cannot be reached; `mfps` shows whether it runs")?;
+        Ok(Self { client })
+    }
+
+    /// Writes who owns what when a stack is new. What is there already stays: it may have been moved since.
+    pub async fn seed(&self, stage: Stage) -> Result<()> {
+        let mut seeds = Vec::new();
+        for resource in RESOURCES {
+            let owner = match stage {
+                Stage::Services => resource,
+                Stage::Monolith => Service::Monolith,
+            };
+            seeds.push((format!("/flack/authority/{resource}"), json!({"owner": owner, "epoch": 1})));
+        }
+        if stage == Stage::Services {
+            seeds.extend(Service::SPLIT.map(|service| {
+                (format!("/flack/routes/{service}"), json!({"owner": service, "percentage": 100}))
+            }));
+        }
+        for (key, value) in seeds {
+            let if_absent = Txn::new()
+                .when([Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
+                .and_then([TxnOp::put(key.as_str(), value.to_string(), None)]);
+            self.client
+                .kv_client()
+                .txn(if_absent)
+                .await
+                .with_context(|| format!("{key} cannot be written to the registry"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the balancer sends requests to this instance.
+    pub async fn is_in_balancer(&self, service: &str, instance: &str) -> Result<bool> {
+        let key = format!("/flack/balancer/{service}/{instance}");
+        let answer = self.client.kv_client().get(key, None).await.context("the registry cannot be read")?;
+        Ok(!answer.kvs().is_empty())
+    }
+
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let answer = self
+            .client
+            .kv_client()
+            .get("/flack/", Some(GetOptions::new().with_prefix()))
+            .await
+            .context("the registry cannot be read")?;
+        let mut snapshot = Snapshot::default();
+        for pair in answer.kvs() {
+            let (Ok(key), value) = (pair.key_str(), pair.value()) else { continue };
+            let parts: Vec<&str> = key.split('/').skip(2).collect();
+            // An entry that we do not understand is somebody's experiment; the rest is still worth showing.
+            match parts.as_slice() {
+                ["services", _, instance] => keep(&mut snapshot.instances, instance, value),
+                ["routes", service] => keep(&mut snapshot.routes, service, value),
+                ["authority", resource] => keep(&mut snapshot.authority, resource, value),
+                ["balancer", _, instance] => {
+                    if let Ok(state) = serde_json::from_slice::<BalancerState>(value) {
+                        snapshot.balancer.insert((*instance).to_owned(), state.state);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(snapshot)
+    }
+}
+
+fn keep<T: for<'de> Deserialize<'de>>(into: &mut BTreeMap<String, T>, name: &str, value: &[u8]) {
+    if let Ok(value) = serde_json::from_slice(value) {
+        into.insert(name.to_owned(), value);
+    }
+}

@@ -1,0 +1,262 @@
+//! What a stack is made of: its port, its stage, how many instances of each service. Kept in `stack.json` in the state folder.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Exit, Failure, Result};
+use crate::home::{self, Home};
+
+pub const PORT_DEFAULT: u16 = 8080;
+/// PostgreSQL's connections are shared out among the instances; see `postgres::CONNECTIONS_MAX`.
+pub const INSTANCES_MAX: u16 = 16;
+
+/// Those who own a database, an account in etcd and one in NATS. The order is the one they are started and shown in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    Monolith,
+    Ui,
+    Users,
+    Tokens,
+    Messages,
+    Websocket,
+}
+
+impl Service {
+    pub const ALL: [Self; 6] =
+        [Self::Monolith, Self::Ui, Self::Users, Self::Tokens, Self::Messages, Self::Websocket];
+    /// Those that the monolith is split into.
+    pub const SPLIT: [Self; 5] = [Self::Ui, Self::Users, Self::Tokens, Self::Messages, Self::Websocket];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Monolith => "monolith",
+            Self::Ui => "ui",
+            Self::Users => "users",
+            Self::Tokens => "tokens",
+            Self::Messages => "messages",
+            Self::Websocket => "websocket",
+        }
+    }
+
+    /// Its database and its role there. The monolith's database is called after the app: it is the app's, before the split.
+    pub fn database(self) -> &'static str {
+        if self == Self::Monolith { "flack" } else { self.name() }
+    }
+
+    pub fn binary(self) -> String {
+        format!("flack-{}", self.name())
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        Self::ALL.into_iter().find(|service| service.name() == text).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|service| service.name()).collect();
+            format!("there is no service `{text}`; services are {}", names.join(", "))
+        })
+    }
+}
+
+/// Who owns the data and the routes when a stack is made: the two ends of the road.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The monolith owns everything; no service runs.
+    Monolith,
+    /// Each service owns its own; the monolith stays beside them as the default backend.
+    Services,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Monolith => "monolith",
+            Self::Services => "services",
+        })
+    }
+}
+
+/// How many of each, written `users=2,websocket=2`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instances(pub BTreeMap<Service, u16>);
+
+impl FromStr for Instances {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut counts = BTreeMap::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (name, count) = part
+                .split_once('=')
+                .ok_or_else(|| format!("`{part}` has no count; write it like users=2"))?;
+            let service: Service = name.trim().parse()?;
+            if service == Service::Monolith {
+                // The monolith holds one lock on its database's journal and one presence list; one is the point of it.
+                return Err("the monolith runs once; only services take a count".to_owned());
+            }
+            let count: u16 =
+                count.trim().parse().map_err(|_| format!("`{count}` is not a count of {service}"))?;
+            if count > INSTANCES_MAX {
+                return Err(format!("at most {INSTANCES_MAX} instances of {service}, not {count}"));
+            }
+            if counts.insert(service, count).is_some() {
+                return Err(format!("{service} is there twice"));
+            }
+        }
+        if counts.is_empty() {
+            return Err("no instances given; write them like users=2,websocket=2".to_owned());
+        }
+        Ok(Self(counts))
+    }
+}
+
+impl fmt::Display for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(service, count)| format!("{service}={count}")).collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    pub port: u16,
+    pub stage: Stage,
+    pub instances: Instances,
+}
+
+/// What the command line asks for; nothing means as before.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    pub port: Option<u16>,
+    pub stage: Option<Stage>,
+    pub instances: Option<Instances>,
+}
+
+impl Settings {
+    pub fn load(home: &Home) -> Result<Option<Self>> {
+        let path = home.settings();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
+                Failure::new(
+                    Exit::Contradiction,
+                    format!(
+                        "{} cannot be read ({error}); `mfdown --purge` starts from nothing",
+                        path.display()
+                    ),
+                )
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(Failure::new(Exit::CannotWrite, format!("{} cannot be read: {error}", path.display())))
+            }
+        }
+    }
+
+    pub fn save(&self, home: &Home) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("settings are plain data");
+        home::write_private(&home.settings(), &text)
+    }
+
+    /// What the stack was, changed by what is asked for now.
+    pub fn merge(before: Option<&Self>, wishes: &Wishes) -> Result<Self> {
+        if let (Some(before), Some(stage)) = (before, wishes.stage)
+            && before.stage != stage
+        {
+            return Err(Failure::new(
+                Exit::Contradiction,
+                format!(
+                    "this stack was made with --stage {}, and its data is there: it cannot be started with --stage {stage}.\n\
+                     Use another state folder and port (MF_HOME=.mf-{stage} mfup --stage {stage} --port 9080), or throw this one away (mfdown --purge).",
+                    before.stage
+                ),
+            ));
+        }
+        let stage = wishes.stage.or(before.map(|before| before.stage)).unwrap_or(Stage::Services);
+        let mut instances = before.map(|before| before.instances.clone()).unwrap_or_default();
+        if stage == Stage::Services {
+            for service in Service::SPLIT {
+                instances.0.entry(service).or_insert(1);
+            }
+        }
+        if let Some(wished) = &wishes.instances {
+            instances.0.extend(&wished.0);
+        }
+        let port = wishes.port.or(before.map(|before| before.port)).unwrap_or(PORT_DEFAULT);
+        Ok(Self { port, stage, instances })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_in_any_order_and_with_spaces() {
+        let counts: Instances = "websocket=3, users=2".parse().expect("two counts");
+        assert_eq!(counts.to_string(), "users=2,websocket=3");
+    }
+
+    #[test]
+    fn a_bad_count_says_what_is_wrong_with_it() {
+        for (text, why) in [
+            ("usres=2", "there is no service `usres`; services are monolith, ui, users"),
+            ("users", "write it like users=2"),
+            ("users=two", "`two` is not a count of users"),
+            ("users=-1", "`-1` is not a count of users"),
+            ("users=17", "at most 16 instances of users"),
+            ("users=1,users=2", "users is there twice"),
+            ("monolith=2", "the monolith runs once"),
+            ("", "no instances given"),
+        ] {
+            let error = text.parse::<Instances>().expect_err(text);
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_new_stack_has_one_of_each_service() {
+        let settings = Settings::merge(None, &Wishes::default()).expect("settings");
+        assert_eq!(settings.instances.to_string(), "ui=1,users=1,tokens=1,messages=1,websocket=1");
+        assert_eq!((settings.port, settings.stage), (PORT_DEFAULT, Stage::Services));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_stays_as_it_was() {
+        let wishes = Wishes {
+            port: Some(18_080),
+            instances: Some("users=2".parse().expect("a count")),
+            ..Wishes::default()
+        };
+        let before = Settings::merge(None, &wishes).expect("settings");
+        let after = Settings::merge(
+            Some(&before),
+            &Wishes { instances: Some("ui=0".parse().expect("a count")), ..Wishes::default() },
+        )
+        .expect("settings");
+        assert_eq!(after.instances.to_string(), "ui=0,users=2,tokens=1,messages=1,websocket=1");
+        assert_eq!(after.port, 18_080);
+    }
+
+    #[test]
+    fn a_stack_does_not_change_its_stage() {
+        let before = Settings::merge(None, &Wishes { stage: Some(Stage::Monolith), ..Wishes::default() })
+            .expect("settings");
+        let failure =
+            Settings::merge(Some(&before), &Wishes { stage: Some(Stage::Services), ..Wishes::default() })
+                .expect_err("another stage");
+        assert_eq!(failure.exit, Exit::Contradiction);
+    }
+}
