@@ -9,3 +9,4 @@ pub mod client;
 pub mod socket;
 pub mod suite;
 pub mod cases;
+pub mod delivery;

@@ -118,23 +118,25 @@ impl Drop for Stack {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test has no configuration group; this one variable names the program under test"
-)]
-/// `FLACK_MF`, or the `mf` that was built beside this test.
+/// Runs `mf <arguments>` on the stack that the environment names, as a user would in a shell.
+pub fn mf(arguments: &[&str]) -> anyhow::Result<Output> {
+    let program = mf_program()?;
+    Command::new(&program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// `FLACK_MF`, or the `mf` that was built beside this program.
 fn mf_program() -> anyhow::Result<PathBuf> {
     if let Some(program) = env::var_os("FLACK_MF") {
         return Ok(program.into());
     }
-    let test = env::current_exe().context("cannot tell where this test is")?;
-    let program = test.ancestors().nth(2).context("the test is in no target folder")?.join("mf");
-    ensure!(
-        program.exists(),
-        "{} is missing: build first (cargo build --workspace), or run bin/mftest",
-        program.display()
-    );
-    Ok(program)
+    let this = env::current_exe().context("cannot tell where this program is")?;
+    // A test lies in `deps/`, one folder below the programs.
+    let beside =
+        this.ancestors().skip(1).take(2).map(|folder| folder.join("mf")).find(|program| program.exists());
+    beside.context("mf is missing beside this program: build first (bin/mfbuild), or run bin/mftest")
 }
 
 /// The first of a block of ports that are all free now.

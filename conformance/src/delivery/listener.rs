@@ -1,0 +1,167 @@
+//! One socket that comes back: records what it is told, resumes with its cursor, reloads when it must.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::poster::Posted;
+use crate::{
+    client::{Auth, Client},
+    socket::Socket,
+};
+
+/// What one socket was told.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Message ids in the order in which they came, with the time since the start.
+    pub told: Vec<(i64, Duration)>,
+    /// Ids that were not told but found by a reload after `resumed: false`.
+    pub reloaded: HashMap<i64, Duration>,
+    pub reconnects: u32,
+    pub reloads: u32,
+}
+
+/// A running listener.
+#[derive(Debug)]
+pub struct Listener {
+    record: Arc<Mutex<Record>>,
+}
+
+/// How long a dropping socket listens, at least, before it drops; up to as much again is added by chance.
+const LISTEN_TIME: Duration = Duration::from_secs(2);
+/// Between two attempts to connect, up to as much again is added by chance.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// How long one wait for a frame lasts before the end of the run is looked for.
+const FRAME_WAIT: Duration = Duration::from_millis(200);
+
+impl Listener {
+    /// Connected and greeted when this returns, so that nothing posted afterwards may be missed.
+    pub async fn start(
+        client: Client,
+        start: Instant,
+        dropping: bool,
+        ended: Arc<AtomicBool>,
+    ) -> anyhow::Result<Self> {
+        let record = Arc::new(Mutex::new(Record::default()));
+        let socket = Socket::greet(client.base(), None, None).await.context("a listener cannot connect")?;
+        let task = Task { client, start, dropping, ended, record: Arc::clone(&record) };
+        tokio::spawn(task.run(socket));
+        Ok(Self { record })
+    }
+
+    pub fn record(&self) -> Record {
+        self.record.lock().expect("no panic under the lock").clone()
+    }
+
+    pub fn has_all(&self, posted: &[Posted]) -> bool {
+        let record = self.record.lock().expect("no panic under the lock");
+        if record.told.len() + record.reloaded.len() < posted.len() {
+            return false;
+        }
+        let told: std::collections::HashSet<_> = record.told.iter().map(|(id, _)| *id).collect();
+        posted.iter().all(|message| told.contains(&message.id) || record.reloaded.contains_key(&message.id))
+    }
+}
+
+struct Task {
+    client: Client,
+    start: Instant,
+    dropping: bool,
+    ended: Arc<AtomicBool>,
+    record: Arc<Mutex<Record>>,
+}
+
+impl Task {
+    async fn run(self, mut socket: Socket) {
+        let mut cursor = cursor_of(&socket.welcome);
+        loop {
+            self.listen(&mut socket, &mut cursor).await;
+            if self.ended.load(Ordering::Relaxed) {
+                return;
+            }
+            drop(socket);
+            let Some(next) = self.reconnect(&mut cursor).await else { return };
+            socket = next;
+        }
+    }
+
+    /// Until the connection breaks, the listener drops it, or the run has ended.
+    async fn listen(&self, socket: &mut Socket, cursor: &mut Option<String>) {
+        let until = Instant::now() + LISTEN_TIME + LISTEN_TIME.mul_f64(chance());
+        while !self.ended.load(Ordering::Relaxed) {
+            if self.dropping && Instant::now() > until {
+                return;
+            }
+            match socket.next(FRAME_WAIT).await {
+                Ok(Some(frame)) => self.note(&frame, cursor),
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn note(&self, frame: &Value, cursor: &mut Option<String>) {
+        if frame["type"] != "updated_model" {
+            return;
+        }
+        *cursor = cursor_of(frame).or(cursor.take());
+        if let (true, Some(id)) = (frame["class"] == "Message", frame["model"]["id"].as_i64()) {
+            self.record.lock().expect("no panic under the lock").told.push((id, self.start.elapsed()));
+        }
+    }
+
+    async fn reconnect(&self, cursor: &mut Option<String>) -> Option<Socket> {
+        self.record.lock().expect("no panic under the lock").reconnects += 1;
+        while !self.ended.load(Ordering::Relaxed) {
+            if let Ok(socket) = Socket::greet(self.client.base(), None, cursor.as_deref()).await {
+                if socket.welcome["resumed"] == json!(true) {
+                    return Some(socket);
+                }
+                if self.reload().await.is_ok() {
+                    *cursor = cursor_of(&socket.welcome);
+                    return Some(socket);
+                }
+            }
+            sleep(RECONNECT_PAUSE + RECONNECT_PAUSE.mul_f64(chance())).await;
+        }
+        None
+    }
+
+    /// What a browser does after `resumed: false`.
+    async fn reload(&self) -> anyhow::Result<()> {
+        let list = self.client.get("/api/messages", Auth::None, StatusCode::OK).await?;
+        let mut record = self.record.lock().expect("no panic under the lock");
+        record.reloads += 1;
+        let ids = list.body["messages"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|message| message["id"].as_i64());
+        for id in ids.collect::<Vec<_>>() {
+            if !record.told.iter().any(|(told, _)| *told == id) {
+                record.reloaded.entry(id).or_insert(self.start.elapsed());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cursor_of(frame: &Value) -> Option<String> {
+    frame["cursor"].as_str().map(str::to_owned)
+}
+
+/// Between 0 and 1.
+fn chance() -> f64 {
+    f64::from(u16::try_from(Uuid::new_v4().as_u128() & 0xffff).unwrap_or(0)) / f64::from(u16::MAX)
+}

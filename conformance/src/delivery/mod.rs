@@ -1,0 +1,99 @@
+//! Proof of delivery: posts at a rate, listens on many sockets, and compares afterwards what was acknowledged with what
+//! each socket was told.
+//!
+//! It believes only its own records: what it posted and got a 201 for, what each socket received and when.
+
+mod poster;
+mod listener;
+mod verdict;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use futures::future::try_join_all;
+use tokio::time::{sleep, sleep_until};
+
+use crate::{client::Client, stack::mf};
+pub use verdict::Verdict;
+
+/// What to do, and for how long.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub posters: u32,
+    pub sockets: u32,
+    /// Messages a second, of all posters together.
+    pub rate: f64,
+    pub time: Duration,
+    /// How many of the sockets drop their connection again and again, at random, and resume.
+    pub dropping: u32,
+    /// Instances or processes that are killed with `mf kill <name> --hard`, one after the other, evenly over the time.
+    pub faults: Vec<String>,
+}
+
+/// More sockets than this would meet the limit of open files before they meet a limit of Flack.
+pub const SOCKETS_MAX: u32 = 8_000;
+/// After the last post: how long a socket may take to be told the rest.
+const REST_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether the rest has come.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Runs the plan against the stack behind `client` and gives the verdict.
+pub async fn verify(client: &Client, plan: &Plan) -> anyhow::Result<Verdict> {
+    ensure!(
+        plan.posters > 0 && plan.sockets > 0 && plan.rate > 0.0,
+        "posters, sockets and rate must be more than 0"
+    );
+    ensure!(plan.sockets <= SOCKETS_MAX, "at most {SOCKETS_MAX} sockets");
+    let authors = try_join_all((0..plan.posters).map(|_| client.person("poster")))
+        .await
+        .context("cannot register the posters")?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let start = Instant::now();
+
+    let mut listeners = Vec::new();
+    for number in 0..plan.sockets {
+        listeners.push(
+            listener::Listener::start(client.clone(), start, number < plan.dropping, Arc::clone(&ended))
+                .await?,
+        );
+    }
+
+    let faults = tokio::spawn(inflict(plan.faults.clone(), plan.time));
+    let interval = Duration::from_secs_f64(f64::from(plan.posters) / plan.rate);
+    let posted = try_join_all((0..).zip(authors).map(|(number, author): (u32, _)| {
+        // Spread over the interval, so that the rate is even.
+        let delay = interval * number / plan.posters;
+        poster::post(client.clone(), author, start, delay, interval, plan.time)
+    }))
+    .await?;
+    let faults = faults.await.context("the faults ended in a panic")??;
+    let posted: Vec<_> = posted.into_iter().flatten().collect();
+
+    let deadline = Instant::now() + REST_WITHIN;
+    while Instant::now() < deadline && !listeners.iter().all(|listener| listener.has_all(&posted)) {
+        sleep(LOOK_INTERVAL).await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    let records: Vec<_> = listeners.iter().map(listener::Listener::record).collect();
+    let history = verdict::history(client, &posted).await?;
+    Ok(Verdict::of(&posted, &records, &history, faults))
+}
+
+/// Kills each in turn; what was killed is listed in the verdict.
+async fn inflict(faults: Vec<String>, time: Duration) -> anyhow::Result<Vec<String>> {
+    let start = tokio::time::Instant::now();
+    let steps = u32::try_from(faults.len() + 1).context("too many faults")?;
+    for (step, fault) in (1..).zip(&faults) {
+        sleep_until(start + time * step / steps).await;
+        let (fault, name) = (fault.clone(), fault.clone());
+        let output = tokio::task::spawn_blocking(move || mf(&["kill", &fault, "--hard"])).await??;
+        ensure!(output.status.success(), "cannot kill {name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(faults)
+}
