@@ -173,12 +173,13 @@ mod tests {
         chars_max: Some(3),
         pattern: None,
     });
+    static NOT_BLANK: Pattern = Pattern::new(r"\S", || regress::Regex::new(r"\S").unwrap());
     static VISIBLE: Shape = Shape::Text(Text {
         format: None,
         one_of: &[],
         chars_min: 0,
         chars_max: None,
-        pattern: Some(&Pattern::new(r"\S", || regress::Regex::new(r"\S").unwrap())),
+        pattern: Some(&NOT_BLANK),
     });
     static WORDS: Shape = Shape::Array { items: &WORD, items_min: 1, items_max: 2 };
     static OBJECT: Shape = Shape::Object(&[Field { name: "words", required: true, shape: &WORDS }]);

@@ -1,0 +1,126 @@
+//! The documents and what is made from them agree.
+
+mod support;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+};
+use flack_api::{docs, messages, tokens, ui, users};
+use http::{Request, Response, StatusCode};
+use openapiv3::OpenAPI;
+use serde_json::json;
+use support::FakeVerify;
+use tower::ServiceExt;
+
+/// Every service's router, in front of a client whose peer is away.
+fn everything() -> Router {
+    let vacant = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (base_url, http) = (format!("http://{vacant}"), reqwest::Client::builder().no_proxy().build().unwrap());
+    let verify = || Arc::new(FakeVerify);
+    users::router(Arc::new(users::UsersClient::new(&base_url, http.clone())), verify())
+        .merge(tokens::router(Arc::new(tokens::TokensClient::new(&base_url, http.clone())), verify()))
+        .merge(messages::router(Arc::new(messages::MessagesClient::new(&base_url, http.clone())), verify()))
+        .merge(ui::router(Arc::new(ui::UiClient::new(&base_url, http)), verify()))
+}
+
+async fn send(router: Router, request: Request<Body>) -> Response<Body> {
+    router.oneshot(request).await.expect("a router does not fail")
+}
+
+#[tokio::test]
+async fn every_operation_of_every_document_goes_through_router_trait_and_client() {
+    // Good for every operation: what one does not know, it ignores.
+    let body = json!({
+        "nickname": "alice", "password": "secret", "source": "hello", "theme": "dark", "notifications": true, "message_id": 1
+    });
+    let mut operations = 0;
+    for (part, document) in
+        [("users", users::DOCUMENT), ("tokens", tokens::DOCUMENT), ("messages", messages::DOCUMENT), ("ui", ui::DOCUMENT)]
+    {
+        let document: OpenAPI = serde_yaml_ng::from_str(document).unwrap();
+        for (path, method, operation) in document.operations() {
+            let basic = format!("{:?}", operation.security).contains("basic");
+            let request = Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(path.replace("{id}", "1").replace("{channel}", "general"))
+                .header("authorization", if basic { "Basic YWxpY2U6eA==" } else { "Bearer good" })
+                .header("content-type", "application/json")
+                .body(Body::from(body.to_string()))
+                .unwrap();
+            let status = send(everything(), request).await.status().as_u16();
+            let id = operation.operation_id.as_deref().unwrap();
+            if operation.extensions.contains_key("x-page") {
+                assert_eq!(status, 404, "{id} is a page, which {part} serves by hand");
+                continue;
+            }
+            operations += 1;
+            let unavailable = openapiv3::StatusCode::Code(503);
+            let declared = operation.responses.responses.contains_key(&unavailable);
+            assert_eq!(status, if declared { 503 } else { 500 }, "{id}: its peer is away");
+        }
+    }
+    assert_eq!(operations, 18, "tell this test when there are more or fewer");
+}
+
+#[tokio::test]
+async fn the_documents_and_schemas_are_served() {
+    for (path, kind) in [
+        ("/api/docs/openapi/users.v1.yaml", "application/yaml"),
+        ("/api/docs/openapi/tokens.v1.yaml", "application/yaml"),
+        ("/api/docs/openapi/messages.v1.yaml", "application/yaml"),
+        ("/api/docs/openapi/ui.v1.yaml", "application/yaml"),
+        ("/api/docs/schemas/frames.schema.json", "application/schema+json"),
+        ("/api/docs/schemas/events.schema.json", "application/schema+json"),
+    ] {
+        let (kind_sent, text) = page(path).await;
+        assert_eq!(kind_sent, kind);
+        let of_disk = std::fs::read_to_string(path.replace("/api/docs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert_eq!(text, of_disk, "{path}");
+    }
+}
+
+async fn page(path: &str) -> (String, String) {
+    let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK, "{path}");
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (kind, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test]
+async fn swagger_ui_works_offline_and_under_a_strict_policy() {
+    let redirect = send(docs::router(), Request::get("/api/docs").body(Body::empty()).unwrap()).await;
+    assert_eq!(redirect.headers()["location"], "/api/docs/");
+
+    let response = send(docs::router(), Request::get("/api/docs/").body(Body::empty()).unwrap()).await;
+    let policy = response.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("script-src 'self';"), "{policy}");
+
+    let (_, html) = page("/api/docs/").await;
+    let mut files = BTreeSet::new();
+    for tag in html.split('<').filter(|tag| tag.starts_with("script") || tag.starts_with("link")) {
+        let source = tag.split_once("src=\"").or(tag.split_once("href=\"")).expect("nothing is inline").1;
+        files.insert(source.split('"').next().unwrap().trim_start_matches("./"));
+    }
+    assert!(files.contains("swagger-initializer.js"), "{files:?}");
+    for file in files {
+        assert!(!file.contains("//"), "{file} comes from elsewhere");
+        page(&format!("/api/docs/{file}")).await;
+    }
+    let (kind, initializer) = page("/api/docs/swagger-initializer.js").await;
+    assert!(kind.contains("javascript"));
+    for module in ["users", "tokens", "messages", "ui"] {
+        assert!(initializer.contains(&format!("/api/docs/openapi/{module}.v1.yaml")), "{initializer}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_swagger_ui_does_not_have_is_not_found() {
+    for path in ["/api/docs/nothing.js", "/api/docs/..%2fCargo.toml"] {
+        let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}

@@ -1,0 +1,103 @@
+//! The generator refuses what the router would not enforce.
+
+#[path = "../build/document.rs"]
+#[expect(dead_code, reason = "only what reads a document is tried here")]
+mod document;
+#[path = "../build/schema.rs"]
+mod schema;
+#[path = "../build/shapes.rs"]
+#[expect(dead_code, reason = "only what reads a document is tried here")]
+mod shapes;
+
+use document::Document;
+
+/// A document with one operation; `schema` is that of its body, `rest` goes into the operation.
+fn document(schema: &str, parameters: &str, statuses: &[u16]) -> Result<(), String> {
+    let problem = "{ description: x, content: { application/problem+json: { schema: { type: object } } } }";
+    let errors: String = statuses.iter().map(|status| format!("        '{status}': {problem}\n")).collect();
+    let text = format!(
+        "openapi: 3.0.3
+info: {{ title: t, version: 1.0.0 }}
+security: [{{ bearer: [] }}]
+paths:
+  /api/things/{{id}}:
+    post:
+      operationId: create_thing
+      summary: Create.
+      parameters: [{parameters}]
+      requestBody:
+        required: true
+        content: {{ application/json: {{ schema: {{ $ref: '#/components/schemas/Thing' }} }} }}
+      responses:
+        '204': {{ description: x }}
+{errors}components:
+  schemas:
+    Thing: {schema}
+"
+    );
+    let document = Document::parse("things", &text)?;
+    shapes::generate(&document).map(drop)
+}
+
+const STATUSES: [u16; 5] = [400, 401, 413, 415, 503];
+
+#[test]
+fn what_the_router_enforces_is_accepted() {
+    let schema = "{ type: object, required: [name], properties: {
+        name: { type: string, minLength: 1, maxLength: 9, pattern: '^a' }, size: { type: integer, format: int64, minimum: 1 },
+        tags: { type: array, maxItems: 3, items: { type: string, enum: [a, b] } }, on: { type: boolean },
+        key: { type: string, format: uuid }, rate: { type: number } } }";
+    document(schema, "", &STATUSES).unwrap();
+}
+
+#[test]
+fn a_keyword_that_the_router_would_ignore_fails_the_build() {
+    for (property, named) in [
+        ("{ type: integer, format: int64, multipleOf: 2 }", "multipleOf"),
+        ("{ type: integer, format: int64, minimum: 1, exclusiveMinimum: true }", "exclusiveMinimum"),
+        ("{ type: integer, format: int64, maximum: 1, exclusiveMaximum: true }", "exclusiveMaximum"),
+        ("{ type: integer, format: int64, enum: [1] }", "enum of integers"),
+        ("{ type: integer }", "format Empty of an integer"),
+        ("{ type: integer, format: uint64 }", "format Unknown(\"uint64\") of an integer"),
+        ("{ type: number, minimum: 1 }", "a limit of a number"),
+        ("{ type: boolean, enum: [true] }", "enum of booleans"),
+        ("{ type: string, format: email }", "format Unknown(\"email\")"),
+        ("{ type: string, format: date-time }", "format Item(DateTime)"),
+        ("{ type: string, pattern: '(' }", "pattern ("),
+        ("{ type: string, nullable: true }", "nullable"),
+        ("{ type: string, default: a }", "default"),
+        ("{ type: array, items: { type: string } }", "maxItems"),
+        ("{ type: array, maxItems: 1, uniqueItems: true, items: { type: string } }", "uniqueItems"),
+        ("{ type: object, additionalProperties: false }", "additionalProperties"),
+        ("{ type: object, minProperties: 1 }", "minProperties"),
+        ("{ type: object, maxProperties: 1 }", "maxProperties"),
+        ("{ oneOf: [{ type: string }] }", "oneOf"),
+        ("{ allOf: [{ type: string }] }", "allOf"),
+        ("{ anyOf: [{ type: string }] }", "anyOf"),
+        ("{ not: { type: string } }", "not"),
+        ("{ $ref: '#/components/schemas/Thing' }", "contains itself"),
+        ("{ $ref: '#/components/schemas/Nothing' }", "Nothing is missing"),
+    ] {
+        let problem = document(&format!("{{ type: object, properties: {{ it: {property} }} }}"), "", &STATUSES).unwrap_err();
+        assert!(problem.contains(named) && problem.contains("schema Thing: it: "), "{property}: {problem}");
+    }
+}
+
+#[test]
+fn a_parameter_is_held_to_the_same() {
+    let parameter = |schema: &str| format!("{{ name: id, in: path, required: true, schema: {schema} }}");
+    let good = parameter("{ type: integer, format: int64, minimum: 1 }");
+    document("{ type: object }", &good, &STATUSES).unwrap();
+    let bad = parameter("{ type: integer, format: int64, multipleOf: 2 }");
+    let problem = document("{ type: object }", &bad, &STATUSES).unwrap_err();
+    assert!(problem.starts_with("create_thing: parameter id: multipleOf"), "{problem}");
+}
+
+#[test]
+fn a_status_that_the_router_answers_by_itself_has_to_be_declared() {
+    for missing in STATUSES {
+        let statuses: Vec<u16> = STATUSES.into_iter().filter(|status| *status != missing).collect();
+        let problem = document("{ type: object }", "", &statuses).unwrap_err();
+        assert_eq!(problem, format!("create_thing: the router may answer {missing}; declare it"));
+    }
+}
