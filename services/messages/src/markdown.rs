@@ -31,7 +31,7 @@ pub fn events(source: &str) -> Vec<Event<'_>> {
 pub fn plain_events(source: &str) -> Vec<Event<'_>> {
     let mut document = Document::default();
     document.start(Tag::Paragraph);
-    document.push_lines(source.to_owned().into());
+    document.push_lines(source);
     document.end();
     document.events
 }
@@ -63,7 +63,7 @@ impl<'a> Document<'a> {
         match event {
             Event::Start(tag) => self.start(tag),
             Event::End(_) => self.end(),
-            Event::Text(text) if self.in_raw_html => self.push_lines(text),
+            Event::Text(text) if self.in_raw_html => self.push_lines(&text),
             Event::Text(text) if self.in_link || self.in_code => self.events.push(Event::Text(text)),
             Event::Text(text) => self.push_with_links(&text),
             // In a chat, a new line is a new line.
@@ -75,7 +75,8 @@ impl<'a> Document<'a> {
     }
 
     fn start(&mut self, tag: Tag<'a>) {
-        let kept = if self.open.iter().flatten().count() < NESTING_LEVELS_MAX { self.accept(tag) } else { None };
+        let kept =
+            if self.open.iter().flatten().count() < NESTING_LEVELS_MAX { self.accept(tag) } else { None };
         self.open.push(kept.as_ref().map(Tag::to_end));
         self.events.extend(kept.map(Event::Start));
     }
@@ -141,7 +142,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    fn push_lines(&mut self, text: CowStr<'a>) {
+    fn push_lines(&mut self, text: &str) {
         let mut first = true;
         for line in text.trim_end().lines() {
             if !std::mem::take(&mut first) {
@@ -154,7 +155,12 @@ impl<'a> Document<'a> {
 
 /// A link to a web address; also how `render` links a preview's title.
 pub fn link(address: CowStr<'_>) -> Tag<'_> {
-    Tag::Link { link_type: LinkType::Inline, dest_url: address, title: CowStr::Borrowed(""), id: CowStr::Borrowed("") }
+    Tag::Link {
+        link_type: LinkType::Inline,
+        dest_url: address,
+        title: CowStr::Borrowed(""),
+        id: CowStr::Borrowed(""),
+    }
 }
 
 /// The page's own headings are h1 and h2; a message is further in.

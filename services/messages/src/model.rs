@@ -100,6 +100,11 @@ pub fn not_your_message(id: i64) -> Problem {
     Problem::forbidden(format!("message {id} is somebody else's; only its author can change it"))
 }
 
+/// The token is good, but whom it speaks for is gone.
+pub fn caller_is_gone(id: i64) -> Problem {
+    Problem::unauthorized(format!("user {id}, for whom this token speaks, no longer exists; register again"))
+}
+
 pub fn key_reused() -> Problem {
     Problem::conflict(
         "idempotency-key-reused",

@@ -53,7 +53,8 @@ fn read(body: &[u8]) -> Found {
         }))
         .append_element_content_handler(element!("meta[content]", |meta| {
             let Some(content) = meta.get_attribute("content") else { return Ok(()) };
-            let name = meta.get_attribute("property").or_else(|| meta.get_attribute("name")).unwrap_or_default();
+            let name =
+                meta.get_attribute("property").or_else(|| meta.get_attribute("name")).unwrap_or_default();
             let mut found = found.borrow_mut();
             let slot = match name.to_ascii_lowercase().as_str() {
                 "og:title" => &mut found.og_title,
@@ -126,7 +127,9 @@ mod tests {
 
     #[test]
     fn what_says_nothing_of_itself_has_no_preview() {
-        for body in ["", "plain text", "{\"title\": \"x\"}", "<head><title> \n </title></head>", "\u{0}\u{1}<"] {
+        for body in
+            ["", "plain text", "{\"title\": \"x\"}", "<head><title> \n </title></head>", "\u{0}\u{1}<"]
+        {
             assert_eq!(of(body), None, "{body:?}");
         }
         let url = Url::parse("https://a.example/x").expect("a literal that parses");

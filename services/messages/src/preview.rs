@@ -8,7 +8,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use flack_api::Context;
 use flack_common::fetch::{FetchError, PublicFetcher};
-use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio::{
+    sync::Notify,
+    task::{JoinError, JoinSet},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use url::Url;
 
@@ -73,12 +78,19 @@ pub trait PreviewQueue: Send + Sync + 'static {
     async fn finish(&self, context: &Context, job: &Job, outcome: &Outcome) -> sqlx::Result<()>;
 }
 
-/// Works until it is dropped: at once when `linked` says that there may be work, at intervals else.
-pub async fn fetch_for_ever(queue: Arc<dyn PreviewQueue>, fetcher: PublicFetcher, linked: Arc<Notify>) {
+/// Works until `stopping`: at once when `linked` says that there may be work, at intervals else. Pauses while `owns` says
+/// that messages belong to somebody else.
+pub async fn run(
+    queue: Arc<dyn PreviewQueue>,
+    fetcher: PublicFetcher,
+    linked: Arc<Notify>,
+    owns: impl Fn() -> bool + Send,
+    stopping: CancellationToken,
+) {
     let mut running = JoinSet::new();
-    loop {
+    while !stopping.is_cancelled() {
         let free = FETCHES_MAX - running.len();
-        if free > 0 {
+        if free > 0 && owns() {
             match queue.take(i64::try_from(free).unwrap_or(1)).await {
                 Ok(jobs) => {
                     for job in jobs {
@@ -89,14 +101,21 @@ pub async fn fetch_for_ever(queue: Arc<dyn PreviewQueue>, fetcher: PublicFetcher
             }
         }
         tokio::select! {
-            Some(ended) = running.join_next() => {
-                if let Err(error) = ended {
-                    warn!(%error, "a preview was given up; it is tried again when its time has come");
-                }
-            }
+            Some(ended) = running.join_next() => tell(ended),
             () = linked.notified() => {}
             () = sleep(LOOK_INTERVAL) => {}
+            () = stopping.cancelled() => {}
         }
+    }
+    // What is under way takes some seconds at most; given up, it would wait for the end of its lease.
+    while let Some(ended) = running.join_next().await {
+        tell(ended);
+    }
+}
+
+fn tell(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        warn!(%error, "a preview was given up; it is tried again when its time has come");
     }
 }
 
@@ -107,4 +126,36 @@ async fn work(queue: Arc<dyn PreviewQueue>, fetcher: PublicFetcher, job: Job) {
     if let Err(error) = queue.finish(&context, &job, &outcome).await {
         warn!(%error, message.id = job.message_id, correlation_id = context.correlation_id, "could not store a preview; it is fetched again");
     }
+}
+
+async fn fetch(fetcher: &PublicFetcher, job: &Job) -> Outcome {
+    match read(fetcher, &job.url).await {
+        Ok(preview) => {
+            debug!(
+                message.id = job.message_id,
+                correlation_id = job.correlation_id,
+                found = preview.is_some(),
+                "read a linked page"
+            );
+            Outcome::Fetched(preview)
+        }
+        Err(error) if error.is_retryable() && job.attempts < ATTEMPTS_MAX => {
+            debug!(%error, message.id = job.message_id, correlation_id = job.correlation_id, "could not read a linked page; trying again later");
+            Outcome::TryAgain(back_off(job.attempts))
+        }
+        Err(error) => {
+            info!(%error, message.id = job.message_id, correlation_id = job.correlation_id, "no preview of a linked page");
+            Outcome::Failed
+        }
+    }
+}
+
+async fn read(fetcher: &PublicFetcher, address: &str) -> Result<Option<Preview>, FetchError> {
+    let page = fetcher.fetch(address).await?;
+    // The link leads where the author wanted, whatever the page was redirected to today.
+    Ok(Url::parse(address).ok().and_then(|url| page::preview(&url, &page.body)))
+}
+
+fn back_off(attempts: i16) -> Duration {
+    BACK_OFF * 4_u32.pow(u32::from(attempts.unsigned_abs()).saturating_sub(1))
 }

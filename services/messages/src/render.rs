@@ -15,7 +15,22 @@ use crate::markdown;
 
 /// Every tag that a message can have; tests and the browser's style sheet know them too.
 pub const TAGS: [&str; 17] = [
-    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong",
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "em",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "strong",
     "ul",
 ];
 

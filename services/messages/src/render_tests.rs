@@ -67,7 +67,10 @@ fn bare_web_addresses_become_links_but_not_in_code_and_not_twice() {
         rendered("[https://b.example](https://a.example)"),
         format!("<p>{}</p>\n", link("https://a.example/", "https://b.example"))
     );
-    assert_eq!(rendered("mail me@a.example or ftp://a.example"), "<p>mail me@a.example or ftp://a.example</p>\n");
+    assert_eq!(
+        rendered("mail me@a.example or ftp://a.example"),
+        "<p>mail me@a.example or ftp://a.example</p>\n"
+    );
 }
 
 #[test]
@@ -151,14 +154,15 @@ fn no_attack_comes_in_through_a_preview() {
         };
         assert_harmless(&render("x", &[preview]), attack);
     }
-    let preview =
-        Preview { url: "javascript:alert(1)".to_owned(), title: "x".to_owned(), description: None };
+    let preview = Preview { url: "javascript:alert(1)".to_owned(), title: "x".to_owned(), description: None };
     assert_harmless(&render("x", &[preview]), "a preview of javascript:");
 }
 
 #[test]
 fn cleaning_what_is_clean_changes_nothing() {
-    for source in ATTACKS.into_iter().chain(["- a\n  > b\n\n1. c https://a.example/?a=1&b=2", "`<b>` & \"q\" 'r'"]) {
+    for source in
+        ATTACKS.into_iter().chain(["- a\n  > b\n\n1. c https://a.example/?a=1&b=2", "`<b>` & \"q\" 'r'"])
+    {
         let once = rendered(source);
         assert_eq!(clean(&once), once, "{source:?}");
     }
@@ -175,9 +179,42 @@ fn the_cleaner_alone_stops_every_attack_too() {
 #[test]
 fn no_mixture_of_markup_is_harmful_or_grows_without_bound() {
     const PIECES: [&str; 36] = [
-        "<", ">", "</", "/>", "\"", "'", "`", "```", "*", "**", "~~", "[", "]", "(", ")", "](", "![", "&", "&lt;", "#",
-        "\n", "\n\n", "    ", "> ", "- ", "1. ", "script", "svg", "img src=x onerror=", "a href=", "javascript:",
-        "https://a.example/", "<!--", "<![CDATA[", "\u{202e}", "ü日本🦀\u{0}",
+        "<",
+        ">",
+        "</",
+        "/>",
+        "\"",
+        "'",
+        "`",
+        "```",
+        "*",
+        "**",
+        "~~",
+        "[",
+        "]",
+        "(",
+        ")",
+        "](",
+        "![",
+        "&",
+        "&lt;",
+        "#",
+        "\n",
+        "\n\n",
+        "    ",
+        "> ",
+        "- ",
+        "1. ",
+        "script",
+        "svg",
+        "img src=x onerror=",
+        "a href=",
+        "javascript:",
+        "https://a.example/",
+        "<!--",
+        "<![CDATA[",
+        "\u{202e}",
+        "ü日本🦀\u{0}",
     ];
     // A xorshift: no dependency for numbers that need not be good.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -225,7 +262,8 @@ fn what_would_grow_too_large_is_shown_as_plain_text() {
 
 #[test]
 fn words_of_every_language_stay_as_they_are() {
-    for source in ["Grüße, 日本語 и русский", "🦀👩‍👩‍👧‍👦 e\u{301}", "שלום \u{200f}عربي", "zero\u{200b}width"] {
+    for source in ["Grüße, 日本語 и русский", "🦀👩‍👩‍👧‍👦 e\u{301}", "שלום \u{200f}عربي", "zero\u{200b}width"]
+    {
         assert_eq!(rendered(source), format!("<p>{source}</p>\n"));
     }
 }

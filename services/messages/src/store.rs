@@ -1,4 +1,5 @@
 //! All SQL of messages. Every write goes through `database::begin`, so that its journal row names the request.
+//! The monolith links it too, for all that is the same in both shapes.
 //!
 //! Order of locks, so that no two writers wait for each other: the message first, its previews after.
 
@@ -13,6 +14,9 @@ use crate::{
     preview::{self, Job, Outcome, PreviewQueue},
     render::{self, Preview},
 };
+
+/// The constraint that says no to an author who is not there.
+const AUTHOR_KEY: &str = "messages_user_id_fkey";
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -49,41 +53,21 @@ impl Store {
         .bind(key)
         .fetch_optional(&mut *transaction)
         .await
-        .map_err(database::problem)?;
+        .map_err(|error| gone_or(error, user_id))?;
         let Some(message) = inserted else {
-            return self.find_by_key(user_id, source, key).await;
+            // On the same connection: who holds one and waits for another can wait for ever, when all do.
+            return find_by_key(&mut transaction, user_id, source, key).await;
         };
         queue_previews(&mut transaction, context, message.id, source).await.map_err(database::problem)?;
         transaction.commit().await.map_err(database::problem)?;
         Ok(message)
     }
 
-    async fn find_by_key(&self, user_id: i64, source: &str, key: Option<Uuid>) -> Result<Message, Problem> {
-        let same_source: bool = sqlx::query_scalar(
-            "select idempotency_digest = sha256(convert_to($3, 'UTF8'))
-             from messages where user_id = $1 and idempotency_key = $2",
-        )
-        .bind(user_id)
-        .bind(key)
-        .bind(source)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(database::problem)?;
-        if !same_source {
-            return Err(model::key_reused());
-        }
-        sqlx::query_as(
-            "select id, user_id, channel_id, source, html, created_at, updated_at
-             from messages where user_id = $1 and idempotency_key = $2",
-        )
-        .bind(user_id)
-        .bind(key)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(database::problem)
-    }
-
-    pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> Result<Vec<Message>, Problem> {
+    pub async fn list(
+        &self,
+        updated_since: Option<i64>,
+        with_nickname: bool,
+    ) -> Result<Vec<Message>, Problem> {
         sqlx::query_as(
             "select id, messages.user_id, channel_id, source, html, created_at, updated_at,
                  case when $2::boolean then nickname end as nickname
@@ -113,7 +97,13 @@ impl Store {
     }
 
     /// 404 when there is no such message, 403 when it is somebody else's. Its previews are fetched anew.
-    pub async fn update(&self, context: &Context, user_id: i64, id: i64, source: &str) -> Result<(), Problem> {
+    pub async fn update(
+        &self,
+        context: &Context,
+        user_id: i64,
+        id: i64,
+        source: &str,
+    ) -> Result<(), Problem> {
         let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
         let author: Option<i64> = sqlx::query_scalar("select user_id from messages where id = $1 for update")
             .bind(id)
@@ -168,6 +158,45 @@ impl Store {
     }
 }
 
+/// In the monolith's database an author is a row of the table `users`; in the service's there is no such constraint.
+fn gone_or(error: sqlx::Error, user_id: i64) -> Problem {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) {
+        Some(AUTHOR_KEY) => model::caller_is_gone(user_id),
+        _ => database::problem(error),
+    }
+}
+
+/// What this user posted under this key before.
+async fn find_by_key(
+    connection: &mut PgConnection,
+    user_id: i64,
+    source: &str,
+    key: Option<Uuid>,
+) -> Result<Message, Problem> {
+    let same_source: bool = sqlx::query_scalar(
+        "select idempotency_digest = sha256(convert_to($3, 'UTF8'))
+         from messages where user_id = $1 and idempotency_key = $2",
+    )
+    .bind(user_id)
+    .bind(key)
+    .bind(source)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(database::problem)?;
+    if !same_source {
+        return Err(model::key_reused());
+    }
+    sqlx::query_as(
+        "select id, user_id, channel_id, source, html, created_at, updated_at
+         from messages where user_id = $1 and idempotency_key = $2",
+    )
+    .bind(user_id)
+    .bind(key)
+    .fetch_one(connection)
+    .await
+    .map_err(database::problem)
+}
+
 /// Writes down which pages are to be fetched: in the transaction that stores the message, so that neither is without the other.
 async fn queue_previews(
     connection: &mut PgConnection,
@@ -176,13 +205,15 @@ async fn queue_previews(
     source: &str,
 ) -> sqlx::Result<()> {
     for (position, url) in (0_i16..).zip(render::links(source)) {
-        sqlx::query("insert into link_previews (message_id, position, url, correlation_id) values ($1, $2, $3, $4)")
-            .bind(message_id)
-            .bind(position)
-            .bind(url.as_str())
-            .bind(&context.correlation_id)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "insert into link_previews (message_id, position, url, correlation_id) values ($1, $2, $3, $4)",
+        )
+        .bind(message_id)
+        .bind(position)
+        .bind(url.as_str())
+        .bind(&context.correlation_id)
+        .execute(&mut *connection)
+        .await?;
     }
     Ok(())
 }
@@ -224,10 +255,11 @@ impl PreviewQueue for Store {
 
     async fn finish(&self, context: &Context, job: &Job, outcome: &Outcome) -> sqlx::Result<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        let message: Option<(String,)> = sqlx::query_as("select source from messages where id = $1 for update")
-            .bind(job.message_id)
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let message: Option<(String,)> =
+            sqlx::query_as("select source from messages where id = $1 for update")
+                .bind(job.message_id)
+                .fetch_optional(&mut *transaction)
+                .await?;
         let Some((source,)) = message else { return Ok(()) };
         let (state, title, description, delay_seconds) = outcome.columns();
         let updated = sqlx::query(

@@ -1,0 +1,16 @@
+//! What this process can be told from outside, all of it by environment.
+
+use flack_common::config::{DatabaseConfig, EventsConfig, ProcessConfig, RegistryConfig};
+
+/// messages: what was said
+#[derive(conf::Conf, Debug)]
+pub struct Config {
+    #[conf(flatten)]
+    pub process: ProcessConfig,
+    #[conf(flatten)]
+    pub database: DatabaseConfig,
+    #[conf(flatten)]
+    pub registry: RegistryConfig,
+    #[conf(flatten)]
+    pub events: EventsConfig,
+}

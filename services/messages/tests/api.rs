@@ -1,0 +1,269 @@
+//! Every operation of the messages API, over a real database.
+
+mod support;
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use support::{ADA, BOB, Service, TOKEN_LIFETIME, request};
+
+#[sqlx::test(migrations = false)]
+async fn a_posted_message_is_answered_rendered_and_is_found_where_the_answer_says(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let (headers, message) = service
+        .call(Method::POST, "/api/messages", ADA, json!({ "source": "**hi** <b>" }), StatusCode::CREATED)
+        .await;
+    let path = message["_links"]["self"].as_str().expect("a link");
+    assert_eq!(headers[header::LOCATION], path);
+    assert_eq!(message["source"], "**hi** <b>");
+    assert_eq!(message["html"], "<p><strong>hi</strong> &lt;b&gt;</p>\n");
+    assert_eq!(message["user_id"], ADA);
+    assert_eq!(message["_links"]["user"], "/api/users/1");
+    assert_eq!(message["created_at"], message["updated_at"]);
+    assert_eq!(message.get("nickname"), None);
+    assert_eq!(service.get(path, StatusCode::OK).await, message);
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_answer_to_bad_input_says_what_is_wrong_and_nothing_is_stored(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let long = "x".repeat(8193);
+    for body in [
+        json!({}),
+        json!({ "source": "" }),
+        json!({ "source": " \n\t" }),
+        json!({ "source": 1 }),
+        json!({ "source": null }),
+        json!({ "source": ["x"] }),
+        json!({ "source": "a\u{0}b" }),
+        json!({ "source": long }),
+        json!([]),
+        json!("x"),
+    ] {
+        let (headers, problem) =
+            service.call(Method::POST, "/api/messages", ADA, body.clone(), StatusCode::BAD_REQUEST).await;
+        assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(problem["error"], problem["detail"], "{body}");
+        assert_eq!(problem["status"], 400);
+    }
+    let cases: [(&str, &str, StatusCode); 4] = [
+        ("application/json", "{\"source\": ", StatusCode::BAD_REQUEST),
+        ("application/json", "", StatusCode::BAD_REQUEST),
+        ("text/plain", "{\"source\": \"x\"}", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("application/x-www-form-urlencoded", "source=x", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ];
+    for (kind, body, expected) in cases {
+        let request = Request::post("/api/messages")
+            .header(header::AUTHORIZATION, format!("Bearer {}", service.token(ADA)))
+            .header(header::CONTENT_TYPE, kind)
+            .body(body.into())
+            .expect("a request");
+        let (status, _, problem) = service.send(request).await;
+        assert_eq!(status, expected, "{kind} {body}: {problem}");
+    }
+    let huge = json!({ "source": "x".repeat(70_000) });
+    service.call(Method::POST, "/api/messages", ADA, huge, StatusCode::PAYLOAD_TOO_LARGE).await;
+    assert_eq!(service.row::<i64>("select count(*) from messages").await, 0);
+}
+
+#[sqlx::test(migrations = false)]
+async fn paths_queries_and_headers_of_the_wrong_shape_are_refused(pool: PgPool) {
+    let service = Service::start(pool).await;
+    for path in [
+        "/api/messages/0",
+        "/api/messages/-1",
+        "/api/messages/x",
+        "/api/messages/99999999999999999999",
+        "/api/messages?updated_since=x",
+        "/api/messages?updated_since=-1",
+        "/api/messages?updated_since=99999999999999999999",
+        "/api/messages?include=password",
+    ] {
+        service.get(path, StatusCode::BAD_REQUEST).await;
+    }
+    let body = json!({ "source": "x" });
+    let request = request(Method::POST, "/api/messages", &body)
+        .header(header::AUTHORIZATION, format!("Bearer {}", service.token(ADA)))
+        .header("Idempotency-Key", "not a uuid")
+        .body(Body::from(body.to_string()))
+        .expect("a request");
+    assert_eq!(service.send(request).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[sqlx::test(migrations = false)]
+async fn who_has_no_good_token_can_read_but_not_write(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let id = service.post(ADA, "hello").await["id"].clone();
+    let good = service.token(ADA);
+    let forged = format!("{}x", &good[..good.len() - 4]);
+    let expired = {
+        let long_ago = chrono::Utc::now().timestamp() - 3600;
+        service.key.issue(ADA, long_ago, TOKEN_LIFETIME).0.expose_secret().to_owned()
+    };
+    let revoked = {
+        let now = chrono::Utc::now().timestamp();
+        let (token, token_id, expires_at) = service.key.issue(ADA, now, TOKEN_LIFETIME);
+        service.verifier.revoke(token_id, expires_at);
+        token.expose_secret().to_owned()
+    };
+    let body = json!({ "source": "x" });
+    for credentials in [
+        None,
+        Some(format!("Bearer {forged}")),
+        Some(format!("Bearer {expired}")),
+        Some(format!("Bearer {revoked}")),
+        Some("Bearer".to_owned()),
+        Some("Bearer a.b.c".to_owned()),
+        Some("Basic YWRhOnNlY3JldA==".to_owned()),
+    ] {
+        for (method, path) in
+            [(Method::POST, "/api/messages".to_owned()), (Method::PUT, format!("/api/messages/{id}"))]
+        {
+            let mut call = request(method, &path, &body);
+            if let Some(credentials) = &credentials {
+                call = call.header(header::AUTHORIZATION, credentials);
+            }
+            let (status, headers, problem) =
+                service.send(call.body(body.to_string().into()).expect("a request")).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{credentials:?}: {problem}");
+            let challenge = headers[header::WWW_AUTHENTICATE].to_str().expect("text");
+            assert!(challenge.starts_with("Bearer"), "{challenge}");
+        }
+    }
+    service.get("/api/messages", StatusCode::OK).await;
+    service.get(&format!("/api/messages/{id}"), StatusCode::OK).await;
+    assert_eq!(service.row::<i64>("select count(*) from messages").await, 1);
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_unknown_message_is_not_found(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let problem = service.get("/api/messages/4711", StatusCode::NOT_FOUND).await;
+    assert!(problem["detail"].as_str().expect("a text").contains("4711"));
+    service.put(ADA, &json!(4711), "x", StatusCode::NOT_FOUND).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn only_the_author_can_edit_a_message_which_is_then_rendered_anew(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let id = service.post(ADA, "old").await["id"].clone();
+    service.execute("update messages set updated_at = now() - interval '1 hour', created_at = now() - interval '1 hour'").await;
+    service.put(BOB, &id, "mine now", StatusCode::FORBIDDEN).await;
+    let before = service.get(&format!("/api/messages/{id}"), StatusCode::OK).await;
+    assert_eq!(before["source"], "old");
+
+    assert_eq!(service.put(ADA, &id, "*new*", StatusCode::NO_CONTENT).await, Value::Null);
+    let after = service.get(&format!("/api/messages/{id}"), StatusCode::OK).await;
+    assert_eq!(after["source"], "*new*");
+    assert_eq!(after["html"], "<p><em>new</em></p>\n");
+    assert_eq!(after["created_at"], before["created_at"]);
+    assert!(after["updated_at"].as_i64() > before["updated_at"].as_i64());
+    for body in [json!({}), json!({ "source": "" }), json!({ "source": 7 })] {
+        service.call(Method::PUT, &format!("/api/messages/{id}"), ADA, body, StatusCode::BAD_REQUEST).await;
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_list_begins_with_the_oldest_change_of_the_last_day(pool: PgPool) {
+    let service = Service::start(pool).await;
+    for source in ["first", "second", "third", "too old"] {
+        service.post(ADA, source).await;
+    }
+    service
+        .execute(
+            "update messages set updated_at = case source
+                 when 'first' then to_timestamp(extract(epoch from now())::bigint - 10)
+                 when 'too old' then now() - interval '25 hours'
+                 else now() end",
+        )
+        .await;
+    service.put(ADA, &json!(2), "second, edited", StatusCode::NO_CONTENT).await;
+    let sources = |list: &Value| -> Vec<String> {
+        let messages = list["messages"].as_array().expect("a list");
+        messages.iter().map(|message| message["source"].as_str().expect("a text").to_owned()).collect()
+    };
+    let list = service.get("/api/messages", StatusCode::OK).await;
+    assert_eq!(sources(&list), ["first", "third", "second, edited"]);
+    let changed_at = list["messages"][0]["updated_at"].as_i64().expect("a number");
+    let list = service.get(&format!("/api/messages?updated_since={changed_at}"), StatusCode::OK).await;
+    assert_eq!(sources(&list), ["third", "second, edited"]);
+    let list = service.get("/api/messages?updated_since=0", StatusCode::OK).await;
+    assert_eq!(sources(&list).len(), 3);
+    let list = service.get("/api/messages?updated_since=253402300799", StatusCode::OK).await;
+    assert_eq!(sources(&list).len(), 0);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_list_ends_after_a_thousand_messages(pool: PgPool) {
+    let service = Service::start(pool).await;
+    service
+        .execute(
+            "insert into messages (user_id, channel_id, source, html, updated_at)
+             select 1, 1, 'x', 'x', now() - make_interval(secs => number) from generate_series(1, 1001) as number",
+        )
+        .await;
+    let list = service.get("/api/messages", StatusCode::OK).await;
+    assert_eq!(list["messages"].as_array().expect("a list").len(), 1000);
+    let last = list["messages"][999]["updated_at"].as_i64().expect("a number");
+    let list = service.get(&format!("/api/messages?updated_since={last}"), StatusCode::OK).await;
+    let rest = list["messages"].as_array().expect("a list");
+    // The last one again, as a second has room for more than one change, and the one that was cut off.
+    assert_eq!(rest.len(), 2);
+}
+
+#[sqlx::test(migrations = false)]
+async fn nicknames_are_in_a_list_that_asks_for_them_as_far_as_they_are_known(pool: PgPool) {
+    let service = Service::start(pool).await;
+    service.execute("insert into nicknames (user_id, nickname, version) values (1, 'ada', 1)").await;
+    service.post(ADA, "known").await;
+    service.post(BOB, "unknown").await;
+    let list = service.get("/api/messages?include=nickname", StatusCode::OK).await;
+    assert_eq!(list["messages"][0]["nickname"], "ada");
+    assert_eq!(list["messages"][1].get("nickname"), None);
+    let list = service.get("/api/messages", StatusCode::OK).await;
+    assert_eq!(list["messages"][0].get("nickname"), None);
+}
+
+#[sqlx::test(migrations = false)]
+async fn every_change_leaves_a_journal_row_that_names_the_request(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let id = service.post(ADA, "one https://a.example").await["id"].clone();
+    service.put(ADA, &id, "two", StatusCode::NO_CONTENT).await;
+    let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
+        "select entity, operation, version, correlation_id from journal where entity <> 'channel' order by id",
+    )
+    .fetch_all(&service.pool)
+    .await
+    .expect("the journal");
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(entity, operation, version, id)| (&**entity, &**operation, *version, &**id))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("message", "insert", 1, support::CORRELATION_ID),
+            ("link_preview", "insert", 1, support::CORRELATION_ID),
+            ("message", "update", 2, support::CORRELATION_ID),
+            ("link_preview", "delete", 2, support::CORRELATION_ID),
+        ]
+    );
+}
+
+#[sqlx::test(migrations = false)]
+async fn without_its_database_every_operation_answers_503_and_when_to_try_again(pool: PgPool) {
+    let service = Service::start(pool).await;
+    service.pool.close().await;
+    let body = json!({ "source": "x" });
+    for (method, path, body) in [
+        (Method::GET, "/api/messages", Value::Null),
+        (Method::GET, "/api/messages/1", Value::Null),
+        (Method::POST, "/api/messages", body.clone()),
+        (Method::PUT, "/api/messages/1", body),
+    ] {
+        let (headers, problem) = service.call(method, path, ADA, body, StatusCode::SERVICE_UNAVAILABLE).await;
+        assert_eq!(headers[header::RETRY_AFTER], "1", "{problem}");
+    }
+}
