@@ -50,11 +50,16 @@ fn method(operation: &Operation) -> TokenStream {
         Security::OptionalToken => quote!(.token(caller.as_ref())),
         Security::Basic => quote!(.basic(&caller)),
     };
-    let parameters = operation.parameters.iter().filter(|parameter| parameter.place != Place::Path).map(|parameter| {
-        let (name, ident) = (&parameter.name, &parameter.ident);
-        let value = if parameter.required { quote!(Some(#ident)) } else { quote!(#ident) };
-        if parameter.place == Place::Query { quote!(.query(#name, #value)) } else { quote!(.header(#name, #value)) }
-    });
+    let parameters =
+        operation.parameters.iter().filter(|parameter| parameter.place != Place::Path).map(|parameter| {
+            let (name, ident) = (&parameter.name, &parameter.ident);
+            let value = if parameter.required { quote!(Some(#ident)) } else { quote!(#ident) };
+            if parameter.place == Place::Query {
+                quote!(.query(#name, #value))
+            } else {
+                quote!(.header(#name, #value))
+            }
+        });
     let body = operation.body.as_ref().map(|_| quote!(.json(&body)));
     let status = operation.success.status;
     let output = output(operation);
@@ -80,7 +85,11 @@ fn output(operation: &Operation) -> TokenStream {
     let name = operation.response_name();
     let headers = success.headers.iter().map(|header| {
         let (ident, name) = (&header.ident, &header.name);
-        if header.required { quote!(#ident: reply.required_header(#name)?,) } else { quote!(#ident: reply.header(#name)?,) }
+        if header.required {
+            quote!(#ident: reply.required_header(#name)?,)
+        } else {
+            quote!(#ident: reply.header(#name)?,)
+        }
     });
     let body = success.body.as_ref().map(|_| quote!(body: reply.json()?,));
     quote!(Ok(#name { #(#headers)* #body }))

@@ -2,8 +2,8 @@
 
 use heck::{ToPascalCase, ToSnakeCase};
 use openapiv3::{
-    OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody, Response,
-    Schema, SecurityRequirement, StatusCode,
+    OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody,
+    Response, Schema, SecurityRequirement, StatusCode,
 };
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -82,14 +82,21 @@ impl Document {
         let mut document = Self { module: module.to_owned(), openapi, operations: Vec::new() };
         let mut operations = Vec::new();
         for (path, item) in &document.openapi.paths.paths {
-            let ReferenceOr::Item(item) = item else { return Err(format!("{path}: paths cannot be references")) };
+            let ReferenceOr::Item(item) = item else {
+                return Err(format!("{path}: paths cannot be references"));
+            };
             for (method, operation) in item.iter() {
                 if operation.extensions.get("x-page") == Some(&serde_json::Value::Bool(true)) {
                     continue;
                 }
-                let id = operation.operation_id.as_deref().ok_or(format!("{method} {path}: operationId is missing"))?;
+                let id = operation
+                    .operation_id
+                    .as_deref()
+                    .ok_or(format!("{method} {path}: operationId is missing"))?;
                 operations.push(
-                    document.operation(id, method, path, item, operation).map_err(|problem| format!("{id}: {problem}"))?,
+                    document
+                        .operation(id, method, path, item, operation)
+                        .map_err(|problem| format!("{id}: {problem}"))?,
                 );
             }
         }
@@ -143,7 +150,8 @@ impl Document {
     }
 
     fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {
-        let requirements = own.or(self.openapi.security.as_ref()).ok_or("neither it nor the document has `security`")?;
+        let requirements =
+            own.or(self.openapi.security.as_ref()).ok_or("neither it nor the document has `security`")?;
         let names: Vec<Vec<&str>> =
             requirements.iter().map(|schemes| schemes.keys().map(String::as_str).collect()).collect();
         let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
@@ -152,7 +160,9 @@ impl Document {
             [["bearer"]] => Ok(Security::Token),
             [["bearer"], []] => Ok(Security::OptionalToken),
             [["basic"]] => Ok(Security::Basic),
-            other => Err(format!("security {other:?} is not enforced by the router; use bearer, basic or bearer with {{}}")),
+            other => Err(format!(
+                "security {other:?} is not enforced by the router; use bearer, basic or bearer with {{}}"
+            )),
         }
     }
 
@@ -160,7 +170,9 @@ impl Document {
         let mut success = None;
         let mut statuses = Vec::new();
         for (status, response) in &operation.responses.responses {
-            let StatusCode::Code(status) = status else { return Err(format!("{status}: declare single status codes")) };
+            let StatusCode::Code(status) = status else {
+                return Err(format!("{status}: declare single status codes"));
+            };
             let response = self.response(response)?;
             statuses.push(*status);
             if *status >= 400 {
@@ -201,7 +213,14 @@ fn read_parameter(operation: &str, parameter: &ReferenceOr<OpenApiParameter>) ->
     let ident = name.to_snake_case();
     let rust_type = parameter_type(&format!("{operation}_{ident}").to_pascal_case(), schema)
         .map_err(|problem| format!("{name}: {problem}"))?;
-    Ok(Parameter { place, ident: format_ident!("{ident}"), required: data.required, schema: schema.clone(), rust_type, name })
+    Ok(Parameter {
+        place,
+        ident: format_ident!("{ident}"),
+        required: data.required,
+        schema: schema.clone(),
+        rust_type,
+        name,
+    })
 }
 
 fn read_body(body: &ReferenceOr<RequestBody>) -> Result<String, String> {

@@ -24,7 +24,9 @@ fn main() -> ExitCode {
     let outcome = MODULES
         .iter()
         .map(|module| (format!("openapi/{module}.v1.yaml"), *module, api as Make))
-        .chain(SCHEMAS.iter().map(|module| (format!("schemas/{module}.schema.json"), *module, schema as Make)))
+        .chain(
+            SCHEMAS.iter().map(|module| (format!("schemas/{module}.schema.json"), *module, schema as Make)),
+        )
         .try_for_each(|(path, module, make)| {
             println!("cargo:rerun-if-changed={path}");
             make(module, &path).map_err(|problem| format!("api/{path}: {problem}"))
@@ -69,6 +71,7 @@ fn schema(module: &str, path: &str) -> Result<(), Box<dyn Error>> {
 
 /// Formatted, because people read it when an error message points there.
 fn write(module: &str, tokens: TokenStream) -> Result<(), Box<dyn Error>> {
+    #[expect(clippy::disallowed_methods, reason = "it comes from cargo and is no configuration")]
     let folder = env::var("OUT_DIR")?;
     let text = prettyplease::unparse(&syn::parse2(tokens)?);
     Ok(fs::write(Path::new(&folder).join(format!("{module}.rs")), text)?)

@@ -48,5 +48,8 @@ pub fn is_uuid(text: &StringType) -> bool {
 }
 
 fn is_plain(text: &StringType) -> bool {
-    text.enumeration.is_empty() && text.pattern.is_none() && text.min_length.is_none() && text.max_length.is_none()
+    text.enumeration.is_empty()
+        && text.pattern.is_none()
+        && text.min_length.is_none()
+        && text.max_length.is_none()
 }

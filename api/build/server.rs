@@ -10,7 +10,8 @@ use crate::{
 };
 
 pub fn generate(document: &Document) -> TokenStream {
-    let responses = document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
+    let responses =
+        document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
     let constants = document.operations.iter().map(constant);
     let api = api(document);
     let router = router(document);
@@ -88,10 +89,11 @@ fn router(document: &Document) -> TokenStream {
     let mut paths: Vec<&str> = document.operations.iter().map(|operation| operation.path.as_str()).collect();
     paths.dedup();
     let routes = paths.into_iter().map(|path| {
-        let methods = document.operations.iter().filter(|operation| operation.path == path).map(|operation| {
-            let (method, id) = (format_ident!("{}", operation.method), &operation.id);
-            quote!(.#method(handlers::#id))
-        });
+        let methods =
+            document.operations.iter().filter(|operation| operation.path == path).map(|operation| {
+                let (method, id) = (format_ident!("{}", operation.method), &operation.id);
+                quote!(.#method(handlers::#id))
+            });
         quote!(.route(#path, MethodRouter::new() #(#methods)* .fallback(method_not_allowed_fallback)))
     });
     let handlers = document.operations.iter().map(handler);
@@ -116,7 +118,9 @@ fn handler(operation: &Operation) -> TokenStream {
     let caller = match operation.security {
         Security::None => quote!(),
         Security::Token => quote! { let caller = head.token_caller(&*served.verify).await?; },
-        Security::OptionalToken => quote! { let caller = head.optional_token_caller(&*served.verify).await?; },
+        Security::OptionalToken => {
+            quote! { let caller = head.optional_token_caller(&*served.verify).await?; }
+        }
         Security::Basic => quote! { let caller = head.basic_caller()?; },
     };
     let parameters = operation.parameters.iter().map(|parameter| read_parameter(operation, parameter));
@@ -132,7 +136,8 @@ fn handler(operation: &Operation) -> TokenStream {
     }));
     arguments.extend(body.as_ref().map(|_| quote!(body)));
     let answer = answer(operation, &quote!(served.api.#id(#(#arguments),*).await?));
-    let uses_head = operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
+    let uses_head =
+        operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
     let head = if uses_head { quote!(head) } else { quote!(_) };
     let payload = if body.is_some() { quote!(body) } else { quote!(_) };
     quote! {
@@ -159,14 +164,22 @@ fn read_parameter(operation: &Operation, parameter: &Parameter) -> TokenStream {
 fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
     let status = operation.success.status;
     let has_headers = !operation.success.headers.is_empty();
-    let bind = if has_headers || operation.success.body.is_some() { quote!(let output = #call;) } else { quote!(#call;) };
+    let bind = if has_headers || operation.success.body.is_some() {
+        quote!(let output = #call;)
+    } else {
+        quote!(#call;)
+    };
     let body = operation.success.body.as_ref().map(|_| {
         let body = if has_headers { quote!(&output.body) } else { quote!(&output) };
         quote!(.json(#body)?)
     });
     let headers = operation.success.headers.iter().map(|header| {
         let (name, ident) = (&header.name, &header.ident);
-        if header.required { quote!(.header(#name, Some(&output.#ident))?) } else { quote!(.header(#name, output.#ident.as_ref())?) }
+        if header.required {
+            quote!(.header(#name, Some(&output.#ident))?)
+        } else {
+            quote!(.header(#name, output.#ident.as_ref())?)
+        }
     });
     quote! { #bind Ok(Answer::new(#status) #body #(#headers)* .into_response()) }
 }

@@ -50,7 +50,9 @@ pub fn generate(document: &Document) -> Result<TokenStream, String> {
 /// The static that a parameter is checked with.
 pub fn parameter_shape(operation: &Operation, parameter: &Parameter) -> Ident {
     match &parameter.schema {
-        ReferenceOr::Reference { reference } => named_ident(reference.rsplit('/').next().unwrap_or(reference)),
+        ReferenceOr::Reference { reference } => {
+            named_ident(reference.rsplit('/').next().unwrap_or(reference))
+        }
         ReferenceOr::Item(_) => inline_name(operation, parameter),
     }
 }
@@ -124,7 +126,8 @@ impl Shapes<'_> {
     }
 
     fn object(&mut self, object: &ObjectType) -> Result<TokenStream, String> {
-        let ObjectType { properties, required, additional_properties, min_properties, max_properties } = object;
+        let ObjectType { properties, required, additional_properties, min_properties, max_properties } =
+            object;
         refuse("minProperties", min_properties.is_some())?;
         refuse("maxProperties", max_properties.is_some())?;
         let open = matches!(additional_properties, None | Some(AdditionalProperties::Any(true)));
@@ -181,7 +184,15 @@ fn text_shape(text: &StringType) -> Result<TokenStream, String> {
 }
 
 fn integer_shape(integer: &IntegerType) -> Result<TokenStream, String> {
-    let IntegerType { format, multiple_of, exclusive_minimum, exclusive_maximum, minimum, maximum, enumeration } = integer;
+    let IntegerType {
+        format,
+        multiple_of,
+        exclusive_minimum,
+        exclusive_maximum,
+        minimum,
+        maximum,
+        enumeration,
+    } = integer;
     refuse("multipleOf", multiple_of.is_some())?;
     refuse("exclusiveMinimum", *exclusive_minimum)?;
     refuse("exclusiveMaximum", *exclusive_maximum)?;
@@ -205,8 +216,17 @@ fn bound(value: i64) -> TokenStream {
 }
 
 fn number_shape(number: &NumberType) -> Result<TokenStream, String> {
-    let NumberType { format: _, multiple_of, exclusive_minimum, exclusive_maximum, minimum, maximum, enumeration } = number;
-    let limited = multiple_of.is_some() || *exclusive_minimum || *exclusive_maximum || !enumeration.is_empty();
+    let NumberType {
+        format: _,
+        multiple_of,
+        exclusive_minimum,
+        exclusive_maximum,
+        minimum,
+        maximum,
+        enumeration,
+    } = number;
+    let limited =
+        multiple_of.is_some() || *exclusive_minimum || *exclusive_maximum || !enumeration.is_empty();
     refuse("a limit of a number", limited || minimum.is_some() || maximum.is_some())?;
     Ok(quote!(Shape::Number))
 }
@@ -216,5 +236,7 @@ fn refuse(keyword: &str, present: bool) -> Result<(), String> {
 }
 
 fn unenforced(keyword: &str) -> String {
-    format!("{keyword} is not enforced by the router: leave it out, or teach build/shapes.rs and src/server/shape.rs")
+    format!(
+        "{keyword} is not enforced by the router: leave it out, or teach build/shapes.rs and src/server/shape.rs"
+    )
 }

@@ -38,7 +38,10 @@ pub struct TokenCaller {
 
 impl fmt::Debug for TokenCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenCaller").field("user_id", &self.user_id).field("token_id", &self.token_id).finish_non_exhaustive()
+        f.debug_struct("TokenCaller")
+            .field("user_id", &self.user_id)
+            .field("token_id", &self.token_id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,7 +33,8 @@ const DOCUMENTS: [(&str, &str, &str); 6] = [
 
 pub fn router() -> Router {
     let shown = DOCUMENTS.iter().filter(|(_, kind, _)| *kind == YAML);
-    let urls: Vec<Url> = shown.map(|(path, ..)| Url::new(path.rsplit('/').next().unwrap_or(path), path)).collect();
+    let urls: Vec<Url> =
+        shown.map(|(path, ..)| Url::new(path.rsplit('/').next().unwrap_or(path), path)).collect();
     let pages = Router::new()
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
         .route("/api/docs/", get(async |config| page(config, "")))
@@ -52,7 +53,8 @@ fn page(State(config): State<Arc<Config<'static>>>, file: &str) -> Response {
             if let Ok(kind) = file.content_type.parse() {
                 headers.insert(header::CONTENT_TYPE, kind);
             }
-            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+            headers
+                .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             response
         }

@@ -1,6 +1,13 @@
 //! What `build/` made, one module for each document of `openapi/`, and the names that it uses.
 #![expect(clippy::pedantic, reason = "what typify and progenitor write is not meant to be read")]
-#![cfg_attr(feature = "mock", expect(missing_debug_implementations, reason = "progenitor's mocks have none"))]
+#![cfg_attr(
+    feature = "mock",
+    expect(
+        missing_debug_implementations,
+        clippy::to_string_in_format_args,
+        reason = "so are progenitor's mocks"
+    )
+)]
 
 pub(crate) use std::sync::Arc;
 

@@ -15,4 +15,6 @@ pub use call::{BasicCaller, Context, TokenCaller, VerifyToken};
 pub use client::CALL_DEADLINE;
 pub use generated::{frames, messages, tokens, ui, users};
 pub use problem::Problem;
-pub use server::{BODY_BYTES_MAX, CORRELATION_ID, is_correlation_id, method_not_allowed_fallback, not_found_fallback};
+pub use server::{
+    BODY_BYTES_MAX, CORRELATION_ID, is_correlation_id, method_not_allowed_fallback, not_found_fallback,
+};

@@ -37,7 +37,9 @@ impl Call {
 
     pub fn token(self, caller: Option<&TokenCaller>) -> Self {
         match caller {
-            Some(caller) => self.authorization(&SecretString::from(format!("Bearer {}", caller.token.expose_secret()))),
+            Some(caller) => {
+                self.authorization(&SecretString::from(format!("Bearer {}", caller.token.expose_secret())))
+            }
             None => self,
         }
     }
@@ -77,7 +79,8 @@ impl Call {
 
     /// Twice is the same as once: a POST only when its key says so.
     pub fn is_safe_to_repeat(&self) -> bool {
-        matches!(self.method, Method::GET | Method::PUT | Method::DELETE) || self.headers.contains_key(IDEMPOTENCY_KEY)
+        matches!(self.method, Method::GET | Method::PUT | Method::DELETE)
+            || self.headers.contains_key(IDEMPOTENCY_KEY)
     }
 
     pub fn build(self, mut url: Url, context: &Context) -> Request {

@@ -46,7 +46,13 @@ impl Peer {
     }
 
     /// Sends until there is an answer, the retries are used up, or the deadline is near.
-    pub async fn send(&self, context: &Context, operation: &Operation, call: Call, success: u16) -> Result<Reply, Problem> {
+    pub async fn send(
+        &self,
+        context: &Context,
+        operation: &Operation,
+        call: Call,
+        success: u16,
+    ) -> Result<Reply, Problem> {
         let base_url = Url::parse(&self.base_url).map_err(|problem| {
             error!(%problem, part = self.part, base_url = self.base_url, "this part's base URL is none");
             Problem::internal()
@@ -73,7 +79,13 @@ impl Peer {
         }
     }
 
-    async fn attempt(&self, mut request: Request, operation: &Operation, success: u16, end: Instant) -> Result<Reply, Failure> {
+    async fn attempt(
+        &self,
+        mut request: Request,
+        operation: &Operation,
+        success: u16,
+        end: Instant,
+    ) -> Result<Reply, Failure> {
         let left = end.saturating_duration_since(Instant::now());
         call::set_deadline(&mut request, left);
         let response = self.http.execute(request).await.map_err(Failure::Away)?;

@@ -38,7 +38,16 @@ pub(super) async fn read(
 
 impl Reply {
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.body).map_err(|problem| self.unexpected(&problem.to_string()))
+        serde_json::from_slice(&self.body).map_err(|problem| {
+            // Where, not what: its words may hold a value.
+            let place = format!(
+                "{:?} error at line {}, column {}",
+                problem.classify(),
+                problem.line(),
+                problem.column()
+            );
+            self.unexpected(&place)
+        })
     }
 
     #[expect(dead_code, reason = "for the first document with an optional header")]
@@ -67,7 +76,12 @@ impl Reply {
 
     /// Both sides are made from the same document, so this is a defect, not bad luck.
     fn unexpected(&self, what: &str) -> Problem {
-        error!(part = self.part, operation = self.operation, what, "a peer's answer does not match its schema");
+        error!(
+            part = self.part,
+            operation = self.operation,
+            what,
+            "a peer's answer does not match its schema"
+        );
         Problem::internal()
     }
 }

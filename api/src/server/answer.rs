@@ -107,7 +107,8 @@ impl IntoResponse for Problem {
 
 /// For the outermost router: no part of Flack knows this path.
 pub async fn not_found_fallback(uri: Uri, headers: HeaderMap) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", uri.path())).with_correlation_id(&Context::from_headers(&headers))
+    Problem::not_found(format!("there is nothing at {}", uri.path()))
+        .with_correlation_id(&Context::from_headers(&headers))
 }
 
 /// For paths that exist, asked in another way; axum adds `Allow`.

@@ -41,13 +41,16 @@ pub async fn open(request: Request) -> (Context, Head, Body) {
 
 impl Head {
     pub async fn token_caller(&self, verify: &dyn VerifyToken) -> Result<TokenCaller, Problem> {
-        self.optional_token_caller(verify)
-            .await?
-            .ok_or_else(|| Problem::unauthorized("this operation needs a token: send `Authorization: Bearer ...`"))
+        self.optional_token_caller(verify).await?.ok_or_else(|| {
+            Problem::unauthorized("this operation needs a token: send `Authorization: Bearer ...`")
+        })
     }
 
     /// Without credentials nobody; with bad ones nobody gets through.
-    pub async fn optional_token_caller(&self, verify: &dyn VerifyToken) -> Result<Option<TokenCaller>, Problem> {
+    pub async fn optional_token_caller(
+        &self,
+        verify: &dyn VerifyToken,
+    ) -> Result<Option<TokenCaller>, Problem> {
         match credentials::bearer(&self.headers)? {
             None => Ok(None),
             Some(token) => verify.verify_token(&token).await.map(Some),
@@ -56,14 +59,17 @@ impl Head {
 
     pub fn basic_caller(&self) -> Result<BasicCaller, Problem> {
         credentials::basic(&self.headers)?.ok_or_else(|| {
-            Problem::unauthorized("this operation needs a nickname and a password: send `Authorization: Basic ...`")
+            Problem::unauthorized(
+                "this operation needs a nickname and a password: send `Authorization: Basic ...`",
+            )
         })
     }
 
     pub fn path<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
         let malformed = |_| Problem::bad_request("the path is not UTF-8");
         let parameters = self.path.as_ref().map_err(malformed)?;
-        let text = parameters.iter().find_map(|(known, text)| (known == name).then_some(text)).unwrap_or_default();
+        let text =
+            parameters.iter().find_map(|(known, text)| (known == name).then_some(text)).unwrap_or_default();
         parse(name, text, shape)
     }
 
@@ -95,7 +101,8 @@ impl Head {
             .map_err(|problem| Problem::bad_request(format!("the body is not good JSON: {problem}")))?;
         shape.check(BODY, &value)?;
         serde_json::from_value(value).map_err(|problem| {
-            error!(%problem, "a body has the shape that its schema asks for, but its type refuses it");
+            // Without the words of `problem`, which may hold a value.
+            error!(category = ?problem.classify(), "a body has the shape that its schema asks for, but its type refuses it");
             Problem::bad_request("the body does not match its schema")
         })
     }

@@ -12,10 +12,20 @@ use crate::Problem;
 pub enum Shape {
     Object(&'static [Field]),
     #[cfg_attr(not(test), expect(dead_code, reason = "for the first request with a list"))]
-    Array { items: &'static Shape, items_min: usize, items_max: usize },
+    Array {
+        items: &'static Shape,
+        items_min: usize,
+        items_max: usize,
+    },
     Text(Text),
-    Integer { min: i64, max: i64 },
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the first request with a number that is not whole"))]
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the first request with a number that is not whole")
+    )]
     Number,
     Boolean,
 }
@@ -82,7 +92,8 @@ impl Shape {
         let good = match self {
             Self::Text(shape) => shape.allows(text),
             Self::Integer { min, max } => {
-                !text.starts_with('+') && text.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number))
+                !text.starts_with('+')
+                    && text.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number))
             }
             Self::Boolean => matches!(text, "true" | "false"),
             Self::Object(_) | Self::Array { .. } | Self::Number => false,
@@ -95,14 +106,21 @@ impl Shape {
     }
 }
 
-fn check_fields(name: &str, fields: &[Field], members: &serde_json::Map<String, Value>) -> Result<(), Problem> {
+fn check_fields(
+    name: &str,
+    fields: &[Field],
+    members: &serde_json::Map<String, Value>,
+) -> Result<(), Problem> {
     for field in fields {
         // What is in the body is called by its own name, what is in that by the way to it.
         let path = if name == BODY { field.name.to_owned() } else { format!("{name}.{}", field.name) };
         match members.get(field.name) {
             Some(value) => field.shape.check(&path, value)?,
             None if field.required => {
-                return Err(Problem::bad_request(format!("`{path}` is missing; it has to be {}", field.shape)));
+                return Err(Problem::bad_request(format!(
+                    "`{path}` is missing; it has to be {}",
+                    field.shape
+                )));
             }
             None => {}
         }
@@ -166,13 +184,8 @@ mod tests {
 
     use super::*;
 
-    static WORD: Shape = Shape::Text(Text {
-        format: None,
-        one_of: &[],
-        chars_min: 1,
-        chars_max: Some(3),
-        pattern: None,
-    });
+    static WORD: Shape =
+        Shape::Text(Text { format: None, one_of: &[], chars_min: 1, chars_max: Some(3), pattern: None });
     static NOT_BLANK: Pattern = Pattern::new(r"\S", || regress::Regex::new(r"\S").unwrap());
     static VISIBLE: Shape = Shape::Text(Text {
         format: None,
@@ -227,7 +240,10 @@ mod tests {
         let page = Shape::Integer { min: 1, max: 10 };
         assert!(page.check("page", &json!(10)).is_ok());
         for bad in [json!(0), json!(11), json!(1.5), json!(1.0), json!("1"), json!(u64::MAX), json!(1e300)] {
-            assert_eq!(page.check("page", &bad).unwrap_err().detail, "`page` has to be a whole number from 1 to 10");
+            assert_eq!(
+                page.check("page", &bad).unwrap_err().detail,
+                "`page` has to be a whole number from 1 to 10"
+            );
         }
         for bad in ["", "+1", " 1", "1x", "1.0", "0x1", "9999999999999999999999"] {
             assert!(page.check_parameter("page", bad).is_err(), "{bad:?} is no whole number");

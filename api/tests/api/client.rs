@@ -1,7 +1,5 @@
 //! The client against the router over a real socket, and against peers that misbehave.
 
-mod support;
-
 use std::{
     net::SocketAddr,
     sync::{
@@ -11,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::{
+    AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, base_url_of_nobody, caller, http, user, users,
+};
 use axum::{Router, response::IntoResponse, routing::any};
 use flack_api::{
     BasicCaller, Context, Problem, TokenCaller,
@@ -18,7 +19,6 @@ use flack_api::{
     users::{UsersApi, UsersClient, types},
 };
 use http::{HeaderMap, StatusCode};
-use support::{AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, caller, user, users};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -30,10 +30,6 @@ async fn serve(router: Router) -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
-}
-
-fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 
 async fn client_of(router: Router) -> UsersClient {
@@ -107,8 +103,7 @@ async fn every_kind_of_problem_comes_back_as_the_handler_gave_it() {
 
 #[tokio::test]
 async fn a_peer_that_cannot_be_reached_is_named_as_unavailable() {
-    let vacant = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let client = UsersClient::new(&format!("http://{vacant}"), http());
+    let client = UsersClient::new(&base_url_of_nobody(), http());
     let problem = client.get_user(&context(), None, 1).await.unwrap_err();
     assert_eq!(problem, Problem::unavailable("users"));
 }

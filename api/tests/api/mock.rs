@@ -2,29 +2,21 @@
 
 use flack_api::{
     Context, Problem,
-    users::{
-        UsersApi, UsersClient,
-        mock::MockServerExt,
-        types::{NewUser, User, UserLinks},
-    },
+    users::{UsersApi, UsersClient, mock::MockServerExt, types::NewUser},
 };
 use httpmock::MockServer;
 
-fn user() -> User {
-    let links = UserLinks { self_: "s".to_owned(), messages: "m".to_owned(), tokens: "t".to_owned() };
-    User { id: 1, created_at: 1, updated_at: 1, last_seen_at: 1, nickname: "alice".to_owned(), online: true, links }
-}
+use crate::support::{http, user};
 
 #[tokio::test]
 async fn the_mock_server_speaks_the_clients_language() {
     let server = MockServer::start_async().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let client = UsersClient::new(&server.base_url(), http);
+    let client = UsersClient::new(&server.base_url(), http());
     let context = Context::background();
 
     let found = server.get_user(|when, then| {
         when.id(1);
-        then.ok(&user());
+        then.ok(&user(1, "alice"));
     });
     let missing = server.get_user(|when, then| {
         when.id(2);
@@ -34,10 +26,10 @@ async fn the_mock_server_speaks_the_clients_language() {
     let body = NewUser { nickname: "alice".parse().unwrap(), password: "secret".parse().unwrap() };
     let created = server.create_user(|when, then| {
         when.body(&body);
-        then.created(&user()).into_inner().header("location", "/api/users/1");
+        then.created(&user(1, "alice")).into_inner().header("location", "/api/users/1");
     });
 
-    assert_eq!(client.get_user(&context, None, 1).await.unwrap(), user());
+    assert_eq!(client.get_user(&context, None, 1).await.unwrap(), user(1, "alice"));
     let problem = client.get_user(&context, None, 2).await.unwrap_err();
     assert_eq!((problem.status, problem.detail.as_str()), (404, "nobody has this id"));
     assert_eq!(client.create_user(&context, body.clone()).await.unwrap().location, "/api/users/1");

@@ -1,9 +1,8 @@
 //! The documents and what is made from them agree.
 
-mod support;
-
 use std::{collections::BTreeSet, sync::Arc};
 
+use crate::support::{self, FakeVerify, base_url_of_nobody, http};
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -12,18 +11,16 @@ use flack_api::{docs, messages, tokens, ui, users};
 use http::{Request, Response, StatusCode};
 use openapiv3::OpenAPI;
 use serde_json::json;
-use support::FakeVerify;
 use tower::ServiceExt;
 
 /// Every service's router, in front of a client whose peer is away.
 fn everything() -> Router {
-    let vacant = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (base_url, http) = (format!("http://{vacant}"), reqwest::Client::builder().no_proxy().build().unwrap());
-    let verify = || Arc::new(FakeVerify);
-    users::router(Arc::new(users::UsersClient::new(&base_url, http.clone())), verify())
-        .merge(tokens::router(Arc::new(tokens::TokensClient::new(&base_url, http.clone())), verify()))
-        .merge(messages::router(Arc::new(messages::MessagesClient::new(&base_url, http.clone())), verify()))
-        .merge(ui::router(Arc::new(ui::UiClient::new(&base_url, http)), verify()))
+    let users = users::UsersClient::new(&base_url_of_nobody(), http());
+    let tokens = tokens::TokensClient::new(&base_url_of_nobody(), http());
+    users::router(Arc::new(users), Arc::new(FakeVerify))
+        .merge(tokens::router(Arc::new(tokens), Arc::new(FakeVerify)))
+        .merge(support::messages())
+        .merge(support::ui())
 }
 
 async fn send(router: Router, request: Request<Body>) -> Response<Body> {
@@ -36,10 +33,14 @@ async fn every_operation_of_every_document_goes_through_router_trait_and_client(
     let body = json!({
         "nickname": "alice", "password": "secret", "source": "hello", "theme": "dark", "notifications": true, "message_id": 1
     });
+    let router = everything();
     let mut operations = 0;
-    for (part, document) in
-        [("users", users::DOCUMENT), ("tokens", tokens::DOCUMENT), ("messages", messages::DOCUMENT), ("ui", ui::DOCUMENT)]
-    {
+    for (part, document) in [
+        ("users", users::DOCUMENT),
+        ("tokens", tokens::DOCUMENT),
+        ("messages", messages::DOCUMENT),
+        ("ui", ui::DOCUMENT),
+    ] {
         let document: OpenAPI = serde_yaml_ng::from_str(document).unwrap();
         for (path, method, operation) in document.operations() {
             let basic = format!("{:?}", operation.security).contains("basic");
@@ -50,7 +51,7 @@ async fn every_operation_of_every_document_goes_through_router_trait_and_client(
                 .header("content-type", "application/json")
                 .body(Body::from(body.to_string()))
                 .unwrap();
-            let status = send(everything(), request).await.status().as_u16();
+            let status = send(router.clone(), request).await.status().as_u16();
             let id = operation.operation_id.as_deref().unwrap();
             if operation.extensions.contains_key("x-page") {
                 assert_eq!(status, 404, "{id} is a page, which {part} serves by hand");

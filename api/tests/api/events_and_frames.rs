@@ -94,7 +94,10 @@ fn a_frame_may_say_more_than_we_know() {
 fn a_bad_frame_is_told_what_is_wrong() {
     let long = json!({"type": "typing", "channel": "x".repeat(65)}).to_string();
     for (bad, told) in [
-        (r#"{"type":"shout"}"#, "unknown variant `shout`, expected one of `hello`, `ping_user`, `post_message`, `typing`"),
+        (
+            r#"{"type":"shout"}"#,
+            "unknown variant `shout`, expected one of `hello`, `ping_user`, `post_message`, `typing`",
+        ),
         (r#"{"channel":"general"}"#, "missing field `type`"),
         (r#"{"type":"post_message","id":"1","channel":"general","source":"x"}"#, "UUID"),
         (r#"{"type":"post_message","channel":"general","source":"x"}"#, "missing field `id`"),

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use flack_api::{
-    BasicCaller, Context, Problem, TokenCaller, VerifyToken,
+    BasicCaller, Context, Problem, TokenCaller, VerifyToken, messages, ui,
     users::{CreateUserResponse, UsersApi, router, types},
 };
 use http::{HeaderMap, Request, StatusCode};
@@ -63,7 +63,9 @@ impl UsersApi for FakeUsers {
             "taken" => Err(Problem::conflict("nickname-taken", "the nickname is taken")),
             // `create_user` declares no 404.
             "undeclared" => Err(Problem::not_found("nothing")),
-            nickname => Ok(CreateUserResponse { location: "/api/users/1".to_owned(), body: user(1, nickname) }),
+            nickname => {
+                Ok(CreateUserResponse { location: "/api/users/1".to_owned(), body: user(1, nickname) })
+            }
         }
     }
 
@@ -97,7 +99,12 @@ impl UsersApi for FakeUsers {
     }
 
     /// Tells what the context holds in the nickname.
-    async fn get_user(&self, context: &Context, _: Option<TokenCaller>, id: i64) -> Result<types::User, Problem> {
+    async fn get_user(
+        &self,
+        context: &Context,
+        _: Option<TokenCaller>,
+        id: i64,
+    ) -> Result<types::User, Problem> {
         trouble(id)?;
         let told = format!(
             "{} {:?} {}",
@@ -108,7 +115,13 @@ impl UsersApi for FakeUsers {
         Ok(user(id, &told))
     }
 
-    async fn update_user(&self, _: &Context, _: TokenCaller, id: i64, _: types::UserUpdate) -> Result<(), Problem> {
+    async fn update_user(
+        &self,
+        _: &Context,
+        _: TokenCaller,
+        id: i64,
+        _: types::UserUpdate,
+    ) -> Result<(), Problem> {
         trouble(id)
     }
 }
@@ -135,6 +148,26 @@ pub fn users() -> Router {
     router(Arc::new(FakeUsers), Arc::new(FakeVerify))
 }
 
+/// A client without a peer: what gets through to it comes back as 503.
+pub fn base_url_of_nobody() -> String {
+    let vacant = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    format!("http://{}", vacant.local_addr().expect("it is bound"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "flack-common, which makes clients, stands above this crate")]
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+pub fn messages() -> Router {
+    let client = messages::MessagesClient::new(&base_url_of_nobody(), http());
+    messages::router(Arc::new(client), Arc::new(FakeVerify))
+}
+
+pub fn ui() -> Router {
+    ui::router(Arc::new(ui::UiClient::new(&base_url_of_nobody(), http())), Arc::new(FakeVerify))
+}
+
 pub struct Answer {
     pub headers: HeaderMap,
     /// Null when there is no body.
@@ -158,7 +191,8 @@ pub async fn ask(router: Router, request: Request<Body>, expected: StatusCode) -
     let bytes = to_bytes(body, usize::MAX).await.expect("the body is in memory");
     let text = String::from_utf8_lossy(&bytes);
     assert_eq!(parts.status, expected, "{text}");
-    let json = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("it is JSON") };
+    let json =
+        if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("it is JSON") };
     let answer = Answer { headers: parts.headers, json };
     if expected.as_u16() >= 400 {
         is_a_complete_problem(&answer, expected);
@@ -170,7 +204,11 @@ fn is_a_complete_problem(answer: &Answer, status: StatusCode) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     assert_eq!(answer.json["status"], status.as_u16());
     assert_eq!(answer.json["error"], answer.json["detail"], "clients of version 1 read `error`");
-    assert!(answer.json["type"].as_str().is_some_and(|kind| kind.contains("problems.md#")), "{}", answer.json);
+    assert!(
+        answer.json["type"].as_str().is_some_and(|kind| kind.contains("problems.md#")),
+        "{}",
+        answer.json
+    );
     assert!(answer.json["correlation_id"].is_string(), "{}", answer.json);
     assert_eq!(answer.headers.contains_key("retry-after"), matches!(status.as_u16(), 429 | 503));
     let challenge = (status == StatusCode::UNAUTHORIZED).then_some(r#"Bearer realm="flack""#);

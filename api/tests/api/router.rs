@@ -1,12 +1,11 @@
 //! What a generated router checks before a handler sees anything.
 
-mod support;
-
+use crate::support::{Answer, NOBODY, ask, get, messages, post_json, ui, users};
 use axum::body::Body;
 use flack_api::{BODY_BYTES_MAX, method_not_allowed_fallback, not_found_fallback};
 use http::{Request, StatusCode, request::Builder};
+use http_body_util::Limited;
 use serde_json::json;
-use support::{Answer, NOBODY, ask, get, post_json, users};
 
 async fn send(request: Builder, expected: StatusCode) -> Answer {
     ask(users(), request.body(Body::empty()).expect("a request"), expected).await
@@ -65,7 +64,9 @@ async fn who_calls_is_checked_before_what_is_asked() {
     let bad_everywhere = Request::put("/api/users/x").header("content-type", "text/plain");
     let answer = ask(users(), bad_everywhere.body("{".into()).unwrap(), StatusCode::UNAUTHORIZED).await;
     assert!(answer.detail().contains("token"));
-    let token = Request::put("/api/users/x").header("authorization", "Bearer good").header("content-type", "text/plain");
+    let token = Request::put("/api/users/x")
+        .header("authorization", "Bearer good")
+        .header("content-type", "text/plain");
     let answer = ask(users(), token.body("{".into()).unwrap(), StatusCode::BAD_REQUEST).await;
     assert_eq!(answer.detail(), "`id` has to be a whole number of at least 1");
 }
@@ -94,7 +95,11 @@ async fn query_parameters_are_what_the_document_says() {
         ("updated_since=now", "`updated_since` has to be a whole number from 0 to 253402300799"),
         ("updated_since=%00", "`updated_since` has to be a whole number from 0 to 253402300799"),
     ] {
-        assert_eq!(send(get(&format!("/api/users?{query}")), StatusCode::BAD_REQUEST).await.detail(), detail, "{query}");
+        assert_eq!(
+            send(get(&format!("/api/users?{query}")), StatusCode::BAD_REQUEST).await.detail(),
+            detail,
+            "{query}"
+        );
     }
 }
 
@@ -103,11 +108,55 @@ async fn a_query_parameter_that_nobody_knows_is_ignored() {
     send(get("/api/users?colour=red&colour=blue"), StatusCode::OK).await;
 }
 
+#[tokio::test]
+async fn a_header_parameter_is_what_the_document_says() {
+    const KEY: &str = "4d0c6d2e-4f0f-4b0f-8f3e-0a4e3f7f3a10";
+    let say = async |keys: &[&str], expected| {
+        let mut request = Request::post("/api/messages").header("authorization", "Bearer good");
+        for key in keys {
+            request = request.header("idempotency-key", *key);
+        }
+        let request = request.header("content-type", "application/json");
+        ask(messages(), request.body(json!({"source": "hello"}).to_string().into()).unwrap(), expected).await
+    };
+    say(&[], StatusCode::SERVICE_UNAVAILABLE).await;
+    say(&[KEY], StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(say(&["1"], StatusCode::BAD_REQUEST).await.detail(), "`Idempotency-Key` has to be a UUID");
+    say(&[KEY, KEY], StatusCode::BAD_REQUEST).await;
+}
+
 // Bodies.
 
 #[tokio::test]
+async fn a_source_shows_something_and_a_marker_counts_from_one() {
+    let put = async |path: &str, body: serde_json::Value, expected| {
+        let request = Request::put(path)
+            .header("authorization", "Bearer good")
+            .header("content-type", "application/json");
+        ask(messages().merge(ui()), request.body(body.to_string().into()).unwrap(), expected).await
+    };
+    for blank in ["", " ", "\n\t\u{2003}"] {
+        put("/api/messages/1", json!({"source": blank}), StatusCode::BAD_REQUEST).await;
+    }
+    put("/api/messages/1", json!({"source": "ä".repeat(8192)}), StatusCode::SERVICE_UNAVAILABLE).await;
+    put("/api/messages/1", json!({"source": "ä".repeat(8193)}), StatusCode::BAD_REQUEST).await;
+
+    let marker = "/api/ui/read_markers/general";
+    put(marker, json!({"message_id": 1}), StatusCode::SERVICE_UNAVAILABLE).await;
+    let answer = put(marker, json!({"message_id": 0}), StatusCode::BAD_REQUEST).await;
+    assert_eq!(answer.detail(), "`message_id` has to be a whole number of at least 1");
+    put("/api/ui/read_markers/Gener%C3%A4l", json!({"message_id": 1}), StatusCode::BAD_REQUEST).await;
+    let answer =
+        put("/api/ui/preferences", json!({"theme": "red", "notifications": true}), StatusCode::BAD_REQUEST)
+            .await;
+    assert_eq!(answer.detail(), "`theme` has to be one of system, light, dark");
+}
+
+#[tokio::test]
 async fn a_good_body_reaches_the_handler_and_declared_headers_come_back() {
-    let answer = create(json!({"nickname": "älice", "password": "x", "more": 1}).to_string(), StatusCode::CREATED).await;
+    let answer =
+        create(json!({"nickname": "älice", "password": "x", "more": 1}).to_string(), StatusCode::CREATED)
+            .await;
     assert_eq!(answer.header("location"), Some("/api/users/1"));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.json["nickname"], "älice");
@@ -115,7 +164,8 @@ async fn a_good_body_reaches_the_handler_and_declared_headers_come_back() {
 
 #[tokio::test]
 async fn a_body_that_breaks_the_schema_is_told_which_field_and_what_is_allowed() {
-    let nickname = "`nickname` has to be text of 1 to 32 characters that matches ^[^\\s:\\u0000-\\u001f\\u007f]+$";
+    let nickname =
+        "`nickname` has to be text of 1 to 32 characters that matches ^[^\\s:\\u0000-\\u001f\\u007f]+$";
     for bad in ["", "with space", "co:lon", "bell\u{7}", "del\u{7f}", "no\u{a0}break", &"x".repeat(33)] {
         let body = json!({"nickname": bad, "password": "x"}).to_string();
         assert_eq!(create(body, StatusCode::BAD_REQUEST).await.detail(), nickname, "{bad:?}");
@@ -135,7 +185,8 @@ async fn a_body_that_breaks_the_schema_is_told_which_field_and_what_is_allowed()
 #[tokio::test]
 async fn a_secret_in_a_bad_body_is_not_repeated() {
     let secret = "p4ssw0rd".repeat(20);
-    let answer = create(json!({"nickname": "alice", "password": secret}).to_string(), StatusCode::BAD_REQUEST).await;
+    let answer =
+        create(json!({"nickname": "alice", "password": secret}).to_string(), StatusCode::BAD_REQUEST).await;
     assert!(!answer.json.to_string().contains("p4ssw0rd"));
 }
 
@@ -182,11 +233,18 @@ async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_not() {
     create(body(BODY_BYTES_MAX + 1), StatusCode::PAYLOAD_TOO_LARGE).await;
 }
 
+#[tokio::test]
+async fn a_body_that_a_limit_further_out_cuts_off_is_too_large_as_well() {
+    let body = Limited::new(Body::from(json!({"nickname": "alice", "password": "x"}).to_string()), 10);
+    create(Body::new(body), StatusCode::PAYLOAD_TOO_LARGE).await;
+}
+
 // Answers.
 
 #[tokio::test]
 async fn a_declared_problem_is_sent_as_it_is() {
-    let answer = create(json!({"nickname": "taken", "password": "x"}).to_string(), StatusCode::CONFLICT).await;
+    let answer =
+        create(json!({"nickname": "taken", "password": "x"}).to_string(), StatusCode::CONFLICT).await;
     assert!(answer.json["type"].as_str().unwrap().ends_with("#nickname-taken"));
 }
 
