@@ -1,0 +1,91 @@
+//! Keys and revocations in a real registry: on good days, and while it is away.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use flack_common::{auth::Verifier, process::Background, registry::keys};
+use sqlx::PgPool;
+use support::{ADA, Service, etcd::Etcd, eventually, shows};
+use tokio_util::sync::CancellationToken;
+
+/// What the contract promises.
+const REFUSED_EVERYWHERE_WITHIN: Duration = Duration::from_millis(250);
+
+#[sqlx::test(migrations = false)]
+async fn what_one_instance_revokes_every_process_refuses(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let service = Service::start(&pool, Some(etcd.registry())).await;
+    service.users_know_ada();
+    let token = service.token().await;
+    let elsewhere = Verifier::follow(&etcd.registry(), &Background::default()).await.expect("a verifier");
+    assert_eq!(shows(&elsewhere, &token).await, Ok(ADA), "the key is in the registry");
+
+    service.delete("/api/tokens").bearer(&token).expect(StatusCode::NO_CONTENT).await;
+    let answered = Instant::now();
+    eventually("refused elsewhere", async || shows(&elsewhere, &token).await == Err(401)).await;
+    assert!(answered.elapsed() < REFUSED_EVERYWHERE_WITHIN, "{:?}", answered.elapsed());
+
+    let entries = etcd.registry().get_prefix(keys::REVOKED).await.expect("the registry");
+    assert_eq!(entries.len(), 1);
+    let unpublished: i64 = sqlx::query_scalar(
+        "select count(*) from tokens where revoked_at is not null and revocation_published_at is null",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("a count");
+    assert_eq!(unpublished, 0);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_revocation_while_the_registry_is_away_is_told_as_soon_as_it_is_back(pool: PgPool) {
+    let mut etcd = Etcd::start().await;
+    let service = Service::start(&pool, Some(etcd.registry())).await;
+    service.users_know_ada();
+    let token = service.token().await;
+    let stopping = CancellationToken::new();
+    let announcing = tokio::spawn(service.announcer.clone().run(|| true, stopping.clone()));
+
+    etcd.stop();
+    let answer = service.delete("/api/tokens").bearer(&token).expect(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("marked as revoked")));
+    assert_eq!(service.shows(&token).await, Err(401), "here it is refused at once");
+
+    etcd.start_again().await;
+    let registry = etcd.registry();
+    eventually("the registry knows", async || {
+        registry.get_prefix(keys::REVOKED).await.is_ok_and(|entries| entries.len() == 1)
+    })
+    .await;
+    stopping.cancel();
+    announcing.await.expect("it ends");
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_the_registry_lost_is_announced_again(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let service = Service::start(&pool, Some(etcd.registry())).await;
+    service.users_know_ada();
+    let (good, revoked) = (service.token().await, service.token().await);
+    service.delete("/api/tokens").bearer(&revoked).expect(StatusCode::NO_CONTENT).await;
+
+    let registry = etcd.registry();
+    registry.delete_prefix(keys::ROOT).await.expect("a registry that lost everything");
+    service.announcer.repair().await.expect("a repair");
+
+    let elsewhere = Verifier::follow(&registry, &Background::default()).await.expect("a verifier");
+    assert_eq!(shows(&elsewhere, &good).await, Ok(ADA));
+    assert_eq!(shows(&elsewhere, &revoked).await, Err(401));
+}
+
+#[sqlx::test(migrations = false)]
+async fn without_a_registry_to_announce_the_key_no_token_is_issued(pool: PgPool) {
+    let mut etcd = Etcd::start().await;
+    let service = Service::start(&pool, Some(etcd.registry())).await;
+    service.users_know_ada();
+    etcd.stop();
+    let call = service.post("/api/tokens").basic("ada", support::PASSWORD);
+    call.expect(StatusCode::SERVICE_UNAVAILABLE).await;
+}

@@ -1,0 +1,110 @@
+//! The service as a router, with users replaced by the mock server that is made from users' document.
+
+#![expect(dead_code, reason = "each test binary uses its part of it")]
+
+#[path = "../../../users/tests/support/client.rs"]
+pub mod client;
+pub mod etcd;
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use flack_api::{
+    Problem,
+    users::{UsersClient, mock::MockServerExt, types},
+};
+use flack_common::{auth::Verifier, database, http, registry::Registry};
+use flack_tokens::{MIGRATIONS, announce::Announcer, handlers::Tokens, keys::SigningKeys, store::Store};
+use httpmock::MockServer;
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep};
+
+use self::client::Client;
+
+pub const ADA: i64 = 17;
+pub const PASSWORD: &str = "correct horse";
+
+/// How long a test waits for what should come soon, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+pub struct Service {
+    client: Client,
+    pub users: MockServer,
+    pub verifier: Arc<Verifier>,
+    pub announcer: Arc<Announcer>,
+    pub store: Store,
+}
+
+impl Deref for Service {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Service {
+    /// An instance beside a registry, or without one. Its users are played by a server that knows nobody yet.
+    pub async fn start(pool: &PgPool, registry: Option<Registry>) -> Self {
+        database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
+        let users = MockServer::start_async().await;
+        let seam = Arc::new(UsersClient::new(&users.base_url(), http::client()));
+        let (store, verifier) = (Store::new(pool.clone()), Verifier::local());
+        let announcer = Arc::new(Announcer::new(store.clone(), verifier.clone(), registry));
+        let keys = Arc::new(SigningKeys::new(store.clone(), announcer.clone()));
+        let tokens = Tokens::new(store.clone(), keys, announcer.clone(), seam);
+        let client = Client::new(flack_api::tokens::router(Arc::new(tokens), verifier.clone()));
+        Self { client, users, verifier, announcer, store }
+    }
+
+    /// Users say that this is Ada, whoever asks.
+    pub fn users_know_ada(&self) {
+        let links =
+            types::UserLinks { self_: String::new(), messages: String::new(), tokens: String::new() };
+        let ada = types::User {
+            id: ADA,
+            created_at: 1,
+            updated_at: 1,
+            last_seen_at: 1,
+            nickname: "ada".to_owned(),
+            online: true,
+            links,
+        };
+        self.users.get_me(|_, then| drop(then.ok(&ada)));
+    }
+
+    pub fn users_refuse(&self) {
+        self.users.get_me(|_, then| drop(then.unauthorized(&Problem::unauthorized("wrong"))));
+    }
+
+    /// A new token for Ada.
+    pub async fn token(&self) -> String {
+        let answer = self.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::OK).await;
+        answer.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// What somebody is told who shows this token.
+    pub async fn shows(&self, token: &str) -> Result<i64, u16> {
+        shows(&self.verifier, token).await
+    }
+}
+
+pub async fn shows(verifier: &Verifier, token: &str) -> Result<i64, u16> {
+    use flack_api::VerifyToken;
+    let caller = verifier.verify_token(&token.to_owned().into()).await;
+    caller.map(|caller| caller.user_id).map_err(|problem| problem.status)
+}
+
+/// Looks until `condition` holds, for a bounded time.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition().await {
+            assert!(Instant::now() < deadline, "{caller}: {what}: not within {PATIENCE:?}");
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+}

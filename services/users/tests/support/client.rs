@@ -1,0 +1,108 @@
+//! A client that talks to a router without a socket. The tests of tokens and of the monolith use this file too.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tower::ServiceExt;
+
+#[derive(Clone)]
+pub struct Client {
+    router: Router,
+}
+
+impl Client {
+    pub fn new(router: Router) -> Self {
+        Self { router }
+    }
+
+    pub fn get(&self, path: &str) -> Call {
+        self.request(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> Call {
+        self.request(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.request(Method::PUT, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.request(Method::DELETE, path)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Call {
+        let request = Request::builder().method(method).uri(path);
+        Call { router: self.router.clone(), request, body: Body::empty() }
+    }
+}
+
+/// A request before it is sent.
+pub struct Call {
+    router: Router,
+    request: axum::http::request::Builder,
+    body: Body,
+}
+
+impl Call {
+    pub fn bearer(self, token: &str) -> Self {
+        self.header(header::AUTHORIZATION.as_str(), &format!("Bearer {token}"))
+    }
+
+    pub fn basic(self, nickname: &str, password: &str) -> Self {
+        let credentials = BASE64_STANDARD.encode(format!("{nickname}:{password}"));
+        self.header(header::AUTHORIZATION.as_str(), &format!("Basic {credentials}"))
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        let mut call = self.header(header::CONTENT_TYPE.as_str(), "application/json");
+        call.body = Body::from(body.to_string());
+        call
+    }
+
+    /// The answer, if its status is as it should be.
+    #[track_caller]
+    pub fn expect(self, status: StatusCode) -> impl Future<Output = Answer> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = self.send().await;
+            assert_eq!(answer.status, status, "{caller}: {}", answer.text);
+            answer
+        }
+    }
+
+    pub async fn send(self) -> Answer {
+        let request = self.request.body(self.body).expect("a request");
+        let response = self.router.oneshot(request).await.expect("a router never fails");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("text") }
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).expect("JSON")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,56 @@
+//! What others hear of users.
+
+mod support;
+
+use axum::http::StatusCode;
+use flack_api::events::{Event, Operation, UsersEvent};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use support::{Service, published};
+
+fn decode(event: &Value) -> Event<UsersEvent> {
+    serde_json::from_value(event.clone()).expect("one of the stream's events")
+}
+
+#[sqlx::test(migrations = false)]
+async fn every_change_is_told_under_the_request_that_made_it(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    let body = json!({ "nickname": "ada", "password": "secret" });
+    let register = service.post("/api/users").header("x-correlation-id", "registration-1").json(&body);
+    let ada = register.expect(StatusCode::CREATED).await.json()["id"].as_i64().expect("an id");
+    let token = service.token(ada);
+    let leave = service.delete("/api/users/me").bearer(&token).header("x-correlation-id", "leave-1");
+    leave.expect(StatusCode::NO_CONTENT).await;
+
+    let events = published(&pool, 2).await;
+    let (registered, left) = (decode(&events[0]), decode(&events[1]));
+    assert_eq!((registered.operation, registered.version), (Operation::Insert, 1));
+    assert_eq!(registered.correlation_id.as_deref(), Some("registration-1"));
+    assert_eq!((left.operation, left.version), (Operation::Update, 2));
+    assert_eq!(left.correlation_id.as_deref(), Some("leave-1"));
+    let UsersEvent::UserChanged(user) = left.union;
+    assert_eq!((user.id, user.nickname.as_str(), user.online), (ada, "ada", false));
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_password_leaves_the_database_neither_as_text_nor_as_hash(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    let (ada, token) = service.register("ada").await;
+    let change = service.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new one" }));
+    change.expect(StatusCode::NO_CONTENT).await;
+
+    let journal: Vec<Value> = sqlx::query_scalar("select row_data from journal order by id")
+        .fetch_all(&pool)
+        .await
+        .expect("the journal");
+    let events = published(&pool, 2).await;
+    assert_eq!((journal.len(), events.len()), (2, 2));
+    for told in journal.iter().chain(&events).map(Value::to_string) {
+        for secret in ["argon2", "password_hash", "new one", support::PASSWORD] {
+            assert!(!told.contains(secret), "{secret} in {told}");
+        }
+    }
+    let (UsersEvent::UserChanged(before), UsersEvent::UserChanged(after)) =
+        (decode(&events[0]).union, decode(&events[1]).union);
+    assert!(after.password_changed_at > before.password_changed_at);
+}
