@@ -23,14 +23,21 @@ pub struct Actual {
 pub struct ActualServer {
     pub address: Option<SocketAddr>,
     pub weight: u16,
-    /// Neither drained nor in maintenance.
-    pub ready: bool,
-    pub draining: bool,
+    pub duty: Duty,
     /// As far as its health checks have found out.
     pub healthy: bool,
     /// Health checks run.
     pub checked: bool,
     pub sessions: u32,
+}
+
+/// What somebody told a server to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    Ready,
+    /// Nothing new; what runs may finish.
+    Draining,
+    Maintenance,
 }
 
 /// `srv_admin_state`: bits of src/server of HAProxy's management guide, "show servers state".
@@ -70,7 +77,6 @@ fn servers(state: &str, stat: &str) -> BTreeMap<String, BTreeMap<String, ActualS
         let row: HashMap<&str, &str> = columns.iter().copied().zip(line.split(' ')).collect();
         let number = |column: &str| row.get(column).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
         let (Some(backend), Some(name)) = (row.get("be_name"), row.get("srv_name")) else { continue };
-        let admin = number("srv_admin_state");
         let address = row
             .get("srv_addr")
             .and_then(|address| address.parse::<IpAddr>().ok())
@@ -79,8 +85,7 @@ fn servers(state: &str, stat: &str) -> BTreeMap<String, BTreeMap<String, ActualS
         let server = ActualServer {
             address,
             weight: u16::try_from(number("srv_uweight")).unwrap_or(u16::MAX),
-            ready: admin & (ADMIN_MAINTENANCE | ADMIN_DRAIN) == 0,
-            draining: admin & ADMIN_DRAIN != 0 && admin & ADMIN_MAINTENANCE == 0,
+            duty: duty(number("srv_admin_state")),
             healthy: number("srv_op_state") != OPERATION_STOPPED,
             checked: number("srv_check_state") & CHECK_ENABLED != 0,
             sessions: sessions.get(&(*backend, *name)).copied().unwrap_or_default(),
@@ -88,6 +93,16 @@ fn servers(state: &str, stat: &str) -> BTreeMap<String, BTreeMap<String, ActualS
         backends.entry((*backend).to_owned()).or_default().insert((*name).to_owned(), server);
     }
     backends
+}
+
+fn duty(admin: u32) -> Duty {
+    if admin & ADMIN_MAINTENANCE != 0 {
+        Duty::Maintenance
+    } else if admin & ADMIN_DRAIN != 0 {
+        Duty::Draining
+    } else {
+        Duty::Ready
+    }
 }
 
 /// `scur` by backend and server.
@@ -135,12 +150,12 @@ users,users-2,0,0,0,4
         let backends = servers(STATE, STAT);
         let first = &backends["users"]["users-1"];
         assert_eq!(first.address, Some("127.0.0.1:9001".parse().expect("an address")));
-        assert!(first.ready && first.healthy && first.checked && !first.draining);
+        assert!(first.duty == Duty::Ready && first.healthy && first.checked);
         assert_eq!(first.sessions, 3);
         let second = &backends["users"]["users-2"];
-        assert!(second.draining && !second.ready && !second.healthy && !second.checked);
+        assert!(second.duty == Duty::Draining && !second.healthy && !second.checked);
         assert_eq!(second.weight, 90);
-        assert!(!backends["ui"]["ui-1"].ready && !backends["ui"]["ui-1"].draining);
+        assert_eq!(backends["ui"]["ui-1"].duty, Duty::Maintenance);
     }
 
     #[test]

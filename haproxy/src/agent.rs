@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    actual::Actual,
+    actual::{Actual, ActualServer, Duty},
     admin::Admin,
     announce::{Announcement, announce},
     config::Settings,
@@ -278,11 +278,10 @@ impl Memory {
                 Ok(address) => Some(address),
                 Err(_) => look_up(&entry.address).await.or_else(|| before.get(&entry.address).copied()),
             };
-            match found {
-                Some(address) => {
-                    self.addresses.insert(entry.address, address);
-                }
-                None => warn!(service, instance, address = entry.address, "cannot find the address of an instance"),
+            if let Some(address) = found {
+                self.addresses.insert(entry.address, address);
+            } else {
+                warn!(service, instance, address = entry.address, "cannot find the address of an instance");
             }
         }
         before != self.addresses
@@ -302,7 +301,7 @@ impl Memory {
     fn drain_ages(&mut self, actual: &Actual) -> BTreeMap<(String, String), Duration> {
         let now = Instant::now();
         let is: BTreeSet<(String, String)> = servers(actual)
-            .filter(|(_, _, server)| server.draining)
+            .filter(|(_, _, server)| server.duty == Duty::Draining)
             .map(|(service, instance, _)| (service.clone(), instance.clone()))
             .collect();
         self.draining.retain(|key, _| is.contains(key));
@@ -318,7 +317,11 @@ impl Memory {
             .map(|(service, instance, server)| ((service.clone(), instance.clone()), server))
             .filter(|(key, server)| {
                 let let_go = ages.get(key).is_some_and(|age| server.sessions == 0 || *age >= LET_GO_AFTER);
-                server.ready || (server.draining && !let_go)
+                match server.duty {
+                    Duty::Ready => true,
+                    Duty::Draining => !let_go,
+                    Duty::Maintenance => false,
+                }
             })
             .map(|(key, _)| key)
             .collect()
@@ -337,7 +340,7 @@ impl Memory {
     }
 }
 
-fn servers(actual: &Actual) -> impl Iterator<Item = (&String, &String, &crate::actual::ActualServer)> {
+fn servers(actual: &Actual) -> impl Iterator<Item = (&String, &String, &ActualServer)> {
     actual
         .backends
         .iter()

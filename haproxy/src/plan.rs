@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use crate::{
-    actual::{Actual, ActualServer},
+    actual::{Actual, ActualServer, Duty},
     target::{Backend, Maps, Server, Target, WEBSOCKET},
 };
 
@@ -72,7 +72,7 @@ fn towards(backend: &str, server: &str, wanted: &Server, is: Option<&ActualServe
         // The same name at another place: the old process is gone, there is nothing to wait for.
         Some(is) if is.address != Some(wanted.address) => vec![Step::Remove { backend, server, cut: true }, add],
         Some(is) => {
-            let ready = (!is.ready || !is.checked)
+            let ready = (is.duty != Duty::Ready || !is.checked)
                 .then(|| Step::Ready { backend: backend.clone(), server: server.clone() });
             let weigh = (is.weight != wanted.weight).then_some(Step::Weigh { backend, server, weight: wanted.weight });
             ready.into_iter().chain(weigh).collect()
@@ -83,14 +83,13 @@ fn towards(backend: &str, server: &str, wanted: &Server, is: Option<&ActualServe
 fn go(backend: &str, server: &str, is: &ActualServer, draining: &Draining) -> Option<Step> {
     let (backend, server) = (backend.to_owned(), server.to_owned());
     let age = draining.get(&(backend.clone(), server.clone())).copied().unwrap_or_default();
-    if is.sessions == 0 && (!is.ready || !is.healthy) {
-        Some(Step::Remove { backend, server, cut: false })
-    } else if is.ready {
-        Some(Step::Drain { backend, server })
-    } else if age >= DRAIN_MAX || !is.draining {
-        Some(Step::Remove { backend, server, cut: true })
-    } else {
-        None
+    match is.duty {
+        _ if is.sessions == 0 && (is.duty != Duty::Ready || !is.healthy) => {
+            Some(Step::Remove { backend, server, cut: false })
+        }
+        Duty::Ready => Some(Step::Drain { backend, server }),
+        Duty::Draining if age < DRAIN_MAX => None,
+        Duty::Draining | Duty::Maintenance => Some(Step::Remove { backend, server, cut: true }),
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use flack_common::registry::{Balance, Door, InstanceEntry, Location, ServiceDefinition};
 
-use crate::{actual::Actual, knowledge::Knowledge};
+use crate::{
+    actual::{Actual, Duty},
+    knowledge::Knowledge,
+};
 
 pub const MONOLITH: &str = "monolith";
 /// Its connections last for hours, and are cut when their server goes down: others are near.
@@ -119,7 +122,7 @@ fn still_well(
             .get(service)
             .into_iter()
             .flatten()
-            .filter(|(instance, server)| stays(instance) && server.ready && server.healthy)
+            .filter(|(instance, server)| stays(instance) && server.duty == Duty::Ready && server.healthy)
             .filter_map(|(instance, server)| Some((instance.clone(), Server { address: server.address?, weight })))
             .collect(),
         None => knowledge

@@ -19,8 +19,7 @@ fn is(port: u16) -> ActualServer {
     ActualServer {
         address: Some(address(port)),
         weight: 100,
-        ready: true,
-        draining: false,
+        duty: Duty::Ready,
         healthy: true,
         checked: true,
         sessions: 0,
@@ -57,9 +56,10 @@ fn a_server_that_nobody_wants_is_drained_then_removed() {
     let nobody = target(&[]);
     let drain = Step::Drain { backend: "users".into(), server: "users-1".into() };
     let busy = ActualServer { sessions: 3, ..is(1) };
-    assert_eq!(steps(&nobody, &actual(&[("users-1", busy.clone())])), [drain.clone()]);
-    assert_eq!(steps(&nobody, &actual(&[("users-1", is(1))])), [drain]);
-    let draining = ActualServer { ready: false, draining: true, ..busy };
+    for server in [busy.clone(), is(1)] {
+        assert_eq!(steps(&nobody, &actual(&[("users-1", server)])), std::slice::from_ref(&drain));
+    }
+    let draining = ActualServer { duty: Duty::Draining, ..busy };
     assert!(steps(&nobody, &actual(&[("users-1", draining.clone())])).is_empty(), "requests may finish");
     let done = ActualServer { sessions: 0, ..draining };
     assert_eq!(steps(&nobody, &actual(&[("users-1", done)])), [remove(false)]);
@@ -67,7 +67,7 @@ fn a_server_that_nobody_wants_is_drained_then_removed() {
 
 #[test]
 fn a_client_that_will_not_go_is_cut_off_in_the_end() {
-    let draining = ActualServer { sessions: 1, ready: false, draining: true, ..is(1) };
+    let draining = ActualServer { sessions: 1, duty: Duty::Draining, ..is(1) };
     let ages = [(("users".to_owned(), "users-1".to_owned()), DRAIN_MAX)].into();
     assert_eq!(plan(&target(&[]), &actual(&[("users-1", draining)]), &ages), [remove(true)]);
 }
@@ -87,12 +87,12 @@ fn a_server_that_moved_is_made_anew() {
 
 #[test]
 fn what_somebody_did_by_hand_is_undone() {
-    let drained = ActualServer { ready: false, draining: true, ..is(1) };
+    let drained = ActualServer { duty: Duty::Draining, ..is(1) };
     let unchecked = ActualServer { checked: false, ..is(1) };
     let light = ActualServer { weight: 1, ..is(1) };
     let wanted = target(&[("users-1", 1)]);
     let ready = Step::Ready { backend: "users".into(), server: "users-1".into() };
-    assert_eq!(steps(&wanted, &actual(&[("users-1", drained)])), [ready.clone()]);
+    assert_eq!(steps(&wanted, &actual(&[("users-1", drained)])), std::slice::from_ref(&ready));
     assert_eq!(steps(&wanted, &actual(&[("users-1", unchecked)])), [ready]);
     assert!(matches!(steps(&wanted, &actual(&[("users-1", light)]))[..], [Step::Weigh { weight: 100, .. }]));
 }

@@ -28,7 +28,7 @@ fn with_server() -> Target {
 #[test]
 fn every_word_of_the_template_is_filled_in() {
     let text = configuration(&settings(), &with_server());
-    assert!(!text.contains("}}"), "a word was left over:\n{text}");
+    assert!(!text.contains("{{"), "a word was left over:\n{text}");
     assert!(text.contains("    server users-1 127.0.0.1:9001 weight 100\n"));
 }
 

@@ -26,8 +26,7 @@ fn with_server(service: &str, instance: &str, healthy: bool) -> Actual {
     let server = ActualServer {
         address: Some(address(9001)),
         weight: 100,
-        ready: true,
-        draining: false,
+        duty: Duty::Ready,
         healthy,
         checked: true,
         sessions: 0,

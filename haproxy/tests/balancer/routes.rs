@@ -1,0 +1,86 @@
+use std::collections::BTreeMap;
+
+use flack_common::registry::{ServiceDefinition, keys};
+
+use crate::support::{Instance, Stack, answered_by, wait_for};
+
+const USERS: usize = 400;
+
+/// A token nobody signed: the balancer only reads whose it is.
+fn token(user: usize) -> String {
+    // Base64 of {"sub":"1000"} and so on would need a library; HAProxy takes any base64url payload.
+    format!("e30.{}.x", base64url(&format!(r#"{{"sub":"{user}"}}"#)))
+}
+
+fn base64url(text: &str) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bit = |at: usize| text.as_bytes().get(at / 8).map_or(0, |byte| usize::from(byte >> (7 - at % 8)) & 1);
+    (0..text.len() * 8)
+        .step_by(6)
+        .map(|start| char::from(ALPHABET[(start..start + 6).fold(0, |sum, at| sum * 2 + bit(at))]))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_percentage_of_users_goes_to_the_service_and_each_user_stays_on_one_side() {
+    let stack = Stack::start().await;
+    stack.route("users", 25).await;
+    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
+    let _users = Instance::start(&stack, "users", "users-1").await;
+    wait_for("both sides and the share to be there", async || {
+        let percent = stack.admin.ask("show map percent.map").await.unwrap_or_default();
+        stack.has_server("monolith-1").await && stack.has_server("users-1").await && percent.contains("users 25")
+    })
+    .await;
+
+    let side = async |user: usize| {
+        let request = stack.http.get(format!("{}/api/users", stack.public)).bearer_auth(token(user));
+        answered_by(&request.send().await.expect("an answer")).to_owned()
+    };
+    let mut sides: BTreeMap<usize, String> = BTreeMap::new();
+    for user in 0..USERS {
+        sides.insert(user, side(user).await);
+    }
+    for user in (0..USERS).step_by(20) {
+        assert_eq!(side(user).await, sides[&user], "user {user} changed sides");
+    }
+    let share = sides.values().filter(|side| *side == "users-1").count() * 100 / USERS;
+    assert!((15..=35).contains(&share), "{share} % instead of 25 %");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_given_back_goes_to_the_monolith_at_once() {
+    let stack = Stack::start().await;
+    stack.route("users", 100).await;
+    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
+    let _users = Instance::start(&stack, "users", "users-1").await;
+    stack.wait_for_instance("/api/users/7", "users-1").await;
+    stack.registry.delete(&keys::route("users")).await.expect("etcd is there");
+    stack.wait_for_instance("/api/users/7", "monolith-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_a_path_is_not_what_is_below_it() {
+    let stack = Stack::start().await;
+    stack.route("ui", 100).await;
+    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
+    let ui = ServiceDefinition::public("ui", &["=/", "/static"]);
+    let _ui = Instance::start_as(&stack, &ui, "ui-1").await;
+    stack.wait_for_instance("/", "ui-1").await;
+    stack.wait_for_instance("/static/app.js", "ui-1").await;
+    stack.wait_for_instance("/other", "monolith-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_behind_the_internal_door_does_not_exist_outside() {
+    let stack = Stack::start().await;
+    let audit = ServiceDefinition::internal("audit", &["/api/audit"]);
+    stack.route("audit", 100).await;
+    let _audit = Instance::start_as(&stack, &audit, "audit-1").await;
+    wait_for("the internal door to reach it", async || {
+        let answer = stack.http.get(format!("{}/api/audit/1", stack.internal)).send().await;
+        answer.is_ok_and(|answer| answered_by(&answer) == "audit-1")
+    })
+    .await;
+    assert_eq!(stack.get("/api/audit/1").await.expect("an answer").status(), 404);
+}

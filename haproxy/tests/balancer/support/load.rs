@@ -1,0 +1,57 @@
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::task::JoinSet;
+
+use super::{Stack, wait_for};
+
+const CLIENTS: usize = 8;
+
+/// Clients that ask in a loop, and remember what went wrong.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    failures: Arc<Mutex<Vec<String>>>,
+    clients: JoinSet<()>,
+}
+
+impl Load {
+    pub fn start(stack: &Stack, path: &str) -> Self {
+        let (stop, asked, failures) = (Arc::default(), Arc::default(), Arc::default());
+        let mut load = Self { stop, asked, failures, clients: JoinSet::new() };
+        for _ in 0..CLIENTS {
+            let (stop, asked, failures) = (load.stop.clone(), load.asked.clone(), load.failures.clone());
+            let (http, url) = (stack.http.clone(), format!("{}{path}", stack.public));
+            load.clients.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let failure = match http.get(&url).send().await {
+                        Ok(answer) if answer.status() == 200 => None,
+                        Ok(answer) => Some(answer.status().to_string()),
+                        Err(error) => Some(format!("{error:?}")),
+                    };
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    failures.lock().expect("no client panicked").extend(failure);
+                }
+            });
+        }
+        load
+    }
+
+    /// Waits until this many more requests were answered.
+    pub async fn more(&self, requests: usize) {
+        let goal = self.asked.load(Ordering::Relaxed) + requests;
+        wait_for("the clients to go on", async || self.asked.load(Ordering::Relaxed) >= goal).await;
+    }
+
+    /// Ends the load, and panics when any request failed.
+    pub async fn end_without_failure(mut self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.clients.join_next().await.is_some() {}
+        let asked = self.asked.load(Ordering::Relaxed);
+        let failures = self.failures.lock().expect("no client panicked");
+        assert!(failures.is_empty(), "{} of {asked} requests failed: {:?}", failures.len(), failures.first());
+        asked
+    }
+}

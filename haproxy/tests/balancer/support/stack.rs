@@ -1,0 +1,208 @@
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::Path,
+    process::Stdio,
+};
+
+use flack_common::registry::{Registry, Route, keys};
+use flack_haproxy::admin::Admin;
+use reqwest::Response;
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    sync::{Mutex, MutexGuard},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::wait_for;
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// One test at a time.
+pub struct Turn(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+impl Turn {
+    pub async fn take() -> Self {
+        Self(TURN.lock().await)
+    }
+}
+
+pub struct Stack {
+    pub registry: Registry,
+    pub admin: Admin,
+    pub http: reqwest::Client,
+    pub public: String,
+    pub internal: String,
+    pub stats: String,
+    pub etcd_url: String,
+    pub dir: TempDir,
+    settings: Vec<(String, String)>,
+    etcd_ports: (u16, u16),
+    etcd: Option<Child>,
+    agent: Option<Child>,
+    haproxy: Option<Child>,
+    _turn: Turn,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+impl Stack {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more variables for the agent.
+    pub async fn start_with(more: &[(&str, &str)]) -> Self {
+        let turn = Turn::take().await;
+        // Short: the path of a socket has 107 bytes.
+        let dir = tempfile::Builder::new().prefix("fx").tempdir().expect("a temporary folder");
+        let etcd_ports = (free_port(), free_port());
+        let etcd_url = format!("http://127.0.0.1:{}", etcd_ports.0);
+        let [public, internal, stats] = [(); 3].map(|()| format!("127.0.0.1:{}", free_port()));
+        let mut settings: Vec<(String, String)> = [
+            ("ETCD_URL", etcd_url.clone()),
+            ("HAPROXY_DIR", dir.path().display().to_string()),
+            ("PUBLIC_LISTEN", public.clone()),
+            ("INTERNAL_LISTEN", internal.clone()),
+            ("STATS_LISTEN", stats.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec();
+        settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let registry = Registry::open_lazily(&etcd_url, None, CancellationToken::new());
+        let mut stack = Self {
+            registry,
+            admin: Admin::new(dir.path().join("admin.sock")),
+            http: flack_common::http::client(),
+            public: format!("http://{public}"),
+            internal: format!("http://{internal}"),
+            stats: format!("http://{stats}"),
+            etcd_url,
+            dir,
+            settings,
+            etcd_ports,
+            etcd: None,
+            agent: None,
+            haproxy: None,
+            _turn: turn,
+        };
+        stack.start_etcd().await;
+        stack.start_agent();
+        let configuration = stack.dir.path().join("haproxy.cfg");
+        wait_for("the agent to write a configuration", async || configuration.exists()).await;
+        stack.start_haproxy().await;
+        stack
+    }
+
+    pub async fn start_etcd(&mut self) {
+        let (client, peer) = self.etcd_ports;
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(self.dir.path().join("etcd"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "error"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("etcd is installed");
+        self.etcd = Some(child);
+        wait_for("etcd to answer", async || self.registry.get("/flack/").await.is_ok()).await;
+    }
+
+    pub async fn kill_etcd(&mut self) {
+        kill(self.etcd.take()).await;
+    }
+
+    pub async fn wipe_etcd(&mut self) {
+        self.kill_etcd().await;
+        std::fs::remove_dir_all(self.dir.path().join("etcd")).expect("etcd has a folder");
+    }
+
+    pub fn start_agent(&mut self) {
+        let child = Command::new(env!("CARGO_BIN_EXE_flack-haproxy-agent"))
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .stdout(log(self.dir.path(), "agent.log"))
+            .stderr(log(self.dir.path(), "agent.err"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the agent was built");
+        self.agent = Some(child);
+    }
+
+    pub async fn kill_agent(&mut self) {
+        kill(self.agent.take()).await;
+    }
+
+    pub async fn start_haproxy(&mut self) {
+        let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| Path::new(path).exists());
+        let child = Command::new(program.unwrap_or("haproxy"))
+            .args(["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"])
+            .current_dir(self.dir.path())
+            .stdout(log(self.dir.path(), "haproxy.log"))
+            .stderr(log(self.dir.path(), "haproxy.err"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("haproxy is installed");
+        self.haproxy = Some(child);
+        wait_for("HAProxy to answer", async || {
+            self.http.get(format!("{}/health", self.stats)).send().await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    pub async fn kill_haproxy(&mut self) {
+        kill(self.haproxy.take()).await;
+        // Its worker finds out by itself that the master is gone.
+        wait_for("HAProxy to be gone", async || {
+            self.http.get(format!("{}/health", self.stats)).send().await.is_err()
+        })
+        .await;
+    }
+
+    pub async fn route(&self, service: &str, percentage: u8) {
+        let route = Route { owner: service.to_owned(), percentage };
+        let route = serde_json::to_string(&route).expect("a route is plain data");
+        self.registry.put(&keys::route(service), route, None).await.expect("etcd is there");
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Result<Response> {
+        self.http.get(format!("{}{path}", self.public)).send().await
+    }
+
+    /// Waits until a path is answered by this instance.
+    pub async fn wait_for_instance(&self, path: &str, instance: &str) {
+        wait_for(&format!("{path} to be answered by {instance}"), async || {
+            self.get(path).await.is_ok_and(|answer| answered_by(&answer) == instance)
+        })
+        .await;
+    }
+
+    pub async fn has_server(&self, server: &str) -> bool {
+        let state = self.admin.ask("show servers state").await.unwrap_or_default();
+        state.contains(&format!(" {server} "))
+    }
+
+    pub fn haproxy_log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("haproxy.log")).expect("HAProxy has a log")
+    }
+}
+
+/// The instance that answered; empty when it was HAProxy itself.
+pub fn answered_by(answer: &Response) -> &str {
+    answer.headers().get("x-flack-instance").and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn log(dir: &Path, name: &str) -> File {
+    File::options().create(true).append(true).open(dir.join(name)).expect("a log file")
+}
+
+/// As the power cut would: no farewell.
+async fn kill(child: Option<Child>) {
+    child.expect("it runs").kill().await.expect("it can be killed");
+}
