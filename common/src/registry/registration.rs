@@ -167,7 +167,9 @@ async fn keep(registry: Registry, entry: Entry, held: watch::Sender<Held>, leavi
             () = leaving.cancelled() => return,
             error = hold(&registry, &entry, &held, &mut pause) => error.unwrap_err(),
         };
-        if held.send_replace(Held { registered: false, ..*held.borrow() }).registered {
+        let mut was_registered = false;
+        held.send_modify(|held| was_registered = std::mem::replace(&mut held.registered, false));
+        if was_registered {
             warn!(key = entry.key, error = format!("{error:#}"), "registration lost; registering again");
         }
         registry.reconnect().await;

@@ -56,8 +56,11 @@ async fn the_public_door_hides_what_is_internal() {
         problem(answer).await;
     }
     assert_eq!(stack.get("/healthy").await.expect("an answer").status(), 200);
-    let internal = stack.http.get(format!("{}/internal/users/x", stack.internal)).send().await.expect("an answer");
-    assert_eq!(answered_by(&internal), "users-1");
+    wait_for("the internal door to reach what is internal", async || {
+        let answer = stack.http.get(format!("{}/internal/users/x", stack.internal)).send().await;
+        answer.is_ok_and(|answer| answered_by(&answer) == "users-1")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
