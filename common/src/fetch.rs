@@ -29,8 +29,8 @@ const PORTS: [u16; 2] = [80, 443];
 pub struct Page {
     /// Where it was found in the end.
     pub url: Url,
-    /// At most 256 KiB of HTML; bytes that are no UTF-8 are replaced.
-    pub html: String,
+    /// At most 256 KiB of HTML, in whatever character set the page says it has.
+    pub body: Vec<u8>,
 }
 
 /// Why there is no page. Most of these are the address's fault, and trying again does not help.
@@ -186,7 +186,7 @@ async fn read(url: Url, mut response: Response) -> Result<Page, FetchError> {
             break;
         }
     }
-    Ok(Page { url, html: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Page { url, body })
 }
 
 /// The resolver's refusal comes back wrapped in the client's error; it is the address's fault, not the network's.

@@ -30,7 +30,8 @@ use crate::{
 };
 
 pub use background::{Background, Outcome};
-pub use edge::{BODY_BYTES_MAX, REQUEST_SECONDS_MAX};
+pub use edge::REQUEST_SECONDS_MAX;
+pub use flack_api::BODY_BYTES_MAX;
 pub use life::{Identity, serve};
 pub use readiness::Readiness;
 

@@ -24,7 +24,7 @@ fn page(html: impl Into<String>) -> axum::response::Html<String> {
 async fn a_page_of_html_is_read() {
     let (base, fetcher) = server(Router::new().route("/", get(async || page("<title>Hi</title>")))).await;
     let read = fetcher.fetch(&base).await.unwrap();
-    assert_eq!(read.html, "<title>Hi</title>");
+    assert_eq!(read.body, b"<title>Hi</title>");
     assert_eq!(read.url.as_str(), format!("{base}/"));
 }
 
@@ -85,7 +85,7 @@ async fn three_redirects_are_followed_and_a_fourth_is_not() {
     };
     let (base, fetcher) = server(Router::new().route("/{left}", get(hop))).await;
     let read = fetcher.fetch(&format!("{base}/3")).await.unwrap();
-    assert_eq!((read.html.as_str(), read.url.path()), ("there", "/0"));
+    assert_eq!((read.body.as_slice(), read.url.path()), (b"there".as_slice(), "/0"));
     assert!(matches!(fetcher.fetch(&format!("{base}/4")).await, Err(FetchError::TooManyRedirects)));
 }
 
@@ -93,7 +93,7 @@ async fn three_redirects_are_followed_and_a_fourth_is_not() {
 async fn a_long_page_is_cut_at_the_limit() {
     let long = "é".repeat(BODY_BYTES_MAX);
     let (base, fetcher) = server(Router::new().route("/", get(async move || page(long)))).await;
-    assert_eq!(fetcher.fetch(&base).await.unwrap().html.len(), BODY_BYTES_MAX);
+    assert_eq!(fetcher.fetch(&base).await.unwrap().body.len(), BODY_BYTES_MAX);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_page_without_end_is_not_read_to_its_end() {
         axum::response::Html(axum::body::Body::from_stream(chunks))
     };
     let (base, fetcher) = server(Router::new().route("/", get(endless))).await;
-    assert_eq!(fetcher.fetch(&base).await.unwrap().html.len(), BODY_BYTES_MAX);
+    assert_eq!(fetcher.fetch(&base).await.unwrap().body.len(), BODY_BYTES_MAX);
     // What fits the sockets' buffers may have been sent beyond what was read.
     assert!(sent.load(Ordering::Relaxed) < 64 * BODY_BYTES_MAX);
 }

@@ -16,7 +16,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use flack_api::Problem;
+use flack_api::{BODY_BYTES_MAX, CORRELATION_ID, Problem, is_correlation_id};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body_util::Limited;
@@ -27,13 +27,9 @@ use uuid::Uuid;
 use super::{probes, problems};
 use crate::rate::RequestRate;
 
-/// Messages have 4,000 characters; nothing of ours needs more than a fraction of this.
-pub const BODY_BYTES_MAX: usize = 65_536;
 /// By then the balancer and whoever waits have given up. Websockets live on: their answer comes at once.
 pub const REQUEST_SECONDS_MAX: u64 = 10;
 
-pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-const CORRELATION_ID_CHARACTERS_MAX: usize = 64;
 const INSTANCE: HeaderName = HeaderName::from_static("x-flack-instance");
 /// In place of a path that no route has: figures must not grow with what strangers ask for.
 const UNMATCHED: &str = "unmatched";
@@ -87,8 +83,7 @@ fn correlation_id(headers: &HeaderMap) -> String {
     headers
         .get(CORRELATION_ID)
         .and_then(|value| value.to_str().ok())
-        .filter(|id| (1..=CORRELATION_ID_CHARACTERS_MAX).contains(&id.len()))
-        .filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)))
+        .filter(|id| is_correlation_id(id))
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
@@ -134,7 +129,7 @@ fn is_known(method: &Method) -> bool {
 /// Within the limits, and with an answer whatever happens.
 async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response {
     if content_length(request.headers()).is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
-        return problems::answer(&problems::too_large(), correlation_id);
+        return problems::answer(problems::too_large(), correlation_id);
     }
     let path = request.uri().path().to_owned();
     // For bodies that do not say how long they are: whoever reads one gets an error at the limit.
@@ -143,10 +138,10 @@ async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response
     match timeout(Duration::from_secs(REQUEST_SECONDS_MAX), handled).await {
         Ok(Ok(response)) => problems::complete(response, &path, correlation_id),
         // The panic hook has logged it, with its place, inside the span of this request.
-        Ok(Err(_)) => problems::answer(&Problem::internal(), correlation_id),
+        Ok(Err(_)) => problems::answer(Problem::internal(), correlation_id),
         Err(_) => {
             error!(path, seconds = REQUEST_SECONDS_MAX, "a request ran into its deadline");
-            problems::answer(&Problem::unavailable("an answer in time"), correlation_id)
+            problems::answer(Problem::unavailable("an answer in time"), correlation_id)
         }
     }
 }

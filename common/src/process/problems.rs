@@ -1,24 +1,18 @@
 //! Answers that no handler made, as problem details: unknown paths, methods that a path does not have, and
 //! what the HTTP layer refuses by itself.
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use flack_api::Problem;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 
-const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-/// A problem as an answer.
-pub fn answer(problem: &Problem, correlation_id: &str) -> Response {
-    let mut response = problem.status_code().into_response();
-    write(&mut response, problem.clone(), correlation_id);
-    response
+/// A problem as the answer to this request.
+pub fn answer(mut problem: Problem, correlation_id: &str) -> Response {
+    problem.correlation_id = Some(correlation_id.to_owned());
+    problem.into_response()
 }
 
 /// Gives an error answer that nobody has put into words the form that all others have. Pages and problems stay.
-pub fn complete(mut response: Response, path: &str, correlation_id: &str) -> Response {
+pub fn complete(response: Response, path: &str, correlation_id: &str) -> Response {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) || !is_wordless(&response) {
         return response;
@@ -39,8 +33,14 @@ pub fn complete(mut response: Response, path: &str, correlation_id: &str) -> Res
             Problem::new(status, "bad-request", title, format!("the request was refused: {title}"))
         }
     };
-    write(&mut response, problem, correlation_id);
-    response
+    let mut completed = answer(problem, correlation_id);
+    // Such as Allow: what was said beside the words stays said.
+    for (name, value) in response.headers() {
+        if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {
+            completed.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
+    }
+    completed
 }
 
 /// The body is longer than `BODY_BYTES_MAX`.
@@ -58,16 +58,4 @@ fn is_wordless(response: &Response) -> bool {
         None => true,
         Some(kind) => kind.as_bytes().starts_with(b"text/plain"),
     }
-}
-
-fn write(response: &mut Response, mut problem: Problem, correlation_id: &str) {
-    problem.correlation_id = Some(correlation_id.to_owned());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-    headers.remove(header::CONTENT_LENGTH);
-    if let Some(seconds) = problem.retry_after_seconds {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
-    let text = serde_json::to_vec(&problem).expect("a problem is plain data");
-    *response.body_mut() = Body::from(text);
 }
