@@ -1,0 +1,150 @@
+//! Preferences and read markers against a real PostgreSQL.
+
+mod support;
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use sqlx::PgPool;
+
+use support::{ADA, BOB, CORRELATION_ID, Service};
+
+const PREFERENCES: &str = "/api/ui/preferences";
+const MARKERS: &str = "/api/ui/read_markers";
+const GENERAL: &str = "/api/ui/read_markers/general";
+
+#[sqlx::test(migrations = false)]
+async fn preferences_are_the_defaults_until_they_are_set_and_belong_to_one_user(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let defaults = json!({"theme": "system", "notifications": false});
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, defaults);
+
+    let dark = json!({"theme": "dark", "notifications": true});
+    service.put(PREFERENCES, ADA, &dark, StatusCode::NO_CONTENT).await;
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, dark);
+    assert_eq!(service.get(PREFERENCES, BOB, StatusCode::OK).await, defaults);
+
+    let light = json!({"theme": "light", "notifications": false});
+    service.put(PREFERENCES, ADA, &light, StatusCode::NO_CONTENT).await;
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, light);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_read_marker_never_moves_back(pool: PgPool) {
+    let service = Service::start(pool).await;
+    assert_eq!(service.get(MARKERS, ADA, StatusCode::OK).await, json!({"read_markers": []}));
+
+    for (told, stored) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)] {
+        service.put(GENERAL, ADA, &json!({"message_id": told}), StatusCode::NO_CONTENT).await;
+        let markers = service.get(MARKERS, ADA, StatusCode::OK).await;
+        assert_eq!(markers["read_markers"][0]["message_id"], stored, "after {told}: {markers}");
+        assert_eq!(markers["read_markers"][0]["channel"], "general");
+    }
+    service.put("/api/ui/read_markers/side-talk", ADA, &json!({"message_id": 1}), StatusCode::NO_CONTENT).await;
+    let markers = service.get(MARKERS, ADA, StatusCode::OK).await;
+    assert_eq!(markers["read_markers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(service.get(MARKERS, BOB, StatusCode::OK).await, json!({"read_markers": []}));
+}
+
+#[sqlx::test(migrations = false)]
+async fn markers_of_two_windows_at_once_leave_the_further_one(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let bodies: Vec<_> = (1..=8).map(|id| json!({"message_id": id})).collect();
+    let mut puts = tokio::task::JoinSet::new();
+    let service = std::sync::Arc::new(service);
+    for body in bodies {
+        let service = std::sync::Arc::clone(&service);
+        puts.spawn(async move { service.put(GENERAL, ADA, &body, StatusCode::NO_CONTENT).await });
+    }
+    while let Some(put) = puts.join_next().await {
+        put.expect("each is stored or overtaken");
+    }
+    let markers = service.get(MARKERS, ADA, StatusCode::OK).await;
+    assert_eq!(markers["read_markers"][0]["message_id"], 8, "{markers}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn read_markers_of_one_user_end_somewhere(pool: PgPool) {
+    let service = Service::start(pool).await;
+    sqlx::query("insert into read_markers (user_id, channel, message_id) select 1, 'c' || n, 1 from generate_series(1, 1000) n")
+        .execute(&service.pool)
+        .await
+        .expect("rows");
+    let answer = service.put(GENERAL, ADA, &json!({"message_id": 1}), StatusCode::BAD_REQUEST).await;
+    assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains("1000")), "{answer}");
+    service.put("/api/ui/read_markers/c1", ADA, &json!({"message_id": 2}), StatusCode::NO_CONTENT).await;
+    service.put(GENERAL, BOB, &json!({"message_id": 1}), StatusCode::NO_CONTENT).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn bad_input_gets_400_and_says_why(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let bad_preferences = [
+        json!({}),
+        json!({"theme": "pink", "notifications": true}),
+        json!({"theme": "dark"}),
+        json!({"theme": "dark", "notifications": "yes"}),
+        json!([]),
+    ];
+    for body in &bad_preferences {
+        let problem = service.put(PREFERENCES, ADA, body, StatusCode::BAD_REQUEST).await;
+        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}: {problem}");
+        assert_eq!(problem["detail"], problem["error"], "{problem}");
+    }
+    let bad_markers = [json!({}), json!({"message_id": 0}), json!({"message_id": -1}), json!({"message_id": "1"}), json!(null)];
+    for body in &bad_markers {
+        service.put(GENERAL, ADA, body, StatusCode::BAD_REQUEST).await;
+    }
+    let too_long = format!("{MARKERS}/{}", "x".repeat(65));
+    for path in ["/api/ui/read_markers/General", "/api/ui/read_markers/a%20b", &too_long] {
+        service.put(path, ADA, &json!({"message_id": 1}), StatusCode::BAD_REQUEST).await;
+    }
+    let rows: i64 = sqlx::query_scalar("select count(*) from journal").fetch_one(&service.pool).await.expect("a count");
+    assert_eq!(rows, 0, "what is refused leaves no trace");
+}
+
+#[sqlx::test(migrations = false)]
+async fn without_a_token_there_is_401_and_nothing_else(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let marker = json!({"message_id": 1});
+    let preferences = json!({"theme": "dark", "notifications": true});
+    for (method, path, body) in [
+        (Method::GET, PREFERENCES, None),
+        (Method::PUT, PREFERENCES, Some(&preferences)),
+        (Method::GET, MARKERS, None),
+        (Method::PUT, GENERAL, Some(&marker)),
+    ] {
+        service.send(method, path, None, body, StatusCode::UNAUTHORIZED).await;
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn stats_are_a_number_and_need_no_token(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let stats = service.send(Method::GET, "/stats", None, None, StatusCode::OK).await;
+    assert!(stats["requests_per_second"].as_f64().is_some_and(|rate| rate >= 0.0), "{stats}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn every_change_is_journaled_with_its_request_and_no_news_is_not(pool: PgPool) {
+    let service = Service::start(pool).await;
+    for theme in ["dark", "dark", "light"] {
+        service.put(PREFERENCES, ADA, &json!({"theme": theme, "notifications": false}), StatusCode::NO_CONTENT).await;
+    }
+    for message_id in [3, 2, 4] {
+        service.put(GENERAL, ADA, &json!({"message_id": message_id}), StatusCode::NO_CONTENT).await;
+    }
+    let journal: Vec<(String, String, String, i64, Option<String>)> =
+        sqlx::query_as("select operation, entity, entity_id, version, correlation_id from journal order by id")
+            .fetch_all(&service.pool)
+            .await
+            .expect("the journal");
+    let row = |operation: &str, entity: &str, id: &str, version| {
+        (operation.to_owned(), entity.to_owned(), id.to_owned(), version, Some(CORRELATION_ID.to_owned()))
+    };
+    assert_eq!(journal, [
+        row("insert", "preferences", "1", 1),
+        row("update", "preferences", "1", 2),
+        row("insert", "read_marker", "1:general", 1),
+        row("update", "read_marker", "1:general", 2),
+    ]);
+}
