@@ -75,7 +75,8 @@ fn servers(state: &str, stat: &str) -> BTreeMap<String, BTreeMap<String, ActualS
     let mut backends: BTreeMap<String, BTreeMap<String, ActualServer>> = BTreeMap::new();
     for line in lines {
         let row: HashMap<&str, &str> = columns.iter().copied().zip(line.split(' ')).collect();
-        let number = |column: &str| row.get(column).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
+        let number =
+            |column: &str| row.get(column).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
         let (Some(backend), Some(name)) = (row.get("be_name"), row.get("srv_name")) else { continue };
         let address = row
             .get("srv_addr")

@@ -33,8 +33,8 @@ impl Admin {
             stream.read_to_string(&mut answer).await?;
             Ok(answer)
         };
-        timeout(COMMAND_TIMEOUT, conversation)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "HAProxy did not answer in time")))
+        timeout(COMMAND_TIMEOUT, conversation).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "HAProxy did not answer in time"))
+        })
     }
 }

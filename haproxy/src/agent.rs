@@ -66,6 +66,8 @@ struct Memory {
     /// `None`: not seen yet.
     haproxy_is_there: Option<bool>,
     reload_failed: Option<(String, Instant)>,
+    /// Steps that did not work last time.
+    failed: Vec<Step>,
 }
 
 impl Agent {
@@ -137,10 +139,19 @@ impl Agent {
 
         let draining = memory.drain_ages(&actual);
         let steps = plan(&target, &actual, &draining);
-        let mut well = true;
+        let mut failed = Vec::new();
         for step in &steps {
-            well &= self.take(step).await;
+            if let Err(error) = self.take(step).await {
+                // Mostly a server that still has a connection. Said once, tried until it works.
+                if !memory.failed.contains(step) {
+                    let error = format!("{error:#}");
+                    warn!(?step, error, "HAProxy did not take a step; trying until it does");
+                }
+                failed.push(step.clone());
+            }
         }
+        let well = failed.is_empty();
+        memory.failed = failed;
         if !steps.is_empty() {
             // What follows must be said of what is, not of what was.
             match Actual::read(&self.admin).await {
@@ -206,18 +217,14 @@ impl Agent {
         }
     }
 
-    /// Takes a step and logs it; false when it did not work, then the next pass tries again.
-    async fn take(&self, step: &Step) -> bool {
-        let done = match step {
-            Step::Map { file, entries } => self.replace_map(file, entries).await,
-            _ => self.command(step).await,
-        };
-        match &done {
-            Ok(()) => info!(step = ?step, "HAProxy changed"),
-            // Mostly a server that still has a connection; worth a line only when it stays so.
-            Err(error) => warn!(step = ?step, error = format!("{error:#}"), "HAProxy did not take a step; trying again"),
+    /// Takes a step and logs it. When it does not work, the next pass finds that, and tries again.
+    async fn take(&self, step: &Step) -> anyhow::Result<()> {
+        match step {
+            Step::Map { file, entries } => self.replace_map(file, entries).await?,
+            _ => self.command(step).await?,
         }
-        done.is_ok()
+        info!(?step, "HAProxy changed");
+        Ok(())
     }
 
     async fn command(&self, step: &Step) -> anyhow::Result<()> {
@@ -292,7 +299,9 @@ impl Memory {
         if self.haproxy_is_there != Some(is_there) {
             match actual {
                 Ok(actual) => info!(structure = actual.structure, "HAProxy is there"),
-                Err(error) => warn!(%error, "HAProxy does not answer; its files are kept up to date for its start"),
+                Err(error) => {
+                    warn!(%error, "HAProxy does not answer; its files are kept up to date for its start")
+                }
             }
             self.haproxy_is_there = Some(is_there);
         }
@@ -333,7 +342,8 @@ impl Memory {
             .iter()
             .filter(|(_, backend)| !backend.servers.is_empty())
             .map(|(name, backend)| {
-                let servers = backend.servers.iter().map(|(name, server)| (name.clone(), server.address.to_string()));
+                let servers =
+                    backend.servers.iter().map(|(name, server)| (name.clone(), server.address.to_string()));
                 (name.clone(), servers.collect())
             })
             .collect();
@@ -341,10 +351,9 @@ impl Memory {
 }
 
 fn servers(actual: &Actual) -> impl Iterator<Item = (&String, &String, &ActualServer)> {
-    actual
-        .backends
-        .iter()
-        .flat_map(|(service, servers)| servers.iter().map(move |(instance, server)| (service, instance, server)))
+    actual.backends.iter().flat_map(|(service, servers)| {
+        servers.iter().map(move |(instance, server)| (service, instance, server))
+    })
 }
 
 async fn look_up(address: &str) -> Option<SocketAddr> {

@@ -1,10 +1,7 @@
 //! Tells instances whether they get traffic: `/flack/balancer/<service>/<instance>` is there while they do. An
 //! instance that stops waits for its key to go. Also writes the agent's mark (see `knowledge`).
 
-use std::{
-    collections::BTreeSet,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use flack_common::registry::{BalancerState, Mirror, Registry, RegistryError, keys};
 use tokio::{sync::watch, time::sleep};
@@ -25,7 +22,11 @@ pub struct Announcement {
 }
 
 /// Keeps the keys equal to what is announced, also when somebody else changes them.
-pub async fn announce(registry: Registry, mut mirror: Mirror, mut announced: watch::Receiver<Option<Announcement>>) {
+pub async fn announce(
+    registry: Registry,
+    mut mirror: Mirror,
+    mut announced: watch::Receiver<Option<Announcement>>,
+) {
     loop {
         let announcement = announced.borrow_and_update().clone();
         if let Some(announcement) = announcement
@@ -47,7 +48,11 @@ pub async fn announce(registry: Registry, mut mirror: Mirror, mut announced: wat
     }
 }
 
-async fn settle(registry: &Registry, mirror: &Mirror, announcement: &Announcement) -> Result<(), RegistryError> {
+async fn settle(
+    registry: &Registry,
+    mirror: &Mirror,
+    announcement: &Announcement,
+) -> Result<(), RegistryError> {
     let copy = mirror.snapshot();
     let is: BTreeSet<(String, String)> = copy
         .keys()
@@ -60,7 +65,8 @@ async fn settle(registry: &Registry, mirror: &Mirror, announcement: &Announcemen
     for (service, instance) in is.difference(&announcement.up) {
         registry.delete(&keys::balancer(service, instance)).await?;
     }
-    let state = serde_json::to_string(&BalancerState { state: "up".to_owned() }).expect("a state is plain data");
+    let state =
+        serde_json::to_string(&BalancerState { state: "up".to_owned() }).expect("a state is plain data");
     for (service, instance) in announcement.up.difference(&is) {
         registry.put(&keys::balancer(service, instance), state.as_str(), None).await?;
     }

@@ -64,7 +64,8 @@ impl Knowledge {
             .into_iter()
             .filter_map(|(rest, entry)| {
                 let (service, instance) = rest.split_once('/')?;
-                (is_name(service) && is_name(instance)).then(|| (service.to_owned(), instance.to_owned(), entry))
+                (is_name(service) && is_name(instance))
+                    .then(|| (service.to_owned(), instance.to_owned(), entry))
             })
             .collect()
     }

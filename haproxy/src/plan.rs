@@ -19,16 +19,38 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    Add { backend: String, server: String, address: SocketAddr, weight: u16 },
+    Add {
+        backend: String,
+        server: String,
+        address: SocketAddr,
+        weight: u16,
+    },
     /// Back to work: somebody drained it, stopped it, or switched its checks off.
-    Ready { backend: String, server: String },
-    Weigh { backend: String, server: String, weight: u16 },
+    Ready {
+        backend: String,
+        server: String,
+    },
+    Weigh {
+        backend: String,
+        server: String,
+        weight: u16,
+    },
     /// Nothing new goes there; what runs may finish.
-    Drain { backend: String, server: String },
+    Drain {
+        backend: String,
+        server: String,
+    },
     /// Takes it out; `cut` ends the sessions that it still has.
-    Remove { backend: String, server: String, cut: bool },
+    Remove {
+        backend: String,
+        server: String,
+        cut: bool,
+    },
     /// Replaces a whole map at once.
-    Map { file: &'static str, entries: BTreeMap<String, String> },
+    Map {
+        file: &'static str,
+        entries: BTreeMap<String, String>,
+    },
 }
 
 /// Since when a server drains, by backend and server.
@@ -43,7 +65,8 @@ pub fn plan(target: &Target, actual: &Actual, draining: &Draining) -> Vec<Step> 
     steps.extend(changed_maps(&target.maps, &actual.maps));
     for (backend, servers) in &actual.backends {
         for (server, is) in servers {
-            let wanted = target.backends.get(backend).is_some_and(|backend| backend.servers.contains_key(server));
+            let wanted =
+                target.backends.get(backend).is_some_and(|backend| backend.servers.contains_key(server));
             if !wanted {
                 steps.extend(go(backend, server, is, draining));
             }
@@ -70,11 +93,17 @@ fn towards(backend: &str, server: &str, wanted: &Server, is: Option<&ActualServe
     match is {
         None => vec![add],
         // The same name at another place: the old process is gone, there is nothing to wait for.
-        Some(is) if is.address != Some(wanted.address) => vec![Step::Remove { backend, server, cut: true }, add],
+        Some(is) if is.address != Some(wanted.address) => {
+            vec![Step::Remove { backend, server, cut: true }, add]
+        }
         Some(is) => {
             let ready = (is.duty != Duty::Ready || !is.checked)
                 .then(|| Step::Ready { backend: backend.clone(), server: server.clone() });
-            let weigh = (is.weight != wanted.weight).then_some(Step::Weigh { backend, server, weight: wanted.weight });
+            let weigh = (is.weight != wanted.weight).then_some(Step::Weigh {
+                backend,
+                server,
+                weight: wanted.weight,
+            });
             ready.into_iter().chain(weigh).collect()
         }
     }

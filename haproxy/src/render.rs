@@ -26,7 +26,13 @@ const ANSWERS: [(u16, &str, &str, &str, Option<u8>); 10] = [
     (404, "not-found", "Not found", "there is nothing at this path", None),
     (408, "request-timeout", "Request timeout", "the request did not arrive in time; send it again", None),
     (413, "payload-too-large", "Payload too large", "the body is larger than 1048576 bytes", None),
-    (429, "too-many-requests", "Too many requests", "too many requests from your address; wait 10 s", Some(10)),
+    (
+        429,
+        "too-many-requests",
+        "Too many requests",
+        "too many requests from your address; wait 10 s",
+        Some(10),
+    ),
     (500, "internal", "Internal error", "something went wrong in the balancer; its log says what", None),
     (501, "bad-request", "Not implemented", "the balancer does not know this kind of request", None),
     (502, "unavailable", "Bad gateway", UNAVAILABLE, Some(1)),
@@ -90,7 +96,9 @@ fn errors() -> String {
             r#"{{"type":"{PROBLEMS_DOCUMENT}#{kind}","title":"{title}","status":{status},"detail":"{detail}","error":"{detail}"}}"#
         );
         let retry = retry.map(|seconds| format!(" hdr Retry-After {seconds}")).unwrap_or_default();
-        format!("    http-error status {status} content-type application/problem+json lf-string '{body}'{retry}")
+        format!(
+            "    http-error status {status} content-type application/problem+json lf-string '{body}'{retry}"
+        )
     };
     ANSWERS.iter().map(line).collect::<Vec<_>>().join("\n")
 }

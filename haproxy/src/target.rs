@@ -123,7 +123,9 @@ fn still_well(
             .into_iter()
             .flatten()
             .filter(|(instance, server)| stays(instance) && server.duty == Duty::Ready && server.healthy)
-            .filter_map(|(instance, server)| Some((instance.clone(), Server { address: server.address?, weight })))
+            .filter_map(|(instance, server)| {
+                Some((instance.clone(), Server { address: server.address?, weight }))
+            })
             .collect(),
         None => knowledge
             .servers
@@ -146,7 +148,8 @@ fn maps(knowledge: &Knowledge, definitions: &BTreeMap<String, ServiceDefinition>
     let mut percents: BTreeMap<&str, u8> = BTreeMap::new();
     for (name, route) in &knowledge.routes() {
         // A value that names no backend would silently mean the monolith, which does not own the data.
-        let (Some(definition), Some((owner, _))) = (definitions.get(name), definitions.get_key_value(&route.owner))
+        let (Some(definition), Some((owner, _))) =
+            (definitions.get(name), definitions.get_key_value(&route.owner))
         else {
             continue;
         };
@@ -159,7 +162,9 @@ fn maps(knowledge: &Knowledge, definitions: &BTreeMap<String, ServiceDefinition>
         for location in &definition.location {
             match location {
                 Location::Exactly(path) => set(EXACT, path.clone(), owner.clone()),
-                Location::Below(path) => set(PREFIX, format!("{}/", path.trim_end_matches('/')), owner.clone()),
+                Location::Below(path) => {
+                    set(PREFIX, format!("{}/", path.trim_end_matches('/')), owner.clone())
+                }
             }
         }
     }

@@ -151,8 +151,8 @@ impl Registry {
         &self,
         prefix: &str,
     ) -> Result<(BTreeMap<String, String>, i64), RegistryError> {
-        let answer = self
-            .call("read", |mut etcd| async move {
+        let answer =
+            self.call("read", |mut etcd| async move {
                 etcd.get(prefix, Some(GetOptions::new().with_prefix())).await
             })
             .await?;
@@ -169,8 +169,9 @@ impl Registry {
 
     pub(super) async fn grant(&self, lifetime: Duration) -> Result<i64, RegistryError> {
         let seconds = i64::try_from(lifetime.as_secs().max(1)).unwrap_or(i64::MAX);
-        let answer =
-            self.call("grant a lease", |mut etcd| async move { etcd.lease_grant(seconds, None).await }).await?;
+        let answer = self
+            .call("grant a lease", |mut etcd| async move { etcd.lease_grant(seconds, None).await })
+            .await?;
         Ok(answer.id())
     }
 
@@ -286,7 +287,11 @@ impl Registry {
     }
 
     fn refused(&self, what: &str, error: &etcd_client::Error) -> RegistryError {
-        RegistryError::Refused { url: self.inner.url.clone(), what: what.to_owned(), cause: error.to_string() }
+        RegistryError::Refused {
+            url: self.inner.url.clone(),
+            what: what.to_owned(),
+            cause: error.to_string(),
+        }
     }
 }
 

@@ -97,7 +97,12 @@ impl Mirror {
     }
 }
 
-async fn follow(registry: Registry, prefix: String, sender: watch::Sender<View>, stopping: CancellationToken) {
+async fn follow(
+    registry: Registry,
+    prefix: String,
+    sender: watch::Sender<View>,
+    stopping: CancellationToken,
+) {
     let mut pause = PAUSE_MIN;
     loop {
         let error = tokio::select! {
@@ -136,7 +141,8 @@ async fn follow_until_error(
     // The first answer says whether the watch stands: only then is the copy current.
     let first = stream.message().await?.context("the watch ended at once")?;
     check(&first)?;
-    if sender.borrow().full && !sender.borrow().current {
+    let before = sender.borrow().clone();
+    if before.full && !before.current {
         info!(prefix, revision, "registry is back; read in full");
     }
     *pause = PAUSE_MIN;

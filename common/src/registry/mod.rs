@@ -10,7 +10,8 @@ pub mod keys;
 
 mod model;
 pub use model::{
-    Authority, Balance, BalancerState, Door, InstanceEntry, Location, LocationError, Owner, Route, ServiceDefinition,
+    Authority, Balance, BalancerState, Door, InstanceEntry, Location, LocationError, Owner, Route,
+    ServiceDefinition,
 };
 
 mod client;

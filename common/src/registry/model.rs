@@ -151,7 +151,10 @@ mod tests {
     fn a_definition_is_written_as_the_contract_says() {
         let definition = ServiceDefinition::public("ui", &["=/", "/static"]);
         let value = serde_json::to_value(&definition).expect("it is JSON");
-        assert_eq!(value, serde_json::json!({"location": ["=/", "/static"], "balance": "leastconn", "door": "public"}));
+        assert_eq!(
+            value,
+            serde_json::json!({"location": ["=/", "/static"], "balance": "leastconn", "door": "public"})
+        );
         let back: ServiceDefinition = serde_json::from_value(value).expect("it is a definition");
         assert_eq!(back.location, definition.location);
     }

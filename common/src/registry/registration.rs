@@ -195,8 +195,9 @@ async fn hold(
     info!(key = entry.key, "registered");
     *pause = PAUSE_MIN;
 
-    let (mut keeper, mut renewals) =
-        registry.call("renew the lease", |mut etcd| async move { etcd.lease_keep_alive(lease).await }).await?;
+    let (mut keeper, mut renewals) = registry
+        .call("renew the lease", |mut etcd| async move { etcd.lease_keep_alive(lease).await })
+        .await?;
     let key = entry.key.as_str();
     let options = WatchOptions::new().with_start_revision(revision + 1);
     let mut changes = registry

@@ -47,7 +47,8 @@ fn nothing_is_done_when_all_is_well() {
 #[test]
 fn a_missing_server_is_added() {
     let steps = steps(&target(&[("users-1", 1)]), &actual(&[]));
-    let add = Step::Add { backend: "users".into(), server: "users-1".into(), address: address(1), weight: 100 };
+    let add =
+        Step::Add { backend: "users".into(), server: "users-1".into(), address: address(1), weight: 100 };
     assert_eq!(steps, [add]);
 }
 
@@ -102,12 +103,20 @@ fn a_map_that_differs_is_replaced_after_servers_came_and_before_they_go() {
     let mut wanted = target(&[("users-2", 2)]);
     wanted.maps.insert("prefix.map", [("/api/users/".to_owned(), "users".to_owned())].into());
     let steps = steps(&wanted, &actual(&[("users-1", is(1))]));
-    assert!(matches!(steps[..], [Step::Add { .. }, Step::Map { file: "prefix.map", .. }, Step::Drain { .. }]));
+    assert!(matches!(
+        steps[..],
+        [Step::Add { .. }, Step::Map { file: "prefix.map", .. }, Step::Drain { .. }]
+    ));
 }
 
 #[test]
 fn only_websockets_are_cut_when_their_server_goes_down() {
-    let add = |backend: &str| Step::Add { backend: backend.into(), server: "x".into(), address: address(1), weight: 1 };
+    let add = |backend: &str| Step::Add {
+        backend: backend.into(),
+        server: "x".into(),
+        address: address(1),
+        weight: 1,
+    };
     let command = |backend| add(backend).command().expect("it is a command").0;
     assert!(command(WEBSOCKET).contains("shutdown-sessions"));
     assert!(!command("users").contains("shutdown-sessions"));

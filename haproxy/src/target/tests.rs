@@ -18,9 +18,9 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-const ENTRY: &str = r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z"}"#;
-const LEAVING: &str =
-    r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z","leaving":true}"#;
+const ENTRY: &str =
+    r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z"}"#;
+const LEAVING: &str = r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z","leaving":true}"#;
 
 fn with_server(service: &str, instance: &str, healthy: bool) -> Actual {
     let server = ActualServer {

@@ -28,13 +28,18 @@ async fn an_etcd_that_comes_back_empty_changes_nothing() {
     let instance = Instance::listen("users", "users-1").await;
     instance.put_entry(&stack).await;
     stack.wait_for_instance(PATH, "users-1").await;
-    wait_for("the agent's mark", async || stack.registry.get(MARK_KEY).await.is_ok_and(|mark| mark.is_some())).await;
+    wait_for("the agent's mark", async || {
+        stack.registry.get(MARK_KEY).await.is_ok_and(|mark| mark.is_some())
+    })
+    .await;
 
     let load = Load::start(&stack, PATH);
     stack.wipe_etcd().await;
     stack.start_etcd().await;
-    wait_for("the agent to see it", async || stack.registry.get(MARK_KEY).await.is_ok_and(|mark| mark.is_some()))
-        .await;
+    wait_for("the agent to see it", async || {
+        stack.registry.get(MARK_KEY).await.is_ok_and(|mark| mark.is_some())
+    })
+    .await;
     load.more(200).await;
     load.end_without_failure().await;
     assert!(stack.has_server("users-1").await);
@@ -115,7 +120,11 @@ async fn a_map_edited_by_hand_is_repaired() {
     stack.route("users", 100).await;
     let _users = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance(PATH, "users-1").await;
-    stack.admin.ask("clear map prefix.map; add map prefix.map /api/wrong/ users").await.expect("HAProxy is there");
+    stack
+        .admin
+        .ask("clear map prefix.map; add map prefix.map /api/wrong/ users")
+        .await
+        .expect("HAProxy is there");
     stack.wait_for_instance(PATH, "users-1").await;
     wait_for("the wrong entry to be gone", async || {
         !stack.admin.ask("show map prefix.map").await.unwrap_or_default().contains("wrong")
@@ -129,6 +138,8 @@ async fn an_entry_deleted_by_hand_is_written_again_by_its_instance() {
     let instance = Instance::start(&stack, "users", "users-1").await;
     instance.delete_entry(&stack).await;
     let key = flack_common::registry::keys::instance("users", "users-1");
-    wait_for("the entry to come back", async || stack.registry.get(&key).await.is_ok_and(|entry| entry.is_some()))
-        .await;
+    wait_for("the entry to come back", async || {
+        stack.registry.get(&key).await.is_ok_and(|entry| entry.is_some())
+    })
+    .await;
 }

@@ -94,7 +94,8 @@ async fn reads_do_not_fail_when_one_of_two_instances_crashes() {
     load.more(200).await;
     crashes.crash();
     load.more(200).await;
-    wait_for("its lease to end and its server to be removed", async || !stack.has_server("users-2").await).await;
+    wait_for("its lease to end and its server to be removed", async || !stack.has_server("users-2").await)
+        .await;
     load.end_without_failure().await;
 }
 

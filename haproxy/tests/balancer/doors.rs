@@ -20,11 +20,16 @@ async fn a_service_without_instances_answers_503_with_retry_after_and_never_the_
     stack.route("users", 100).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     stack.wait_for_instance("/api/messages", "monolith-1").await;
-    wait_for("the route to be taken", async || stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503)).await;
+    wait_for("the route to be taken", async || {
+        stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503)
+    })
+    .await;
     let answer = stack.get(&format!("{PATH}/7")).await.expect("an answer");
     assert_eq!(answer.headers()[RETRY_AFTER], "1");
     assert!(answer.headers().contains_key("x-correlation-id"));
-    assert!(problem(answer).await["detail"].as_str().is_some_and(|text| text.starts_with("users is unavailable")));
+    assert!(
+        problem(answer).await["detail"].as_str().is_some_and(|text| text.starts_with("users is unavailable"))
+    );
     // Not below /api/users, however alike it looks.
     assert_eq!(answered_by(&stack.get("/api/usersfoo").await.expect("an answer")), "monolith-1");
 }
@@ -50,7 +55,16 @@ async fn the_public_door_hides_what_is_internal() {
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     let _users = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance("/", "monolith-1").await;
-    for path in ["/internal", "/internal/users/x", "/%69nternal/users/x", "//internal/x", "/INTERNAL/x", "/metrics", "/health", "/ready"] {
+    for path in [
+        "/internal",
+        "/internal/users/x",
+        "/%69nternal/users/x",
+        "//internal/x",
+        "/INTERNAL/x",
+        "/metrics",
+        "/health",
+        "/ready",
+    ] {
         let answer = stack.get(path).await.expect("an answer");
         assert_eq!(answer.status(), 404, "{path}");
         problem(answer).await;
@@ -82,12 +96,18 @@ async fn a_correlation_id_is_kept_when_harmless_and_made_otherwise() {
 
     wait_for("both to be in the log", async || stack.haproxy_log().contains(&made)).await;
     let log = stack.haproxy_log();
-    let lines: Vec<Value> =
-        log.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).expect(line)).collect();
+    let lines: Vec<Value> = log
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
     let line = lines.iter().find(|line| line["correlation_id"] == "abc-1").expect("it was logged");
     assert_eq!(line["path"], "/x");
     assert_eq!(line["server"], "monolith-1");
-    assert!(line["ts"].as_str().is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok()), "{line}");
+    assert!(
+        line["ts"].as_str().is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok()),
+        "{line}"
+    );
     assert!(!log.contains("secret"), "the query has no place in a log");
 }
 
@@ -112,7 +132,8 @@ async fn who_tries_too_many_credentials_has_to_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stats_door_shows_page_and_figures() {
     let stack = Stack::start().await;
-    for (path, word) in [("/stats", "Statistics Report"), ("/metrics", "haproxy_process_"), ("/health", "ok")] {
+    for (path, word) in [("/stats", "Statistics Report"), ("/metrics", "haproxy_process_"), ("/health", "ok")]
+    {
         let answer = stack.http.get(format!("{}{path}", stack.stats)).send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "{path}");
         assert!(answer.text().await.expect("a body").contains(word), "{path}");

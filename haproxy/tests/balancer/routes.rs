@@ -29,7 +29,9 @@ async fn a_percentage_of_users_goes_to_the_service_and_each_user_stays_on_one_si
     let _users = Instance::start(&stack, "users", "users-1").await;
     wait_for("both sides and the share to be there", async || {
         let percent = stack.admin.ask("show map percent.map").await.unwrap_or_default();
-        stack.has_server("monolith-1").await && stack.has_server("users-1").await && percent.contains("users 25")
+        stack.has_server("monolith-1").await
+            && stack.has_server("users-1").await
+            && percent.contains("users 25")
     })
     .await;
 

@@ -49,8 +49,11 @@ async fn answer(State(state): State<(String, Arc<AtomicBool>)>, request: Request
 impl Instance {
     /// Listens, but nobody knows.
     pub async fn listen(service: &str, name: &str) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let ready = Arc::new(AtomicBool::new(true));
         let router = Router::new().fallback(answer).with_state((name.to_owned(), ready.clone()));
         let address = runtime
@@ -99,7 +102,11 @@ impl Instance {
             leaving: false,
         };
         let entry = serde_json::to_string(&entry).expect("an entry is plain data");
-        stack.registry.put(&keys::instance(&self.service, &self.name), entry, None).await.expect("etcd is there");
+        stack
+            .registry
+            .put(&keys::instance(&self.service, &self.name), entry, None)
+            .await
+            .expect("etcd is there");
     }
 
     pub async fn delete_entry(&self, stack: &Stack) {

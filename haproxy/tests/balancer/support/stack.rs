@@ -1,9 +1,4 @@
-use std::{
-    fs::File,
-    net::TcpListener,
-    path::Path,
-    process::Stdio,
-};
+use std::{fs::File, net::TcpListener, path::Path, process::Stdio};
 
 use flack_common::registry::{Registry, Route, keys};
 use flack_haproxy::admin::Admin;
@@ -105,7 +100,13 @@ impl Stack {
             .arg(self.dir.path().join("etcd"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "error"])
+            .args([
+                "--initial-cluster",
+                &format!("default={peer}"),
+                "--unsafe-no-fsync",
+                "--log-level",
+                "error",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -140,7 +141,9 @@ impl Stack {
     }
 
     pub async fn start_haproxy(&mut self) {
-        let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| Path::new(path).exists());
+        let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
         let child = Command::new(program.unwrap_or("haproxy"))
             .args(["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"])
             .current_dir(self.dir.path())
@@ -151,7 +154,11 @@ impl Stack {
             .expect("haproxy is installed");
         self.haproxy = Some(child);
         wait_for("HAProxy to answer", async || {
-            self.http.get(format!("{}/health", self.stats)).send().await.is_ok_and(|answer| answer.status() == 200)
+            self.http
+                .get(format!("{}/health", self.stats))
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status() == 200)
         })
         .await;
     }

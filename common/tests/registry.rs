@@ -1,0 +1,172 @@
+//! The registry against a real etcd with authentication, as the stack runs it: its tokens die with etcd, and
+//! nobody but us may notice.
+
+use std::{
+    fs,
+    net::TcpListener,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Client, Permission};
+use flack_common::registry::{Credentials, Left, Registry, ServiceDefinition, keys};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+async fn wait_for<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let started = Instant::now();
+    while !ask().await {
+        assert!(started.elapsed() < BOUND, "waited {BOUND:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+struct Etcd {
+    dir: TempDir,
+    client: String,
+    peer: String,
+    child: Option<Child>,
+}
+
+fn free_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("it is bound"))
+}
+
+impl Etcd {
+    /// With one user, `users`, that may do what a service may.
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut etcd = Self { dir, client: free_url(), peer: free_url(), child: None };
+        etcd.run();
+        let open = etcd.as_user(None);
+        wait_for("etcd to answer", async || open.get("/flack/").await.is_ok()).await;
+        etcd.add_users().await.expect("etcd takes users");
+        etcd
+    }
+
+    fn run(&mut self) {
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(self.dir.path().join("etcd"))
+            .args(["--listen-client-urls", &self.client, "--advertise-client-urls", &self.client])
+            .args(["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer])
+            .args(["--initial-cluster", &format!("default={}", self.peer), "--unsafe-no-fsync"])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.dir.path().join("etcd.log")).expect("a log file"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("etcd is installed");
+        self.child = Some(child);
+    }
+
+    async fn kill(&mut self) {
+        self.child.take().expect("it runs").kill().await.expect("it can be killed");
+    }
+
+    async fn add_users(&self) -> Result<(), etcd_client::Error> {
+        let mut client = Client::connect([&self.client], None).await?;
+        client.role_add("users").await?;
+        for permission in [
+            Permission::read("/flack/").with_prefix(),
+            Permission::read_write(keys::service("users")),
+            Permission::read_write(format!("{}/", keys::service("users"))).with_prefix(),
+        ] {
+            client.role_grant_permission("users", permission).await?;
+        }
+        for name in ["root", "users"] {
+            client.user_add(name, format!("{name}-password"), None).await?;
+            client.user_grant_role(name, name).await?;
+        }
+        client.auth_enable().await?;
+        Ok(())
+    }
+
+    fn as_user(&self, user: Option<&str>) -> Registry {
+        self.as_user_until(user, CancellationToken::new())
+    }
+
+    fn as_user_until(&self, user: Option<&str>, stopping: CancellationToken) -> Registry {
+        let credentials = user
+            .map(|user| Credentials { user: user.to_owned(), password: format!("{user}-password").into() });
+        Registry::open_lazily(&self.client, credentials, stopping)
+    }
+}
+
+fn users() -> ServiceDefinition {
+    ServiceDefinition::public("users", &["/api/users"])
+}
+
+#[tokio::test]
+async fn mirror_registration_and_requests_survive_the_death_of_etcd_and_of_their_tokens() {
+    let mut etcd = Etcd::start().await;
+    let root = etcd.as_user(Some("root"));
+    let registry = etcd.as_user(Some("users"));
+    let registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
+    assert!(registration.is_registered());
+    let mirror = registry.mirror(keys::SERVICES).await.expect("etcd is there");
+    assert_eq!(mirror.snapshot().len(), 2, "the service and its instance");
+
+    etcd.kill().await;
+    wait_for("the loss to be noticed", async || !mirror.is_current() && !registration.is_registered()).await;
+    assert_eq!(mirror.snapshot().len(), 2, "the last copy is kept");
+    let error = registry.get(keys::ROOT).await.expect_err("etcd is away");
+    assert!(error.to_string().contains("is unavailable"), "{error}");
+
+    etcd.run();
+    wait_for("the mirror to be current", async || mirror.is_current()).await;
+    wait_for("the instance to be registered again", async || registration.is_registered()).await;
+    root.put(&keys::service("ui"), "{}", None).await.expect("etcd is back");
+    wait_for("the mirror to follow", async || mirror.snapshot().contains_key(&keys::service("ui"))).await;
+    registry.get(keys::ROOT).await.expect("a new token was fetched unseen");
+}
+
+#[tokio::test]
+async fn a_lease_that_ended_under_a_living_instance_is_replaced() {
+    let etcd = Etcd::start().await;
+    let registry = etcd.as_user(Some("users"));
+    let _registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
+    let options = etcd_client::ConnectOptions::new().with_user("root", "root-password");
+    let mut root = Client::connect([&etcd.client], Some(options)).await.expect("etcd is there");
+    let lease =
+        root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
+    root.lease_revoke(lease).await.expect("root may");
+    let key = keys::instance("users", "users-1");
+    wait_for("the entry to come back", async || registry.get(&key).await.is_ok_and(|entry| entry.is_some()))
+        .await;
+}
+
+#[tokio::test]
+async fn an_instance_that_leaves_waits_for_the_balancer_though_its_process_is_stopping() {
+    let etcd = Etcd::start().await;
+    let root = etcd.as_user(Some("root"));
+    let stopping = CancellationToken::new();
+    let registry = etcd.as_user_until(Some("users"), stopping.clone());
+    let registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
+    let acknowledgement = keys::balancer("users", "users-1");
+    root.put(&acknowledgement, r#"{"state":"up"}"#, None).await.expect("root may");
+
+    stopping.cancel();
+    let leaving = tokio::spawn(registration.leave());
+    let key = keys::instance("users", "users-1");
+    wait_for("the farewell", async || {
+        root.get(&key).await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("leaving")))
+    })
+    .await;
+    assert!(!leaving.is_finished(), "the balancer has not let go");
+    root.delete(&acknowledgement).await.expect("root may");
+    assert_eq!(leaving.await.expect("no panic"), Left::LetGo);
+    assert_eq!(root.get(&key).await.expect("etcd is there"), None);
+}
+
+#[tokio::test]
+async fn what_a_service_may_not_write_is_refused_and_said_so() {
+    let etcd = Etcd::start().await;
+    let registry = etcd.as_user(Some("users"));
+    let error =
+        registry.put(&keys::route("users"), "{}", None).await.expect_err("routes are not its business");
+    assert!(error.to_string().contains("permission denied"), "{error}");
+}
