@@ -61,10 +61,14 @@ pub enum Start {
 pub enum Reading {
     /// What follows is all that the stream `incarnation` holds behind `after`. Told at the beginning, and again when the
     /// stream began anew, or when messages between were lost because they were too old.
+    /// `last` is the sequence of the last message that was there then; 0 when there was none.
     Opened {
         incarnation: String,
         after: u64,
+        last: u64,
     },
+    /// The stream is not there yet; told once. Reading goes on when it is made.
+    Absent,
     Message(StreamMessage),
 }
 

@@ -148,8 +148,8 @@ impl Consumer {
             let next_due = self.process(&mut connection, &stream).await?;
             match timeout(next_due, reader.next()).await {
                 // Nothing new: see whether something is due again.
-                Err(_) => {}
-                Ok(Reading::Opened { incarnation: opened, after }) => {
+                Err(_) | Ok(Reading::Absent) => {}
+                Ok(Reading::Opened { incarnation: opened, after, .. }) => {
                     incarnation = opened;
                     inbox::set_position(&mut connection, &stream, &incarnation, i64::try_from(after)?)
                         .await?;
@@ -300,8 +300,8 @@ async fn batch(reader: &mut Reader, first: StreamMessage) -> (Vec<StreamMessage>
     while messages.len() < BATCH_MAX {
         match timeout_at(deadline, reader.next()).await {
             Ok(Reading::Message(message)) => messages.push(message),
-            Ok(Reading::Opened { incarnation, after }) => return (messages, Some((incarnation, after))),
-            Err(_) => break,
+            Ok(Reading::Opened { incarnation, after, .. }) => return (messages, Some((incarnation, after))),
+            Ok(Reading::Absent) | Err(_) => break,
         }
     }
     (messages, None)

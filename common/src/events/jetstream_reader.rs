@@ -43,6 +43,7 @@ pub struct JetStreamReader {
     changes: Changes,
     /// So that waiting is logged once, not four times a second.
     waiting: bool,
+    absent: bool,
 }
 
 /// A consumer that is being read.
@@ -71,6 +72,7 @@ impl JetStreamReader {
             open: None,
             changes,
             waiting: false,
+            absent: false,
         }
     }
 
@@ -79,6 +81,10 @@ impl JetStreamReader {
             if self.open.is_none() {
                 match self.try_open().await {
                     Ok(ControlFlow::Break(opened)) => return opened,
+                    Ok(ControlFlow::Continue(())) if !self.absent => {
+                        self.absent = true;
+                        return Reading::Absent;
+                    }
                     Ok(ControlFlow::Continue(())) => self.wait("the stream is not there yet").await,
                     Err(error) => self.wait(&format!("{error:#}")).await,
                 }
@@ -162,7 +168,7 @@ impl JetStreamReader {
         }
         self.start = Start::After { incarnation: incarnation.clone(), sequence: after };
         self.open = Some(Open { messages, incarnation: incarnation.clone(), delivered: 0 });
-        Ok(ControlFlow::Break(Reading::Opened { incarnation, after }))
+        Ok(ControlFlow::Break(Reading::Opened { incarnation, after, last }))
     }
 
     /// Behind which sequence to read on.

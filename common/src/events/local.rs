@@ -137,6 +137,10 @@ impl Local {
 impl LocalReader {
     pub(super) async fn next(&mut self) -> Reading {
         if self.foreign {
+            if !self.opened {
+                self.opened = true;
+                return Reading::Absent;
+            }
             std::future::pending::<()>().await;
         }
         loop {
@@ -157,7 +161,8 @@ impl LocalReader {
         if !self.opened || self.after < before_first {
             self.opened = true;
             self.after = self.after.max(before_first);
-            return Some(Reading::Opened { incarnation: local.0.incarnation.clone(), after: self.after });
+            let incarnation = local.0.incarnation.clone();
+            return Some(Reading::Opened { incarnation, after: self.after, last: kept.last });
         }
         loop {
             let index = usize::try_from(self.after - before_first).ok()?;

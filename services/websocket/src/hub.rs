@@ -1,0 +1,220 @@
+//! The hub: fills the ring from the streams, and wakes the sockets. The fast path: no database between stream and socket.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use axum::extract::ws::Utf8Bytes;
+use flack_api::{
+    events::{Event, MonolithEvent},
+    frames::ServerFrame,
+};
+use flack_common::{
+    events::{Events, Reading, Start, StreamMessage},
+    process::Background,
+};
+use tokio::{
+    sync::{broadcast, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use crate::{
+    cursor::{Cursor, OWNERS, STREAMS},
+    entry,
+    limits::TAIL_MESSAGES_MAX,
+    ring::{Lost, Ring, Stand},
+};
+
+/// Typing frames that a socket may be behind; it misses older ones, and nobody minds.
+const TYPING_KEPT_MAX: usize = 32;
+/// Who publishes that somebody is typing: this service, and the monolith for its own sockets.
+const TYPING_SUBJECTS: [&str; 2] = ["flack.websocket.typing", "flack.monolith.typing"];
+
+/// What all sockets of a process share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ring: RwLock<Ring>,
+    head: watch::Sender<u64>,
+    /// Of each stream: read to where it ended when we began, or known not to be there.
+    ready: watch::Sender<[bool; STREAMS]>,
+    typing: broadcast::Sender<Typing>,
+    typing_subject: String,
+    events: Events,
+    background: Background,
+}
+
+/// Somebody types.
+#[derive(Debug, Clone)]
+pub struct Typing {
+    pub user_id: i64,
+    pub text: Utf8Bytes,
+}
+
+impl Hub {
+    /// Begins to read. `service` is whose signals ours are: `websocket`, or `monolith`.
+    pub fn start(service: &str, events: &Events, background: &Background) -> Self {
+        let hub = Self(Arc::new(Inner {
+            ring: RwLock::default(),
+            head: watch::Sender::new(0),
+            ready: watch::Sender::new([false; STREAMS]),
+            typing: broadcast::Sender::new(TYPING_KEPT_MAX),
+            typing_subject: format!("flack.{service}.typing"),
+            events: events.clone(),
+            background: background.clone(),
+        }));
+        for (stream, owner) in OWNERS.into_iter().enumerate() {
+            let (hub, stopping) = (hub.clone(), background.stopping());
+            background.supervise(owner, move || {
+                let (hub, stopping) = (hub.clone(), stopping.clone());
+                async move {
+                    stopping.run_until_cancelled(hub.read_stream(stream, owner)).await;
+                }
+            });
+        }
+        let (typing, stopping) = (hub.clone(), background.stopping());
+        background.spawn("typing", async move {
+            stopping.run_until_cancelled(typing.hear_typing()).await;
+        });
+        hub
+    }
+
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.0.background.stopping()
+    }
+
+    /// The process does not end while this is held.
+    pub(crate) fn hold(&self) -> impl Send + use<> {
+        self.0.background.hold()
+    }
+
+    /// Whether the streams have been read; waits for it.
+    pub(crate) async fn is_ready(&self, patience: Duration) -> bool {
+        let mut ready = self.0.ready.subscribe();
+        timeout(patience, ready.wait_for(|ready| ready.iter().all(|stream| *stream)))
+            .await
+            .is_ok_and(|ready| ready.is_ok())
+    }
+
+    /// Where to begin for one who comes with this cursor, and whether nothing is missing then.
+    pub(crate) fn join(&self, cursor: Option<Cursor>) -> (Stand, bool) {
+        let ring = self.ring();
+        match cursor.and_then(|cursor| ring.resume(cursor)) {
+            Some(stand) => (stand, true),
+            None => (ring.join(), false),
+        }
+    }
+
+    pub(crate) fn read(&self, stand: &mut Stand) -> Result<Vec<Utf8Bytes>, Lost> {
+        self.ring().read(stand)
+    }
+
+    /// Moves with every entry.
+    pub(crate) fn head(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe()
+    }
+
+    pub(crate) fn typing(&self) -> broadcast::Receiver<Typing> {
+        self.0.typing.subscribe()
+    }
+
+    /// Tells the sockets of all instances.
+    pub(crate) async fn tell_typing(&self, channel: &str, user_id: i64) {
+        let frame = ServerFrame::Typing { channel: channel.to_owned(), user_id };
+        match serde_json::to_vec(&frame) {
+            Ok(payload) => self.0.events.signal(&self.0.typing_subject, payload.into()).await,
+            Err(problem) => error!(%problem, "a typing frame cannot be written"),
+        }
+    }
+
+    async fn read_stream(&self, stream: usize, owner: &'static str) {
+        // After a panic of this task the ring is where it was; what came meanwhile leaves a gap, which `opened` sees.
+        let mut reader = self.0.events.read(owner, None, Start::Tail(TAIL_MESSAGES_MAX));
+        let mut last_at_start = None;
+        loop {
+            match reader.next().await {
+                Reading::Absent => last_at_start = Some(0),
+                Reading::Opened { incarnation, after, last } => {
+                    if self.ring_mut().opened(stream, &incarnation, after) {
+                        warn!(owner, after, "the stream began anew or has a gap; clients reload");
+                        self.wake();
+                    }
+                    last_at_start.get_or_insert(last);
+                }
+                Reading::Message(message) => self.tell(stream, owner, &message),
+            }
+            if last_at_start.is_some_and(|last| self.ring().sequence(stream) >= last) {
+                self.0.ready.send_if_modified(|ready| !std::mem::replace(&mut ready[stream], true));
+            }
+        }
+    }
+
+    fn tell(&self, stream: usize, owner: &'static str, message: &StreamMessage) {
+        // A replay is for those who rebuild a copy; sockets have had it.
+        let (event_id, model) = if message.is_replay() { (None, None) } else { decode(owner, message) };
+        let mut ring = self.ring_mut();
+        let is_new = event_id.is_none_or(|id| ring.is_new(stream, &id));
+        ring.advance(stream, message.sequence, model.filter(|_| is_new).as_deref());
+        drop(ring);
+        self.wake();
+    }
+
+    /// A socket that sleeps sees a head that it has not read to; or a generation that is not its own.
+    fn wake(&self) {
+        let head = self.ring().head();
+        self.0.head.send_replace(head);
+    }
+
+    async fn hear_typing(&self) {
+        let mut signals = self.0.events.signals(&TYPING_SUBJECTS);
+        loop {
+            match signals.recv().await {
+                Ok(payload) => {
+                    // Only what is a typing frame may reach a browser.
+                    if let Ok(frame @ ServerFrame::Typing { user_id, .. }) = serde_json::from_slice(&payload)
+                        && let Ok(text) = serde_json::to_string(&frame)
+                    {
+                        // Nobody is connected: nobody is told.
+                        let _ = self.0.typing.send(Typing { user_id, text: text.into() });
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => debug!(missed, "typing signals"),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.0.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
+        self.0.ring.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The event's id, and what clients are told of it.
+fn decode(owner: &'static str, message: &StreamMessage) -> (Option<String>, Option<String>) {
+    // The monolith's union holds all the others'.
+    let decoded = serde_json::from_slice::<Event<MonolithEvent>>(&message.payload)
+        .map_err(Into::into)
+        .and_then(|event| Ok((event.id.clone(), entry::frame_of(event)?)));
+    match decoded {
+        Ok((id, model)) => (Some(id), model),
+        Err(problem) => {
+            let problem: anyhow::Error = problem;
+            error!(
+                owner,
+                sequence = message.sequence,
+                error = format!("{problem:#}"),
+                "not an event that we know; clients are not told"
+            );
+            (None, None)
+        }
+    }
+}
