@@ -17,12 +17,16 @@ const OPEN_FILES_MIN: u64 = 1024;
 /// Gives the PostgreSQL to use, or everything that stands in the way.
 pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
     let mut problems = Vec::new();
-    for (whose, port) in ports.named() {
-        if !ports::is_free(port) {
-            let holder = ports::holder(port)
-                .map_or_else(|| "another process".to_owned(), |holder| format!("process {holder}"));
-            problems.push(format!("port {port}, for {whose}, is taken by {holder}. End it, or choose other ports: mfup --port {}", other_port(ports.public)));
-        }
+    let taken: Vec<_> = ports.named().into_iter().filter(|(_, port)| !ports::is_free(*port)).collect();
+    for (whose, port) in &taken {
+        let holder = ports::holder(*port).unwrap_or_else(|| "another process".to_owned());
+        problems.push(format!("port {port}, for {whose}, is taken by {holder}"));
+    }
+    if !taken.is_empty() {
+        problems.push(format!(
+            "end who holds these ports, or take others: mfup --port {}",
+            other_port(ports.public)
+        ));
     }
     for (program, package) in
         [("etcd", "etcd-server"), ("nats-server", "nats-server"), ("haproxy", "haproxy")]

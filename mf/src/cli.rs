@@ -10,7 +10,7 @@ use crate::failure::{EXIT_CODES, Exit, Failure};
 
 /// Runs, watches and breaks a flack stack on this machine.
 ///
-/// Everything that a stack leaves on disk is in its state folder: MF_HOME, or .mf in the repository. Another MF_HOME and
+/// Everything that a stack leaves on disk is in its state folder: `MF_HOME`, or .mf in the repository. Another `MF_HOME` and
 /// another port make another stack.
 #[derive(Debug, Parser)]
 #[command(name = "mf", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -63,13 +63,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Up(args) => up::run(args).await?,
+        Command::Up(args) => Box::pin(up::run(args)).await?,
         Command::Down(args) => down::run(args).await?,
         Command::Ps(args) => ps::run(args).await?,
         Command::Run(args) => run::run(args).await?,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
-        Command::Env(args) => env::run(args)?,
+        Command::Env(args) => env::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Test(args) => return test::run(args).await,
         Command::Supervise(_) => supervise::run().await?,

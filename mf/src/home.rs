@@ -24,7 +24,11 @@ impl Home {
             Some(path) if !path.is_empty() => PathBuf::from(path),
             _ => repository().join(".mf"),
         };
-        let root = std::path::absolute(&path).map_err(|error| cannot_write(&path, &error))?;
+        Self::at(&path)
+    }
+
+    pub fn at(path: &Path) -> Result<Self> {
+        let root = std::path::absolute(path).map_err(|error| cannot_write(path, &error))?;
         // The canonical name, so that two ways to write one folder are one stack.
         Ok(Self { root: root.canonicalize().unwrap_or(root) })
     }

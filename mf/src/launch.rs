@@ -14,7 +14,7 @@ use crate::settings::{Service, Stage};
 use crate::stack::{Stack, free_names, number};
 use crate::supervisor::{Client, ProcessStatus, Spec, State};
 
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Asking the supervisor each time we look would be most of its work.
 const ASK_SUPERVISOR_AGAIN: Duration = Duration::from_millis(250);

@@ -62,10 +62,10 @@ impl Stack {
                 ),
             )
             .with("ETCD_URL", etcd::url(&self.ports))
-            .with("ETCD_USER", service)
+            .with("ETCD_USER", service.name())
             .with("ETCD_PASSWORD", &account.etcd)
             .with("NATS_URL", format!("nats://127.0.0.1:{}", self.ports.nats))
-            .with("NATS_USER", service)
+            .with("NATS_USER", service.name())
             .with("NATS_PASSWORD", &account.nats)
             .with("INTERNAL_URL", format!("http://127.0.0.1:{}", self.ports.internal))
     }

@@ -22,7 +22,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let stack = Stack::open(&Home::from_environment()?)?;
     let Environment(all) = stack.environment(args.service, &format!("{}-by-hand", args.service));
     let inherited = Environment::inherited().0;

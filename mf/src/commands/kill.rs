@@ -14,6 +14,7 @@ use crate::supervisor::{Client, ProcessStatus};
 /// instances, the youngest; `all` (or --all) means every one. Other processes (etcd, nats, postgres, agent, haproxy)
 /// can be killed by name as well, to see what happens; mfup starts again what was stopped for good.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 #[command(after_help = examples("  mfkill users-1                      # leaves in good order, for good\n  mfkill users --hard                 # kill -9 one of users; it comes back\n  mfkill users all --hard             # all of users at once\n  mfkill all                          # every instance of every service\n  mfkill nats --hard --no-restart     # the events pipeline is gone until mfup"))]
 pub struct Args {
     /// An instance (users-1), a service (users), another process (etcd), or `all`

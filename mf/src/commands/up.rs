@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Result<()> {
     }
     if running.is_none() {
         leftovers::end(&home, |name| {
-            progress.say(&format!("ended {name}, left over from a supervisor that was killed"))
+            progress.say(&format!("ended {name}, left over from a supervisor that was killed"));
         })
         .await;
     }
@@ -80,9 +80,11 @@ pub async fn run(args: Args) -> Result<()> {
     settings.save(&home)?;
     let stack = Stack::new(home, settings)?;
 
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::internal(format!("mf does not find itself: {error}")))?;
     let (client, supervisor) = match running {
         Some(client) => (client, None),
-        None => Client::spawn(&stack.home).await.map(|(client, child)| (client, Some(child)))?,
+        None => Client::spawn(&stack.home, &program).await.map(|(client, child)| (client, Some(child)))?,
     };
     let was_running = supervisor.is_none();
     let launcher = Launcher::new(&stack, &client, &progress);
@@ -95,7 +97,7 @@ pub async fn run(args: Args) -> Result<()> {
         return Err(failure);
     }
     drop(lock);
-    tell(&launcher, was_running, args.json);
+    tell(&launcher, was_running, &args);
     match supervisor {
         Some(supervisor) if !args.detach => stay(&stack, &client, supervisor, &progress).await,
         _ => Ok(()),
@@ -103,7 +105,7 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result<()> {
-    launcher.stores(server).await?;
+    Box::pin(launcher.stores(server)).await?;
     if args.only.is_some() {
         return Ok(());
     }
@@ -130,7 +132,7 @@ async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result
 /// Leaves nothing running that was not running before.
 async fn undo(launcher: &Launcher<'_>, supervisor: Option<Child>) {
     let told = |ended: crate::supervisor::protocol::Ended| {
-        launcher.progress.say(&format!("{} {}", ended.name, ended.how))
+        launcher.progress.say(&format!("{} {}", ended.name, ended.how));
     };
     let undone = match supervisor {
         Some(mut supervisor) => {
@@ -145,10 +147,10 @@ async fn undo(launcher: &Launcher<'_>, supervisor: Option<Child>) {
     }
 }
 
-fn tell(launcher: &Launcher<'_>, was_running: bool, json: bool) {
+fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
     let (stack, started) = (launcher.stack, launcher.started());
     let url = stack.url();
-    if json {
+    if args.json {
         let result = serde_json::json!({
             "url": url, "home": stack.home.path(), "stage": stack.settings.stage, "instances": stack.settings.instances,
             "already_running": was_running, "started": started,
@@ -166,6 +168,12 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, json: bool) {
                 started.join(", ")
             ),
         }
+        return;
+    }
+    if args.only.is_some() {
+        println!(
+            "\nPostgreSQL, etcd and NATS are ready. `mfenv users --secrets` tells a service where; mfup starts the rest."
+        );
         return;
     }
     println!(

@@ -17,7 +17,7 @@ pub fn agent(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<Spec> {
         .with("ETCD_URL", etcd::url(ports))
         .with("ETCD_USER", AGENT)
         .with("ETCD_PASSWORD", &secrets.account(AGENT).etcd)
-        .with("HAPROXY_DIR", folder.display())
+        .with("HAPROXY_DIR", folder.display().to_string())
         .with("PUBLIC_LISTEN", format!("127.0.0.1:{}", ports.public))
         .with("INTERNAL_LISTEN", format!("127.0.0.1:{}", ports.internal))
         .with("STATS_LISTEN", format!("127.0.0.1:{}", ports.stats));
@@ -40,7 +40,7 @@ pub fn balancer(home: &Home) -> Spec {
         service: "haproxy".to_owned(),
         tier: Tier::Balancer,
         program: programs::find("haproxy").unwrap_or_else(|| "haproxy".into()),
-        args: ["-W", "-S", "master.sock", "-f", "haproxy.cfg"].map(str::to_owned).to_vec(),
+        args: ["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"].map(str::to_owned).to_vec(),
         env: Environment::inherited(),
         folder: home.haproxy(),
         stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },

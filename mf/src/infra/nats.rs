@@ -23,7 +23,7 @@ pub fn spec(home: &Home) -> Spec {
         args: vec!["-c".to_owned(), home.nats().join("nats.conf").display().to_string()],
         env: Environment::inherited(),
         folder: home.nats(),
-        stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
+        stop: Stop { signal: StopSignal::Interrupt, seconds_max: 10 },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Local, Utc};
 use serde_json::{Map, Value};
 
 const NAME_WIDTH: usize = 12;
@@ -70,18 +70,20 @@ fn time_of(value: &Value) -> Option<DateTime<Utc>> {
 fn plain_time(line: &str) -> Option<DateTime<Utc>> {
     // PostgreSQL: `2026-11-21 20:45:01.123 UTC [14136] LOG: ...`
     if let Some((time, _)) = line.split_once(" UTC ")
-        && let Ok(time) = NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S%.f")
+        && let Ok(time) = DateTime::parse_from_str(&format!("{time} +0000"), "%Y-%m-%d %H:%M:%S%.f %z")
     {
-        return Some(time.and_utc());
+        return Some(time.with_timezone(&Utc));
     }
     // NATS: `[14136] 2026/11/21 20:45:01.123456 [INF] ...`
     let mut words = line.split_whitespace().skip(1);
     local(&format!("{} {}", words.next()?, words.next()?), "%Y/%m/%d %H:%M:%S%.f")
 }
 
+/// A time as the clock on the wall shows it.
 fn local(text: &str, format: &str) -> Option<DateTime<Utc>> {
-    let time = NaiveDateTime::parse_from_str(text, format).ok()?;
-    Some(Local.from_local_datetime(&time).earliest()?.with_timezone(&Utc))
+    let zone = *Utc::now().with_timezone(&Local).offset();
+    let time = DateTime::parse_from_str(&format!("{text} {zone}"), &format!("{format} %:z")).ok()?;
+    Some(time.with_timezone(&Utc))
 }
 
 impl Line {

@@ -196,6 +196,8 @@ impl Keeper {
         let how = self.ended(status);
         let how = if forced {
             format!("killed: it had not ended after {} s", self.spec.stop.seconds_max)
+        } else if how == CLEAN || how == by_signal(self.spec.stop.signal.into()) {
+            "stopped".to_owned()
         } else {
             how
         };
@@ -277,15 +279,21 @@ fn kill_group(pid: i32) {
     }
 }
 
+const CLEAN: &str = "ended with exit code 0";
+
 fn in_words(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
+        (Some(0), _) => CLEAN.to_owned(),
         (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(number)) => match Signal::try_from(number) {
-            Ok(signal) => format!("ended by {signal}"),
-            Err(_) => format!("ended by signal {number}"),
-        },
+        (None, Some(number)) => {
+            Signal::try_from(number).map_or_else(|_| format!("ended by signal {number}"), by_signal)
+        }
         (None, None) => "ended".to_owned(),
     }
+}
+
+fn by_signal(signal: Signal) -> String {
+    format!("ended by {signal}")
 }
 
 /// One line in `supervisor.log`, in the shape all our processes log in.

@@ -1,6 +1,6 @@
 //! The side of the control socket that asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -42,10 +42,8 @@ impl Client {
         })
     }
 
-    /// Starts a supervisor and waits until it listens.
-    pub async fn spawn(home: &Home) -> Result<(Self, Child)> {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::internal(format!("mf does not find itself: {error}")))?;
+    /// Starts a supervisor (`mf` itself is the program) and waits until it listens.
+    pub async fn spawn(home: &Home, program: &Path) -> Result<(Self, Child)> {
         let path = home.log("supervisor");
         let mut log = home::open_private(&path)?;
         std::io::Seek::seek(&mut log, std::io::SeekFrom::End(0))
@@ -96,7 +94,7 @@ impl Client {
     }
 
     pub async fn stop(&self, names: Vec<String>, told: impl FnMut(Ended)) -> Result<()> {
-        self.ask(&Request::Stop(names)).await?.to_the_end(told).await
+        self.ask(&Request::Stop(names)).await?.until_done(told).await
     }
 
     /// Gives the pid that was killed; none when the process was just between two lives.
@@ -109,7 +107,7 @@ impl Client {
 
     /// Stops all, and waits until the supervisor itself is gone.
     pub async fn shutdown(&self, told: impl FnMut(Ended)) -> Result<()> {
-        self.ask(&Request::Shutdown).await?.to_the_end(told).await?;
+        self.ask(&Request::Shutdown).await?.until_done(told).await?;
         while UnixStream::connect(&self.socket).await.is_ok() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -139,7 +137,7 @@ impl Replies {
         Ok(line.and_then(|line| serde_json::from_str(&line).ok()))
     }
 
-    async fn to_the_end(mut self, mut told: impl FnMut(Ended)) -> Result<()> {
+    async fn until_done(mut self, mut told: impl FnMut(Ended)) -> Result<()> {
         loop {
             match self.next().await? {
                 Some(Reply::Ended(ended)) => told(ended),

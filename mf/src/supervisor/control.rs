@@ -31,22 +31,16 @@ async fn converse(stream: UnixStream, supervisor: Arc<Supervisor>) {
     }
     let (replies, mut outgoing) = mpsc::unbounded_channel();
     // On its own: what was asked for is done to its end, whether or not the asker still listens.
-    let shuts_down = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => {
-            let shuts_down = matches!(request, Request::Shutdown);
-            tokio::spawn(answer(request, supervisor.clone(), replies));
-            shuts_down
-        }
+    let request = serde_json::from_str::<Request>(&line);
+    let shuts_down = matches!(request, Ok(Request::Shutdown));
+    if let Ok(request) = request {
+        tokio::spawn(answer(request, supervisor.clone(), replies));
+    } else {
         // Not the parser's own words: the request may hold passwords.
-        Err(_) => {
-            let _ = replies.send(Reply::Failed(
-                "the supervisor does not know this request; was mf rebuilt since mfup? mfdown, then mfup"
-                    .to_owned(),
-            ));
-            drop(replies);
-            false
-        }
-    };
+        let why = "the supervisor does not know this request; was mf rebuilt since mfup? mfdown, then mfup";
+        let _ = replies.send(Reply::Failed(why.to_owned()));
+        drop(replies);
+    }
     while let Some(reply) = outgoing.recv().await {
         let mut line = serde_json::to_string(&reply).expect("a reply is plain data");
         line.push('\n');
@@ -70,7 +64,7 @@ async fn answer(request: Request, supervisor: Arc<Supervisor>, replies: mpsc::Un
             Err(message) => say(Reply::Failed(message)),
         },
         Request::List => {
-            say(Reply::Processes(supervisor.all().iter().map(super::child::Handle::status).collect()))
+            say(Reply::Processes(supervisor.all().iter().map(super::child::Handle::status).collect()));
         }
         Request::Stop(names) => {
             let handles: Vec<_> = names.iter().filter_map(|name| supervisor.find(name)).collect();

@@ -46,7 +46,7 @@ pub struct Stop {
 #[serde(rename_all = "lowercase")]
 pub enum StopSignal {
     Terminate,
-    /// PostgreSQL's "fast": roll back what is open, write everything down, end.
+    /// PostgreSQL's "fast": roll back what is open, write everything down, end. NATS ends with 0 on this one only.
     Interrupt,
 }
 
@@ -80,8 +80,8 @@ impl Environment {
     }
 
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.0.insert(name.to_owned(), value.to_string());
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
         self
     }
 }

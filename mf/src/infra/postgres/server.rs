@@ -167,11 +167,13 @@ pub(super) fn account() -> Option<User> {
 
 /// Each role to its own database and nowhere else; what is not listed is refused.
 fn access_rules() -> String {
+    use std::fmt::Write;
+
     let mut rules =
         "# Written by mf at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
     for service in Service::ALL {
         let name = service.database();
-        rules.push_str(&format!("host {name} {name} 127.0.0.1/32 scram-sha-256\n"));
+        writeln!(rules, "host {name} {name} 127.0.0.1/32 scram-sha-256").expect("a string takes every write");
     }
     rules
 }

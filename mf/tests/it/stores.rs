@@ -1,0 +1,321 @@
+//! A real stack, as far as it stands without the services: PostgreSQL, etcd and NATS, started, broken and stopped by `mf`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::support::{Stack, is_alive, mode, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn signal(pid: i64, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("the process is ours");
+}
+
+#[test]
+fn a_second_start_changes_nothing_and_data_outlives_a_stop() {
+    let stack = Stack::new();
+    stack.up();
+    let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
+    assert!(stack.up().contains("ready"));
+    assert_eq!(["postgres", "etcd", "nats"].map(|name| stack.pid(name)), pids, "the same processes run");
+
+    let secrets = stack.secrets();
+    stack.expect(&["down"], 0);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)), "all have ended");
+    stack.expect(&["up", "--detach", "--only", "infra"], 0);
+    assert_eq!(stack.secrets(), secrets, "the same passwords open the same data");
+}
+
+#[test]
+fn purge_leaves_nothing() {
+    let stack = Stack::new();
+    stack.up();
+    let data = fs::canonicalize(stack.home.path().join("postgres")).expect("PostgreSQL's data");
+    stack.expect(&["down", "--purge"], 0);
+    assert!(!stack.home.path().exists());
+    assert!(!data.exists(), "{} is left", data.display());
+}
+
+#[test]
+fn two_stacks_run_side_by_side() {
+    let (one, other) = (Stack::new(), Stack::new());
+    one.up();
+    other.up();
+    assert_ne!(one.pid("postgres"), other.pid("postgres"));
+    other.expect(&["down"], 0);
+    assert!(is_alive(one.pid("postgres")), "the first is not touched by the end of the second");
+}
+
+#[test]
+fn a_taken_port_is_told_with_its_holder_and_nothing_is_started() {
+    let stack = Stack::new();
+    let ports = mf::ports::Ports::of(stack.port);
+    let _etcd = TcpListener::bind(("127.0.0.1", ports.etcd)).expect("a free port");
+    let _nats = TcpListener::bind(("127.0.0.1", ports.nats)).expect("a free port");
+    let said = stack.expect(&["up", "--detach", "--port", &stack.port.to_string()], 69);
+    let me = format!("(pid {})", std::process::id());
+    assert!(
+        said.contains(&format!("port {}, for etcd, is taken by", ports.etcd)) && said.contains(&me),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("port {}, for NATS, is taken by", ports.nats)),
+        "all problems at once: {said}"
+    );
+    stack.expect(&["ps"], 69);
+}
+
+#[test]
+fn a_second_mfup_is_told_that_the_first_is_busy() {
+    let stack = Stack::new();
+    let mut home = mf::home::Home::at(stack.home.path()).expect("a home");
+    home.create().expect("its folders");
+    let _lock = home.lock("up").expect("the first");
+    let said = stack.expect(&["up", "--detach"], 75);
+    assert!(said.contains("mf up (pid"), "{said}");
+}
+
+#[test]
+fn a_store_that_does_not_start_is_told_with_its_last_lines_and_the_rest_is_stopped() {
+    let stack = Stack::new();
+    // A file where etcd wants its folder.
+    fs::write(stack.home.path().join("etcd"), "").expect("written");
+    let said = stack.expect(&["up", "--detach", "--only", "infra", "--port", &stack.port.to_string()], 70);
+    assert!(said.contains("etcd did not become ready") && said.contains("Its last lines:"), "{said}");
+    assert!(said.contains("mflogs etcd"), "{said}");
+    stack.expect(&["ps"], 69);
+    assert_eq!(left_running(&stack), Vec::<String>::new());
+}
+
+#[test]
+fn a_stack_keeps_its_stage_and_a_running_one_its_port() {
+    let stack = Stack::new();
+    stack.up();
+    let said = stack.expect(&["up", "--detach", "--stage", "monolith"], 78);
+    assert!(said.contains("mfdown --purge"), "{said}");
+    let said = stack.expect(&["up", "--detach", "--port", "30000"], 78);
+    assert!(said.contains("mfdown, then mfup --port 30000"), "{said}");
+    assert!(stack.process("postgres").is_some(), "and goes on running");
+}
+
+#[test]
+fn a_crash_is_followed_by_a_restart_and_a_stop_is_not() {
+    let stack = Stack::new();
+    stack.up();
+    let before = stack.pid("nats");
+    stack.expect(&["kill", "nats", "--hard"], 0);
+    wait_for("nats runs again", || {
+        stack.process("nats").is_some_and(|nats| nats["health"] == "ready" && nats["restarts"] == 1)
+    });
+    assert_ne!(stack.pid("nats"), before);
+
+    stack.expect(&["kill", "nats"], 0);
+    assert!(stack.process("nats").is_none());
+    assert!(
+        stack.expect(&["up", "--detach", "--only", "infra"], 0).contains("nats"),
+        "mfup starts what is missing"
+    );
+    assert!(stack.process("nats").is_some());
+
+    let said = stack.expect(&["kill", "nats", "--hard", "--no-restart"], 0);
+    assert!(said.contains("for good"), "{said}");
+    assert!(stack.process("nats").is_none());
+    assert!(stack.expect(&["kill", "nats"], 64).contains("What runs: etcd, postgres"));
+}
+
+#[test]
+fn postgres_comes_back_after_kill_9() {
+    let stack = Stack::new();
+    stack.up();
+    stack.expect(&["kill", "postgres", "--hard"], 0);
+    wait_for("PostgreSQL accepts again", || {
+        stack.process("postgres").is_some_and(|postgres| postgres["health"] == "accepting")
+    });
+}
+
+#[test]
+fn after_kill_9_of_the_supervisor_the_leftovers_are_told_and_ended() {
+    let stack = Stack::new();
+    stack.up();
+    let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
+    let supervisor = parent(pids[0]);
+    signal(supervisor, Signal::SIGKILL);
+    wait_for("the supervisor is gone", || !is_alive(supervisor));
+    assert!(is_alive(pids[1]), "what it ran goes on");
+
+    let said = stack.expect(&["ps"], 69);
+    assert!(said.contains("still run") && said.contains("etcd"), "{said}");
+    let said = stack.up();
+    assert!(said.contains("ended postgres, left over"), "{said}");
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    assert!(stack.process("postgres").is_some(), "a new set runs");
+
+    signal(parent(stack.pid("postgres")), Signal::SIGKILL);
+    stack.expect(&["down"], 0);
+    assert_eq!(left_running(&stack), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_in_the_middle_leaves_nothing_behind() {
+    let stack = Stack::new();
+    let mut up =
+        stack.mf(&["up", "--only", "infra", "--port", &stack.port.to_string()]).spawn().expect("mf runs");
+    wait_for("something was started", || !left_running(&stack).is_empty());
+    signal(i64::from(up.id()), Signal::SIGINT);
+    assert_eq!(up.wait().expect("it ended").code(), Some(130));
+    assert_eq!(left_running(&stack), Vec::<String>::new());
+    stack.expect(&["ps"], 69);
+}
+
+#[test]
+fn ctrl_c_in_the_foreground_stops_the_stack() {
+    let stack = Stack::new();
+    let mut up = stack.mf(&["up", "--only", "infra", "--port", &stack.port.to_string()]);
+    let mut up = up.stdout(std::process::Stdio::piped()).spawn().expect("mf runs");
+    let mut output = BufReader::new(up.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("Ctrl-C stops the stack") {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).expect("readable"), 0, "mf up ended early");
+    }
+    signal(i64::from(up.id()), Signal::SIGINT);
+    output.read_to_string(&mut line).expect("readable");
+    assert_eq!(up.wait().expect("it ended").code(), Some(0), "{line}");
+    assert_eq!(left_running(&stack), Vec::<String>::new());
+}
+
+#[test]
+fn secrets_are_private_and_in_no_log_and_no_command_line() {
+    let stack = Stack::new();
+    stack.up();
+    let home = stack.home.path();
+    for path in ["secrets/stack.json", "nats/nats.conf", "stack.json", "log/postgres.log", "mf.sock"] {
+        assert_eq!(mode(&home.join(path)), 0o600, "{path}");
+    }
+    let secrets = stack.secrets();
+    let mut passwords = vec![secrets["postgres"].clone(), secrets["etcd"].clone()];
+    for account in secrets["accounts"].as_object().expect("accounts").values() {
+        passwords.extend(account.as_object().expect("an account").values().cloned());
+    }
+    let mut texts: Vec<String> = fs::read_dir(home.join("log"))
+        .expect("logs")
+        .flatten()
+        .map(|entry| fs::read_to_string(entry.path()).expect("a log"))
+        .collect();
+    texts.extend(["postgres", "etcd", "nats"].map(|name| {
+        fs::read_to_string(format!("/proc/{}/cmdline", stack.pid(name))).expect("a command line")
+    }));
+    texts.push(stack.expect(&["env", "users"], 0));
+    for password in passwords.iter().filter_map(serde_json::Value::as_str) {
+        assert!(texts.iter().all(|text| !text.contains(password)), "a password is written somewhere");
+    }
+}
+
+#[tokio::test]
+async fn a_role_cannot_connect_to_another_owners_database() {
+    use sqlx::Connection;
+    let stack = Stack::new();
+    stack.up();
+    let output = stack.expect(&["env", "users", "--secrets", "--json"], 0);
+    let environment: serde_json::Value = serde_json::from_str(&output).expect("JSON");
+    let own = environment["DATABASE_URL"].as_str().expect("a URL").to_owned();
+    sqlx::PgConnection::connect(&own).await.expect("its own database is open");
+    for other in ["flack", "tokens", "messages", "postgres", "template1"] {
+        let url = own.replace("/users?", &format!("/{other}?"));
+        assert!(sqlx::PgConnection::connect(&url).await.is_err(), "users can connect to {other}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_writes_its_own_registry_keys_and_reads_all() {
+    use etcd_client::{Client, ConnectOptions};
+    let stack = Stack::new();
+    stack.up();
+    let url = format!("http://127.0.0.1:{}", mf::ports::Ports::of(stack.port).etcd);
+    let secrets = stack.secrets();
+    let sign_in = |name: &str| {
+        let password = secrets["accounts"][name]["etcd"].as_str().expect("a password");
+        Client::connect([url.clone()], Some(ConnectOptions::new().with_user(name, password)))
+    };
+    let mut users = sign_in("users").await.expect("users signs in");
+    for key in ["/flack/services/users", "/flack/services/users/users-1"] {
+        users.put(key, "{}", None).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+    assert_eq!(users.get("/flack/routes/messages", None).await.expect("readable").count(), 1);
+    for key in [
+        "/flack/services/usersx",
+        "/flack/services/tokens",
+        "/flack/routes/users",
+        "/flack/jwks/1",
+        "/flack/balancer/users/users-1",
+    ] {
+        assert!(users.put(key, "{}", None).await.is_err(), "users may write {key}");
+    }
+    sign_in("tokens")
+        .await
+        .expect("tokens signs in")
+        .put("/flack/jwks/1", "{}", None)
+        .await
+        .expect("tokens publishes its keys");
+    sign_in("balancer")
+        .await
+        .expect("the agent signs in")
+        .put("/flack/balancer/users/users-1", "{}", None)
+        .await
+        .expect("the agent tells what it did");
+    let nobody = Client::connect([url.clone()], None).await;
+    if let Ok(mut nobody) = nobody {
+        assert!(nobody.get("/flack/routes/users", None).await.is_err(), "who is not signed in reads");
+    }
+}
+
+#[test]
+fn a_service_publishes_its_own_events_alone() {
+    let stack = Stack::new();
+    stack.up();
+    let port = mf::ports::Ports::of(stack.port).nats;
+    let password = stack.secrets()["accounts"]["users"]["nats"].as_str().expect("a password").to_owned();
+    let mut nats = TcpStream::connect(("127.0.0.1", port)).expect("NATS listens");
+    nats.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    write!(nats, "CONNECT {{\"user\":\"users\",\"pass\":\"{password}\",\"verbose\":false}}\r\nPUB flack.users.x 0\r\n\r\nPUB flack.tokens.x 0\r\n\r\nPING\r\n").expect("written");
+    let mut lines = BufReader::new(nats).lines().map_while(Result::ok);
+    let answers: Vec<String> = lines.by_ref().take_while(|line| line != "PONG").collect();
+    let refused: Vec<&String> = answers.iter().filter(|line| line.starts_with("-ERR")).collect();
+    assert_eq!(refused.len(), 1, "{answers:?}");
+    assert!(refused[0].contains("flack.tokens.x"), "{refused:?}");
+}
+
+#[test]
+fn logs_come_in_the_order_of_time_and_by_name() {
+    let stack = Stack::new();
+    stack.up();
+    let all = stack.expect(&["logs", "--lines", "500"], 0);
+    assert!(all.contains("nats ") && all.contains("postgres "), "{all}");
+    let times: Vec<&str> = all.lines().filter_map(|line| line.get(..12)).collect();
+    assert!(times.is_sorted(), "{all}");
+    let nats = stack.expect(&["logs", "nats", "--json"], 0);
+    for line in nats.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
+        assert_eq!(line["process"], "nats");
+    }
+    assert!(stack.expect(&["logs", "usres"], 64).contains("Logs: etcd, nats, postgres"));
+}
+
+/// Names of the pid files whose processes live.
+fn left_running(stack: &Stack) -> Vec<String> {
+    let home = mf::home::Home::at(stack.home.path()).expect("a home");
+    mf::supervisor::leftovers::find(&home).into_iter().map(|(name, _)| name).collect()
+}
+
+fn parent(pid: i64) -> i64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))
+        .expect("a parent")
+        .trim()
+        .parse()
+        .expect("a pid")
+}

@@ -1,0 +1,100 @@
+//! A stack of its own for each test, in a temporary folder, on ports that nobody uses; gone when the test ends.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+pub struct Stack {
+    pub home: TempDir,
+    pub port: u16,
+}
+
+impl Stack {
+    pub fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a temporary folder"), port: free_port() }
+    }
+
+    /// Made, but not yet started.
+    pub fn mf(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mf"));
+        command.args(arguments).env("MF_HOME", self.home.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.mf(arguments).output().expect("mf runs")
+    }
+
+    /// Runs a command, and tells what it said when it does not end as expected.
+    pub fn expect(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "mf {} said:\n{said}", arguments.join(" "));
+        said
+    }
+
+    pub fn up(&self) -> String {
+        let port = self.port.to_string();
+        self.expect(&["up", "--detach", "--only", "infra", "--port", &port], 0)
+    }
+
+    /// What `mf ps --json` says of one process.
+    pub fn process(&self, name: &str) -> Option<serde_json::Value> {
+        let output = self.run(&["ps", "--json"]);
+        let view: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        view["processes"].as_array()?.iter().find(|process| process["name"] == name).cloned()
+    }
+
+    pub fn pid(&self, name: &str) -> i64 {
+        self.process(name)
+            .and_then(|process| process["pid"].as_i64())
+            .unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    pub fn secrets(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.home.path().join("secrets/stack.json")).expect("secrets");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let _ = self.run(&["down", "--purge"]);
+    }
+}
+
+/// Waits for a condition, with a bound.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT_MAX;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub fn is_alive(pid: i64) -> bool {
+    mf::process::Identity::of(i32::try_from(pid).expect("a pid")).is_some_and(|identity| identity.is_alive())
+}
+
+/// A public port such that all that follow from it are free. Each test program looks in a range of its own.
+fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let slot = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id();
+        let port = 20_000 + u16::try_from(slot % 300).expect("below 300") * 20;
+        if mf::ports::Ports::of(port).named().iter().all(|(_, port)| mf::ports::is_free(*port)) {
+            return port;
+        }
+    }
+}
+
+pub fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o777
+}
