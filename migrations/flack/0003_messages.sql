@@ -40,6 +40,8 @@ create table link_previews (
     description text,
     attempts smallint not null default 0,
     next_attempt_at timestamptz not null default now(),
+    -- Of the request that linked the page: what is done later is found under the same id in the logs and the journal.
+    correlation_id text not null,
     created_at timestamptz not null default now(),
     version bigint not null default 1,
     constraint link_previews_position_key unique (message_id, position)

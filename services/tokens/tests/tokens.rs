@@ -40,11 +40,15 @@ async fn who_is_unknown_to_users_gets_no_token(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn without_users_there_is_no_token_but_a_time_to_try_again(pool: PgPool) {
-    let service = Service::start(&pool, None).await;
-    // The mock server knows no operation: it answers 404 to all, as nobody who speaks for users would.
-    let answer = service.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::SERVICE_UNAVAILABLE).await;
-    assert_eq!(answer.header("retry-after"), "1");
-    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("users")));
+    let nobody_listens = Service::start_without_users(&pool).await;
+    let balancer_says_so = Service::start(&pool, None).await;
+    balancer_says_so.users_are_away();
+    for service in [nobody_listens, balancer_says_so] {
+        let call = service.post("/api/tokens").basic("ada", PASSWORD);
+        let answer = call.expect(StatusCode::SERVICE_UNAVAILABLE).await;
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("users")));
+    }
 }
 
 #[sqlx::test(migrations = false)]

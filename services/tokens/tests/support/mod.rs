@@ -47,9 +47,27 @@ impl Deref for Service {
 impl Service {
     /// An instance beside a registry, or without one. Its users are played by a server that knows nobody yet.
     pub async fn start(pool: &PgPool, registry: Option<Registry>) -> Self {
-        database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
         let users = MockServer::start_async().await;
-        let seam = Arc::new(UsersClient::new(&users.base_url(), http::client()));
+        let url = users.base_url();
+        Self::start_with_users(pool, registry, users, &url).await
+    }
+
+    /// An instance whose users are expected where nobody listens.
+    pub async fn start_without_users(pool: &PgPool) -> Self {
+        let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", nowhere.local_addr().expect("an address"));
+        drop(nowhere);
+        Self::start_with_users(pool, None, MockServer::start_async().await, &url).await
+    }
+
+    async fn start_with_users(
+        pool: &PgPool,
+        registry: Option<Registry>,
+        users: MockServer,
+        url: &str,
+    ) -> Self {
+        database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
+        let seam = Arc::new(UsersClient::new(url, http::client()));
         let (store, verifier) = (Store::new(pool.clone()), Verifier::local());
         let announcer = Arc::new(Announcer::new(store.clone(), verifier.clone(), registry));
         let keys = Arc::new(SigningKeys::new(store.clone(), announcer.clone()));
@@ -76,6 +94,10 @@ impl Service {
 
     pub fn users_refuse(&self) {
         self.users.get_me(|_, then| drop(then.unauthorized(&Problem::unauthorized("wrong"))));
+    }
+
+    pub fn users_are_away(&self) {
+        self.users.get_me(|_, then| drop(then.service_unavailable(&Problem::unavailable("users"))));
     }
 
     /// A new token for Ada.
