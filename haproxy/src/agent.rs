@@ -1,47 +1,43 @@
 //! The loop: learn, look, plan, act; again on every change, and every second anyhow, because somebody may have
 //! changed HAProxy behind our back.
 
+mod memory;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    net::SocketAddr,
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use flack_common::registry::{Mirror, Registry, keys};
+use flack_common::registry::{Registry, keys};
 use tokio::{
-    net::lookup_host,
     sync::watch,
     time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    actual::{Actual, ActualServer, Duty},
+    actual::Actual,
     admin::Admin,
     announce::{Announcement, announce},
     config::Settings,
     files::{Folder, Saved, save_behind},
-    knowledge::Knowledge,
     master,
     plan::{Step, plan},
     render,
-    target::{Addresses, Target, target},
+    target::{Target, target},
 };
+
+use memory::Memory;
 
 /// Between two looks when nothing happens.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// While something drains, or a step did not work.
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 const HAPROXY_AWAY_INTERVAL: Duration = Duration::from_millis(100);
-/// An instance that drains is told that it was let go after this, whoever is still connected: these may finish,
-/// and nobody new comes. Websockets would hold it up for hours.
-const LET_GO_AFTER: Duration = Duration::from_millis(500);
 /// At the start: how long to wait for the registry before going on with the last good state.
 const FIRST_COPY_TIMEOUT: Duration = Duration::from_secs(2);
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a reload that did not work, the same is not tried again for this long.
 const RELOAD_PAUSE: Duration = Duration::from_secs(30);
 /// HAProxy takes a command with its payload into one buffer (tune.bufsize).
@@ -54,20 +50,6 @@ pub struct Agent {
     settings: Settings,
     folder: Folder,
     admin: Admin,
-}
-
-/// What a pass leaves to the next one.
-#[derive(Debug, Default)]
-struct Memory {
-    knowledge: Knowledge,
-    addresses: Addresses,
-    mark: bool,
-    draining: BTreeMap<(String, String), Instant>,
-    /// `None`: not seen yet.
-    haproxy_is_there: Option<bool>,
-    reload_failed: Option<(String, Instant)>,
-    /// Steps that did not work last time.
-    failed: Vec<Step>,
 }
 
 impl Agent {
@@ -133,8 +115,7 @@ impl Agent {
                 backend.servers.keys().map(|instance| (service.clone(), instance.clone()))
             });
             announced.send_replace(Some(Announcement { up: up.collect(), mark: memory.mark }));
-            self.save_now(memory, &target).await;
-            return HAPROXY_AWAY_INTERVAL;
+            return self.save_now(memory, &target).await;
         };
 
         let draining = memory.drain_ages(&actual);
@@ -211,10 +192,18 @@ impl Agent {
         Saved { files: render::files(&self.settings, target), knowledge: memory.knowledge.clone() }
     }
 
-    async fn save_now(&self, memory: &Memory, target: &Target) {
-        if let Err(error) = self.folder.save(&self.saved(memory, target)).await {
-            error!(error = format!("{error:#}"), "the files for the start of HAProxy are not up to date");
+    /// For the start of HAProxy; tells when to look for it again.
+    async fn save_now(&self, memory: &mut Memory, target: &Target) -> Duration {
+        let Err(error) = self.folder.save(&self.saved(memory, target)).await else {
+            memory.save_failed = None;
+            return HAPROXY_AWAY_INTERVAL;
+        };
+        let error = format!("{error:#}");
+        if memory.save_failed.as_ref() != Some(&error) {
+            error!(error, "the files for the start of HAProxy are not up to date");
+            memory.save_failed = Some(error);
         }
+        REPAIR_INTERVAL
     }
 
     /// Takes a step and logs it. When it does not work, the next pass finds that, and tries again.
@@ -257,105 +246,4 @@ impl Agent {
         }
         Ok(())
     }
-}
-
-impl Memory {
-    /// Takes in the copy of the registry, when there is a current one. True when that changes anything for us.
-    async fn learn(&mut self, mirror: &Mirror) -> bool {
-        if !mirror.is_current() {
-            // The last good state may have instances whose names have never been looked up by this process.
-            return self.look_up().await;
-        }
-        let before = self.knowledge.clone();
-        let copy = mirror.snapshot();
-        let mark = self.knowledge.learn(&copy);
-        let changed = before != self.knowledge || mark != self.mark;
-        self.mark = mark;
-        if changed {
-            self.look_up().await;
-        }
-        changed
-    }
-
-    /// Addresses of instances that registered with a name. True when one is new.
-    async fn look_up(&mut self) -> bool {
-        let before = std::mem::take(&mut self.addresses);
-        for (service, instance, entry) in self.knowledge.instances() {
-            let found = match entry.address.parse::<SocketAddr>() {
-                Ok(address) => Some(address),
-                Err(_) => look_up(&entry.address).await.or_else(|| before.get(&entry.address).copied()),
-            };
-            if let Some(address) = found {
-                self.addresses.insert(entry.address, address);
-            } else {
-                warn!(service, instance, address = entry.address, "cannot find the address of an instance");
-            }
-        }
-        before != self.addresses
-    }
-
-    fn note_haproxy(&mut self, actual: &io::Result<Actual>) {
-        let is_there = actual.is_ok();
-        if self.haproxy_is_there != Some(is_there) {
-            match actual {
-                Ok(actual) => info!(structure = actual.structure, "HAProxy is there"),
-                Err(error) => {
-                    warn!(%error, "HAProxy does not answer; its files are kept up to date for its start")
-                }
-            }
-            self.haproxy_is_there = Some(is_there);
-        }
-    }
-
-    fn drain_ages(&mut self, actual: &Actual) -> BTreeMap<(String, String), Duration> {
-        let now = Instant::now();
-        let is: BTreeSet<(String, String)> = servers(actual)
-            .filter(|(_, _, server)| server.duty == Duty::Draining)
-            .map(|(service, instance, _)| (service.clone(), instance.clone()))
-            .collect();
-        self.draining.retain(|key, _| is.contains(key));
-        for key in is {
-            self.draining.entry(key).or_insert(now);
-        }
-        self.draining.iter().map(|(key, since)| (key.clone(), now - *since)).collect()
-    }
-
-    fn getting_traffic(&mut self, actual: &Actual) -> BTreeSet<(String, String)> {
-        let ages = self.drain_ages(actual);
-        servers(actual)
-            .map(|(service, instance, server)| ((service.clone(), instance.clone()), server))
-            .filter(|(key, server)| {
-                let let_go = ages.get(key).is_some_and(|age| server.sessions == 0 || *age >= LET_GO_AFTER);
-                match server.duty {
-                    Duty::Ready => true,
-                    Duty::Draining => !let_go,
-                    Duty::Maintenance => false,
-                }
-            })
-            .map(|(key, _)| key)
-            .collect()
-    }
-
-    fn remember_servers(&mut self, target: &Target) {
-        self.knowledge.servers = target
-            .backends
-            .iter()
-            .filter(|(_, backend)| !backend.servers.is_empty())
-            .map(|(name, backend)| {
-                let servers =
-                    backend.servers.iter().map(|(name, server)| (name.clone(), server.address.to_string()));
-                (name.clone(), servers.collect())
-            })
-            .collect();
-    }
-}
-
-fn servers(actual: &Actual) -> impl Iterator<Item = (&String, &String, &ActualServer)> {
-    actual.backends.iter().flat_map(|(service, servers)| {
-        servers.iter().map(move |(instance, server)| (service, instance, server))
-    })
-}
-
-async fn look_up(address: &str) -> Option<SocketAddr> {
-    timeout(LOOKUP_TIMEOUT, lookup_host(address)).await.ok()?.ok()?.next()
 }

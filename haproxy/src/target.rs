@@ -163,7 +163,7 @@ fn maps(knowledge: &Knowledge, definitions: &BTreeMap<String, ServiceDefinition>
             match location {
                 Location::Exactly(path) => set(EXACT, path.clone(), owner.clone()),
                 Location::Below(path) => {
-                    set(PREFIX, format!("{}/", path.trim_end_matches('/')), owner.clone())
+                    set(PREFIX, format!("{}/", path.trim_end_matches('/')), owner.clone());
                 }
             }
         }
