@@ -48,7 +48,10 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     background.spawn("relay", relay.run(background.drained()));
     background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
 
-    Ok(App { router: router(Store::new(pool.clone()), verifier), readiness: Readiness::new().database(&pool) })
+    Ok(App {
+        router: router(Store::new(pool.clone()), verifier),
+        readiness: Readiness::new().database(&pool),
+    })
 }
 
 /// All that this service answers: the pages, the API, and the documents of every API.

@@ -25,7 +25,14 @@ async fn what_is_stored_is_told_once_on_the_stream_of_ui(pool: PgPool) {
     let stopping = CancellationToken::new();
     let relay = tokio::spawn(Relay::new("ui", pool, events, flack_ui::events::map).run(stopping.clone()));
 
-    service.put("/api/ui/preferences", ADA, &json!({"theme": "dark", "notifications": true}), StatusCode::NO_CONTENT).await;
+    service
+        .put(
+            "/api/ui/preferences",
+            ADA,
+            &json!({"theme": "dark", "notifications": true}),
+            StatusCode::NO_CONTENT,
+        )
+        .await;
     service.put("/api/ui/read_markers/general", ADA, &json!({"message_id": 7}), StatusCode::NO_CONTENT).await;
 
     let mut heard = Vec::new();
@@ -38,10 +45,13 @@ async fn what_is_stored_is_told_once_on_the_stream_of_ui(pool: PgPool) {
     }
     let preferences = PreferencesModel { user_id: ADA, theme: "dark".to_owned(), notifications: true };
     let marker = ReadMarkerModel { user_id: ADA, channel: "general".to_owned(), message_id: 7 };
-    assert_eq!(heard, [
-        ("flack.ui.preferences_changed.1".to_owned(), UiEvent::PreferencesChanged(preferences)),
-        ("flack.ui.read_marker_changed.1:general".to_owned(), UiEvent::ReadMarkerChanged(marker)),
-    ]);
+    assert_eq!(
+        heard,
+        [
+            ("flack.ui.preferences_changed.1".to_owned(), UiEvent::PreferencesChanged(preferences)),
+            ("flack.ui.read_marker_changed.1:general".to_owned(), UiEvent::ReadMarkerChanged(marker)),
+        ]
+    );
     stopping.cancel();
     relay.await.expect("the relay stops when asked");
 }

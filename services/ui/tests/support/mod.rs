@@ -18,7 +18,7 @@ use tower::ServiceExt;
 pub const ADA: i64 = 1;
 pub const BOB: i64 = 2;
 pub const CORRELATION_ID: &str = "test-correlation";
-const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+const TOKEN_LIFETIME: Duration = Duration::from_mins(1);
 
 pub struct Service {
     pub pool: PgPool,
@@ -53,7 +53,8 @@ impl Service {
         body: Option<&Value>,
         expected: StatusCode,
     ) -> Value {
-        let mut request = Request::builder().method(method).uri(path).header("X-Correlation-ID", CORRELATION_ID);
+        let mut request =
+            Request::builder().method(method).uri(path).header("X-Correlation-ID", CORRELATION_ID);
         if let Some(user_id) = user_id {
             let (token, ..) = self.key.issue(user_id, chrono::Utc::now().timestamp(), TOKEN_LIFETIME);
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
@@ -61,11 +62,13 @@ impl Service {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(body.map_or_else(Body::empty, |body| body.to_string().into())).expect("a request");
+        let request =
+            request.body(body.map_or_else(Body::empty, |body| body.to_string().into())).expect("a request");
         let answer = self.router.clone().oneshot(request).await.expect("a router does not fail");
         let status = answer.status();
         let bytes = answer.into_body().collect().await.expect("a body in memory").to_bytes();
-        let answer = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
+        let answer =
+            if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
         assert_eq!(status, expected, "{path} {body:?}: {answer}");
         answer
     }
