@@ -5,7 +5,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use crate::{
-    document::{Document, Operation, Place, Security},
+    document::Document,
+    operation::{Operation, Place, Security},
     server::{signature, trait_name},
 };
 

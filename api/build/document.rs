@@ -3,12 +3,14 @@
 use heck::{ToPascalCase, ToSnakeCase};
 use openapiv3::{
     OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody,
-    Response, Schema, SecurityRequirement, StatusCode,
+    Response, SecurityRequirement, StatusCode,
 };
-use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::format_ident;
 
-use crate::schema::{component_name, parameter_type};
+use crate::{
+    operation::{Header, Operation, Parameter, Place, Security, Success},
+    schema::{component_name, parameter_type},
+};
 
 pub const JSON: &str = "application/json";
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -19,61 +21,6 @@ pub struct Document {
     pub openapi: OpenAPI,
     /// Without the pages: those are documented only.
     pub operations: Vec<Operation>,
-}
-
-pub struct Operation {
-    pub id: Ident,
-    pub summary: String,
-    /// Such as `get`.
-    pub method: String,
-    pub path: String,
-    pub security: Security,
-    /// In the order of the handler's arguments: path, query, header.
-    pub parameters: Vec<Parameter>,
-    /// Name of the body's schema.
-    pub body: Option<String>,
-    pub success: Success,
-    /// Every declared status.
-    pub statuses: Vec<u16>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    None,
-    Token,
-    OptionalToken,
-    Basic,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    Path,
-    Query,
-    Header,
-}
-
-pub struct Parameter {
-    pub place: Place,
-    /// As it is sent.
-    pub name: String,
-    /// As an argument.
-    pub ident: Ident,
-    pub required: bool,
-    pub schema: ReferenceOr<Schema>,
-    pub rust_type: TokenStream,
-}
-
-pub struct Success {
-    pub status: u16,
-    pub headers: Vec<Header>,
-    /// Name of the body's schema.
-    pub body: Option<String>,
-}
-
-pub struct Header {
-    pub name: String,
-    pub ident: Ident,
-    pub required: bool,
 }
 
 impl Document {
@@ -249,39 +196,4 @@ fn read_success(status: u16, response: &Response) -> Result<Success, String> {
         });
     }
     Ok(Success { status, headers, body })
-}
-
-impl Operation {
-    /// What the handler gives back.
-    pub fn output(&self) -> TokenStream {
-        match (&self.success.body, self.success.headers.is_empty()) {
-            (_, false) => {
-                let name = self.response_name();
-                quote!(#name)
-            }
-            (Some(body), true) => type_of(body),
-            (None, true) => quote!(()),
-        }
-    }
-
-    pub fn response_name(&self) -> Ident {
-        format_ident!("{}Response", self.id.to_string().to_pascal_case())
-    }
-
-    pub fn constant(&self) -> Ident {
-        format_ident!("{}", self.id.to_string().to_uppercase())
-    }
-}
-
-impl Parameter {
-    pub fn argument_type(&self) -> TokenStream {
-        let inner = &self.rust_type;
-        if self.required { quote!(#inner) } else { quote!(Option<#inner>) }
-    }
-}
-
-/// The Rust type of a named schema.
-pub fn type_of(schema: &str) -> TokenStream {
-    let name = format_ident!("{}", schema.to_pascal_case());
-    quote!(types::#name)
 }

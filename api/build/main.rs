@@ -3,6 +3,7 @@
 
 mod client;
 mod document;
+mod operation;
 mod schema;
 mod server;
 mod shapes;

@@ -4,7 +4,7 @@ use openapiv3::{ReferenceOr, Schema, SchemaKind, StringType, Type, VariantOrUnkn
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use crate::document::type_of;
+use crate::operation::type_of;
 
 const SCHEMAS: &str = "#/components/schemas/";
 

@@ -5,7 +5,8 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use crate::{
-    document::{Document, Operation, Parameter, Place, Security, type_of},
+    document::Document,
+    operation::{Operation, Parameter, Place, Security, type_of},
     shapes::{named_ident, parameter_shape},
 };
 

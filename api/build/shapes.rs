@@ -11,7 +11,8 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use crate::{
-    document::{Document, Operation, Parameter},
+    document::Document,
+    operation::{Operation, Parameter},
     schema::{is_uuid, reference_name},
 };
 

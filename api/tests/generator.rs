@@ -3,6 +3,9 @@
 #[path = "../build/document.rs"]
 #[expect(dead_code, reason = "only what reads a document is tried here")]
 mod document;
+#[path = "../build/operation.rs"]
+#[expect(dead_code, reason = "only what reads a document is tried here")]
+mod operation;
 #[path = "../build/schema.rs"]
 mod schema;
 #[path = "../build/shapes.rs"]
