@@ -1,5 +1,7 @@
 //! HAProxy and its agent: two processes, so that the balancer goes on when the agent does not.
 
+use std::path::PathBuf;
+
 use crate::failure::{Failure, Result};
 use crate::home::Home;
 use crate::infra::{etcd, programs};
@@ -18,6 +20,7 @@ pub fn agent(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<Spec> {
         .with("ETCD_USER", AGENT)
         .with("ETCD_PASSWORD", &secrets.account(AGENT).etcd)
         .with("HAPROXY_DIR", folder.display().to_string())
+        .with("HAPROXY_BIN", haproxy().display().to_string())
         .with("PUBLIC_LISTEN", format!("127.0.0.1:{}", ports.public))
         .with("INTERNAL_LISTEN", format!("127.0.0.1:{}", ports.internal))
         .with("STATS_LISTEN", format!("127.0.0.1:{}", ports.stats));
@@ -39,12 +42,16 @@ pub fn balancer(home: &Home) -> Spec {
         name: "haproxy".to_owned(),
         service: "haproxy".to_owned(),
         tier: Tier::Balancer,
-        program: programs::find("haproxy").unwrap_or_else(|| "haproxy".into()),
+        program: haproxy(),
         args: ["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"].map(str::to_owned).to_vec(),
         env: Environment::inherited(),
         folder: home.haproxy(),
         stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
     }
+}
+
+fn haproxy() -> PathBuf {
+    programs::find("haproxy").unwrap_or_else(|| "haproxy".into())
 }
 
 pub fn not_built(program: &str) -> Failure {
