@@ -33,3 +33,6 @@ pub fn start(pool: &PgPool, authority: &Authority, background: &Background) -> M
 
     Messages { store: store::Store::new(pool.clone()), shared, linked }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use flack_messages::nicknames::Nicknames;
 use serde::Deserialize;
 use sqlx::PgPool;
 use support::{ADA, Service};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A stand-in for users: a journaled table, whose relay tells the same events as theirs does.
 struct Users;
@@ -22,7 +22,8 @@ struct UserRow {
 }
 
 impl Users {
-    async fn start(service: &Service) {
+    /// Until the guard is dropped.
+    async fn start(service: &Service) -> DropGuard {
         service.execute("create table users (id bigint primary key, nickname text not null, version bigint not null default 1)").await;
         service.execute("select attach_journal('users', 'user')").await;
         let events = Events::Local(Local::new("users"));
@@ -31,7 +32,8 @@ impl Users {
         tokio::spawn(relay.run(stopping.clone()));
         let consumer =
             Consumer::new("users", service.pool.clone(), events, Arc::new(Nicknames)).only("user_changed");
-        tokio::spawn(consumer.run(stopping));
+        tokio::spawn(consumer.run(stopping.clone()));
+        stopping.drop_guard()
     }
 }
 
@@ -57,7 +59,7 @@ const LISTED: &str = "select string_agg(nickname || ' ' || version, ', ' order b
 #[sqlx::test(migrations = false)]
 async fn who_registers_renames_or_leaves_is_known_here_by_events_alone(pool: PgPool) {
     let service = Service::start(pool).await;
-    Users::start(&service).await;
+    let _users = Users::start(&service).await;
     service.execute("insert into users values (1, 'ada'), (2, 'bob')").await;
     service.wait_for_row("two nicknames", LISTED, "ada 1, bob 1").await;
     service.execute("update users set nickname = 'ada lovelace' where id = 1").await;
@@ -75,7 +77,7 @@ async fn who_registers_renames_or_leaves_is_known_here_by_events_alone(pool: PgP
 async fn what_is_known_already_is_not_replaced_by_something_older(pool: PgPool) {
     let service = Service::start(pool).await;
     service.execute("insert into nicknames values (1, 'ada', 7)").await;
-    Users::start(&service).await;
+    let _users = Users::start(&service).await;
     service.execute("insert into users values (1, 'old ada'), (2, 'bob')").await;
     service.wait_for_row("bob, who comes after her", LISTED, "ada 7, bob 1").await;
 }
