@@ -1,0 +1,78 @@
+//! How a connection begins.
+
+use serde_json::json;
+use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _, http::StatusCode};
+
+use crate::{nats::Nats, server::Server};
+
+#[tokio::test]
+async fn hello_with_a_token_is_welcomed_by_user_and_without_one_may_listen() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let welcome = server.connect().await.hello(json!({ "token": "token-7" })).await;
+    assert_eq!((&welcome["user_id"], &welcome["resumed"]), (&json!(7), &json!(false)));
+    let mut listener = server.connect().await;
+    let welcome = listener.hello(json!({})).await;
+    assert!(welcome.get("user_id").is_none());
+    nats.tell_message(1, "for all").await;
+    assert_eq!(listener.next_source().await, "for all");
+}
+
+#[tokio::test]
+async fn hello_with_a_bad_token_may_listen_and_is_told() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let mut client = server.connect().await;
+    let welcome = client.hello(json!({ "token": "forged" })).await;
+    assert!(welcome.get("user_id").is_none());
+    assert_eq!(client.next().await, json!({ "type": "expired_token" }));
+    nats.tell_message(1, "for all").await;
+    assert_eq!(client.next_source().await, "for all");
+}
+
+#[tokio::test]
+async fn who_says_something_else_first_is_sent_away() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let mut client = server.connect().await;
+    client.send(json!({ "type": "ping_user" })).await;
+    let end = client.closed().await;
+    assert_eq!((u16::from(end.code), end.reason.as_str()), (1008, "the first frame must be a good hello"));
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_and_a_plain_request_do_not_come_in() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let url = format!("ws://{}/ws", server.address);
+    for (origin, status) in [
+        ("http://evil.example".to_owned(), Some(StatusCode::FORBIDDEN)),
+        (format!("http://{}", server.address), None),
+    ] {
+        let mut request = url.as_str().into_client_request().unwrap();
+        request.headers_mut().insert("Origin", origin.parse().unwrap());
+        let refused = match tokio_tungstenite::connect_async(request).await {
+            Ok(_) => None,
+            Err(Error::Http(response)) => {
+                assert_eq!(response.headers()["content-type"], "application/problem+json");
+                Some(response.status())
+            }
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(refused, status, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn while_nats_was_never_there_clients_are_told_to_try_again() {
+    let mut nats = Nats::start().await;
+    nats.kill();
+    let limits = flack_websocket::Limits {
+        ready_wait: std::time::Duration::from_millis(50),
+        ..flack_websocket::Limits::default()
+    };
+    let server = Server::with_limits(&nats, limits).await;
+    let mut client = server.connect().await;
+    client.send(json!({ "type": "hello" })).await;
+    assert_eq!(u16::from(client.closed().await.code), 1013);
+}

@@ -1,0 +1,139 @@
+//! Every limit is felt by whoever reaches it, and by nobody else.
+
+use std::time::Duration;
+
+use flack_websocket::Limits;
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::{nats::Nats, server::Server};
+
+#[tokio::test]
+async fn who_does_not_say_hello_in_time_is_sent_away() {
+    let nats = Nats::start().await;
+    let limits = Limits { hello_wait: Duration::from_millis(30), ..Limits::default() };
+    let server = Server::with_limits(&nats, limits).await;
+    let end = server.connect().await.closed().await;
+    assert_eq!((u16::from(end.code), end.reason.as_str()), (1008, "no hello in time"));
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_big_ends_the_connection_with_1009() {
+    let nats = Nats::start().await;
+    let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
+    let server = Server::with_limits(&nats, limits).await;
+    let mut client = server.listener().await;
+    client.send(json!({ "type": "typing", "channel": "x".repeat(2000) })).await;
+    assert_eq!(u16::from(client.closed().await.code), 1009);
+}
+
+#[tokio::test]
+async fn a_binary_frame_ends_the_connection_with_1003() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let mut client = server.listener().await;
+    client.socket.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+    assert_eq!(u16::from(client.closed().await.code), 1003);
+}
+
+#[tokio::test]
+async fn too_many_frames_a_second_end_the_connection() {
+    let nats = Nats::start().await;
+    let limits = Limits { frames_per_second_max: 1, frames_burst_max: 5, ..Limits::default() };
+    let server = Server::with_limits(&nats, limits).await;
+    let mut client = server.user(7).await;
+    for _ in 0..8 {
+        // The last ones may find it closed.
+        let _ = client.socket.send(Message::text(r#"{"type":"ping_user"}"#)).await;
+    }
+    let end = client.closed().await;
+    assert_eq!((u16::from(end.code), end.reason.as_str()), (1008, "too many frames"));
+    assert!(server.peers.online.lock().unwrap().len() <= 5);
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_connections_and_no_more_until_one_is_closed() {
+    let nats = Nats::start().await;
+    let limits = Limits { connections_per_user_max: 2, ..Limits::default() };
+    let server = Server::with_limits(&nats, limits).await;
+    let (first, _second) = (server.user(7).await, server.user(7).await);
+    let _other = server.user(8).await;
+    let mut third = server.connect().await;
+    third.send(json!({ "type": "hello", "token": "token-7" })).await;
+    assert_eq!(third.closed().await.reason.as_str(), "too many connections of this user");
+
+    drop(first);
+    let room = async {
+        loop {
+            let mut again = server.connect().await;
+            again.send(json!({ "type": "hello", "token": "token-7" })).await;
+            if let Some(Ok(Message::Text(_))) = again.socket.next().await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::client::BOUND, room).await.expect("a place is given back");
+}
+
+#[tokio::test]
+async fn a_full_instance_refuses_with_503() {
+    let nats = Nats::start().await;
+    let limits = Limits { connections_max: 1, ..Limits::default() };
+    let server = Server::with_limits(&nats, limits).await;
+    let _only = server.listener().await;
+    let Err(Error::Http(refused)) =
+        tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
+    else {
+        panic!("it was let in");
+    };
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_with_1008_and_the_others_go_on() {
+    let nats = Nats::start().await;
+    let limits = Limits {
+        socket_queue_messages_max: 4,
+        write_stall: Duration::from_millis(20),
+        close_wait: Duration::from_secs(10),
+        ..Limits::default()
+    };
+    let server = Server::with_limits(&nats, limits).await;
+    let mut slow = server.listener().await;
+    let mut quick = server.listener().await;
+    // More than the buffers of both sides' kernels hold.
+    let large = "x".repeat(200_000);
+    for id in 0..60 {
+        nats.tell_message(id, &large).await;
+        assert_eq!(quick.next_source().await.len(), large.len());
+    }
+    let end = slow.closed().await;
+    assert_eq!(u16::from(end.code), 1008);
+    assert!(end.reason.starts_with("too slow"), "{}", end.reason);
+}
+
+#[tokio::test]
+async fn who_gives_no_sign_is_dropped_and_who_answers_pings_stays() {
+    let nats = Nats::start().await;
+    let limits = Limits {
+        heartbeat_interval: Duration::from_millis(20),
+        silence_max: Duration::from_millis(200),
+        connections_max: 2,
+        ..Limits::default()
+    };
+    let server = Server::with_limits(&nats, limits).await;
+    // Not polled, it answers no ping; the lively one does while it waits for a frame.
+    let _silent = server.listener().await;
+    let mut lively = server.listener().await;
+    let room = async {
+        while let Err(Error::Http(_)) =
+            tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
+        {
+            let _ = tokio::time::timeout(Duration::from_millis(20), lively.socket.next()).await;
+        }
+    };
+    tokio::time::timeout(crate::client::BOUND, room).await.expect("the silent one's place is given back");
+    nats.tell_message(1, "still here").await;
+    assert_eq!(lively.next_source().await, "still here");
+}
