@@ -27,13 +27,36 @@ async fn exchange(address: &str, path: &str) -> std::io::Result<Option<Answer>> 
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
     let text = String::from_utf8_lossy(&bytes);
-    let status = text.split_whitespace().nth(1).and_then(|status| status.parse().ok());
-    Ok(status.map(|status| Answer {
-        status,
-        body: text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default(),
-    }))
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    // HAProxy sends its statistics in chunks, whatever version it is asked in.
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if is_chunked { unchunked(body) } else { body.to_owned() };
+    Ok(status.map(|status| Answer { status, body }))
+}
+
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16).unwrap_or(0);
+        let Some(chunk) = after.get(..size).filter(|chunk| !chunk.is_empty()) else { break };
+        body.push_str(chunk);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    body
 }
 
 pub async fn is_ok(address: &str, path: &str) -> bool {
     get(address, path).await.is_some_and(|answer| answer.status == 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_become_one_text() {
+        assert_eq!(unchunked("5\r\nhello\r\n7; x=y\r\n, world\r\n0\r\n\r\n"), "hello, world");
+        assert_eq!(unchunked("5\r\nhel"), "", "a part of a chunk is no chunk");
+    }
 }

@@ -119,7 +119,10 @@ impl Line {
                 || TIME_KEYS.contains(&key.as_str())
                 || MESSAGE_KEYS.contains(&key.as_str())
                 || LEFT_OUT.contains(&key.as_str());
-            if known || value.is_null() {
+            // Our services say who they are in every line; here the line says it already.
+            let is_own_name = matches!(key.as_str(), "instance" | "service")
+                && self.name.starts_with(value.as_str().unwrap_or("-"));
+            if known || is_own_name || value.is_null() {
                 continue;
             }
             match (key.as_str(), value) {
