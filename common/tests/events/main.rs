@@ -7,3 +7,4 @@ mod journal;
 mod relay;
 mod consumer;
 mod local;
+mod permissions;

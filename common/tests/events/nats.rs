@@ -18,6 +18,8 @@ pub struct Nats {
     folder: TempDir,
     port: u16,
     child: Option<Child>,
+    /// More of the server's configuration.
+    settings: String,
 }
 
 impl Nats {
@@ -31,13 +33,25 @@ impl Nats {
     pub fn planned() -> Self {
         let port =
             TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port();
-        Self { folder: TempDir::new().expect("a temporary folder"), port, child: None }
+        Self { folder: TempDir::new().expect("a temporary folder"), port, child: None, settings: String::new() }
+    }
+
+    /// With this as the rest of the server's configuration.
+    pub async fn with_settings(settings: &str) -> Self {
+        let mut nats = Self::planned();
+        settings.clone_into(&mut nats.settings);
+        nats.up().await;
+        nats
     }
 
     pub async fn up(&mut self) {
+        let configuration = self.folder.path().join("nats.conf");
+        std::fs::write(&configuration, &self.settings).expect("the folder is ours");
         let child = Command::new("nats-server")
             .args(["--addr", "127.0.0.1", "--jetstream", "--port", &self.port.to_string(), "--store_dir"])
             .arg(self.folder.path())
+            .arg("--config")
+            .arg(&configuration)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -60,6 +74,12 @@ impl Nats {
     pub fn forget_everything(&mut self) {
         assert!(self.child.is_none(), "kill it first");
         self.folder = TempDir::new().expect("a temporary folder");
+    }
+
+    pub async fn events_as(&self, user: &str, password: &str) -> Events {
+        let (user, password) = (Some(user.to_owned()), Some(password.to_owned().into()));
+        let config = EventsConfig { url: format!("nats://127.0.0.1:{}", self.port), user, password };
+        Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
     }
 
     pub async fn events(&self) -> Events {
