@@ -77,11 +77,12 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 fn not_the_owner(resource: Resource, owner: Option<&str>) -> Problem {
     let resource = resource.name();
     let detail = match owner {
-        Some(owner) => format!("{resource} belongs to {owner} now; the monolith does not touch it: try again in a moment"),
+        Some(owner) => format!(
+            "{resource} belongs to {owner} now; the monolith does not touch it: try again in a moment"
+        ),
         None => format!("nobody has been named as the owner of {resource} yet; try again in a moment"),
     };
-    let mut problem =
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-the-owner", "Not the owner", detail);
+    let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-the-owner", "Not the owner", detail);
     problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
     problem
 }

@@ -24,7 +24,7 @@ use flack_common::{
     process::{App, Background, Readiness},
     registry::{Registry, ServiceDefinition, keys},
 };
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{authority::Authority, config::Config, modules::Modules};
 
@@ -46,24 +46,34 @@ pub async fn build(
     registry: Option<Registry>,
 ) -> anyhow::Result<App> {
     let pool = database::connect(&config.database).await?;
-    database::migrate(&pool, &MIGRATIONS).await?;
-    let (verifier, authority) = match &registry {
-        Some(registry) => {
-            let verifier = Verifier::follow(registry, &background).await?;
-            (verifier, Authority::Shared(registry.mirror(keys::AUTHORITY).await?))
-        }
-        None => (Verifier::local(), Authority::Alone),
-    };
     let events = match &config.events {
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
         None => Events::Local(Local::new(SERVICE)),
+    };
+    assemble(pool, events, registry, &background).await
+}
+
+/// The same over a database and a pipeline that are there already.
+pub async fn assemble(
+    pool: PgPool,
+    events: Events,
+    registry: Option<Registry>,
+    background: &Background,
+) -> anyhow::Result<App> {
+    database::migrate(&pool, &MIGRATIONS).await?;
+    let (verifier, authority) = match &registry {
+        Some(registry) => {
+            let verifier = Verifier::follow(registry, background).await?;
+            (verifier, Authority::Shared(registry.mirror(keys::AUTHORITY).await?))
+        }
+        None => (Verifier::local(), Authority::Alone),
     };
 
     let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);
     background.spawn("relay", relay.run(background.drained()));
     background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
 
-    let modules = Modules::start(&pool, &events, &verifier, registry, authority, &background).await?;
-    let router = modules.router(verifier, &events, &background);
+    let modules = Modules::start(&pool, &events, &verifier, registry, authority, background).await?;
+    let router = modules.router(verifier, &events, background);
     Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

@@ -10,6 +10,8 @@ async fn main() -> ExitCode {
     telemetry::init(SERVICE);
     let config: Config = config::parse_or_exit();
     let (process, registry) = (config.process(), config.registry.clone());
-    process::run(definition(), &process, registry.as_ref(), |background, registry| build(config, background, registry))
-        .await
+    process::run(definition(), &process, registry.as_ref(), |background, registry| {
+        build(config, background, registry)
+    })
+    .await
 }

@@ -62,8 +62,7 @@ impl Modules {
         let tokens: Arc<dyn TokensApi> = Arc::new(tokens);
         let tokens: Arc<dyn TokensApi> = Arc::new(Guarded::new(authority.clone(), tokens));
 
-        let messages: Arc<dyn MessagesApi> =
-            Arc::new(crate::messages::start(pool, &authority, background));
+        let messages: Arc<dyn MessagesApi> = Arc::new(crate::messages::start(pool, &authority, background));
         let messages: Arc<dyn MessagesApi> = Arc::new(Guarded::new(authority, messages));
 
         let ui: Arc<dyn UiApi> = Arc::new(crate::ui::start(pool));

@@ -47,11 +47,11 @@ pub fn start(
     let owns = authority.clone();
     let owns = move || owns.owns(Resource::Tokens);
     let (cleaned, owns_tokens, stopping) = (shared.clone(), owns.clone(), background.stopping());
-    background
-        .supervise("token cleanup", move || cleanup::run(cleaned.clone(), owns_tokens.clone(), stopping.clone()));
+    background.supervise("token cleanup", move || {
+        cleanup::run(cleaned.clone(), owns_tokens.clone(), stopping.clone())
+    });
     let (announcing, stopping) = (announcer.clone(), background.stopping());
-    background
-        .supervise("announcements", move || announcing.clone().run(owns.clone(), stopping.clone()));
+    background.supervise("announcements", move || announcing.clone().run(owns.clone(), stopping.clone()));
 
     Tokens { store: store::Store::new(pool.clone()), shared, keys, announcer, users }
 }

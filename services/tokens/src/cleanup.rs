@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use crate::store::Store;
 
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
+const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Tokens deleted in one transaction.
 const CLEANUP_TOKENS_MAX: i64 = 500;

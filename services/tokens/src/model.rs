@@ -13,7 +13,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 /// How long a token is good. A revocation is remembered everywhere for the rest of this time.
-pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+pub const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
 /// A row of the table `tokens`, as far as others may know it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
@@ -67,9 +67,7 @@ pub fn password_has_changed() -> Problem {
 
 /// The revocation is stored, but not everybody can have heard of it.
 pub fn revocation_is_pending() -> Problem {
-    let mut problem = Problem::unavailable("the registry");
-    problem.detail = "the token is marked as revoked, but the registry is unavailable at the moment: it is told as soon \
-                      as it is back, and until then other parts may still accept the token; there is no need to ask again"
-        .to_owned();
-    problem
+    let detail = "the token is marked as revoked, but the registry is unavailable at the moment: it is told as soon as it \
+                  is back, and until then other parts may still accept the token; there is no need to ask again";
+    Problem { detail: detail.to_owned(), ..Problem::unavailable("the registry") }
 }

@@ -126,9 +126,11 @@ impl Store {
 
     /// Every revocation that still matters.
     pub async fn standing_revocations(&self) -> sqlx::Result<Vec<Revocation>> {
-        sqlx::query_as("select id, expires_at from tokens where revoked_at is not null and expires_at > now()")
-            .fetch_all(&self.pool)
-            .await
+        sqlx::query_as(
+            "select id, expires_at from tokens where revoked_at is not null and expires_at > now()",
+        )
+        .fetch_all(&self.pool)
+        .await
     }
 
     pub async fn mark_published(&self, context: &Context, ids: &[Uuid]) -> sqlx::Result<()> {

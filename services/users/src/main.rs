@@ -9,8 +9,11 @@ use flack_users::{SERVICE, build, config::Config, definition};
 async fn main() -> ExitCode {
     telemetry::init(SERVICE);
     let config: Config = config::parse_or_exit();
-    process::run(definition(), &config.process.clone(), Some(&config.registry.clone()), |background, registry| async {
-        build(config, background, registry.expect("it was asked for")).await
-    })
+    process::run(
+        definition(),
+        &config.process.clone(),
+        Some(&config.registry.clone()),
+        |background, registry| async { build(config, background, registry.expect("it was asked for")).await },
+    )
     .await
 }

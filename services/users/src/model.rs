@@ -11,7 +11,7 @@ use flack_api::{
 use serde::Deserialize;
 
 /// Whoever gives no sign for this long is no longer here.
-pub const PRESENCE_SECONDS_MAX: Duration = Duration::from_secs(60);
+pub const PRESENCE_SECONDS_MAX: Duration = Duration::from_mins(1);
 
 /// A sign of life of somebody who is known to be here is written down at most this often. Every write is a
 /// journal row and an event to all sockets; twelve of them within `PRESENCE_SECONDS_MAX` are more than enough.
@@ -48,7 +48,7 @@ impl From<User> for types::User {
             online: user.online,
             links: types::UserLinks {
                 self_: user_path(user.id),
-                messages: format!("/api/messages?user_id={}", user.id),
+                messages: "/api/messages".to_owned(),
                 tokens: "/api/tokens".to_owned(),
             },
         }

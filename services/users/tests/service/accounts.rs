@@ -1,12 +1,10 @@
 //! Registering, being found, changing: over a real PostgreSQL, asked as a client asks.
 
-mod support;
-
+use crate::support::{PASSWORD, Service};
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgPool;
-use support::{PASSWORD, Service};
 
 #[sqlx::test(migrations = false)]
 async fn registering_answers_the_user_and_where_it_is(pool: PgPool) {
@@ -63,7 +61,8 @@ async fn an_incomplete_or_malformed_registration_is_refused_and_stores_nothing(p
     }
     let plain = service.post("/api/users").header("content-type", "text/plain");
     plain.expect(StatusCode::UNSUPPORTED_MEDIA_TYPE).await;
-    let users: i64 = sqlx::query_scalar("select count(*) from users").fetch_one(&pool).await.expect("a count");
+    let users: i64 =
+        sqlx::query_scalar("select count(*) from users").fetch_one(&pool).await.expect("a count");
     assert_eq!(users, 0);
 }
 
@@ -89,7 +88,9 @@ async fn users_are_listed_oldest_change_first_and_by_presence(pool: PgPool) {
         .expect("an update");
     assert_eq!(ids("/api/users?updated_since=999").await, [bob, ada]);
     assert_eq!(ids("/api/users?updated_since=1000").await, [ada]);
-    for bad in ["online=2", "online=yes", "updated_since=-1", "updated_since=soon", "updated_since=9999999999999"] {
+    for bad in
+        ["online=2", "online=yes", "updated_since=-1", "updated_since=soon", "updated_since=9999999999999"]
+    {
         service.get(&format!("/api/users?{bad}")).expect(StatusCode::BAD_REQUEST).await;
     }
 }

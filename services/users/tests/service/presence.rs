@@ -1,14 +1,12 @@
 //! Who is here: signing in, signs of life, and silence.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{PASSWORD, Service, last_seen};
 use axum::http::StatusCode;
 use flack_users::{model::PRESENCE_SECONDS_MAX, presence, store::Store};
 use serde_json::json;
 use sqlx::PgPool;
-use support::{PASSWORD, Service, last_seen};
 
 #[sqlx::test(migrations = false)]
 async fn signing_in_needs_the_right_password_and_is_a_sign_of_life(pool: PgPool) {
@@ -34,7 +32,8 @@ async fn presence_needs_a_good_token_of_somebody_who_exists(pool: PgPool) {
     let (ada, token) = service.register("ada").await;
     service.put("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
 
-    let bad = ["forged".to_owned(), service.token(999_999), service.revoked_token(ada), service.expired_token(ada)];
+    let bad =
+        ["forged".to_owned(), service.token(999_999), service.revoked_token(ada), service.expired_token(ada)];
     for token in bad {
         service.put("/api/users/me").bearer(&token).expect(StatusCode::UNAUTHORIZED).await;
         service.delete("/api/users/me").bearer(&token).expect(StatusCode::UNAUTHORIZED).await;
@@ -108,10 +107,10 @@ async fn a_sweep_goes_in_batches_and_finds_everybody(pool: PgPool) {
     .expect("an insert");
     let store = Store::new(pool);
     let swept = tokio::join!(
-        presence::sweep(&store, Duration::from_secs(60)),
-        presence::sweep(&store, Duration::from_secs(60))
+        presence::sweep(&store, Duration::from_mins(1)),
+        presence::sweep(&store, Duration::from_mins(1))
     );
     let swept = swept.0.expect("a sweep") + swept.1.expect("a sweep");
-    let left = presence::sweep(&store, Duration::from_secs(60)).await.expect("a sweep");
+    let left = presence::sweep(&store, Duration::from_mins(1)).await.expect("a sweep");
     assert_eq!(swept + left, 1200, "nobody twice, nobody left out");
 }

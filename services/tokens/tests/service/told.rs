@@ -1,7 +1,6 @@
 //! What others hear of tokens.
 
-mod support;
-
+use crate::support::{ADA, PASSWORD, Service};
 use axum::http::StatusCode;
 use flack_api::events::{Event, Operation, TokensEvent};
 use flack_common::events::{Events, Local, Reading, Relay, Start};
@@ -9,7 +8,6 @@ use flack_tokens::{SERVICE, events};
 use serde_json::Value;
 use sqlx::PgPool;
 use std::time::Duration;
-use support::{ADA, PASSWORD, Service};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +30,12 @@ async fn a_token_and_its_end_are_told_but_neither_the_token_nor_the_private_key(
     let (key, issued, revoked) = (decode(&told[0]), decode(&told[1]), decode(&told[2]));
     assert!(matches!(key.union, TokensEvent::SigningKeyChanged(_)));
     assert_eq!((issued.operation, issued.correlation_id.as_deref()), (Operation::Insert, Some("sign-in-1")));
-    assert_eq!((revoked.operation, revoked.correlation_id.as_deref()), (Operation::Update, Some("sign-out-1")));
-    let (TokensEvent::TokenChanged(issued), TokensEvent::TokenChanged(revoked)) = (issued.union, revoked.union)
+    assert_eq!(
+        (revoked.operation, revoked.correlation_id.as_deref()),
+        (Operation::Update, Some("sign-out-1"))
+    );
+    let (TokensEvent::TokenChanged(issued), TokensEvent::TokenChanged(revoked)) =
+        (issued.union, revoked.union)
     else {
         panic!("these are about the token: {told:?}");
     };

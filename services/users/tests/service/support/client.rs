@@ -36,7 +36,7 @@ impl Client {
         self.request(Method::DELETE, path)
     }
 
-    fn request(&self, method: Method, path: &str) -> Call {
+    pub fn request(&self, method: Method, path: &str) -> Call {
         let request = Request::builder().method(method).uri(path);
         Call { router: self.router.clone(), request, body: Body::empty() }
     }

@@ -1,7 +1,5 @@
 //! The service as a router, tokens for it, and shortcuts into its database.
 
-#![expect(dead_code, reason = "each test binary uses its part of it")]
-
 pub mod client;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
@@ -28,7 +26,7 @@ pub const PASSWORD: &str = "correct horse";
 /// How long a test waits for what should come at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 pub struct Service {
     client: Client,

@@ -1,13 +1,11 @@
 //! Issuing and revoking, over a real PostgreSQL, with users played by its mock server.
 
-mod support;
-
+use crate::support::{ADA, PASSWORD, Service, shows};
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use flack_common::auth::Verifier;
 use flack_tokens::cleanup;
 use sqlx::PgPool;
-use support::{ADA, PASSWORD, Service, shows};
 
 #[sqlx::test(migrations = false)]
 async fn a_token_speaks_for_the_user_whose_password_was_right(pool: PgPool) {
@@ -34,7 +32,8 @@ async fn who_is_unknown_to_users_gets_no_token(pool: PgPool) {
     service.post("/api/tokens").expect(StatusCode::UNAUTHORIZED).await;
     service.post("/api/tokens").bearer("forged").expect(StatusCode::UNAUTHORIZED).await;
     service.post("/api/tokens").header("authorization", "Basic %%%").expect(StatusCode::UNAUTHORIZED).await;
-    let tokens: i64 = sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
+    let tokens: i64 =
+        sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
     assert_eq!(tokens, 0);
 }
 
@@ -72,7 +71,8 @@ async fn all_instances_sign_with_one_key_also_when_they_start_at_once(pool: PgPo
         service.users_know_ada();
     }
     let tokens = tokio::join!(first.token(), second.token(), third.token());
-    let keys: i64 = sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
+    let keys: i64 =
+        sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
     assert_eq!(keys, 1);
     for service in [&first, &second, &third] {
         for token in [&tokens.0, &tokens.1, &tokens.2] {
@@ -89,7 +89,11 @@ async fn what_was_issued_and_revoked_before_a_restart_stays_so(pool: PgPool) {
     service.delete("/api/tokens").bearer(&revoked).expect(StatusCode::NO_CONTENT).await;
 
     let restarted = Service::start(&pool, None).await;
-    assert_eq!(shows(&Verifier::local(), &good).await, Err(401), "a verifier that knows no key trusts nobody");
+    assert_eq!(
+        shows(&Verifier::local(), &good).await,
+        Err(401),
+        "a verifier that knows no key trusts nobody"
+    );
     restarted.announcer.repair().await.expect("a repair");
     assert_eq!(restarted.shows(&good).await, Ok(ADA));
     assert_eq!(restarted.shows(&revoked).await, Err(401));
@@ -106,7 +110,8 @@ async fn expired_tokens_are_deleted_and_others_are_not(pool: PgPool) {
         .expect("an update");
     assert_eq!(cleanup::clean(&service.store).await.expect("a cleanup"), 1);
     assert_eq!(cleanup::clean(&service.store).await.expect("a cleanup"), 0);
-    let tokens: i64 = sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
+    let tokens: i64 =
+        sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
     assert_eq!(tokens, 1);
     assert_eq!(service.shows(&good).await, Ok(ADA));
 }

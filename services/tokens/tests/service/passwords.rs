@@ -1,9 +1,8 @@
 //! A new password ends the tokens that were issued before it.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{ADA, PASSWORD, Service, eventually};
 use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
 use flack_api::events::{UserModel, UsersEvent};
@@ -11,7 +10,6 @@ use flack_common::events::{Consumer, Events, JournalRow, Local, MappedEvent, Rel
 use flack_tokens::{consumer, consumer::PasswordChanges, store};
 use serde::Deserialize;
 use sqlx::PgPool;
-use support::{ADA, PASSWORD, Service, eventually};
 use tokio_util::sync::CancellationToken;
 
 #[sqlx::test(migrations = false)]
@@ -21,7 +19,8 @@ async fn hearing_of_a_new_password_revokes_the_older_tokens_of_that_user_alone(p
     let old = service.token().await;
     let stopping = users_publish(&pool).await;
     let handler = Arc::new(PasswordChanges::new(service.announcer.clone()));
-    let consumer = Consumer::new("users", pool.clone(), stopping.events.clone(), handler).only(consumer::KIND);
+    let consumer =
+        Consumer::new("users", pool.clone(), stopping.events.clone(), handler).only(consumer::KIND);
     let tasks = [
         tokio::spawn(consumer.run(stopping.token.clone())),
         tokio::spawn(service.announcer.clone().run(|| true, stopping.token.clone())),
@@ -131,4 +130,3 @@ fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
     };
     MappedEvent::new(row, &UsersEvent::UserChanged(user)).map(Some)
 }
-

@@ -1,13 +1,11 @@
 //! Keys and revocations in a real registry: on good days, and while it is away.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{ADA, Service, etcd::Etcd, eventually, shows};
 use axum::http::StatusCode;
 use flack_common::{auth::Verifier, process::Background, registry::keys};
 use sqlx::PgPool;
-use support::{ADA, Service, etcd::Etcd, eventually, shows};
 use tokio_util::sync::CancellationToken;
 
 /// What the contract promises.
@@ -86,6 +84,6 @@ async fn without_a_registry_to_announce_the_key_no_token_is_issued(pool: PgPool)
     let service = Service::start(&pool, Some(etcd.registry())).await;
     service.users_know_ada();
     etcd.stop();
-    let call = service.post("/api/tokens").basic("ada", support::PASSWORD);
+    let call = service.post("/api/tokens").basic("ada", crate::support::PASSWORD);
     call.expect(StatusCode::SERVICE_UNAVAILABLE).await;
 }

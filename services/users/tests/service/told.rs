@@ -1,12 +1,10 @@
 //! What others hear of users.
 
-mod support;
-
+use crate::support::{Service, published};
 use axum::http::StatusCode;
 use flack_api::events::{Event, Operation, UsersEvent};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::{Service, published};
 
 fn decode(event: &Value) -> Event<UsersEvent> {
     serde_json::from_value(event.clone()).expect("one of the stream's events")
@@ -36,7 +34,8 @@ async fn every_change_is_told_under_the_request_that_made_it(pool: PgPool) {
 async fn a_password_leaves_the_database_neither_as_text_nor_as_hash(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
-    let change = service.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new one" }));
+    let change =
+        service.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new one" }));
     change.expect(StatusCode::NO_CONTENT).await;
 
     let journal: Vec<Value> = sqlx::query_scalar("select row_data from journal order by id")
@@ -46,7 +45,7 @@ async fn a_password_leaves_the_database_neither_as_text_nor_as_hash(pool: PgPool
     let events = published(&pool, 2).await;
     assert_eq!((journal.len(), events.len()), (2, 2));
     for told in journal.iter().chain(&events).map(Value::to_string) {
-        for secret in ["argon2", "password_hash", "new one", support::PASSWORD] {
+        for secret in ["argon2", "password_hash", "new one", crate::support::PASSWORD] {
             assert!(!told.contains(secret), "{secret} in {told}");
         }
     }

@@ -1,0 +1,135 @@
+//! The guard: without the registry's word, the monolith touches nothing.
+
+use axum::http::{Method, StatusCode};
+use flack_common::registry::{Registry, keys};
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{Monolith, PASSWORD, etcd::Etcd, eventually};
+
+async fn name_owner(registry: &Registry, resource: &str, owner: &str) {
+    let authority = json!({ "owner": owner, "epoch": 1 });
+    registry.put(&keys::authority(resource), authority.to_string(), None).await.expect("the registry");
+}
+
+async fn name_monolith(registry: &Registry) {
+    for resource in ["users", "tokens", "messages"] {
+        name_owner(registry, resource, "monolith").await;
+    }
+}
+
+/// The same answer, whoever asks for what.
+async fn expect_refusal(flack: &Monolith, token: &str, operations: &[(Method, &str)]) {
+    for (method, path) in operations {
+        let call = flack.request(method.clone(), path);
+        let call = if *path == "/api/tokens" && *method == Method::POST
+            || (*path == "/api/users/me" && *method == Method::GET)
+        {
+            call.basic("ada", PASSWORD)
+        } else {
+            call.bearer(token)
+        };
+        let body = match *path {
+            "/api/users" => json!({ "nickname": "eve", "password": "x" }),
+            path if path.starts_with("/api/users/") => json!({ "nickname": "eve" }),
+            _ => json!({ "source": "x" }),
+        };
+        let call = if matches!(*method, Method::POST | Method::PUT) { call.json(&body) } else { call };
+        let answer = call.expect(StatusCode::SERVICE_UNAVAILABLE).await;
+        let kind = answer.json()["type"].as_str().expect("a type").to_owned();
+        assert!(kind.ends_with("#not-the-owner"), "{method} {path}: {kind}");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+}
+
+const USERS: [(Method, &str); 7] = [
+    (Method::POST, "/api/users"),
+    (Method::GET, "/api/users"),
+    (Method::GET, "/api/users/me"),
+    (Method::PUT, "/api/users/me"),
+    (Method::DELETE, "/api/users/me"),
+    (Method::GET, "/api/users/1"),
+    (Method::PUT, "/api/users/1"),
+];
+const TOKENS: [(Method, &str); 2] = [(Method::POST, "/api/tokens"), (Method::DELETE, "/api/tokens")];
+const MESSAGES: [(Method, &str); 4] = [
+    (Method::POST, "/api/messages"),
+    (Method::GET, "/api/messages"),
+    (Method::GET, "/api/messages/1"),
+    (Method::PUT, "/api/messages/1"),
+];
+
+#[sqlx::test(migrations = false)]
+async fn what_belongs_to_somebody_else_is_neither_shown_nor_changed(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let registry = etcd.registry();
+    name_monolith(&registry).await;
+    let flack = Monolith::beside(&pool, etcd.registry()).await;
+    flack.register("ada").await;
+    let token = flack.sign_in("ada", PASSWORD).await;
+    flack.say(&token, "hello").await;
+    let journal = async || -> i64 {
+        sqlx::query_scalar("select count(*) from journal").fetch_one(&pool).await.expect("a count")
+    };
+
+    for (resource, operations) in [("users", &USERS[..]), ("tokens", &TOKENS), ("messages", &MESSAGES)] {
+        name_owner(&registry, resource, resource).await;
+        let path = operations[0].1;
+        eventually("it has heard of it", async || {
+            flack.get(path).send().await.status == StatusCode::SERVICE_UNAVAILABLE
+                || flack.delete(path).bearer("none").send().await.status == StatusCode::SERVICE_UNAVAILABLE
+                || flack.post(path).basic("ada", PASSWORD).send().await.status
+                    == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+        let before = journal().await;
+        expect_refusal(&flack, &token, operations).await;
+        assert_eq!(journal().await, before, "{resource}: nothing was written");
+        name_owner(&registry, resource, "monolith").await;
+        eventually("it may again", async || {
+            flack.get("/api/users/1").send().await.status == StatusCode::OK
+                && flack.get("/api/messages").send().await.status == StatusCode::OK
+                && flack.post("/api/tokens").basic("ada", PASSWORD).send().await.status == StatusCode::OK
+        })
+        .await;
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_nobody_was_named_for_is_not_the_monoliths_either(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let flack = Monolith::beside(&pool, etcd.registry()).await;
+    let answer = flack.get("/api/users").expect(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("nobody has been named")));
+    let keys: i64 =
+        sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
+    assert_eq!(keys, 0, "not even a key was made");
+    assert!(etcd.registry().get_prefix(keys::JWKS).await.expect("the registry").is_empty());
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_module_of_the_same_process_is_stopped_at_the_seam_too(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let registry = etcd.registry();
+    name_owner(&registry, "tokens", "monolith").await;
+    name_owner(&registry, "users", "users").await;
+    let flack = Monolith::beside(&pool, etcd.registry()).await;
+    // Tokens is the monolith's, but it asks users, who is not.
+    let answer =
+        flack.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(
+        answer.json()["detail"].as_str().is_some_and(|detail| detail.starts_with("users belongs to users"))
+    );
+}
+
+#[sqlx::test(migrations = false)]
+async fn when_the_registry_goes_away_the_owner_goes_on(pool: PgPool) {
+    let mut etcd = Etcd::start().await;
+    name_monolith(&etcd.registry()).await;
+    let flack = Monolith::beside(&pool, etcd.registry()).await;
+    flack.register("ada").await;
+    let token = flack.sign_in("ada", PASSWORD).await;
+    etcd.stop();
+    flack.say(&token, "still here").await;
+    flack.get("/api/messages").expect(StatusCode::OK).await;
+}

@@ -1,0 +1,84 @@
+//! What a user does from the first day to the last, against the process alone.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{Monolith, PASSWORD, eventually};
+
+#[sqlx::test(migrations = false)]
+async fn a_user_registers_signs_in_talks_and_leaves(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    let ada = flack.register("ada").await;
+    let token = flack.sign_in("ada", PASSWORD).await;
+    let message = flack.say(&token, "hello **all**").await;
+
+    let list = flack.get("/api/messages?include=nickname").expect(StatusCode::OK).await.json();
+    let said = &list["messages"][0];
+    assert_eq!((said["id"].as_i64(), said["user_id"].as_i64()), (Some(message), Some(ada)));
+    assert_eq!(
+        (&said["nickname"], &said["html"]),
+        (&json!("ada"), &json!("<p>hello <strong>all</strong></p>\n"))
+    );
+
+    let edit =
+        flack.put(&format!("/api/messages/{message}")).bearer(&token).json(&json!({ "source": "bye" }));
+    edit.expect(StatusCode::NO_CONTENT).await;
+    let preferences = json!({ "theme": "dark", "notifications": true });
+    let set = flack.put("/api/ui/preferences").bearer(&token).json(&preferences);
+    set.expect(StatusCode::NO_CONTENT).await;
+    let get = flack.get("/api/ui/preferences").bearer(&token);
+    assert_eq!(get.expect(StatusCode::OK).await.json(), preferences);
+
+    flack.delete("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
+    let user = flack.get(&format!("/api/users/{ada}")).expect(StatusCode::OK).await.json();
+    assert_eq!(user["online"], false);
+    flack.delete("/api/tokens").bearer(&token).expect(StatusCode::NO_CONTENT).await;
+    flack.put("/api/users/me").bearer(&token).expect(StatusCode::UNAUTHORIZED).await;
+    flack.delete("/api/tokens").bearer(&token).expect(StatusCode::UNAUTHORIZED).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_new_password_ends_the_tokens_of_the_old_one_and_of_nobody_else(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    let ada = flack.register("ada").await;
+    flack.register("bob").await;
+    let (token, of_bob) = (flack.sign_in("ada", PASSWORD).await, flack.sign_in("bob", PASSWORD).await);
+
+    let change = flack.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new" }));
+    change.expect(StatusCode::NO_CONTENT).await;
+    eventually("the old token is refused", async || {
+        flack.put("/api/users/me").bearer(&token).send().await.status == StatusCode::UNAUTHORIZED
+    })
+    .await;
+    flack.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::UNAUTHORIZED).await;
+    let token = flack.sign_in("ada", "new").await;
+    for token in [token, of_bob] {
+        flack.put("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn tokens_outlive_a_restart_and_revoked_ones_do_not_come_back(pool: PgPool) {
+    let before = Monolith::alone(&pool).await;
+    before.register("ada").await;
+    let (good, revoked) = (before.sign_in("ada", PASSWORD).await, before.sign_in("ada", PASSWORD).await);
+    before.delete("/api/tokens").bearer(&revoked).expect(StatusCode::NO_CONTENT).await;
+
+    let after = Monolith::alone(&pool).await;
+    after.put("/api/users/me").bearer(&good).expect(StatusCode::NO_CONTENT).await;
+    after.put("/api/users/me").bearer(&revoked).expect(StatusCode::UNAUTHORIZED).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn it_serves_the_app_its_documents_and_how_busy_it_is(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    let page = flack.get("/").expect(StatusCode::OK).await;
+    assert!(page.header("content-type").starts_with("text/html"));
+    assert!(page.header("content-security-policy").contains("default-src"));
+    flack.get("/api/docs/").expect(StatusCode::OK).await;
+    flack.get("/api/docs/openapi/users.v1.yaml").expect(StatusCode::OK).await;
+    let stats = flack.get("/stats").expect(StatusCode::OK).await.json();
+    assert!(stats["requests_per_second"].is_number());
+    flack.get("/static/nothing.js").expect(StatusCode::NOT_FOUND).await;
+}

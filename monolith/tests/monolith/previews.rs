@@ -1,0 +1,54 @@
+//! Link previews outlive the process that began them.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{Monolith, PASSWORD, eventually};
+
+#[sqlx::test(migrations = false)]
+async fn a_restart_finds_the_work_that_a_kill_left_undone(pool: PgPool) {
+    let before = Monolith::alone(&pool).await;
+    before.register("ada").await;
+    let token = before.sign_in("ada", PASSWORD).await;
+    let message = before.say(&token, "no link yet").await;
+    // As a process leaves it that is killed amid a fetch: taken once, not finished, its time over. The address is one that
+    // no preview may be fetched from, so that the work ends without a network.
+    sqlx::query(
+        "insert into link_previews (message_id, position, url, attempts, next_attempt_at, correlation_id)
+         values ($1, 0, 'http://127.0.0.1:1/', 1, now() - interval '1 minute', 'post-1')",
+    )
+    .bind(message)
+    .execute(&pool)
+    .await
+    .expect("an insert");
+
+    let _after = Monolith::alone(&pool).await;
+    eventually("the preview is settled", async || {
+        let state: String =
+            sqlx::query_scalar("select state from link_previews").fetch_one(&pool).await.expect("a preview");
+        state == "failed"
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_link_to_an_inner_address_is_shown_but_never_visited(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    flack.register("ada").await;
+    let token = flack.sign_in("ada", PASSWORD).await;
+    let call = flack.post("/api/messages").bearer(&token);
+    let message =
+        call.json(&json!({ "source": "see http://127.0.0.1:1/secret" })).expect(StatusCode::CREATED).await;
+    assert!(
+        message.json()["html"]
+            .as_str()
+            .is_some_and(|html| html.contains("<a href=\"http://127.0.0.1:1/secret\""))
+    );
+    eventually("it is given up", async || {
+        let states: Vec<String> =
+            sqlx::query_scalar("select state from link_previews").fetch_all(&pool).await.expect("previews");
+        states.iter().all(|state| state == "failed")
+    })
+    .await;
+}

@@ -1,0 +1,53 @@
+//! What others hear of the monolith.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use axum::http::StatusCode;
+use flack_api::events::{Event, MonolithEvent};
+use flack_common::events::{Reading, Start};
+use flack_monolith::SERVICE;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::time::timeout;
+
+use crate::support::{Monolith, PASSWORD};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[sqlx::test(migrations = false)]
+async fn every_module_tells_of_its_changes_and_none_tells_a_secret(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    flack.register("ada").await;
+    let token = flack.sign_in("ada", PASSWORD).await;
+    flack.say(&token, "hello").await;
+    let preferences = json!({ "theme": "dark", "notifications": true });
+    let set = flack.put("/api/ui/preferences").bearer(&token).json(&preferences);
+    set.expect(StatusCode::NO_CONTENT).await;
+    let mark = flack.put("/api/ui/read_markers/general").bearer(&token).json(&json!({ "message_id": 1 }));
+    mark.expect(StatusCode::NO_CONTENT).await;
+
+    let mut kinds = BTreeSet::new();
+    let mut reader = flack.events.read(SERVICE, None, Start::Beginning);
+    while kinds.len() < 7 {
+        let Reading::Message(message) = timeout(PATIENCE, reader.next()).await.expect("an event") else {
+            continue;
+        };
+        let told: Value = serde_json::from_slice(&message.payload).expect("JSON");
+        serde_json::from_value::<Event<MonolithEvent>>(told.clone()).expect("one of the stream's events");
+        let text = told.to_string();
+        for secret in ["argon2", "password_hash", "private_key", PASSWORD, &token] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        kinds.insert(told["type"].as_str().expect("a type").to_owned());
+    }
+    let expected = [
+        "channel_changed",
+        "message_changed",
+        "preferences_changed",
+        "read_marker_changed",
+        "signing_key_changed",
+        "token_changed",
+        "user_changed",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
