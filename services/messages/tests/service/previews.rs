@@ -1,16 +1,14 @@
 //! Previews of linked pages: when there is one, when there is none, and that no kill loses one.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{ADA, CORRELATION_ID, Service, pages::Pages};
 use flack_api::Context;
 use flack_common::fetch::PublicFetcher;
 use flack_messages::preview::{self, Job, Outcome, PreviewQueue};
 use http::StatusCode;
 use serde_json::Value;
 use sqlx::PgPool;
-use support::{ADA, Service, pages::Pages};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +37,7 @@ async fn the_preview_of_a_linked_page_is_added_below_the_message_as_a_change_of_
     // The journal names the request that linked the page, so that one trace shows both.
     let journal = "select operation || ' ' || version || ' ' || correlation_id from journal
                    where entity = 'message' order by id desc limit 1";
-    assert_eq!(service.row::<String>(journal).await, format!("update 2 {}", support::CORRELATION_ID));
+    assert_eq!(service.row::<String>(journal).await, format!("update 2 {CORRELATION_ID}"));
 }
 
 #[sqlx::test(migrations = false)]

@@ -1,15 +1,13 @@
 //! The copy of nicknames: made from events, never from a call.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{ADA, Service};
 use flack_api::events::{UserModel, UsersEvent};
 use flack_common::events::{Consumer, Events, JournalRow, Local, MappedEvent, Relay};
 use flack_messages::nicknames::Nicknames;
 use serde::Deserialize;
 use sqlx::PgPool;
-use support::{ADA, Service};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A stand-in for users: a journaled table, whose relay tells the same events as theirs does.

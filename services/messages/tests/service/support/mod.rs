@@ -1,7 +1,5 @@
 //! The service over a database of its own, without a process around it; and who talks to it.
 
-#![expect(dead_code, reason = "each test binary uses its own part")]
-
 pub mod pages;
 
 use std::{sync::Arc, time::Duration};

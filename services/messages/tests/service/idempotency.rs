@@ -1,12 +1,10 @@
 //! Posting again what may have arrived: once is enough.
 
-mod support;
-
+use crate::support::{ADA, BOB, Service, request};
 use futures::future::join_all;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::{ADA, BOB, Service, request};
 use uuid::Uuid;
 
 async fn post(service: &Service, user_id: i64, key: Uuid, source: &str) -> (StatusCode, Value) {

@@ -1,13 +1,11 @@
 //! Every operation of the messages API, over a real database.
 
-mod support;
-
+use crate::support::{ADA, BOB, CORRELATION_ID, Service, TOKEN_LIFETIME, request};
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::{ADA, BOB, Service, TOKEN_LIFETIME, request};
 
 #[sqlx::test(migrations = false)]
 async fn a_posted_message_is_answered_rendered_and_is_found_where_the_answer_says(pool: PgPool) {
@@ -244,10 +242,10 @@ async fn every_change_leaves_a_journal_row_that_names_the_request(pool: PgPool) 
     assert_eq!(
         rows,
         [
-            ("message", "insert", 1, support::CORRELATION_ID),
-            ("link_preview", "insert", 1, support::CORRELATION_ID),
-            ("message", "update", 2, support::CORRELATION_ID),
-            ("link_preview", "delete", 2, support::CORRELATION_ID),
+            ("message", "insert", 1, CORRELATION_ID),
+            ("link_preview", "insert", 1, CORRELATION_ID),
+            ("message", "update", 2, CORRELATION_ID),
+            ("link_preview", "delete", 2, CORRELATION_ID),
         ]
     );
 }

@@ -1,15 +1,13 @@
 //! What the service tells the others: its journal, as its relay publishes it.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{ADA, CORRELATION_ID, Service};
 use flack_api::events::{Event, MessagesEvent, Operation};
 use flack_common::events::{Events, Local, Reader, Reading, Relay, Start};
 use flack_messages::events;
 use http::StatusCode;
 use sqlx::PgPool;
-use support::{ADA, Service};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +40,7 @@ async fn every_change_of_a_message_is_told_in_order_with_what_it_is_now(pool: Pg
     let event = next(&mut reader).await;
     let MessagesEvent::MessageChanged(message) = &event.union else { panic!("not a message: {event:?}") };
     assert_eq!((event.operation, event.version), (Operation::Insert, 1));
-    assert_eq!(event.correlation_id.as_deref(), Some(support::CORRELATION_ID));
+    assert_eq!(event.correlation_id.as_deref(), Some(CORRELATION_ID));
     assert_eq!(
         (message.user_id, message.channel_id, &*message.source),
         (ADA, channel.id, "one https://a.example")
