@@ -4,6 +4,10 @@
 //! secrets, and the accounts in PostgreSQL, etcd and NATS. It leaves to others: what the services do with their
 //! databases (each migrates its own), and how HAProxy follows the registry (the agent's work).
 
+// First, because the others use its macro.
+#[macro_use]
+pub mod output;
+
 // What a stack is: its name, its folder, its parts.
 pub mod failure;
 pub mod home;

@@ -41,7 +41,7 @@ const MADE: [&str; 14] = [
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
     if !home.exists() {
-        println!("No stack runs in {}.", home.path().display());
+        say!("No stack runs in {}.", home.path().display());
         return Ok(());
     }
     let _lock = home.lock("down")?;
@@ -58,9 +58,9 @@ pub async fn run(args: Args) -> Result<()> {
     let what = if ended_any { "The stack is stopped" } else { "No stack ran" };
     if args.purge {
         purge(&home)?;
-        println!("{what}, and nothing of it is left in {}.", home.path().display());
+        say!("{what}, and nothing of it is left in {}.", home.path().display());
     } else {
-        println!(
+        say!(
             "{what} in {}. Its data stays: mfup goes on with it, mfdown --purge throws it away.",
             home.path().display()
         );

@@ -31,16 +31,16 @@ pub fn run(args: &Args) -> Result<()> {
     let shown: std::collections::BTreeMap<String, String> =
         open.into_iter().chain(secret.iter().filter(|_| args.secrets).cloned()).collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&shown).expect("names and values are plain data"));
+        say!("{}", serde_json::to_string_pretty(&shown).expect("names and values are plain data"));
         return Ok(());
     }
     for (name, value) in shown {
         // Values are addresses, names and passwords of letters and digits: single quotes hold them all.
-        println!("export {name}='{value}'");
+        say!("export {name}='{value}'");
     }
     if !args.secrets {
         let names: Vec<&str> = secret.iter().map(|(name, _)| name.as_str()).collect();
-        println!("# left out, because they are secret (--secrets shows them): {}", names.join(", "));
+        say!("# left out, because they are secret (--secrets shows them): {}", names.join(", "));
     }
     Ok(())
 }

@@ -58,10 +58,10 @@ pub async fn run(args: Args) -> Result<()> {
     if args.json {
         let results: Vec<_> =
             results.iter().map(|(name, how)| serde_json::json!({"name": name, "result": how})).collect();
-        println!("{}", serde_json::Value::from(results));
+        say!("{}", serde_json::Value::from(results));
     } else {
         for (name, how) in results {
-            println!("{name} {how}");
+            say!("{name} {how}");
         }
     }
     Ok(())

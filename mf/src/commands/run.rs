@@ -55,9 +55,9 @@ pub async fn run(args: Args) -> Result<()> {
     };
     let milliseconds = began.elapsed().as_millis();
     if args.json {
-        println!("{}", serde_json::json!({"instances": names, "milliseconds": milliseconds}));
+        say!("{}", serde_json::json!({"instances": names, "milliseconds": milliseconds}));
     } else {
-        println!("{} in the balancer after {milliseconds} ms", names.join(", "));
+        say!("{} in the balancer after {milliseconds} ms", names.join(", "));
     }
     Ok(())
 }

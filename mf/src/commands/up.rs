@@ -156,13 +156,13 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
             "already_running": was_running, "started": started,
             "stats": format!("http://127.0.0.1:{}/stats", stack.ports.stats),
         });
-        println!("{result:#}");
+        say!("{result:#}");
         return;
     }
     if was_running {
         match started.as_slice() {
-            [] => println!("The stack runs already (stage {}): {url}", stack.settings.stage),
-            started => println!(
+            [] => say!("The stack runs already (stage {}): {url}", stack.settings.stage),
+            started => say!(
                 "The stack ran already (stage {}), {} started now: {url}",
                 stack.settings.stage,
                 started.join(", ")
@@ -171,33 +171,52 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
         return;
     }
     if args.only.is_some() {
-        println!(
+        say!(
             "\nPostgreSQL, etcd and NATS are ready. `mfenv users --secrets` tells a service where; mfup starts the rest."
         );
         return;
     }
-    println!(
-        "\nFlack is ready (stage {}). Open it in two browser windows and chat:\n\n    {url}\n\n\
-         What to try next:\n    \
-         bin/mfps                        what runs where\n    \
-         bin/mflogs -f                   what happens, as it happens\n    \
-         bin/mfrun users                 one more instance of users\n    \
-         bin/mfkill users-1 --hard       kill -9 one: the app stays up, and it comes back\n    \
-         {url}/api/docs    the API, to read and to try\n    \
-         http://127.0.0.1:{}/stats      the balancer's view\n    \
-         bin/mfdown                      stop everything; the data stays",
-        stack.settings.stage, stack.ports.stats
-    );
+    let one = match stack.settings.stage {
+        Stage::Services => "users-1",
+        Stage::Monolith => "monolith-1",
+    };
+    say!("\nFlack is ready (stage {}). Open it in two browser windows and chat:\n", stack.settings.stage);
+    say!("    {url}\n\nWhat to try next:");
+    let kill = format!("bin/mfkill {one} --hard");
+    let (docs, stats) = (format!("{url}/api/docs"), format!("http://127.0.0.1:{}/stats", stack.ports.stats));
+    for (what, why) in [
+        ("bin/mfps", "what runs where"),
+        ("bin/mflogs -f", "what happens, as it happens"),
+        ("bin/mfrun users", "one more instance of users"),
+        (kill.as_str(), "kill -9 one, and see it come back"),
+        (docs.as_str(), "the API, to read and to try"),
+        (stats.as_str(), "the balancer's view"),
+        ("bin/mfdown", "stop everything; the data stays"),
+    ] {
+        if stack.settings.stage == Stage::Services || !what.contains("mfrun") {
+            say!("    {what:36} {why}");
+        }
+    }
+    if home_is_set() {
+        say!(
+            "\nThis stack is not the default one: the commands need MF_HOME={} too.",
+            stack.home.path().display()
+        );
+    }
+}
+
+fn home_is_set() -> bool {
+    std::env::var_os("MF_HOME").is_some_and(|home| !home.is_empty())
 }
 
 /// Shows the logs until Ctrl-C, which ends the stack, or until somebody else ends it.
 async fn stay(stack: &Stack, client: &Client, mut supervisor: Child, progress: &Progress) -> Result<()> {
-    println!("\nIts logs follow. Ctrl-C stops the stack.\n");
+    say!("\nIts logs follow. Ctrl-C stops the stack.\n");
     let all = logs::Filter::default();
     tokio::select! {
         result = logs::follow(&stack.home, &all) => result?,
         _ = supervisor.wait() => {
-            println!("The stack was stopped.");
+            say!("The stack was stopped.");
             return Ok(());
         }
         () = interrupted() => {}

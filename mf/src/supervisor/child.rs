@@ -1,23 +1,19 @@
 //! One process: started, watched, started again when it ends by itself, stopped when asked.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use nix::sys::signal::Signal;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backoff::Backoff;
+use super::kernel::{CLEAN, by_signal, in_words, kill_group, pid_of, signal, spawn};
 use super::leftovers::PidFile;
 use super::protocol::{Ended, ProcessStatus, State};
 use super::spec::Spec;
 use crate::home::Home;
-use crate::process::Identity;
 
 #[derive(Debug)]
 pub enum Order {
@@ -241,64 +237,9 @@ impl Keeper {
     }
 }
 
-fn spawn(home: &Home, spec: &Spec) -> std::io::Result<Child> {
-    // The process writes to the file itself: it does not fall over a broken pipe on the day when the supervisor is killed.
-    let output = File::options().append(true).create(true).mode(0o600).open(home.log(&spec.name))?;
-    let child = Command::new(&spec.program)
-        .args(&spec.args)
-        .env_clear()
-        .envs(&spec.env.0)
-        .current_dir(&spec.folder)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        // A group of its own: what it starts can be ended with it, and the terminal's Ctrl-C does not reach it.
-        .process_group(0)
-        .spawn()?;
-    if let Some(identity) = Identity::of(pid_of(&child)) {
-        PidFile { identity, service: spec.service.clone(), tier: spec.tier, stop: spec.stop }
-            .write(home, &spec.name);
-    }
-    Ok(child)
-}
-
-fn pid_of(child: &Child) -> i32 {
-    child.id().map_or(0, u32::cast_signed)
-}
-
-/// The supervisor is the parent and has not collected it: the number is still this process's.
-fn signal(pid: i32, signal: Signal) {
-    if pid > 0 {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-    }
-}
-
-fn kill_group(pid: i32) {
-    if pid > 0 {
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
-    }
-}
-
-const CLEAN: &str = "ended with exit code 0";
-
-fn in_words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => CLEAN.to_owned(),
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(number)) => {
-            Signal::try_from(number).map_or_else(|_| format!("ended by signal {number}"), by_signal)
-        }
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-fn by_signal(signal: Signal) -> String {
-    format!("ended by {signal}")
-}
-
 /// One line in `supervisor.log`, in the shape all our processes log in.
 pub fn log(name: &str, message: &str) {
     let line =
         serde_json::json!({"timestamp": Utc::now(), "level": "INFO", "message": message, "process": name});
-    println!("{line}");
+    say!("{line}");
 }

@@ -10,6 +10,7 @@ pub mod spec;
 
 mod backoff;
 mod child;
+mod kernel;
 mod control;
 mod daemon;
 pub mod leftovers;

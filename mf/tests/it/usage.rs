@@ -63,3 +63,19 @@ fn a_state_folder_that_cannot_be_made_is_named() {
     assert_eq!(output.status.code(), Some(73), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::remove_file(file).expect("removed");
 }
+
+#[test]
+fn every_short_name_in_bin_calls_a_command_that_exists() {
+    let stack = Stack::new();
+    let bin = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin");
+    let mut count = 0;
+    for script in std::fs::read_dir(bin).expect("bin").flatten() {
+        let name = script.file_name().into_string().expect("a name");
+        let Some(command) = name.strip_prefix("mf").filter(|command| !command.is_empty()) else { continue };
+        let text = std::fs::read_to_string(script.path()).expect("a script");
+        assert!(text.contains(&format!("/mf\" {command} \"$@\"")), "{name}: {text}");
+        stack.expect(&[command, "--help"], 0);
+        count += 1;
+    }
+    assert_eq!(count, 9, "one for each command");
+}

@@ -1,0 +1,184 @@
+//! Asks everybody who knows something about the stack's processes.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::failure::{Failure, Result};
+use crate::ports::Ports;
+use crate::probe;
+use crate::process;
+use crate::registry::{Authority, Route, Snapshot};
+use crate::stack::{Stack, number};
+use crate::supervisor::{Client, ProcessStatus};
+
+#[derive(Debug, Serialize)]
+pub(super) struct View {
+    pub(super) home: String,
+    pub(super) url: String,
+    pub(super) stage: String,
+    pub(super) memory_mib: u64,
+    pub(super) processes: Vec<Row>,
+    pub(super) routes: BTreeMap<String, Route>,
+    pub(super) authority: BTreeMap<String, Authority>,
+    /// What could not be asked.
+    pub(super) problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) service: String,
+    pub(super) state: String,
+    pub(super) pid: Option<i32>,
+    pub(super) address: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) health: String,
+    pub(super) registry: bool,
+    pub(super) balancer: Option<String>,
+    pub(super) started: DateTime<Utc>,
+    pub(super) uptime_seconds: i64,
+    pub(super) restarts: u32,
+    pub(super) last_end: Option<String>,
+    pub(super) memory_mib: Option<u64>,
+}
+
+pub(super) async fn look(stack: &Stack, client: &Client) -> Result<View> {
+    let mut problems = Vec::new();
+    let processes = client.list().await?;
+    let registry = match stack.registry().await {
+        Ok(registry) => registry.snapshot().await.map_err(Into::into),
+        Err(failure) => Err(failure),
+    };
+    let registry = registry.unwrap_or_else(|failure: Failure| {
+        problems.push(failure.message);
+        Snapshot::default()
+    });
+    let balancer = balancer(&stack.ports).await;
+    let rows = processes.into_iter().map(|process| row(process, &stack.ports, &registry, &balancer));
+    let mut rows = futures::future::join_all(rows).await;
+    rows.sort_by_key(|row| (order(&row.service), number(&row.name)));
+    Ok(View {
+        home: stack.home.path().display().to_string(),
+        url: stack.url(),
+        stage: stack.settings.stage.to_string(),
+        memory_mib: rows.iter().filter_map(|row| row.memory_mib).sum(),
+        processes: rows,
+        routes: registry.routes,
+        authority: registry.authority,
+        problems,
+    })
+}
+
+async fn row(
+    process: ProcessStatus,
+    ports: &Ports,
+    registry: &Snapshot,
+    balancer: &BTreeMap<String, String>,
+) -> Row {
+    let instance = registry.instances.get(&process.name);
+    let (address, check) = match process.service.as_str() {
+        "postgres" => (Some(ports.postgres), None),
+        "etcd" => (Some(ports.etcd), Some((ports.etcd, "/health"))),
+        "nats" => (Some(ports.nats), Some((ports.nats_monitor, "/healthz"))),
+        "haproxy" => (Some(ports.public), Some((ports.stats, "/metrics"))),
+        _ => (None, None),
+    };
+    let address = instance.map(|instance| instance.address.clone()).or_else(|| address.map(local));
+    let health = match (process.pid, check, instance) {
+        (None, ..) => "down",
+        (_, Some((port, path)), _) => {
+            if probe::is_ok(&local(port), path).await {
+                "ready"
+            } else {
+                "not answering"
+            }
+        }
+        (_, None, Some(instance)) => health(&instance.address).await,
+        _ => "-",
+    };
+    let health = if process.service == "postgres" && process.pid.is_some() {
+        postgres_health(ports).await
+    } else {
+        health
+    };
+    Row {
+        health: health.to_owned(),
+        registry: instance.is_some(),
+        balancer: balancer.get(&process.name).or_else(|| registry.balancer.get(&process.name)).cloned(),
+        version: instance.map(|instance| instance.version.clone()),
+        address,
+        state: process.state.words().to_owned(),
+        memory_mib: process.pid.and_then(process::memory_kib).map(|kib| kib.div_ceil(1024)),
+        uptime_seconds: (Utc::now() - process.started).num_seconds(),
+        name: process.name,
+        service: process.service,
+        pid: process.pid,
+        started: process.started,
+        restarts: process.restarts,
+        last_end: process.last_end,
+    }
+}
+
+/// The words of an instance about itself.
+async fn health(address: &str) -> &'static str {
+    match (probe::is_ok(address, "/health").await, probe::is_ok(address, "/ready").await) {
+        (true, true) => "ready",
+        (true, false) => "not ready",
+        (false, _) => "not answering",
+    }
+}
+
+async fn postgres_health(ports: &Ports) -> &'static str {
+    let connected = tokio::time::timeout(
+        std::time::Duration::from_secs(2),
+        tokio::net::TcpStream::connect(local(ports.postgres)),
+    )
+    .await;
+    if matches!(connected, Ok(Ok(_))) { "accepting" } else { "not answering" }
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// State of each server by HAProxy's statistics: columns pxname, svname and status of its CSV.
+async fn balancer(ports: &Ports) -> BTreeMap<String, String> {
+    let Some(answer) = probe::get(&local(ports.stats), "/stats;csv").await else { return BTreeMap::new() };
+    let mut lines = answer.body.lines();
+    let header: Vec<&str> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
+    let Some((name, status)) = column(&header, "svname").zip(column(&header, "status")) else {
+        return BTreeMap::new();
+    };
+    lines
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            Some(((*fields.get(name)?).to_owned(), (*fields.get(status)?).to_owned()))
+        })
+        .filter(|(name, _)| !matches!(name.as_str(), "FRONTEND" | "BACKEND"))
+        .collect()
+}
+
+fn column(header: &[&str], name: &str) -> Option<usize> {
+    header.iter().position(|column| *column == name)
+}
+
+fn order(service: &str) -> usize {
+    [
+        "postgres",
+        "etcd",
+        "nats",
+        "agent",
+        "haproxy",
+        "monolith",
+        "ui",
+        "users",
+        "tokens",
+        "messages",
+        "websocket",
+    ]
+    .iter()
+    .position(|known| *known == service)
+    .unwrap_or(usize::MAX)
+}

@@ -1,0 +1,81 @@
+//! The view as people read it.
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use super::look::View;
+
+pub(super) fn print(view: &View) {
+    say!("{}  stage {}  {} MiB  {}\n", view.url, view.stage, view.memory_mib, view.home);
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header([
+        "NAME", "STATE", "PID", "ADDRESS", "VERSION", "HEALTH", "REGISTRY", "BALANCER", "UPTIME", "RESTARTS",
+        "MEMORY",
+    ]);
+    let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    for row in &view.processes {
+        table.add_row([
+            row.name.clone(),
+            row.state.clone(),
+            text(row.pid.map(|pid| pid.to_string())),
+            text(row.address.clone()),
+            text(row.version.clone()),
+            row.health.clone(),
+            if row.registry { "yes" } else { "-" }.to_owned(),
+            text(row.balancer.clone()),
+            uptime(row.uptime_seconds),
+            row.restarts.to_string(),
+            text(row.memory_mib.map(|mib| format!("{mib} MiB"))),
+        ]);
+    }
+    say!("{table}");
+    if !view.routes.is_empty() || !view.authority.is_empty() {
+        let routes: Vec<String> = view
+            .routes
+            .iter()
+            .map(|(name, route)| format!("{name} -> {} {}%", route.owner, route.percentage))
+            .collect();
+        let owners: Vec<String> = view
+            .authority
+            .iter()
+            .map(|(name, owner)| format!("{name}: {} (epoch {})", owner.owner, owner.epoch))
+            .collect();
+        say!(
+            "\nroutes  {}\nowners  {}",
+            if routes.is_empty() { "all to the monolith".to_owned() } else { routes.join(", ") },
+            owners.join(", ")
+        );
+    }
+    for row in view.processes.iter().filter(|row| row.state != "running") {
+        say!(
+            "\n{} is {}: it {}. See mflogs {}",
+            row.name,
+            row.state,
+            row.last_end.as_deref().unwrap_or("ended"),
+            row.name
+        );
+    }
+    for problem in &view.problems {
+        say!("\n{problem}");
+    }
+}
+
+fn uptime(seconds: i64) -> String {
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptimes_have_two_units_at_most() {
+        assert_eq!([5, 65, 3_700, 90_000].map(uptime), ["5s", "1m05s", "1h01m", "1d01h"]);
+    }
+}
