@@ -61,6 +61,8 @@ fn log(event: &Event) {
         Event::Disconnected | Event::LameDuckMode => {
             warn!(%event, "the events pipeline is away; changes wait in the queue");
         }
+        // Each attempt while it is away: that it is away was said.
+        Event::ClientError(error) if error.to_string().ends_with("IO error") => debug!(%event, "still away"),
         Event::ServerError(_) | Event::ClientError(_) | Event::SlowConsumer(_) => {
             warn!(%event, "the events pipeline complains");
         }

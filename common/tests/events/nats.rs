@@ -33,7 +33,12 @@ impl Nats {
     pub fn planned() -> Self {
         let port =
             TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port();
-        Self { folder: TempDir::new().expect("a temporary folder"), port, child: None, settings: String::new() }
+        Self {
+            folder: TempDir::new().expect("a temporary folder"),
+            port,
+            child: None,
+            settings: String::new(),
+        }
     }
 
     /// With this as the rest of the server's configuration.
