@@ -73,13 +73,13 @@ fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
                     trials.push(Trial::test(format!("{name}::{}", case.name), move || {
                         runtime
                             .block_on((case.run)(world))
-                            .map_err(|error| Failed::from(format!("{error:?}")))
+                            .map_err(|error| Failed::from(format!("{error:#}")))
                     }));
                 }
                 stacks.push(world);
             }
             Err(error) => {
-                trials.push(Trial::test(format!("{name}::starts"), move || Err(format!("{error:?}").into())));
+                trials.push(Trial::test(format!("{name}::starts"), move || Err(format!("{error:#}").into())));
             }
         }
     }

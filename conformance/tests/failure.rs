@@ -256,7 +256,7 @@ impl Drop for Load {
 }
 
 fn processes(ps: &Value) -> impl Iterator<Item = &Value> {
-    ps["instances"].as_array().into_iter().flatten()
+    ps["processes"].as_array().into_iter().flatten()
 }
 
 fn of_service<'a>(ps: &'a Value, service: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -264,7 +264,7 @@ fn of_service<'a>(ps: &'a Value, service: &'a str) -> impl Iterator<Item = &'a V
 }
 
 fn names(ps: &Value, service: &str) -> Vec<String> {
-    of_service(ps, service).filter_map(|process| process["instance"].as_str()).map(str::to_owned).collect()
+    of_service(ps, service).filter_map(|process| process["name"].as_str()).map(str::to_owned).collect()
 }
 
 fn pids(ps: &Value) -> Vec<Option<u64>> {

@@ -60,16 +60,9 @@ async fn html_is_cleaned(World { client, .. }: World) -> anyhow::Result<()> {
         let posted =
             client.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
         let html = posted.body["html"].as_str().context("no html")?.to_lowercase();
-        for bad in [
-            "<script",
-            "<img",
-            "href=\"javascript:",
-            "href=\"data:",
-            "<svg",
-            "<iframe",
-            "<style",
-            "<a href=\"data",
-        ] {
+        for bad in
+            ["<script", "<img", "<svg", "<iframe", "<style", "<a href=\"data:", "<a href=\"javascript:"]
+        {
             ensure!(!html.contains(bad), "{source} became {html}");
         }
     }
