@@ -33,6 +33,9 @@ const TYPING_KEPT_MAX: usize = 32;
 /// Who publishes that somebody is typing: this service, and the monolith for its own sockets.
 const TYPING_SUBJECTS: [&str; 2] = ["flack.websocket.typing", "flack.monolith.typing"];
 
+/// The names of the reading tasks, in `/health`; in the order of `OWNERS`.
+const TASKS: [&str; STREAMS] = ["sockets from users", "sockets from messages", "sockets from monolith"];
+
 /// What all sockets of a process share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Inner>);
@@ -70,7 +73,7 @@ impl Hub {
         }));
         for (stream, owner) in OWNERS.into_iter().enumerate() {
             let (hub, stopping) = (hub.clone(), background.stopping());
-            background.supervise(owner, move || {
+            background.supervise(TASKS[stream], move || {
                 let (hub, stopping) = (hub.clone(), stopping.clone());
                 async move {
                     stopping.run_until_cancelled(hub.read_stream(stream, owner)).await;
