@@ -319,3 +319,31 @@ fn parent(pid: i64) -> i64 {
         .parse()
         .expect("a pid")
 }
+
+#[test]
+fn a_postgres_of_the_wrong_version_is_told_before_anything_is_started() {
+    use std::os::unix::fs::PermissionsExt;
+    let stack = Stack::new();
+    let old = tempfile::tempdir().expect("a temporary folder");
+    for program in ["initdb", "postgres"] {
+        let path = old.path().join(program);
+        fs::write(&path, "#!/bin/sh\necho 'postgres (PostgreSQL) 13.9 (Debian 13.9-0+deb11u1)'\n")
+            .expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+    let port = stack.port.to_string();
+    let up = |arguments: &[&str]| {
+        let output = stack.mf(arguments).env("MF_POSTGRES_BIN", old.path()).output().expect("mf runs");
+        assert_eq!(output.status.code(), Some(69));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = up(&["up", "--detach", "--port", &port]);
+    assert!(said.contains("PostgreSQL 13") && said.contains("14 or newer is needed"), "{said}");
+
+    let data = stack.home.path().join("postgres");
+    fs::create_dir(&data).expect("a data folder");
+    fs::write(data.join("PG_VERSION"), "12\n").expect("written");
+    let said = up(&["up", "--detach", "--port", &port]);
+    assert!(said.contains("was made by PostgreSQL 12, but 13 is installed"), "{said}");
+    stack.expect(&["ps"], 69);
+}
