@@ -65,6 +65,7 @@ async fn tokens_outlive_a_restart_and_revoked_ones_do_not_come_back(pool: PgPool
     let (good, revoked) = (before.sign_in("ada", PASSWORD).await, before.sign_in("ada", PASSWORD).await);
     before.delete("/api/tokens").bearer(&revoked).expect(StatusCode::NO_CONTENT).await;
 
+    drop(before);
     let after = Monolith::alone(&pool).await;
     after.put("/api/users/me").bearer(&good).expect(StatusCode::NO_CONTENT).await;
     after.put("/api/users/me").bearer(&revoked).expect(StatusCode::UNAUTHORIZED).await;

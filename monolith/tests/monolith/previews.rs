@@ -12,6 +12,7 @@ async fn a_restart_finds_the_work_that_a_kill_left_undone(pool: PgPool) {
     before.register("ada").await;
     let token = before.sign_in("ada", PASSWORD).await;
     let message = before.say(&token, "no link yet").await;
+    drop(before);
     // As a process leaves it that is killed amid a fetch: taken once, not finished, its time over. The address is one that
     // no preview may be fetched from, so that the work ends without a network.
     sqlx::query(

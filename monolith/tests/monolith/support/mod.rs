@@ -30,6 +30,15 @@ pub struct Monolith {
     client: Client,
     pub router: Router,
     pub events: Events,
+    background: Background,
+}
+
+impl Drop for Monolith {
+    /// Its tasks end, and give their connections back.
+    fn drop(&mut self) {
+        self.background.stopping().cancel();
+        self.background.drained().cancel();
+    }
 }
 
 impl Deref for Monolith {
@@ -56,7 +65,7 @@ impl Monolith {
         let background = Background::default();
         let app = assemble(pool.clone(), events.clone(), registry, &background).await.expect("it starts");
         let router = app.router;
-        Self { client: Client::new(router.clone()), router, events }
+        Self { client: Client::new(router.clone()), router, events, background }
     }
 
     pub async fn register(&self, nickname: &str) -> i64 {
