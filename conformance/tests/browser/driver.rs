@@ -48,6 +48,8 @@ impl Driver {
             "--disable-component-update",
             "--disable-sync",
             "--disable-dev-shm-usage",
+            // Pictures are taken of how it is, not of how it comes.
+            "--force-prefers-reduced-motion",
             "--window-size=1280,800",
             &format!("--user-data-dir={}", profile.path().display()),
         ]

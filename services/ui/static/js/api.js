@@ -20,6 +20,13 @@ export class Problem extends Error {
   }
 }
 
+let tokenRefused = () => {};
+
+/** `listener` is told which token was refused, whichever call it was that found out. */
+export function onTokenRefused(listener) {
+  tokenRefused = listener;
+}
+
 export const createUser = (nickname, password) =>
   call("POST", "/api/users", { body: { nickname, password } });
 
@@ -59,7 +66,8 @@ export const setReadMarker = (token, channel, messageId) =>
 
 export const getStats = () => call("GET", "/stats");
 
-const bearer = (token) => `Bearer ${token}`;
+const BEARER = "Bearer ";
+const bearer = (token) => BEARER + token;
 
 // btoa takes bytes, and names may have any letters: UTF-8 first.
 const basic = (nickname, password) =>
@@ -86,6 +94,7 @@ async function call(method, path, { authorization, body, key } = {}) {
   }
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
+  if (response.status === 401 && authorization?.startsWith(BEARER)) tokenRefused(authorization.slice(BEARER.length));
   throw new Problem(response.status, answer?.detail ?? answer?.error ?? `The server answered ${response.status}.`);
 }
 

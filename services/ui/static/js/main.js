@@ -15,7 +15,6 @@ import { Connection } from "./socket.js";
 import { acceptLists, acceptModel, beginReload, changed, setConnection, state } from "./state.js";
 import { clearDraft, focusComposer, openComposerView, TYPING_SHOWN_MS } from "./view-composer.js";
 import { openConnectionView } from "./view-connection.js";
-import { openEditView } from "./view-edit.js";
 import { noteNew, openMessagesView } from "./view-messages.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
 import { loadPreferences, openSettingsView } from "./view-settings.js";
@@ -32,15 +31,16 @@ const connection = new Connection({
   },
 });
 
-openOutbox(connection, tokenEnded);
+openOutbox(connection);
 openSignInView(signedIn);
 openMessagesView();
-openEditView(tokenEnded);
 openComposerView(connection);
 openPeopleView();
 openConnectionView(connection);
 openSettingsView();
 openReading();
+// A refusal may arrive after somebody has signed in again: it was for the token before.
+api.onTokenRefused((token) => token === session.token && tokenEnded());
 byId("sign-out").addEventListener("click", signOut);
 heartbeat().onmessage = signOfLife;
 

@@ -13,16 +13,13 @@ const PAUSE_FIRST_MS = 500;
 const PAUSE_MAX_MS = 5_000;
 
 let connection;
-let tokenEnded;
 /** The one message that is on its way over the socket: {id, posted, refused}. */
 let expected = null;
 let pumping = false;
 let wake = () => {};
 
-/** `ended` is called when the server no longer takes the token. */
-export function openOutbox(theConnection, ended) {
+export function openOutbox(theConnection) {
   connection = theConnection;
-  tokenEnded = ended;
   state.outbox = session.outbox.map((entry) => ({ ...entry, shownAs: undefined, status: entry.status === "failed" ? "failed" : "waiting" }));
 }
 
@@ -58,7 +55,10 @@ export function takePosted({ id, message_id: messageId }) {
 }
 
 export function takeProblem({ id, status, detail }) {
-  if (id && expected?.id === id) expected.refused(new api.Problem(status, detail));
+  if (!id || expected?.id !== id) return;
+  // The connection may be older than our token: REST knows better.
+  if (status === 401) expected.posted(null);
+  else expected.refused(new api.Problem(status, detail));
 }
 
 /** The socket closed: whatever it was asked will not be answered by it. */
@@ -97,7 +97,6 @@ async function deliver(entry) {
       if (problem.status === 401) {
         // Not the message's fault: it waits for the next token.
         entry.status = "waiting";
-        tokenEnded();
         return;
       }
       if (!problem.isPassing || attempt === ATTEMPTS_MAX) {

@@ -6,11 +6,6 @@ import { session } from "./session.js";
 import { acceptModel, changed, messagesInOrder, state } from "./state.js";
 
 let editing = null;
-let tokenEnded = () => {};
-
-export function openEditView(ended) {
-  tokenEnded = ended;
-}
 
 export const isEditing = (id) => editing === id;
 
@@ -46,7 +41,6 @@ export function editorFor(message) {
       acceptModel("Message", await api.getMessage(message.id));
       leave();
     } catch (failure) {
-      if (failure.status === 401) tokenEnded();
       problem.textContent = `Not saved. ${failure.message}`;
       problem.hidden = false;
       save.disabled = false;

@@ -40,6 +40,9 @@ export function askToSignIn({ overChat = false, note = "" } = {}) {
   form.elements.password.value = "";
   showProblem("");
   showWay();
+  // Closing would give the focus back to where it was, while that place is still shut off by the dialog: Chromium then
+  // shows a field that has the focus and takes no letters. Who is signed in is put into the composer by main.js.
+  document.activeElement?.blur();
   dialog.showModal();
   (session.nickname ? form.elements.password : form.elements.nickname).focus();
 }
