@@ -1,6 +1,6 @@
 //! chromedriver: started for one case on a port of its own, and stopped with all its windows whatever happens.
 
-use std::{io::ErrorKind, process::Stdio, time::Duration};
+use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail};
 use fantoccini::ClientBuilder;
@@ -18,6 +18,7 @@ use crate::window::Window;
 const INSTALL: &str = "install them with `apt-get install --no-install-recommends chromium chromium-driver`";
 /// What Debian, Ubuntu and Google call it.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const DRIVERS: [&str; 2] = ["chromedriver", "chromium.chromedriver"];
 const START_WAIT: Duration = Duration::from_secs(20);
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -67,21 +68,15 @@ impl Driver {
     }
 
     async fn start() -> anyhow::Result<Self> {
-        let browser = BROWSERS
-            .into_iter()
-            .find(|name| path_of(name).is_ok())
-            .with_context(|| format!("the browser test needs Chromium and chromedriver; {INSTALL}"))?;
-        let started = Command::new("chromedriver")
+        let browser = found(&BROWSERS)?;
+        let mut process = Command::new(found(&DRIVERS)?)
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
-            .spawn();
-        let mut process = match started {
-            Err(error) if error.kind() == ErrorKind::NotFound => bail!("chromedriver is missing; {INSTALL}"),
-            started => started.context("chromedriver does not start")?,
-        };
+            .spawn()
+            .context("chromedriver does not start")?;
         let output = process.stdout.take().context("chromedriver has an output")?;
         let port =
             timeout(START_WAIT, port_in(output)).await.context("chromedriver does not say its port")??;
@@ -114,6 +109,12 @@ async fn port_in(output: tokio::process::ChildStdout) -> anyhow::Result<u16> {
         return Ok(port);
     }
     bail!("chromedriver ended before it said its port")
+}
+
+/// The first of these names that is installed.
+fn found(names: &[&'static str]) -> anyhow::Result<&'static str> {
+    let name = names.iter().copied().find(|name| path_of(name).is_ok());
+    name.with_context(|| format!("the browser test needs {}, which is missing; {INSTALL}", names[0]))
 }
 
 fn path_of(program: &str) -> anyhow::Result<String> {
