@@ -1,0 +1,198 @@
+//! Compares two versions of an OpenAPI document: what one may ask, and what is answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::{
+    difference::Role,
+    schema::{Comparison, members, resolve},
+};
+
+const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
+/// What of an operation is compared here, or is for people and our own code.
+const KNOWN: [&str; 10] = [
+    "operationId",
+    "summary",
+    "description",
+    "tags",
+    "deprecated",
+    "x-page",
+    "security",
+    "parameters",
+    "requestBody",
+    "responses",
+];
+
+/// One operation with what its path and its document say for it.
+struct Operation<'a> {
+    own: &'a Value,
+    parameters: BTreeMap<(String, String), &'a Value>,
+    security: BTreeSet<String>,
+}
+
+pub fn compare(comparison: &mut Comparison<'_>) {
+    let (old, new) = (operations(comparison.old()), operations(comparison.new_document()));
+    for (name, before) in &old {
+        match new.get(name) {
+            Some(after) => operation(comparison, name, before, after),
+            None => comparison.found.breaking(name, "the operation is removed"),
+        }
+    }
+    for name in new.keys().filter(|name| !old.contains_key(*name)) {
+        comparison.found.harmless(name, "the operation is new");
+    }
+    schemes(comparison);
+}
+
+fn operations(document: &Value) -> BTreeMap<String, Operation<'_>> {
+    let mut operations = BTreeMap::new();
+    for (path, item) in members(&document["paths"]) {
+        for method in METHODS.iter().filter(|method| item.get(**method).is_some()) {
+            let own = &item[*method];
+            let lists = [&item["parameters"], &own["parameters"]];
+            let parameters = lists.into_iter().filter_map(Value::as_array).flatten();
+            let parameters = parameters.map(|parameter| {
+                let parameter = resolve(document, parameter);
+                let word = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
+                let name = if word("in") == "header" { word("name").to_lowercase() } else { word("name") };
+                ((word("in"), name), parameter)
+            });
+            let security = own.get("security").unwrap_or(&document["security"]).as_array();
+            let operation = Operation {
+                own,
+                parameters: parameters.collect(),
+                // No requirement at all is the same as the empty one.
+                security: match security.map(Vec::as_slice) {
+                    None | Some([]) => BTreeSet::from(["{}".to_owned()]),
+                    Some(schemes) => schemes.iter().map(Value::to_string).collect(),
+                },
+            };
+            operations.insert(format!("{} {path}", method.to_uppercase()), operation);
+        }
+    }
+    operations
+}
+
+fn operation<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a>, new: &Operation<'a>) {
+    if old.own["operationId"] != new.own["operationId"] {
+        let what = format!("its operationId is {}, was {}", new.own["operationId"], old.own["operationId"]);
+        comparison.found.breaking(name, what);
+    }
+    for key in members(old.own).keys().chain(members(new.own).keys()) {
+        if !KNOWN.contains(key) && old.own[*key] != new.own[*key] {
+            comparison.found.breaking(name, format!("{key} has changed, which this test cannot judge"));
+        }
+    }
+    if new.security.contains("{}") && !old.security.contains("{}") {
+        comparison.found.harmless(name, "is open to everybody now");
+    } else {
+        for gone in old.security.difference(&new.security) {
+            comparison.found.breaking(name, format!("security {gone} is no longer enough"));
+        }
+        for more in new.security.difference(&old.security) {
+            comparison.found.harmless(name, format!("security {more} is enough now"));
+        }
+    }
+    parameters(comparison, name, old, new);
+    body(comparison, name, &old.own["requestBody"], &new.own["requestBody"]);
+    let (before, after) = (members(&old.own["responses"]), members(&new.own["responses"]));
+    for (status, response) in &before {
+        let place = format!("{name} {status}");
+        match after.get(status) {
+            Some(now) => answer(comparison, &place, response, now),
+            None => comparison.found.breaking(&place, "the status is removed"),
+        }
+    }
+    for status in after.keys().filter(|status| !before.contains_key(*status)) {
+        // Whoever does not know an error status treats it as the first of its class; another success says another thing.
+        let is_error = status.starts_with(['4', '5']);
+        comparison.found.add(&format!("{name} {status}"), "the status is new", !is_error);
+    }
+}
+
+fn parameters<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a>, new: &Operation<'a>) {
+    for (key, before) in &old.parameters {
+        let place = format!("{name} {} parameter {}", key.0, key.1);
+        let Some(after) = new.parameters.get(key) else {
+            comparison.found.breaking(&place, "the parameter is removed");
+            continue;
+        };
+        necessity(comparison, &place, before, after, Role::Written);
+        for word in ["style", "explode", "allowReserved", "content"] {
+            if before[word] != after[word] {
+                comparison.found.breaking(&place, format!("{word} has changed"));
+            }
+        }
+        comparison.schema(&place, &before["schema"], &after["schema"], Role::Written);
+    }
+    for (key, parameter) in new.parameters.iter().filter(|(key, _)| !old.parameters.contains_key(*key)) {
+        let place = format!("{name} {} parameter {}", key.0, key.1);
+        let required = parameter["required"] == true;
+        let what = if required { "the parameter is new and required" } else { "the parameter is new" };
+        comparison.found.add(&place, what, required);
+    }
+}
+
+fn body<'a>(comparison: &mut Comparison<'a>, name: &str, old: &'a Value, new: &'a Value) {
+    let place = format!("{name} body");
+    let (old, new) = (resolve(comparison.old(), old), resolve(comparison.new_document(), new));
+    match (old.is_null(), new.is_null()) {
+        (true, true) => {}
+        (true, false) => comparison.found.add(&place, "the body is new", new["required"] == true),
+        (false, true) => comparison.found.breaking(&place, "the body is removed"),
+        (false, false) => {
+            necessity(comparison, &place, old, new, Role::Written);
+            content(comparison, &place, old, new, Role::Written);
+        }
+    }
+}
+
+fn answer<'a>(comparison: &mut Comparison<'a>, place: &str, old: &'a Value, new: &'a Value) {
+    let (old, new) = (resolve(comparison.old(), old), resolve(comparison.new_document(), new));
+    content(comparison, place, old, new, Role::Read);
+    let (before, after) = (members(&old["headers"]), members(&new["headers"]));
+    for (name, header) in &before {
+        let place = format!("{place} header {name}");
+        let Some(now) = after.get(name) else {
+            comparison.found.breaking(&place, "the header is removed");
+            continue;
+        };
+        necessity(comparison, &place, header, now, Role::Read);
+        comparison.schema(&place, &header["schema"], &now["schema"], Role::Read);
+    }
+    for name in after.keys().filter(|name| !before.contains_key(*name)) {
+        comparison.found.harmless(&format!("{place} header {name}"), "the header is new");
+    }
+}
+
+fn content<'a>(comparison: &mut Comparison<'a>, place: &str, old: &'a Value, new: &'a Value, role: Role) {
+    let (before, after) = (members(&old["content"]), members(&new["content"]));
+    for (kind, schema) in &before {
+        match after.get(kind) {
+            Some(now) => comparison.schema(place, &schema["schema"], &now["schema"], role),
+            None => comparison.found.breaking(place, format!("{kind} is removed")),
+        }
+    }
+    for kind in after.keys().filter(|kind| !before.contains_key(*kind)) {
+        comparison.found.harmless(place, format!("{kind} is new"));
+    }
+}
+
+fn necessity(comparison: &mut Comparison<'_>, place: &str, old: &Value, new: &Value, role: Role) {
+    match (old["required"] == true, new["required"] == true) {
+        (false, true) => comparison.found.add(place, "is required now", role == Role::Written),
+        (true, false) => comparison.found.add(place, "is optional now", role == Role::Read),
+        _ => {}
+    }
+}
+
+fn schemes(comparison: &mut Comparison<'_>) {
+    let at = "/components/securitySchemes";
+    let (old, new) = (comparison.old().pointer(at), comparison.new_document().pointer(at));
+    for (name, scheme) in old.map(members).unwrap_or_default() {
+        if new.and_then(|schemes| schemes.get(name)) != Some(scheme) {
+            comparison.found.breaking(&format!("security {name}"), "is done in another way");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Compares two versions of a JSON Schema, keyword by keyword. A keyword that it does not know, and that has
+//! changed, counts as breaking: silence would be a promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use crate::difference::{
+    Change::{self, Narrower, Other, Wider},
+    Differences, Role,
+};
+
+/// For people and for our own code; no value is good or bad because of them.
+const WORDS: [&str; 8] =
+    ["$schema", "title", "description", "example", "examples", "deprecated", "x-secret", "definitions"];
+/// A greater one accepts less.
+const LOWER_LIMITS: [&str; 5] = ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"];
+/// A smaller one accepts less.
+const UPPER_LIMITS: [&str; 5] = ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"];
+
+static NULL: Value = Value::Null;
+
+/// Both versions of one document, and what has been found.
+pub struct Comparison<'a> {
+    old: &'a Value,
+    new: &'a Value,
+    pub found: Differences,
+    /// Pairs of references that were compared: a schema may contain itself, and Problem is used everywhere.
+    done: BTreeSet<(String, String, Role)>,
+}
+
+impl<'a> Comparison<'a> {
+    pub fn new(old: &'a Value, new: &'a Value) -> Self {
+        Self { old, new, found: Differences::default(), done: BTreeSet::new() }
+    }
+
+    pub fn old(&self) -> &'a Value {
+        self.old
+    }
+
+    pub fn new_document(&self) -> &'a Value {
+        self.new
+    }
+
+    pub fn schema(&mut self, place: &str, old: &'a Value, new: &'a Value, role: Role) {
+        let names = (reference(old), reference(new));
+        let place = names.1.or(names.0).map_or(place, |name| name.rsplit('/').next().unwrap_or(name));
+        if let (Some(old), Some(new)) = names
+            && !self.done.insert((old.to_owned(), new.to_owned(), role))
+        {
+            return;
+        }
+        let (old, new) = (resolve(self.old, old), resolve(self.new, new));
+        let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+            if old != new {
+                self.found.breaking(place, "is another kind of schema, or its $ref leads nowhere");
+            }
+            return;
+        };
+        let keywords: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for keyword in keywords {
+            let (before, after) = (member(old, keyword), member(new, keyword));
+            if before != after || may_hold_references(keyword) {
+                self.keyword(place, keyword, (before, after), (old, new), role);
+            }
+        }
+    }
+
+    fn keyword(
+        &mut self,
+        place: &str,
+        keyword: &str,
+        (before, after): (&'a Value, &'a Value),
+        (old, new): (&'a Map<String, Value>, &'a Map<String, Value>),
+        role: Role,
+    ) {
+        let change = match keyword {
+            _ if WORDS.contains(&keyword) => return,
+            "x-personal-data" => {
+                let what = format!("x-personal-data is {after}, was {before}");
+                return self.found.harmless(place, what);
+            }
+            "properties" => return self.properties(place, old, new, role),
+            "required" => return self.required(place, before, after, role),
+            "enum" => return self.values(place, before, after, role),
+            "oneOf" => return self.alternatives(place, before, after, role),
+            "items" if before.is_object() && after.is_object() => {
+                return self.schema(&format!("{place}[]"), before, after, role);
+            }
+            "additionalProperties" if before.is_object() && after.is_object() => {
+                return self.schema(&format!("{place}.*"), before, after, role);
+            }
+            "additionalProperties"
+                if [before, after].iter().all(|value| value.is_null() || **value == true) =>
+            {
+                return;
+            }
+            "additionalProperties" => openness(before, after),
+            "type" | "format" => kind(before, after),
+            "nullable" => flag(after, Wider),
+            "uniqueItems" => flag(after, Narrower),
+            _ if LOWER_LIMITS.contains(&keyword) => limit(before, after, Narrower, Wider),
+            _ if UPPER_LIMITS.contains(&keyword) => limit(before, after, Wider, Narrower),
+            "pattern" | "multipleOf" if before.is_null() => Narrower,
+            "pattern" | "multipleOf" if after.is_null() => Wider,
+            _ => Other,
+        };
+        let what = format!("{keyword} is {}, was {}", shown(after), shown(before));
+        if before != after {
+            self.found.add(place, what, role.is_broken_by(change));
+        }
+    }
+
+    fn properties(
+        &mut self,
+        place: &str,
+        old: &'a Map<String, Value>,
+        new: &'a Map<String, Value>,
+        role: Role,
+    ) {
+        let (before, after) = (members(member(old, "properties")), members(member(new, "properties")));
+        for (name, schema) in &before {
+            let place = format!("{place}.{name}");
+            match after.get(name) {
+                Some(now) => self.schema(&place, schema, now, role),
+                // Even of a request: it would be accepted and ignored, which is not what its sender means.
+                None => self.found.breaking(&place, "the property is removed"),
+            }
+        }
+        for name in after.keys().filter(|name| !before.contains_key(*name)) {
+            let refused_before = member(old, "additionalProperties") == &Value::Bool(false);
+            let is_breaking = role == Role::Read && refused_before;
+            self.found.add(&format!("{place}.{name}"), "the property is new", is_breaking);
+        }
+    }
+
+    fn required(&mut self, place: &str, before: &Value, after: &Value, role: Role) {
+        let (before, after) = (texts(before), texts(after));
+        for name in after.difference(&before) {
+            self.found.add(&format!("{place}.{name}"), "is required now", role.is_broken_by(Narrower));
+        }
+        for name in before.difference(&after) {
+            self.found.add(&format!("{place}.{name}"), "is optional now", role.is_broken_by(Wider));
+        }
+    }
+
+    fn values(&mut self, place: &str, before: &Value, after: &Value, role: Role) {
+        let (Some(old), Some(new)) = (before.as_array(), after.as_array()) else {
+            let change = if before.is_null() { Narrower } else { Wider };
+            let what = format!("enum is {}, was {}", shown(after), shown(before));
+            return self.found.add(place, what, role.is_broken_by(change));
+        };
+        for value in old.iter().filter(|value| !new.contains(value)) {
+            self.found.add(place, format!("the value {value} is removed"), role.is_broken_by(Narrower));
+        }
+        for value in new.iter().filter(|value| !old.contains(value)) {
+            self.found.add(place, format!("the value {value} is new"), role.is_broken_by(Wider));
+        }
+    }
+
+    /// A union whose alternatives are told apart by `type`. Readers pass over a type that they do not know (see
+    /// asyncapi/events.v1.yaml), so a new one breaks nobody; one that is gone is waited for, or sent, in vain.
+    fn alternatives(&mut self, place: &str, before: &'a Value, after: &'a Value, role: Role) {
+        let (Some(old), Some(new)) = (tagged(before), tagged(after)) else {
+            if before != after {
+                self.found.breaking(
+                    place,
+                    "oneOf has changed, and its alternatives have no `type` to tell them apart",
+                );
+            }
+            return;
+        };
+        for (tag, alternative) in &old {
+            let place = format!("{place} {tag}");
+            match new.get(tag) {
+                Some(now) => self.schema(&place, alternative, now, role),
+                None => self.found.breaking(&place, "the alternative is removed"),
+            }
+        }
+        for tag in new.keys().filter(|tag| !old.contains_key(*tag)) {
+            self.found.harmless(&format!("{place} {tag}"), "the alternative is new");
+        }
+    }
+}
+
+fn may_hold_references(keyword: &str) -> bool {
+    matches!(keyword, "properties" | "items" | "additionalProperties" | "oneOf")
+}
+
+fn kind(before: &Value, after: &Value) -> Change {
+    match (before.as_str(), after.as_str()) {
+        (None, Some(_)) if before.is_null() => Narrower,
+        (Some(_), None) if after.is_null() => Wider,
+        (Some("integer"), Some("number")) | (Some("int32"), Some("int64")) => Wider,
+        (Some("number"), Some("integer")) | (Some("int64"), Some("int32")) => Narrower,
+        _ => Other,
+    }
+}
+
+/// Of members without a name; absent says the same as `true`.
+fn openness(before: &Value, after: &Value) -> Change {
+    let is_open = |value: &Value| value.is_null() || value == &Value::Bool(true);
+    if is_open(after) || before == &Value::Bool(false) { Wider } else { Narrower }
+}
+
+fn flag(after: &Value, when_set: Change) -> Change {
+    match (after == &Value::Bool(true), when_set) {
+        (true, change) => change,
+        (false, Wider) => Narrower,
+        (false, _) => Wider,
+    }
+}
+
+fn limit(before: &Value, after: &Value, greater: Change, smaller: Change) -> Change {
+    match (before.as_f64(), after.as_f64()) {
+        (Some(before), Some(after)) if after > before => greater,
+        (Some(_), Some(_)) => smaller,
+        // OpenAPI 3.0 has exclusiveMinimum as a flag.
+        _ if before.is_boolean() || after.is_boolean() => flag(after, Narrower),
+        (None, Some(_)) => Narrower,
+        (Some(_), None) => Wider,
+        (None, None) => Other,
+    }
+}
+
+fn reference(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()
+}
+
+/// Follows `$ref` inside its document; null when it leads nowhere.
+pub fn resolve<'a>(document: &'a Value, mut value: &'a Value) -> &'a Value {
+    while let Some(reference) = reference(value) {
+        value = reference.strip_prefix('#').and_then(|path| document.pointer(path)).unwrap_or(&NULL);
+    }
+    value
+}
+
+fn member<'a>(object: &'a Map<String, Value>, name: &str) -> &'a Value {
+    object.get(name).unwrap_or(&NULL)
+}
+
+/// Members of an object; none of anything else.
+pub fn members(value: &Value) -> BTreeMap<&str, &Value> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value)).collect()
+}
+
+fn texts(value: &Value) -> BTreeSet<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Alternatives by the one value of their `type`; none when one of them has no such value.
+fn tagged(alternatives: &Value) -> Option<BTreeMap<&str, &Value>> {
+    let tag = |alternative| Value::pointer(alternative, "/properties/type/enum/0").and_then(Value::as_str);
+    alternatives.as_array()?.iter().map(|alternative| Some((tag(alternative)?, alternative))).collect()
+}
+
+fn shown(value: &Value) -> String {
+    if value.is_null() { "absent".to_owned() } else { value.to_string() }
+}
