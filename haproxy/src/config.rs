@@ -41,7 +41,7 @@ pub struct Config {
     #[conf(env = "LIMIT_CREDENTIALS_PER_10S", default_value = "1000")]
     pub limit_credentials_per_10s: u32,
     /// All requests per source address in ten seconds
-    #[conf(env = "LIMIT_REQUESTS_PER_10S", default_value = "100000")]
+    #[conf(env = "LIMIT_REQUESTS_PER_10S", default_value = "1000000")]
     pub limit_requests_per_10s: u32,
 }
 
