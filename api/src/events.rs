@@ -4,7 +4,17 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+mod personal_data;
+
 pub use crate::generated::events::*;
+pub use personal_data::{models_with_personal_fields, personal_fields};
+
+/// The AsyncAPI document of the streams and the websocket.
+pub const DOCUMENT: &str = include_str!("../asyncapi/events.v1.yaml");
+/// The JSON Schema of the unions and models.
+pub const SCHEMA: &str = include_str!("../schemas/events.schema.json");
+/// The JSON Schema of the envelope.
+pub const ENVELOPE_SCHEMA: &str = include_str!("../schemas/envelope.schema.json");
 
 /// One change of one row. `union` says of what kind, and holds the row as it is after the change (for a
 /// delete: as it was before).

@@ -2,8 +2,10 @@
 
 mod support;
 
+mod asyncapi;
 mod client;
 mod documents;
 mod events_and_frames;
 mod mock;
+mod personal_data;
 mod router;

@@ -76,8 +76,17 @@ const EVENTS: &str = r##"{ "definitions": {
     "Spare": { "type": "string" }
 } }"##;
 
+const ASYNCAPI: &str = "
+channels:
+  users:
+    title: Stream USERS
+    address: flack.users.{type}.{entity_id}
+    messages: { user_changed: {} }
+";
+
 const IN_OPENAPI: &str = "openapi/things.v1.yaml";
 const IN_FRAMES: &str = "schemas/frames.schema.json";
+const IN_ASYNCAPI: &str = "asyncapi/events.v1.yaml";
 const IN_EVENTS: &str = "schemas/events.schema.json";
 
 /// Replaces `before` by `after`, and says what that is labelled as, a line for each difference.
@@ -85,6 +94,7 @@ fn labels(name: &str, before: &str, after: &str) -> String {
     let old = match name {
         IN_OPENAPI => OPENAPI,
         IN_FRAMES => FRAMES,
+        IN_ASYNCAPI => ASYNCAPI,
         _ => EVENTS,
     };
     assert_eq!(old.matches(before).count(), 1, "{before} is there once");
@@ -259,6 +269,15 @@ fn edits_that_break_those_who_read() {
         ),
         (IN_EVENTS, r#""format": "int64""#, r#""const": 3"#, "UserModel.id: const is 3, was absent"),
         (IN_EVENTS, r#""UsersEvent""#, r#""PeopleEvent""#, "UsersEvent: the union is removed"),
+        (IN_ASYNCAPI, "  users:", "  people:", "channel users: the channel is removed"),
+        (IN_ASYNCAPI, "USERS", "PEOPLE", "channel users: title is \"Stream PEOPLE\", was \"Stream USERS\""),
+        (
+            IN_ASYNCAPI,
+            "{entity_id}",
+            "{id}",
+            "channel users: address is \"flack.users.{type}.{id}\", was \"flack.users.{type}.{entity_id}\"",
+        ),
+        (IN_ASYNCAPI, "user_changed", "person_changed", "channel users: the message user_changed is removed"),
     ] {
         let labels = labels(name, before, after);
         assert!(
@@ -355,6 +374,8 @@ fn edits_that_break_nobody() {
             r#""x-personal-data": false"#,
             "UserModel.nickname: x-personal-data is false, was true",
         ),
+        (IN_ASYNCAPI, "{ user", "{ more: {}, user", "channel users: the message more is new"),
+        (IN_ASYNCAPI, "channels:", "channels:\n  more: {}", "channel more: the channel is new"),
     ] {
         assert_eq!(labels(name, before, after), format!("not breaking: {label}"), "{before} -> {after}");
     }

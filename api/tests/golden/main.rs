@@ -4,6 +4,7 @@
 //! A difference that breaks nobody fails too, until the copy is refreshed. Else the copy would fall behind, and what
 //! was added since could be taken away again unseen.
 
+mod asyncapi;
 mod difference;
 mod edits;
 mod openapi;
@@ -16,7 +17,7 @@ use schema::{Comparison, members};
 use serde_json::Value;
 
 const REFRESH: &str = "cargo test -p flack-api --test golden -- --ignored";
-const FOLDERS: [&str; 2] = ["openapi", "schemas"];
+const FOLDERS: [&str; 3] = ["asyncapi", "openapi", "schemas"];
 
 /// `name` says which kind of document it is: `openapi/users.v1.yaml`, `schemas/events.schema.json`.
 pub fn compare(name: &str, old: &str, new: &str) -> Vec<Difference> {
@@ -24,6 +25,8 @@ pub fn compare(name: &str, old: &str, new: &str) -> Vec<Difference> {
     let mut comparison = Comparison::new(&old, &new);
     if name.starts_with("openapi/") {
         openapi::compare(&mut comparison);
+    } else if name.starts_with("asyncapi/") {
+        asyncapi::compare(&mut comparison);
     } else if name.ends_with("frames.schema.json") {
         roots(&mut comparison, |name| match name {
             "ClientFrame" => Some(Role::Written),

@@ -77,7 +77,7 @@ impl<'a> Comparison<'a> {
         let change = match keyword {
             _ if WORDS.contains(&keyword) => return,
             "x-personal-data" => {
-                let what = format!("x-personal-data is {after}, was {before}");
+                let what = format!("x-personal-data is {}, was {}", shown(after), shown(before));
                 return self.found.harmless(place, what);
             }
             "properties" => return self.properties(place, old, new, role),

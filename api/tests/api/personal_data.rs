@@ -1,0 +1,50 @@
+//! Whether a field says something about a person is decided when it is added, not when somebody asks to be forgotten.
+
+use flack_api::events::{SCHEMA, models_with_personal_fields, personal_fields};
+use serde_json::Value;
+
+#[test]
+fn every_field_of_every_event_is_marked_as_personal_or_not() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let models: Vec<_> = schema["definitions"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter_map(|(name, model)| Some((name, model["properties"].as_object()?)))
+        .collect();
+    assert!(models.len() >= 7, "{models:?}");
+    for (model, fields) in models {
+        assert!(
+            model.ends_with("Model"),
+            "{model}: a definition with properties is a model, and is called so"
+        );
+        for (field, schema) in fields {
+            assert!(
+                schema["x-personal-data"].is_boolean(),
+                "{model}.{field}: say x-personal-data true or false in schemas/events.schema.json"
+            );
+            // Marks of nested fields would not be found.
+            let is_flat =
+                matches!(schema["type"].as_str(), Some("string" | "integer" | "number" | "boolean"));
+            assert!(is_flat, "{model}.{field}: a field of a model is a single value");
+        }
+    }
+}
+
+#[test]
+fn an_erasure_can_ask_what_to_blank() {
+    assert_eq!(personal_fields("UserModel").unwrap(), ["last_seen_at", "nickname", "online"]);
+    assert_eq!(personal_fields("MessageModel").unwrap(), ["html", "source"]);
+    assert_eq!(personal_fields("ReadMarkerModel").unwrap(), ["message_id"]);
+    assert_eq!(personal_fields("PreferencesModel").unwrap(), ["notifications", "theme"]);
+    for model in ["ChannelModel", "SigningKeyModel", "TokenModel"] {
+        assert!(personal_fields(model).unwrap().is_empty(), "{model}");
+    }
+    assert_eq!(models_with_personal_fields().count(), 7, "name the new model above");
+}
+
+#[test]
+fn a_misspelt_model_is_not_one_without_personal_data() {
+    assert_eq!(personal_fields("Usermodel"), None);
+    assert_eq!(personal_fields("UsersEvent"), None, "a union is no model");
+}
