@@ -39,6 +39,18 @@ fn purge_leaves_nothing() {
 }
 
 #[test]
+fn below_a_folder_that_is_closed_to_others_postgres_runs_all_the_same() {
+    // As in a clone below root's own folder, when we are root and PostgreSQL is not.
+    let closed = tempfile::tempdir().expect("a temporary folder");
+    let home = tempfile::tempdir_in(closed.path()).expect("a temporary folder");
+    let stack = Stack { home, ..Stack::new() };
+    stack.up();
+    let data = fs::canonicalize(stack.home.path().join("postgres")).expect("PostgreSQL's data");
+    stack.expect(&["down", "--purge"], 0);
+    assert!(!data.exists(), "{} is left", data.display());
+}
+
+#[test]
 fn two_stacks_run_side_by_side() {
     let (one, other) = (Stack::new(), Stack::new());
     one.up();

@@ -117,7 +117,9 @@ impl Server {
         let command = self.command("postgres");
         let mut args: Vec<String> =
             command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        args.extend(["-D".to_owned(), home.postgres().display().to_string()]);
+        // Not through the link: it lies in a folder that PostgreSQL's user may not enter (see folder.rs).
+        let data = fs::read_link(home.postgres()).unwrap_or_else(|_| home.postgres());
+        args.extend(["-D".to_owned(), data.display().to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
             &format!("port={}", ports.postgres),
