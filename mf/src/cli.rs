@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{build, down, env, kill, logs, ps, run, supervise, test, up};
+use crate::commands::{build, down, env, events, kill, logs, ps, run, supervise, test, up, verify};
 use crate::failure::{EXIT_CODES, Exit, Failure};
 
 /// Runs, watches and breaks a flack stack on this machine.
@@ -28,6 +28,8 @@ enum Command {
     Kill(kill::Args),
     Logs(logs::Args),
     Env(env::Args),
+    Events(events::Args),
+    Verify(verify::Args),
     Build(build::Args),
     Test(test::Args),
     #[command(hide = true)]
@@ -70,6 +72,8 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args)?,
+        Command::Events(args) => return events::run(args).await,
+        Command::Verify(args) => return verify::run(&args),
         Command::Build(args) => build::run(&args)?,
         Command::Test(args) => return test::run(args).await,
         Command::Supervise(_) => supervise::run().await?,

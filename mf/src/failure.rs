@@ -20,7 +20,7 @@ pub enum Exit {
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or nothing to do
-  1    tests failed (mf test only)
+  1    a check failed: tests (mf test), deliveries (mf verify), more waiting than allowed (mf events lag)
   64   usage: an option, a service or an instance that does not exist
   69   unavailable: the stack does not run, or a port, a program or disk space is missing
   70   a part of the stack failed, or did not become ready in time

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod down;
 pub mod env;
+pub mod events;
 pub mod kill;
 pub mod logs;
 pub mod ps;
@@ -10,3 +11,4 @@ pub mod run;
 pub mod supervise;
 pub mod test;
 pub mod up;
+pub mod verify;

@@ -38,7 +38,7 @@ fn commands_that_need_a_stack_say_how_to_start_one() {
 #[test]
 fn help_is_no_error_and_shows_an_example() {
     let stack = Stack::new();
-    for command in ["up", "down", "ps", "run", "kill", "logs", "env", "build", "test"] {
+    for command in ["up", "down", "ps", "run", "kill", "logs", "env", "events", "verify", "build", "test"] {
         let said = stack.expect(&[command, "--help"], 0);
         assert!(said.contains("Examples:") && said.contains("Exit codes:"), "{said}");
     }
@@ -77,5 +77,5 @@ fn every_short_name_in_bin_calls_a_command_that_exists() {
         stack.expect(&[command, "--help"], 0);
         count += 1;
     }
-    assert_eq!(count, 9, "one for each command");
+    assert_eq!(count, 11, "one for each command");
 }

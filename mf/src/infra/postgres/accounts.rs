@@ -50,13 +50,22 @@ async fn execute(connection: &mut PgConnection, statement: String) -> Result<(),
 }
 
 async fn connect(ports: &Ports, secrets: &Secrets) -> Result<PgConnection, sqlx::Error> {
+    connect_to(ports, secrets, "postgres").await
+}
+
+/// As the superuser, to any database: what `mf events` looks at belongs to many owners.
+pub async fn connect_to(
+    ports: &Ports,
+    secrets: &Secrets,
+    database: &str,
+) -> Result<PgConnection, sqlx::Error> {
     // `new_without_pgpass`: what the operator's own PG* variables and files say is about other servers.
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(ports.postgres)
         .username("postgres")
         .password(&secrets.postgres)
-        .database("postgres")
+        .database(database)
         .ssl_mode(PgSslMode::Disable);
     PgConnection::connect_with(&options).await
 }

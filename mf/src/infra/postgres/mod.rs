@@ -5,7 +5,7 @@ mod folder;
 mod server;
 mod throwaway;
 
-pub use accounts::{ready, set_up};
+pub use accounts::{connect_to, ready, set_up};
 pub use folder::remove as remove_data;
 pub use server::{MAJOR_MIN, Server};
 pub use throwaway::Throwaway;

@@ -1,0 +1,113 @@
+//! `mf events`: what the pipeline carries, how far everybody has read, and what to do when something is stuck.
+//!
+//! It looks from outside, as the operator: with the superuser of PostgreSQL and the operator's account of NATS. It asks no
+//! service, so that it also works when one does not answer; what it changes it changes through SQL functions that the
+//! databases bring themselves (`migrations/shared/0004_operations.sql`).
+
+mod databases;
+mod streams;
+
+mod dead;
+mod lag;
+mod rebuild;
+mod replay;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::cli::examples;
+use crate::failure::Result;
+use crate::home::Home;
+use crate::settings::Service;
+use crate::stack::Stack;
+
+/// Watch the events, see who is behind, replay, repair
+///
+/// Every change of data is an event: from the owner's journal it goes to the owner's stream, and from there to the inbox of
+/// each reader. All of this works while the app runs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples("  mfevents tail                              # every event, as it happens\n  mfevents lag                               # who is behind, and by how much\n  mfevents replay users --rebuild messages   # make the nicknames in messages anew\n  mfevents dead list                         # what could not be processed"))]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Tail(tail::Args),
+    Lag(lag::Args),
+    Replay(replay::Args),
+    Dead(dead::Args),
+}
+
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let stack = Stack::open(&Home::from_environment()?)?;
+    match args.command {
+        Command::Tail(args) => tail::run(&stack, args).await?,
+        Command::Lag(args) => return lag::run(&stack, &args).await,
+        Command::Replay(args) => replay::run(&stack, args).await?,
+        Command::Dead(args) => dead::run(&stack, args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One who has a stream; the name of the stream itself (`USERS`) will do as well.
+fn parse_owner(text: &str) -> std::result::Result<Service, String> {
+    let owner: Service = text.to_lowercase().parse()?;
+    if owner == Service::Websocket {
+        return Err("websocket changes nothing of its own: it has no stream".to_owned());
+    }
+    Ok(owner)
+}
+
+/// At most so many characters, on one line.
+fn shortened(text: &str, characters_max: usize) -> String {
+    let one_line = text.replace(['\n', '\r'], " ");
+    if one_line.chars().count() <= characters_max {
+        return one_line;
+    }
+    one_line.chars().take(characters_max.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn every_subcommand_has_help_with_an_example_and_takes_json() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(command.get_about().is_some(), "mf events {name} says what it does");
+            assert!(help.contains(&format!("mfevents {name}")), "mf events {name} has an example");
+            let json = std::iter::once(command)
+                .chain(command.get_subcommands())
+                .any(|command| command.get_arguments().any(|argument| argument.get_id() == "json"));
+            assert!(json, "mf events {name} --json");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_named_by_itself_or_by_its_stream() {
+        assert_eq!(parse_owner("users"), Ok(Service::Users));
+        assert_eq!(parse_owner("USERS"), Ok(Service::Users));
+        assert!(parse_owner("websocket").is_err());
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(shortened("grüße\nan alle", 7), "grüße …");
+    }
+}

@@ -1,0 +1,93 @@
+//! The streams in NATS, as the operator's account sees them.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::ConnectOptions;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{Context, ErrorCode};
+
+use crate::failure::{Failure, Result};
+use crate::secrets::OPERATOR;
+use crate::settings::Service;
+use crate::stack::Stack;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// NATS drops a consumer that only counted, should we not come to delete it.
+const COUNTER_INACTIVE: Duration = Duration::from_secs(5);
+
+/// The pipeline; once connected, the client finds its way back by itself.
+pub(super) async fn connect(stack: &Stack) -> Result<Context> {
+    let client = ConnectOptions::new()
+        .user_and_password(OPERATOR.to_owned(), stack.secrets.account(OPERATOR).nats.clone())
+        .connection_timeout(CONNECT_TIMEOUT)
+        .max_reconnects(None)
+        // What went wrong is said by whoever wanted something.
+        .event_callback(|_| std::future::ready(()))
+        .connect(format!("nats://127.0.0.1:{}", stack.ports.nats))
+        .await
+        .map_err(|error| {
+            Failure::unavailable(format!(
+                "NATS does not answer on port {} ({error}). mfps shows what runs; mfup starts what is missing",
+                stack.ports.nats
+            ))
+        })?;
+    Ok(async_nats::jetstream::new(client))
+}
+
+pub(super) fn name(owner: Service) -> String {
+    owner.name().to_uppercase()
+}
+
+/// `None` when there is no such stream: its owner has not connected yet.
+pub(super) async fn find(context: &Context, name: &str) -> anyhow::Result<Option<Stream>> {
+    match context.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if is_missing(&error.kind()) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("NATS says nothing of stream {name}")),
+    }
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Which of the streams by this name it is: a stream that lost its data begins anew, and its numbers mean nothing then.
+/// As the consumers write it in `inbox_position`.
+pub(super) fn incarnation(stream: &Stream) -> String {
+    format!("{:x}", stream.cached_info().created.unix_timestamp_nanos() / 1000)
+}
+
+/// How many messages of these kinds stand behind `sequence`; of all kinds, when none is named.
+pub(super) async fn count_behind(stream: &Stream, sequence: u64, kinds: &[String]) -> anyhow::Result<u64> {
+    let last = stream.cached_info().state.last_sequence;
+    if sequence >= last {
+        return Ok(0);
+    }
+    if kinds.is_empty() {
+        // Some of them may be too old to be kept.
+        return Ok((last - sequence).min(stream.cached_info().state.messages));
+    }
+    let owner = stream.cached_info().config.name.to_lowercase();
+    let mut behind = 0;
+    for kind in kinds {
+        // NATS counts for a consumer what it would be sent.
+        let consumer: PullConsumer = stream
+            .create_consumer(pull::Config {
+                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+                ack_policy: AckPolicy::None,
+                filter_subject: format!("flack.{owner}.{kind}.>"),
+                inactive_threshold: COUNTER_INACTIVE,
+                memory_storage: true,
+                ..pull::Config::default()
+            })
+            .await
+            .context("NATS does not count")?;
+        let info = consumer.cached_info();
+        behind += info.num_pending;
+        let _ = stream.delete_consumer(&info.name).await;
+    }
+    Ok(behind)
+}
