@@ -114,3 +114,7 @@ create table derived_copies (
     resource text not null,
     primary key (name, source)
 );
+
+-- Which kind of events the reader takes in; null means all. With it `mf events lag` counts what is behind the position, and not
+-- what the reader never asked for.
+alter table inbox_position add column kind text;

@@ -153,6 +153,7 @@ impl Consumer {
                     incarnation = opened;
                     inbox::set_position(&mut connection, &stream, &incarnation, i64::try_from(after)?)
                         .await?;
+                    inbox::note_kind(&mut connection, &stream, self.kind).await?;
                 }
                 Ok(Reading::Message(first)) => {
                     let (messages, opened) = batch(&mut reader, first).await;

@@ -83,6 +83,20 @@ pub(super) async fn set_position(
     Ok(())
 }
 
+/// Which kind of events this reader takes in, for whoever measures how far it is behind.
+pub(super) async fn note_kind(
+    connection: &mut PgConnection,
+    stream: &str,
+    kind: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query("update inbox_position set kind = $2 where stream = $1 and kind is distinct from $2")
+        .bind(stream)
+        .bind(kind)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Stores these messages, except those that are there, in the order in which they came. Says how many were new.
 pub(super) async fn store(
     connection: &mut PgConnection,

@@ -58,9 +58,8 @@ struct Reader {
     sequence: i64,
     #[serde(skip)]
     incarnation: String,
-    /// The kinds that this reader takes in, as far as it has met any.
-    #[serde(skip)]
-    kinds: Vec<String>,
+    /// Of event, that this reader takes in; `None` means all.
+    kind: Option<String>,
     /// In the stream, but not in the inbox; `None` when NATS does not answer.
     #[sqlx(skip)]
     behind: Option<u64>,
@@ -133,8 +132,7 @@ async fn owner(database: &mut Database) -> Result<Owner> {
 
 async fn readers(database: &mut Database) -> Result<Vec<Reader>> {
     let result = sqlx::query_as(
-        "select place.stream, place.sequence, place.incarnation,
-            coalesce((select array_agg(distinct kind) from inbox_entity as held where held.stream = place.stream), '{}') as kinds,
+        "select place.stream, place.sequence, place.incarnation, place.kind,
             (select count(*) from inbox where inbox.stream = place.stream and state = 'waiting') as waiting,
             (select extract(epoch from clock_timestamp() - min(received_at))::float8
                 from inbox where inbox.stream = place.stream and state = 'waiting') as oldest_seconds,
@@ -161,7 +159,7 @@ async fn ask_nats(context: &Context, view: &mut View) -> anyhow::Result<()> {
         // In a stream that began anew, everything is still to be read.
         let sequence = if streams::incarnation(&stream) == reader.incarnation { reader.sequence } else { 0 };
         let sequence = u64::try_from(sequence).unwrap_or(0);
-        reader.behind = Some(streams::count_behind(&stream, sequence, &reader.kinds).await?);
+        reader.behind = Some(streams::count_behind(&stream, sequence, reader.kind.as_deref()).await?);
     }
     Ok(())
 }

@@ -60,34 +60,29 @@ pub(super) fn incarnation(stream: &Stream) -> String {
     format!("{:x}", stream.cached_info().created.unix_timestamp_nanos() / 1000)
 }
 
-/// How many messages of these kinds stand behind `sequence`; of all kinds, when none is named.
-pub(super) async fn count_behind(stream: &Stream, sequence: u64, kinds: &[String]) -> anyhow::Result<u64> {
-    let last = stream.cached_info().state.last_sequence;
-    if sequence >= last {
+/// How many messages of this kind stand behind `sequence`; of all kinds, when none is named.
+pub(super) async fn count_behind(stream: &Stream, sequence: u64, kind: Option<&str>) -> anyhow::Result<u64> {
+    let info = stream.cached_info();
+    if sequence >= info.state.last_sequence {
         return Ok(0);
     }
-    if kinds.is_empty() {
+    let Some(kind) = kind else {
         // Some of them may be too old to be kept.
-        return Ok((last - sequence).min(stream.cached_info().state.messages));
-    }
-    let owner = stream.cached_info().config.name.to_lowercase();
-    let mut behind = 0;
-    for kind in kinds {
-        // NATS counts for a consumer what it would be sent.
-        let consumer: PullConsumer = stream
-            .create_consumer(pull::Config {
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
-                ack_policy: AckPolicy::None,
-                filter_subject: format!("flack.{owner}.{kind}.>"),
-                inactive_threshold: COUNTER_INACTIVE,
-                memory_storage: true,
-                ..pull::Config::default()
-            })
-            .await
-            .context("NATS does not count")?;
-        let info = consumer.cached_info();
-        behind += info.num_pending;
-        let _ = stream.delete_consumer(&info.name).await;
-    }
-    Ok(behind)
+        return Ok((info.state.last_sequence - sequence).min(info.state.messages));
+    };
+    // NATS counts for a consumer what it would be sent.
+    let consumer: PullConsumer = stream
+        .create_consumer(pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+            ack_policy: AckPolicy::None,
+            filter_subject: format!("flack.{}.{kind}.>", info.config.name.to_lowercase()),
+            inactive_threshold: COUNTER_INACTIVE,
+            memory_storage: true,
+            ..pull::Config::default()
+        })
+        .await
+        .context("NATS does not count")?;
+    let counter = consumer.cached_info();
+    let _ = stream.delete_consumer(&counter.name).await;
+    Ok(counter.num_pending)
 }
