@@ -59,6 +59,8 @@ pub mod ui {
 /// What goes over the websocket: JSON text, one object each, `type` first.
 pub mod frames {
     include!(concat!(env!("OUT_DIR"), "/frames.rs"));
+    /// The JSON Schema that this module is made from.
+    pub const SCHEMA: &str = include_str!("../schemas/frames.schema.json");
 }
 
 /// For `crate::events`, which adds the envelope.

@@ -6,8 +6,8 @@
 use http::StatusCode;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
-/// Where `type` links point to; each kind of problem has a heading of its own there.
-const PROBLEMS_DOCUMENT: &str = "https://flack.example/docs/problems.md";
+/// Where `type` leads, relative to the server that answered: docs/problems.md as a page, with a heading for each kind.
+const PROBLEMS_PAGE: &str = "/api/docs/problems";
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{status} {title}: {detail}")]
@@ -48,7 +48,7 @@ impl Problem {
     /// `kind` is the heading in docs/problems.md, such as `nickname-taken`.
     pub fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("{PROBLEMS_DOCUMENT}#{kind}"),
+            kind: format!("{PROBLEMS_PAGE}#{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.into(),

@@ -17,7 +17,7 @@ const CORRELATION: &str = include_str!("../snippets/correlation.cfg");
 const ROUTING: &str = include_str!("../snippets/routing.cfg");
 /// The services refuse what is larger than 64 KiB themselves; this is for what is absurd.
 const BODY_BYTES_MAX: u32 = 1_048_576;
-const PROBLEMS_DOCUMENT: &str = "https://flack.example/docs/problems.md";
+const PROBLEMS_PAGE: &str = "/api/docs/problems";
 
 /// What HAProxy answers itself. Status, heading in docs/problems.md, title, detail, seconds of Retry-After.
 /// `%[be_name]` is the service that was meant.
@@ -25,7 +25,7 @@ const ANSWERS: [(u16, &str, &str, &str, Option<u8>); 10] = [
     (400, "bad-request", "Bad request", "this is no well-formed HTTP request", None),
     (404, "not-found", "Not found", "there is nothing at this path", None),
     (408, "request-timeout", "Request timeout", "the request did not arrive in time; send it again", None),
-    (413, "payload-too-large", "Payload too large", "the body is larger than 1048576 bytes", None),
+    (413, "too-large", "Too large", "the body is larger than 1048576 bytes", None),
     (
         429,
         "too-many-requests",
@@ -93,7 +93,7 @@ fn fill(settings: &Settings, target: &Target, structure: &str, with_servers: boo
 fn errors() -> String {
     let line = |(status, kind, title, detail, retry): &(u16, &str, &str, &str, Option<u8>)| {
         let body = format!(
-            r#"{{"type":"{PROBLEMS_DOCUMENT}#{kind}","title":"{title}","status":{status},"detail":"{detail}","error":"{detail}"}}"#
+            r#"{{"type":"{PROBLEMS_PAGE}#{kind}","title":"{title}","status":{status},"detail":"{detail}","error":"{detail}"}}"#
         );
         let retry = retry.map(|seconds| format!(" hdr Retry-After {seconds}")).unwrap_or_default();
         format!(

@@ -75,6 +75,8 @@ async fn the_documents_and_schemas_are_served() {
         ("/api/docs/openapi/ui.v1.yaml", "application/yaml"),
         ("/api/docs/schemas/frames.schema.json", "application/schema+json"),
         ("/api/docs/schemas/events.schema.json", "application/schema+json"),
+        ("/api/docs/schemas/envelope.schema.json", "application/schema+json"),
+        ("/api/docs/asyncapi/events.v1.yaml", "application/yaml"),
     ] {
         let (kind_sent, text) = page(path).await;
         assert_eq!(kind_sent, kind);
@@ -83,7 +85,7 @@ async fn the_documents_and_schemas_are_served() {
     }
 }
 
-async fn page(path: &str) -> (String, String) {
+pub async fn page(path: &str) -> (String, String) {
     let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
     assert_eq!(response.status(), StatusCode::OK, "{path}");
     let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
@@ -124,4 +126,61 @@ async fn a_file_that_swagger_ui_does_not_have_is_not_found() {
         let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_way_from_operations_to_events_and_problems_and_back_is_linked() {
+    for path in ["/api/docs/", "/api/docs/events", "/api/docs/problems"] {
+        let (_, html) = page(path).await;
+        for link in ["/api/docs/events", "/api/docs/problems"] {
+            assert!(html.contains(&format!("<a href=\"{link}\">")), "{path} does not link to {link}");
+        }
+    }
+    let redirect =
+        send(docs::router(), Request::get("/api/docs/asyncapi.yaml").body(Body::empty()).unwrap()).await;
+    assert_eq!(redirect.headers()["location"], "/api/docs/asyncapi/events.v1.yaml");
+}
+
+#[tokio::test]
+async fn our_own_pages_need_nothing_but_one_style_sheet_and_lead_somewhere() {
+    for path in ["/api/docs/events", "/api/docs/problems"] {
+        let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+
+        let (_, html) = page(path).await;
+        for banned in ["<script", "style=\"", "onclick", "src=", "http://", "https://"] {
+            assert!(!html.contains(banned), "{path} has {banned}");
+        }
+        for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            match link.strip_prefix('#') {
+                Some(anchor) => assert!(html.contains(&format!(" id=\"{anchor}\"")), "{path} has no {link}"),
+                None => drop(page(link).await),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_events_tells_all_that_the_schemas_have() {
+    let (_, html) = page("/api/docs/events").await;
+    for (schema, names) in [
+        (flack_api::events::SCHEMA, vec!["UserModel", "MessageModel", "user_changed", "read_marker_changed"]),
+        (
+            flack_api::frames::SCHEMA,
+            vec!["client_hello", "client_typing", "server_typing", "server_welcome", "ModelClass"],
+        ),
+    ] {
+        for name in names {
+            assert!(html.contains(&format!(" id=\"{name}\"")), "{name}");
+        }
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        for (_, definition) in schema["definitions"].as_object().unwrap() {
+            let alternatives = definition["oneOf"].as_array().into_iter().flatten().chain([definition]);
+            for (member, _) in alternatives.filter_map(|shape| shape["properties"].as_object()).flatten() {
+                assert!(member == "type" || html.contains(&format!("<code>{member}</code>")), "{member}");
+            }
+        }
+    }
+    assert!(html.contains("flack.users.{type}.{entity_id}") && html.contains("personal data"));
 }

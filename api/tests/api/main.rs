@@ -8,4 +8,5 @@ mod documents;
 mod events_and_frames;
 mod mock;
 mod personal_data;
+mod problem_kinds;
 mod router;

@@ -205,7 +205,7 @@ fn is_a_complete_problem(answer: &Answer, status: StatusCode) {
     assert_eq!(answer.json["status"], status.as_u16());
     assert_eq!(answer.json["error"], answer.json["detail"], "clients of version 1 read `error`");
     assert!(
-        answer.json["type"].as_str().is_some_and(|kind| kind.contains("problems.md#")),
+        answer.json["type"].as_str().is_some_and(|kind| kind.starts_with("/api/docs/problems#")),
         "{}",
         answer.json
     );

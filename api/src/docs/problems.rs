@@ -1,0 +1,18 @@
+//! What can go wrong, one heading for each kind: where the `type` of a problem leads.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+
+use super::page::markdown;
+
+pub const TEXT: &str = include_str!("../../../docs/problems.md");
+
+pub static PAGE: LazyLock<String> =
+    LazyLock::new(|| Page { html: markdown(TEXT) }.render().expect("a template without conditions renders"));
+
+#[derive(Template)]
+#[template(path = "problems.html")]
+struct Page {
+    html: String,
+}

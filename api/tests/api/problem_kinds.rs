@@ -1,0 +1,65 @@
+//! A problem's `type` leads to the heading that says what it is and what to do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::documents::page;
+
+/// Kinds that the sources of the workspace make, each with a file that does.
+fn kinds_made() -> BTreeMap<String, PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut kinds = BTreeMap::new();
+    let mut folders: Vec<PathBuf> =
+        ["api", "common", "haproxy", "monolith", "services"].iter().map(|folder| root.join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs")
+                && path.components().any(|part| part.as_os_str() == "src")
+            {
+                let source = fs::read_to_string(&path).unwrap();
+                kinds.extend(kinds_in(&source).into_iter().map(|kind| (kind, path.clone())));
+            }
+        }
+    }
+    kinds
+}
+
+/// What these calls name, and the rows of HAProxy's answers.
+fn kinds_in(source: &str) -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
+    for (call, place) in [("Problem::new(", 1), ("Self::new(", 1), ("Problem::conflict(", 0)] {
+        kinds.extend(source.split(call).skip(1).filter_map(|arguments| text_at(place, arguments)));
+    }
+    if let Some((_, answers)) = source.split_once("const ANSWERS: ") {
+        let answers = answers.split_once("];").map_or(answers, |(answers, _)| answers);
+        kinds.extend(answers.split('(').skip(1).filter_map(|row| text_at(1, row)));
+    }
+    kinds
+}
+
+/// That argument, if it is a text; what is handed on is seen where it comes from.
+fn text_at(place: usize, arguments: &str) -> Option<String> {
+    let text = arguments.split(',').nth(place)?.trim().strip_prefix('"')?;
+    Some(text.strip_suffix('"')?.to_owned())
+}
+
+#[tokio::test]
+async fn every_kind_of_problem_has_a_heading_that_its_type_leads_to() {
+    let (kind, html) = page("/api/docs/problems").await;
+    assert_eq!(kind, "text/html; charset=utf-8");
+    let made = kinds_made();
+    assert!(made.contains_key("nickname-taken") && made.contains_key("request-timeout"), "{made:?}");
+    for (kind, path) in made {
+        assert!(
+            html.contains(&format!("<h2 id=\"{kind}\">{kind}</h2>")),
+            "{}: the problem {kind} has no heading in docs/problems.md",
+            path.display()
+        );
+    }
+}
