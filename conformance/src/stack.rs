@@ -5,7 +5,7 @@ use std::{
     fs::Permissions,
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -85,14 +85,55 @@ impl Stack {
         format!("http://127.0.0.1:{}", self.port + 324)
     }
 
+    /// Where `mf` keeps what it knows of this stack.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn nats_url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port + 12)
+    }
+
+    pub fn operator(&self) -> Operator {
+        Operator { home: Some(self.home.path().to_path_buf()) }
+    }
+
     /// Runs `mf <arguments>` on this stack and gives back how it ended.
     pub fn mf(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let program = mf_program()?;
-        Command::new(&program)
-            .args(arguments)
-            .env("MF_HOME", self.home.path())
-            .output()
-            .with_context(|| format!("cannot run {}", program.display()))
+        self.operator().mf(arguments)
+    }
+
+    /// Like `mf`, for a call that must succeed; its standard output.
+    pub fn mf_ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.operator().mf_ok(arguments)
+    }
+
+    /// What `mf ps --json` says.
+    pub fn ps(&self) -> anyhow::Result<Value> {
+        self.operator().ps()
+    }
+}
+
+/// `mf`, pointed at one stack: at its own folder, or by default at the one that the environment names.
+#[derive(Debug, Clone, Default)]
+pub struct Operator {
+    home: Option<PathBuf>,
+}
+
+impl Operator {
+    /// `mf <arguments>`, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(mf_program()?);
+        command.args(arguments);
+        if let Some(home) = &self.home {
+            command.env("MF_HOME", home);
+        }
+        Ok(command)
+    }
+
+    /// Runs `mf <arguments>` and gives back how it ended.
+    pub fn mf(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.command(arguments)?.output().with_context(|| format!("cannot run mf {}", arguments.join(" ")))
     }
 
     /// Like `mf`, for a call that must succeed; its standard output.
@@ -116,15 +157,6 @@ impl Drop for Stack {
             Err(error) => eprintln!("the stack could not be stopped: {error:#}"),
         }
     }
-}
-
-/// Runs `mf <arguments>` on the stack that the environment names, as a user would in a shell.
-pub fn mf(arguments: &[&str]) -> anyhow::Result<Output> {
-    let program = mf_program()?;
-    Command::new(&program)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("cannot run {}", program.display()))
 }
 
 /// `FLACK_MF`, or the `mf` that was built beside this program.

@@ -6,7 +6,8 @@ use clap::Parser;
 use flack_conformance::{
     client::Client,
     contract::Contract,
-    delivery::{Plan, verify},
+    delivery::{Over, Plan, verify},
+    stack::Operator,
 };
 
 /// Posts messages at a rate, listens on many sockets, and compares afterwards.
@@ -14,7 +15,7 @@ use flack_conformance::{
 /// Exit codes: 0 nothing lost, doubled or out of order; 1 something was; 70 the run itself failed.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Example, on the stack that bin/mfup started:\n  bin/mfverify --sockets 100 --posters 50 --rate 200 --seconds 60 --kill websocket --kill messages"
+    after_help = "Example, on the stack that bin/mfup started:\n  bin/mfverify delivery --sockets 100 --posters 50 --rate 200 --seconds 60 --kill websocket --kill messages"
 )]
 struct Arguments {
     /// The public door of the stack.
@@ -34,7 +35,14 @@ struct Arguments {
     rate: f64,
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// A process to kill during the run, as for `mfkill --hard`; may be given several times.
+    /// What messages are posted over.
+    #[arg(long, default_value = "rest", value_parser = ["rest", "websocket", "both"])]
+    over: String,
+    /// Connect every second socket to the monolith, past the balancer.
+    #[arg(long)]
+    both_sides: bool,
+    /// A process to kill -9 during the run: an instance (users-1), a service (users), nats, etcd, agent, haproxy, postgres; may be
+    /// given several times, then they are killed one after the other, evenly over the time.
     #[arg(long)]
     kill: Vec<String>,
     #[arg(long)]
@@ -49,12 +57,18 @@ async fn main() -> ExitCode {
         sockets: arguments.sockets,
         rate: arguments.rate,
         time: Duration::from_secs(arguments.seconds),
+        over: match arguments.over.as_str() {
+            "websocket" => Over::Websocket,
+            "both" => Over::Both,
+            _ => Over::Rest,
+        },
+        both_sides: arguments.both_sides,
         dropping: arguments.dropping,
         faults: arguments.kill,
     };
     let run = async {
         let client = Client::new(&arguments.url, Arc::new(Contract::load()?))?;
-        verify(&client, &plan).await
+        verify(&client, &Operator::default(), &plan).await
     };
     match run.await {
         Ok(verdict) => {

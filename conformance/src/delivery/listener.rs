@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::poster::Posted;
+use super::{doors::Door, poster::Posted};
 use crate::{
     client::{Auth, Client},
     socket::Socket,
@@ -49,13 +49,15 @@ impl Listener {
     /// Connected and greeted when this returns, so that nothing posted afterwards may be missed.
     pub async fn start(
         client: Client,
+        door: Door,
         start: Instant,
         dropping: bool,
         ended: Arc<AtomicBool>,
     ) -> anyhow::Result<Self> {
         let record = Arc::new(Mutex::new(Record::default()));
-        let socket = Socket::greet(client.base(), None, None).await.context("a listener cannot connect")?;
-        let task = Task { client, start, dropping, ended, record: Arc::clone(&record) };
+        let base = door.base(&client).await?;
+        let socket = Socket::greet(&base, None, None).await.context("a listener cannot connect")?;
+        let task = Task { client, door, base, start, dropping, ended, record: Arc::clone(&record) };
         tokio::spawn(task.run(socket));
         Ok(Self { record })
     }
@@ -76,6 +78,9 @@ impl Listener {
 
 struct Task {
     client: Client,
+    door: Door,
+    /// Where it was connected last; asked again only when it cannot connect there.
+    base: String,
     start: Instant,
     dropping: bool,
     ended: Arc<AtomicBool>,
@@ -83,7 +88,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, mut socket: Socket) {
+    async fn run(mut self, mut socket: Socket) {
         let mut cursor = cursor_of(&socket.welcome);
         loop {
             self.listen(&mut socket, &mut cursor).await;
@@ -121,16 +126,21 @@ impl Task {
         }
     }
 
-    async fn reconnect(&self, cursor: &mut Option<String>) -> Option<Socket> {
+    async fn reconnect(&mut self, cursor: &mut Option<String>) -> Option<Socket> {
         self.record.lock().expect("no panic under the lock").reconnects += 1;
         while !self.ended.load(Ordering::Relaxed) {
-            if let Ok(socket) = Socket::greet(self.client.base(), None, cursor.as_deref()).await {
-                if socket.welcome["resumed"] == json!(true) {
-                    return Some(socket);
+            match Socket::greet(&self.base, None, cursor.as_deref()).await {
+                Ok(socket) if socket.welcome["resumed"] == json!(true) => return Some(socket),
+                Ok(socket) => {
+                    if self.reload().await.is_ok() {
+                        *cursor = cursor_of(&socket.welcome);
+                        return Some(socket);
+                    }
                 }
-                if self.reload().await.is_ok() {
-                    *cursor = cursor_of(&socket.welcome);
-                    return Some(socket);
+                Err(_) => {
+                    if let Ok(base) = self.door.base(&self.client).await {
+                        self.base = base;
+                    }
                 }
             }
             sleep(RECONNECT_PAUSE + RECONNECT_PAUSE.mul_f64(chance())).await;

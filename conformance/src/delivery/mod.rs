@@ -3,6 +3,7 @@
 //!
 //! It believes only its own records: what it posted and got a 201 for, what each socket received and when.
 
+mod doors;
 mod poster;
 mod listener;
 mod verdict;
@@ -19,8 +20,11 @@ use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
 use tokio::time::{sleep, sleep_until};
 
-use crate::{client::Client, stack::mf};
+use crate::{client::Client, stack::Operator};
+pub use poster::Over;
 pub use verdict::Verdict;
+
+use doors::Door;
 
 /// What to do, and for how long.
 #[derive(Debug, Clone)]
@@ -30,6 +34,10 @@ pub struct Plan {
     /// Messages a second, of all posters together.
     pub rate: f64,
     pub time: Duration,
+    /// What messages are posted over.
+    pub over: Over,
+    /// Every second socket is connected to the monolith, past the balancer: both sides must tell the same.
+    pub both_sides: bool,
     /// How many of the sockets drop their connection again and again, at random, and resume.
     pub dropping: u32,
     /// Instances or processes that are killed with `mf kill <name> --hard`, one after the other, evenly over the time.
@@ -44,7 +52,7 @@ const REST_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the plan against the stack behind `client` and gives the verdict.
-pub async fn verify(client: &Client, plan: &Plan) -> anyhow::Result<Verdict> {
+pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow::Result<Verdict> {
     ensure!(
         plan.posters > 0 && plan.sockets > 0 && plan.rate > 0.0,
         "posters, sockets and rate must be more than 0"
@@ -58,18 +66,24 @@ pub async fn verify(client: &Client, plan: &Plan) -> anyhow::Result<Verdict> {
 
     let mut listeners = Vec::new();
     for number in 0..plan.sockets {
+        let door = if plan.both_sides && number % 2 == 1 {
+            Door::Monolith(operator.clone())
+        } else {
+            Door::Balancer
+        };
+        let dropping = number < plan.dropping;
         listeners.push(
-            listener::Listener::start(client.clone(), start, number < plan.dropping, Arc::clone(&ended))
-                .await?,
+            listener::Listener::start(client.clone(), door, start, dropping, Arc::clone(&ended)).await?,
         );
     }
 
-    let faults = tokio::spawn(inflict(plan.faults.clone(), plan.time));
+    let faults = tokio::spawn(inflict(operator.clone(), plan.faults.clone(), plan.time));
     let interval = Duration::from_secs_f64(f64::from(plan.posters) / plan.rate);
     let posted = try_join_all((0..).zip(authors).map(|(number, author): (u32, _)| {
         // Spread over the interval, so that the rate is even.
         let delay = interval * number / plan.posters;
-        poster::post(client.clone(), author, start, delay, interval, plan.time)
+        let by_socket = plan.over.by_socket(number);
+        poster::Poster::new(client.clone(), author, start, by_socket).post(delay, interval, plan.time)
     }))
     .await?;
     let faults = faults.await.context("the faults ended in a panic")??;
@@ -86,14 +100,13 @@ pub async fn verify(client: &Client, plan: &Plan) -> anyhow::Result<Verdict> {
 }
 
 /// Kills each in turn; what was killed is listed in the verdict.
-async fn inflict(faults: Vec<String>, time: Duration) -> anyhow::Result<Vec<String>> {
+async fn inflict(operator: Operator, faults: Vec<String>, time: Duration) -> anyhow::Result<Vec<String>> {
     let start = tokio::time::Instant::now();
     let steps = u32::try_from(faults.len() + 1).context("too many faults")?;
     for (step, fault) in (1..).zip(&faults) {
         sleep_until(start + time * step / steps).await;
-        let (fault, name) = (fault.clone(), fault.clone());
-        let output = tokio::task::spawn_blocking(move || mf(&["kill", &fault, "--hard"])).await??;
-        ensure!(output.status.success(), "cannot kill {name}: {}", String::from_utf8_lossy(&output.stderr));
+        let (operator, fault) = (operator.clone(), fault.clone());
+        tokio::task::spawn_blocking(move || operator.mf_ok(&["kill", &fault, "--hard"])).await??;
     }
     Ok(faults)
 }

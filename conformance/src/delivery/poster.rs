@@ -8,7 +8,38 @@ use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
-use crate::client::{Auth, Client, Person, WAIT};
+use crate::{
+    client::{Auth, Client, Person, WAIT},
+    socket::Socket,
+};
+
+/// What messages are posted over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Over {
+    #[default]
+    Rest,
+    Websocket,
+    /// Half of the authors each.
+    Both,
+}
+
+impl Over {
+    pub(super) fn by_socket(self, author: u32) -> bool {
+        match self {
+            Self::Rest => false,
+            Self::Websocket => true,
+            Self::Both => author % 2 == 1,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Websocket => "websocket",
+            Self::Both => "both",
+        }
+    }
+}
 
 /// An acknowledged message. Times since the start of the run.
 #[derive(Debug, Clone, Copy)]
@@ -21,46 +52,135 @@ pub struct Posted {
     pub attempts: u32,
 }
 
-/// Pause before a message that failed is sent again, under the same key.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-pub async fn post(
+pub struct Poster {
     client: Client,
     author: Person,
     start: Instant,
-    delay: Duration,
-    every: Duration,
-    time: Duration,
-) -> anyhow::Result<Vec<Posted>> {
-    sleep(delay).await;
-    let begin = Instant::now();
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut posted = Vec::new();
-    while begin.elapsed() < time {
-        ticks.tick().await;
-        posted.push(post_one(&client, &author, start).await?);
-    }
-    Ok(posted)
+    by_socket: bool,
+    socket: Option<Socket>,
 }
 
-async fn post_one(client: &Client, author: &Person, start: Instant) -> anyhow::Result<Posted> {
-    let key = Uuid::new_v4().to_string();
-    let sent = start.elapsed();
-    for attempts in 1.. {
-        let request = client
-            .request(Method::POST, "/api/messages", Auth::Token(&author.token))
-            .header("Idempotency-Key", &key)
-            .json(&json!({ "source": format!("message {key}") }));
-        match client.send_any(request).await {
-            Ok(answer) if answer.status == StatusCode::CREATED => {
-                let id = answer.body["id"].as_i64().context("a message without an id")?;
-                return Ok(Posted { id, sent, acknowledged: start.elapsed(), attempts });
+/// What became of one attempt.
+enum Answer {
+    Stored(i64),
+    Refused(String),
+    /// Not known whether it was stored: to be sent again, under the same key.
+    Unknown,
+}
+
+/// Pause before a message that failed is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// For one attempt over a socket; the server may have gone without a word.
+const ANSWER_WAIT: Duration = Duration::from_secs(3);
+/// The channel that version 1 of the API posts to.
+const CHANNEL: &str = "general";
+
+impl Poster {
+    pub fn new(client: Client, author: Person, start: Instant, by_socket: bool) -> Self {
+        Self { client, author, start, by_socket, socket: None }
+    }
+
+    pub async fn post(
+        mut self,
+        delay: Duration,
+        every: Duration,
+        time: Duration,
+    ) -> anyhow::Result<Vec<Posted>> {
+        sleep(delay).await;
+        let begin = Instant::now();
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut posted = Vec::new();
+        while begin.elapsed() < time {
+            // Its own socket is told everything too: one that is not read would be closed as a slow one.
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = drain(&mut self.socket) => unreachable!("it reads for ever"),
             }
-            Ok(answer) if answer.status.is_client_error() => bail!("refused: {}", answer.body),
-            _ if start.elapsed() > sent + WAIT => bail!("message {key} was not taken within {WAIT:?}"),
-            _ => sleep(RETRY_PAUSE).await,
+            posted.push(self.post_one().await?);
+        }
+        Ok(posted)
+    }
+
+    async fn post_one(&mut self) -> anyhow::Result<Posted> {
+        let key = Uuid::new_v4();
+        let sent = self.start.elapsed();
+        for attempts in 1.. {
+            let answer = if self.by_socket {
+                let answer = self.by_socket(key).await.unwrap_or(Answer::Unknown);
+                if matches!(answer, Answer::Unknown) {
+                    self.socket = None;
+                }
+                answer
+            } else {
+                self.by_rest(key).await?
+            };
+            match answer {
+                Answer::Stored(id) => {
+                    return Ok(Posted { id, sent, acknowledged: self.start.elapsed(), attempts });
+                }
+                Answer::Refused(why) => bail!("message {key} was refused: {why}"),
+                Answer::Unknown if self.start.elapsed() > sent + WAIT => {
+                    bail!("message {key} was not taken within {WAIT:?}")
+                }
+                Answer::Unknown => sleep(RETRY_PAUSE).await,
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    async fn by_rest(&self, key: Uuid) -> anyhow::Result<Answer> {
+        let request = self
+            .client
+            .request(Method::POST, "/api/messages", Auth::Token(&self.author.token))
+            .header("Idempotency-Key", key.to_string())
+            .json(&json!({ "source": source(key) }));
+        match self.client.send_any(request).await {
+            Ok(answer) if answer.status == StatusCode::CREATED => {
+                Ok(Answer::Stored(answer.body["id"].as_i64().context("a message without an id")?))
+            }
+            Ok(answer) if answer.status.is_client_error() => Ok(Answer::Refused(answer.body.to_string())),
+            _ => Ok(Answer::Unknown),
         }
     }
-    unreachable!("the loop ends by returning")
+
+    async fn by_socket(&mut self, key: Uuid) -> anyhow::Result<Answer> {
+        if self.socket.is_none() {
+            self.socket = Some(Socket::greet(self.client.base(), Some(&self.author.token), None).await?);
+        }
+        let socket = self.socket.as_mut().context("there is one now")?;
+        socket
+            .send(&json!({ "type": "post_message", "id": key, "channel": CHANNEL, "source": source(key) }))
+            .await?;
+        let deadline = Instant::now() + ANSWER_WAIT;
+        while let Some(frame) = socket.next(deadline.saturating_duration_since(Instant::now())).await? {
+            if frame["type"] == "posted" && frame["id"] == json!(key) {
+                return Ok(Answer::Stored(frame["message_id"].as_i64().context("posted without a message")?));
+            }
+            if frame["type"] == "problem" && frame["id"] == json!(key) {
+                // 503 and the like pass; what is wrong with the message itself does not.
+                let is_ours = frame["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
+                return Ok(if is_ours { Answer::Refused(frame.to_string()) } else { Answer::Unknown });
+            }
+        }
+        Ok(Answer::Unknown)
+    }
+}
+
+fn source(key: Uuid) -> String {
+    format!("message {key}")
+}
+
+/// Reads what comes, for ever.
+async fn drain(socket: &mut Option<Socket>) {
+    loop {
+        match socket {
+            Some(open) => {
+                if open.next(ANSWER_WAIT).await.is_err() {
+                    *socket = None;
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
