@@ -54,8 +54,9 @@ async fn steps(args: &Args, database: &Throwaway) -> Result<Count> {
         count.add(step(&["fmt", "--all", "--check"], database).await?);
         count.add(step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], database).await?);
     }
-    // The stack tests start these programs; cargo builds only some of them for the tests by itself.
-    let built = step(&["build", "--workspace", "--bins"], database).await?;
+    // The stack tests start these programs; cargo builds only some of them for the tests by itself. With the tests, so that
+    // the features of all packages are the same as for the tests, and nothing is built twice.
+    let built = step(&["build", "--workspace", "--bins", "--tests"], database).await?;
     if built.failed > 0 {
         count.add(built);
         return Ok(count);
