@@ -83,7 +83,10 @@ pub async fn begin(pool: &PgPool, context: &Context) -> sqlx::Result<Transaction
 /// What a client is told about a database error that is no domain error. Logged here, so callers need not.
 #[expect(clippy::needless_pass_by_value, reason = "made for map_err(database::problem)")]
 pub fn problem(error: sqlx::Error) -> Problem {
-    if is_away(&error) {
+    if is_queue_full(&error) {
+        warn!(error = %error, "a write was refused: its event could not be kept for publishing");
+        Problem::unavailable("writing (the events pipeline has been away for too long)")
+    } else if is_away(&error) {
         warn!(error = %error, "the database is away or too busy");
         Problem::unavailable("the database")
     } else {
@@ -114,6 +117,11 @@ fn is_worth_waiting(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(database) => database.code().as_deref() == Some("57P03"),
         _ => false,
     }
+}
+
+/// Raised by the journal's trigger; see `migrations/shared/0005_queue_limit.sql`.
+fn is_queue_full(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("FLQ01"))
 }
 
 /// Whether the same statement may succeed a moment later.

@@ -44,7 +44,8 @@
 //! - An event is published at least once, after its transaction committed, and never if that was rolled back.
 //! - Events of one entity keep their order, in the stream and in each handler.
 //! - A handler sees each event once, unless an operator replays it after clearing the derived copy.
-//! - NATS away: writes go on, the queue grows; it drains by itself.
+//! - NATS away: writes go on, the queue grows; it drains by itself. At `journal_queue_rows_max()` (a million) rows new
+//!   writes are refused with 503 until it does: better than a full disk.
 
 mod bus;
 mod connection;

@@ -28,6 +28,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const EVENT_BYTES_MAX: usize = 512 * 1024;
 /// Counting a long queue costs; beyond this the gauge says "at least".
 const COUNTED_ROWS_MAX: i64 = 100_000;
+/// From here on the log says that the queue (`journal_queue_rows_max` in migrations/shared) fills up.
+const FILLED_RATIO_WARN: f64 = 0.5;
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// Any number, the same in all relays of a database.
 const LOCK: i64 = 0x666c_6163_6b01;
@@ -241,12 +243,14 @@ impl Relay {
             return Ok(());
         }
         *measured = Some(Instant::now());
-        let (rows, oldest_seconds, failed): (f64, Option<f64>, f64) = sqlx::query_as(
+        let (rows, oldest_seconds, failed, filled): (f64, Option<f64>, f64, f64) = sqlx::query_as(
             "select
                 (select count(*)::float8 from (select from journal_queue where failed_at is null limit $1) as counted),
                 (select extract(epoch from clock_timestamp() - recorded_at)::float8
                     from journal_queue where failed_at is null order by id limit 1),
-                (select count(*)::float8 from journal_queue where failed_at is not null)",
+                (select count(*)::float8 from journal_queue where failed_at is not null),
+                (select coalesce(max(id) - min(id) + 1, 0)::float8 / journal_queue_rows_max()
+                    from journal_queue where failed_at is null and not replay)",
         )
         .bind(COUNTED_ROWS_MAX)
         .fetch_one(connection)
@@ -254,6 +258,19 @@ impl Relay {
         gauge!("journal_queue_rows", "owner" => self.owner).set(rows);
         gauge!("journal_queue_oldest_seconds", "owner" => self.owner).set(oldest_seconds.unwrap_or(0.0));
         gauge!("journal_queue_failed_rows", "owner" => self.owner).set(failed);
+        gauge!("journal_queue_filled_ratio", "owner" => self.owner).set(filled);
+        if filled >= 1.0 {
+            error!(
+                owner = self.owner,
+                "the queue of events is full: writes are refused until NATS takes events again"
+            );
+        } else if filled >= FILLED_RATIO_WARN {
+            warn!(
+                owner = self.owner,
+                filled_percent = (filled * 100.0).floor(),
+                "the queue of events fills up; when it is full, writes will be refused"
+            );
+        }
         Ok(())
     }
 }

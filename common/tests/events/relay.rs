@@ -111,6 +111,41 @@ async fn while_nats_is_away_writes_go_on_and_all_of_them_arrive_in_order_when_it
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_full_queue_refuses_writes_with_503_until_nats_is_back_and_replays_do_not_fill_it(pool: PgPool) {
+    database(&pool).await;
+    sqlx::raw_sql(
+        "create or replace function journal_queue_rows_max() returns bigint language sql immutable as 'select 20::bigint'",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let mut nats = Nats::planned();
+    let events = nats.events().await;
+    relay(&pool, &events);
+    // One that was set aside is no reason to refuse others.
+    insert(&pool, "unmappable").await;
+    sqlx::query("update journal_queue set failed_at = now()").execute(&pool).await.unwrap();
+    for _ in 0..20 {
+        insert(&pool, "waits").await;
+    }
+    let refused =
+        sqlx::query("insert into thing (name) values ('too many')").execute(&pool).await.unwrap_err();
+    let problem = flack_common::database::problem(refused);
+    assert_eq!((problem.status, problem.retry_after_seconds.is_some()), (503, true));
+    assert!(problem.detail.contains("events pipeline"), "{}", problem.detail);
+    assert_eq!(queue_length(&pool).await, 20, "nothing of it was written");
+
+    nats.up().await;
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    insert(&pool, "goes on").await;
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    nats.kill();
+    scalar::<i64>(&pool, "select replay_journal()").await;
+    assert!(queue_length(&pool).await > 20);
+    insert(&pool, "while much is replayed").await;
+}
+
+#[sqlx::test(migrations = false)]
 async fn writing_while_nats_is_killed_again_and_again_loses_and_doubles_nothing(pool: PgPool) {
     database(&pool).await;
     let mut nats = Nats::start().await;
