@@ -70,10 +70,13 @@ impl Modules {
     }
 
     /// Everything that the process answers.
-    pub fn router(&self, verify: Arc<dyn VerifyToken>, events: &Events, background: &Background) -> Router {
+    pub fn router(&self, verifier: Arc<Verifier>, events: &Events, background: &Background) -> Router {
+        let revocations = verifier.revocations();
+        let verify: Arc<dyn VerifyToken> = verifier;
         let seams = Seams {
             users: Arc::clone(&self.users),
             messages: Arc::clone(&self.messages),
+            revocations,
             verify: Arc::clone(&verify),
         };
         Router::new()

@@ -13,7 +13,10 @@ use flack_api::{Problem, TokenCaller, VerifyToken};
 use jsonwebtoken::{DecodingKey, Validation, jwk::Jwk};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{broadcast, watch},
+    time::timeout,
+};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -24,12 +27,16 @@ const TOKEN_BYTES_MAX: usize = 2048;
 /// A token may arrive here before the news of the key that signed it. This long we wait for the news.
 const UNKNOWN_KEY_WAIT: Duration = Duration::from_millis(250);
 
+/// Revocations that a listener may be behind; one that is further behind is told so, and looks at all its tokens.
+const REVOCATIONS_KEPT_MAX: usize = 256;
+
 /// Knows every public key and every revoked token.
 #[derive(Debug)]
 pub struct Verifier {
     known: RwLock<Known>,
     /// Counts changes of the keys, for those who wait for one.
     keys_changed: watch::Sender<u64>,
+    revocations: broadcast::Sender<Uuid>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +52,16 @@ struct Known {
 impl Verifier {
     /// Knows what it is told by `add_key` and `revoke`: for the process that owns tokens, and for tests.
     pub fn local() -> Arc<Self> {
-        Arc::new(Self { known: RwLock::default(), keys_changed: watch::Sender::new(0) })
+        Arc::new(Self {
+            known: RwLock::default(),
+            keys_changed: watch::Sender::new(0),
+            revocations: broadcast::Sender::new(REVOCATIONS_KEPT_MAX),
+        })
+    }
+
+    /// Tells each token that is revoked from now on, for those who hold on to one; subscribe to it.
+    pub fn revocations(&self) -> broadcast::Sender<Uuid> {
+        self.revocations.clone()
     }
 
     /// A public key, as `SigningKey::public_jwk` gives it.
@@ -63,6 +79,8 @@ impl Verifier {
             known.own_revoked.retain(|_, expires_at| *expires_at >= now);
             known.own_revoked.insert(token_id, expires_at);
         });
+        // Nobody listens: nobody need be told.
+        let _ = self.revocations.send(token_id);
     }
 
     /// The registry's keys, in place of those it had before. A malformed one is left out, and logged.
@@ -82,8 +100,11 @@ impl Verifier {
 
     /// The registry's revoked tokens, in place of those it had before; it forgets the expired ones itself.
     pub(super) fn replace_revoked<'a>(&self, token_ids: impl Iterator<Item = &'a str>) {
-        let revoked = token_ids.filter_map(|id| id.parse().ok()).collect();
-        self.write(|known| known.followed_revoked = revoked);
+        let revoked: HashSet<Uuid> = token_ids.filter_map(|id| id.parse().ok()).collect();
+        let before = self.write(|known| std::mem::replace(&mut known.followed_revoked, revoked.clone()));
+        for token_id in revoked.difference(&before) {
+            let _ = self.revocations.send(*token_id);
+        }
     }
 
     /// The key, after a short wait when there is none of that name yet.

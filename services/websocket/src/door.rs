@@ -13,8 +13,10 @@ use axum::{
     routing::get,
 };
 use flack_api::{Problem, VerifyToken, messages::MessagesApi, method_not_allowed_fallback, users::UsersApi};
+use tokio::sync::broadcast;
 use tracing::warn;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     connections::Connections,
@@ -29,6 +31,8 @@ pub struct Seams {
     pub users: Arc<dyn UsersApi>,
     pub messages: Arc<dyn MessagesApi>,
     pub verify: Arc<dyn VerifyToken>,
+    /// Tells each token that is revoked, so that who holds a connection with it hears of it.
+    pub revocations: broadcast::Sender<Uuid>,
 }
 
 impl std::fmt::Debug for Seams {
@@ -48,8 +52,20 @@ pub struct House {
 
 /// `GET /ws`, nothing else.
 pub fn router(hub: Hub, seams: Seams, limits: Limits) -> Router {
-    let house = Arc::new(House { hub, seams, limits, connections: Connections::default() });
+    let connections = Connections::default();
+    hub.spawn("revocations", follow_revocations(connections.clone(), seams.revocations.subscribe()));
+    let house = Arc::new(House { hub, seams, limits, connections });
     Router::new().route("/ws", get(enter).fallback(method_not_allowed_fallback)).with_state(house)
+}
+
+async fn follow_revocations(connections: Connections, mut revoked: broadcast::Receiver<Uuid>) {
+    loop {
+        match revoked.recv().await {
+            Ok(token_id) => connections.doubt(Some(token_id)),
+            Err(broadcast::error::RecvError::Lagged(_)) => connections.doubt(None),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
 }
 
 async fn enter(

@@ -12,6 +12,22 @@ use flack_api::{
 
 use crate::cursor::{Cursor, STREAMS};
 
+/// One version of one entity: the same change, whichever stream tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntityVersion {
+    pub class: ModelClass,
+    pub id: i64,
+    pub version: i64,
+}
+
+/// What clients are told of an event.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub version: EntityVersion,
+    /// The beginning of the frame, up to the cursor.
+    pub model: String,
+}
+
 /// One `updated_model`, and where it stands.
 #[derive(Debug)]
 pub struct Entry {
@@ -38,26 +54,35 @@ impl Entry {
     }
 }
 
-fn with_cursor(model: &str, cursor: &Cursor) -> String {
+/// A frame, for whom it brings to `cursor`.
+pub fn with_cursor(model: &str, cursor: &Cursor) -> String {
     format!("{model}{cursor}\"}}")
 }
 
-/// What clients are told of this event: the beginning of the frame, up to the cursor. `None`: nothing.
+/// Whether clients are told of an event of this kind. That something was deleted has no frame in this version.
+pub fn is_for_clients(kind: &str, operation: Operation) -> bool {
+    matches!(kind, "user_changed" | "message_changed") && operation != Operation::Delete
+}
+
+/// What clients are told of this event. `None`: nothing.
 ///
 /// Written by hand so that `type` comes first and the cursor last; a test reads it back as a `ServerFrame`.
-pub fn frame_of(event: Event<MonolithEvent>) -> anyhow::Result<Option<String>> {
-    // That something was deleted has no frame in this version.
+pub fn told_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Told>> {
     if event.operation == Operation::Delete {
         return Ok(None);
     }
-    let (class, model) = match event.union {
-        MonolithEvent::UserChanged(user) => (ModelClass::User, serde_json::to_string(&user_model(user))?),
+    let (class, id, model) = match event.union {
+        MonolithEvent::UserChanged(user) => {
+            (ModelClass::User, user.id, serde_json::to_string(&user_model(user))?)
+        }
         MonolithEvent::MessageChanged(message) => {
-            (ModelClass::Message, serde_json::to_string(&message_model(message))?)
+            (ModelClass::Message, message.id, serde_json::to_string(&message_model(message))?)
         }
         _ => return Ok(None),
     };
-    Ok(Some(format!(r#"{{"type":"updated_model","class":"{class}","model":{model},"cursor":""#)))
+    let version = EntityVersion { class, id, version: event.version };
+    let model = format!(r#"{{"type":"updated_model","class":"{class}","model":{model},"cursor":""#);
+    Ok(Some(Told { version, model }))
 }
 
 /// As version 1 of the API answers it.
@@ -112,8 +137,9 @@ mod tests {
     fn a_message_becomes_the_frame_that_the_schema_says() {
         let message = json!({ "type": "message_changed", "data": { "id": 7, "created_at": 1, "updated_at": 2, "user_id": 3,
             "channel_id": 1, "source": "a \"quoted\" one", "html": "<p>x</p>" } });
-        let model = frame_of(event("update", &message)).unwrap().unwrap();
-        let entry = Entry::new(0, 1, &model, &Cursor::default());
+        let told = told_of(event("update", &message)).unwrap().unwrap();
+        assert_eq!(told.version, EntityVersion { class: ModelClass::Message, id: 7, version: 1 });
+        let entry = Entry::new(0, 1, &told.model, &Cursor::default());
         let ServerFrame::UpdatedModel { class, cursor, model } = serde_json::from_str(&entry.text).unwrap()
         else {
             panic!("another frame: {}", entry.text)
@@ -129,7 +155,7 @@ mod tests {
     fn what_is_not_for_clients_has_no_frame() {
         let token = json!({ "type": "token_changed", "data": { "id": "5bd1b9a2-4f9b-4f4e-8f0a-9d4b3c2a1f00", "user_id": 3,
             "issued_at": 1, "expires_at": 2 } });
-        assert_eq!(frame_of(event("insert", &token)).unwrap(), None);
+        assert!(told_of(event("insert", &token)).unwrap().is_none());
     }
 
     #[test]

@@ -16,20 +16,23 @@ use flack_common::{
 };
 use tokio::{
     sync::{broadcast, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::{
     cursor::{Cursor, OWNERS, STREAMS},
-    entry,
-    limits::TAIL_MESSAGES_MAX,
-    ring::{Lost, Ring, Stand},
+    entry::{self, Told},
+    inbox::{Inbox, Recollection},
+    limits::Memory,
+    ring::{Lost, Reach, Refused, Ring, Stand},
 };
 
 /// Typing frames that a socket may be behind; it misses older ones, and nobody minds.
 const TYPING_KEPT_MAX: usize = 32;
+/// Between looks whether this instance has read what a client was told elsewhere. Milliseconds, if NATS is well.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(5);
 /// Who publishes that somebody is typing: this service, and the monolith for its own sockets.
 const TYPING_SUBJECTS: [&str; 2] = ["flack.websocket.typing", "flack.monolith.typing"];
 
@@ -43,6 +46,8 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ring: RwLock<Ring>,
+    memory: Memory,
+    inbox: Option<Inbox>,
     head: watch::Sender<u64>,
     /// Of each stream: read to where it ended when we began, or known not to be there.
     ready: watch::Sender<[bool; STREAMS]>,
@@ -50,6 +55,17 @@ struct Inner {
     typing_subject: String,
     events: Events,
     background: Background,
+}
+
+/// Where a client begins.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// With what comes now.
+    Anew(Stand),
+    /// Exactly behind its cursor.
+    Resumed(Stand),
+    /// Exactly behind its cursor, and the first of it comes from the inbox.
+    Recalling(Stand, Box<Recollection>),
 }
 
 /// Somebody types.
@@ -60,10 +76,19 @@ pub struct Typing {
 }
 
 impl Hub {
-    /// Begins to read. `service` is whose signals ours are: `websocket`, or `monolith`.
-    pub fn start(service: &str, events: &Events, background: &Background) -> Self {
+    /// Begins to read. `service` is whose signals ours are: `websocket`, or `monolith`. Without an inbox, resuming
+    /// reaches as far as memory.
+    pub fn start(
+        service: &str,
+        events: &Events,
+        memory: Memory,
+        inbox: Option<Inbox>,
+        background: &Background,
+    ) -> Self {
         let hub = Self(Arc::new(Inner {
-            ring: RwLock::default(),
+            ring: RwLock::new(Ring::new(memory.clone())),
+            memory,
+            inbox,
             head: watch::Sender::new(0),
             ready: watch::Sender::new([false; STREAMS]),
             typing: broadcast::Sender::new(TYPING_KEPT_MAX),
@@ -80,11 +105,17 @@ impl Hub {
                 }
             });
         }
-        let (typing, stopping) = (hub.clone(), background.stopping());
-        background.spawn("typing", async move {
-            stopping.run_until_cancelled(typing.hear_typing()).await;
-        });
+        let typing = hub.clone();
+        hub.spawn("typing", async move { typing.hear_typing().await });
         hub
+    }
+
+    /// A task that ends with the process.
+    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping();
+        self.0.background.spawn(name, async move {
+            stopping.run_until_cancelled(task).await;
+        });
     }
 
     pub(crate) fn stopping(&self) -> CancellationToken {
@@ -104,13 +135,52 @@ impl Hub {
             .is_ok_and(|ready| ready.is_ok())
     }
 
-    /// Where to begin for one who comes with this cursor, and whether nothing is missing then.
-    pub(crate) fn join(&self, cursor: Option<Cursor>) -> (Stand, bool) {
-        let ring = self.ring();
-        match cursor.and_then(|cursor| ring.resume(cursor)) {
-            Some(stand) => (stand, true),
-            None => (ring.join(), false),
+    /// Where to begin for one who comes with this cursor.
+    pub(crate) async fn join(&self, cursor: Option<Cursor>) -> Joined {
+        let Some(cursor) = cursor else { return Joined::Anew(self.ring().join()) };
+        let refused = self.resume(cursor.clone()).await;
+        match refused {
+            Ok(stand) => return Joined::Resumed(stand),
+            Err(Refused::Foreign) => {}
+            Err(Refused::TooOld) => {
+                let stand = self.ring().await_resume(cursor);
+                if let Some(recollection) = self.recall(&stand.cursor).await {
+                    return Joined::Recalling(stand, Box::new(recollection));
+                }
+            }
         }
+        Joined::Anew(self.ring().join())
+    }
+
+    /// From memory. Waits a moment, if the client comes from an instance that is ahead of us.
+    pub(crate) async fn resume(&self, cursor: Cursor) -> Result<Stand, Refused> {
+        let catching_up = async {
+            while !self.ring().has_reached(&cursor) {
+                sleep(CATCH_UP_PAUSE).await;
+            }
+        };
+        // Still behind: what the client has had is left out when it comes.
+        let _ = timeout(self.0.memory.resume_wait, catching_up).await;
+        self.ring().resume(cursor)
+    }
+
+    /// From the inbox. `None` when it does not hold all of it, or does not answer.
+    pub(crate) async fn recall(&self, cursor: &Cursor) -> Option<Recollection> {
+        let memory = &self.0.memory;
+        let recalled = self
+            .0
+            .inbox
+            .as_ref()?
+            .recall(cursor, || self.reach(), memory.resume_frames_max, memory.resume_wait)
+            .await;
+        recalled.unwrap_or_else(|error| {
+            warn!(%error, "the inbox does not answer; a client reloads");
+            None
+        })
+    }
+
+    fn reach(&self) -> Reach {
+        self.ring().reach()
     }
 
     pub(crate) fn read(&self, stand: &mut Stand) -> Result<Vec<Utf8Bytes>, Lost> {
@@ -137,7 +207,7 @@ impl Hub {
 
     async fn read_stream(&self, stream: usize, owner: &'static str) {
         // After a panic of this task the ring is where it was; what came meanwhile leaves a gap, which `opened` sees.
-        let mut reader = self.0.events.read(owner, None, Start::Tail(TAIL_MESSAGES_MAX));
+        let mut reader = self.0.events.read(owner, None, Start::Tail(self.0.memory.tail_messages_max));
         let mut last_at_start = None;
         loop {
             match reader.next().await {
@@ -159,18 +229,19 @@ impl Hub {
 
     fn tell(&self, stream: usize, owner: &'static str, message: &StreamMessage) {
         // A replay is for those who rebuild a copy; sockets have had it.
-        let (event_id, model) = if message.is_replay() { (None, None) } else { decode(owner, message) };
+        let (event_id, told) = if message.is_replay() { (None, None) } else { decode(owner, message) };
         let mut ring = self.ring_mut();
         let is_new = event_id.is_none_or(|id| ring.is_new(stream, &id));
-        ring.advance(stream, message.sequence, model.filter(|_| is_new).as_deref());
+        ring.advance(stream, message.sequence, told.filter(|_| is_new).as_ref());
+        let head = ring.head();
         drop(ring);
-        self.wake();
+        // Thousands sleep: they are woken only if there is something to tell.
+        self.0.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 
-    /// A socket that sleeps sees a head that it has not read to; or a generation that is not its own.
+    /// All of them see that the ring's generation is not theirs.
     fn wake(&self) {
-        let head = self.ring().head();
-        self.0.head.send_replace(head);
+        self.0.head.send_modify(|_| {});
     }
 
     async fn hear_typing(&self) {
@@ -202,19 +273,17 @@ impl Hub {
 }
 
 /// The event's id, and what clients are told of it.
-fn decode(owner: &'static str, message: &StreamMessage) -> (Option<String>, Option<String>) {
+fn decode(owner: &'static str, message: &StreamMessage) -> (Option<String>, Option<Told>) {
     // The monolith's union holds all the others'.
     let decoded = serde_json::from_slice::<Event<MonolithEvent>>(&message.payload)
-        .map_err(Into::into)
-        .and_then(|event| Ok((event.id.clone(), entry::frame_of(event)?)));
+        .and_then(|event| Ok((event.id.clone(), entry::told_of(event)?)));
     match decoded {
-        Ok((id, model)) => (Some(id), model),
+        Ok((id, told)) => (Some(id), told),
         Err(problem) => {
-            let problem: anyhow::Error = problem;
             error!(
                 owner,
                 sequence = message.sequence,
-                error = format!("{problem:#}"),
+                %problem,
                 "not an event that we know; clients are not told"
             );
             (None, None)

@@ -5,20 +5,23 @@
 //!
 //! A library for two processes: this service, and the monolith, whose websocket module it is. The seams are the same:
 //! ```ignore
-//! let hub = Hub::start("monolith", &events, &background);      // reads JetStream, or the process's own events
-//! let seams = Seams { users, messages, verify };               // Arc<dyn UsersApi>, Arc<dyn MessagesApi>, Arc<dyn VerifyToken>
+//! let hub = Hub::start("monolith", &events, Memory::default(), None, &background); // JetStream, or the process's own events
+//! let seams = Seams { users, messages, verify, revocations };  // Arc<dyn UsersApi>, Arc<dyn MessagesApi>, Arc<dyn VerifyToken>
 //! let router = flack_websocket::router(hub, seams, Limits::default()); // GET /ws, nothing else
 //! ```
 //!
 //! Reading order: an event becomes an entry (`entry`), which stands in the one ring that all sockets read (`ring`), which the
-//! hub fills from the streams (`hub`). A client comes in by the door (`door`), says hello and is served (`socket`), which
+//! hub fills from the streams (`hub`); beside it the keeper (`keeper`) fills the inbox (`inbox`) for those who come back late. A client comes in by the door (`door`), says hello and is served (`socket`), which
 //! does what it asks for (`actions`) and writes to it (`outlet`).
 
 pub mod config;
 pub mod limits;
 pub mod cursor;
 mod entry;
+mod twins;
 mod ring;
+pub mod inbox;
+pub mod keeper;
 pub mod hub;
 mod connections;
 mod door;
@@ -43,7 +46,8 @@ use crate::config::Config;
 
 pub use door::{Seams, router};
 pub use hub::Hub;
-pub use limits::Limits;
+pub use inbox::Inbox;
+pub use limits::{Limits, Memory};
 
 /// The tables of this service; the inbox comes from `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/websocket");
@@ -66,8 +70,13 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let seams = Seams {
         users: Arc::new(UsersClient::new(door, http::client())),
         messages: Arc::new(MessagesClient::new(door, http::client())),
+        revocations: verifier.revocations(),
         verify: verifier,
     };
-    let hub = Hub::start(SERVICE, &events, &background);
-    Ok(App { router: router(hub, seams, Limits::default()), readiness: Readiness::new().database(&pool) })
+    let inbox = Inbox::new(pool);
+    background.spawn("inbox", keeper::keep(inbox.clone(), events.clone(), background.stopping()));
+    background.spawn("partitions", keeper::maintain(inbox.clone(), background.stopping()));
+    let hub = Hub::start(SERVICE, &events, Memory::default(), Some(inbox), &background);
+    // The database is no part of readiness: without it live goes on, and who comes back late reloads.
+    Ok(App { router: router(hub, seams, Limits::default()), readiness: Readiness::new() })
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-/// Memory of recent events, for those who come back. Older cursors get `resumed: false`.
-pub const RING_EVENTS_MAX: usize = 10_000;
-pub const RING_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Of each stream an instance reads so many old messages when it starts, so that clients of one that was stopped can resume.
-pub const TAIL_MESSAGES_MAX: u64 = 5_000;
 /// Event ids remembered of each stream, to drop one that is published a second time.
 pub const SEEN_EVENTS_MAX: usize = 20_000;
+
+/// Versions of entities remembered, to tell once what two streams tell. While one stream is that far behind the other (a
+/// backfill), clients may be told twice of what has not changed.
+pub const TOLD_VERSIONS_MAX: usize = 20_000;
 
 /// Requests of one client that wait for their turn. Beyond it nothing more is read from the client.
 pub const ACTIONS_WAITING_MAX: usize = 16;
@@ -17,6 +16,12 @@ pub const ENTRIES_PER_READ_MAX: usize = 32;
 /// axum's default costs 128 KiB a connection.
 pub const READ_BUFFER_BYTES: usize = 4096;
 
+/// Of each stream the inbox offers so many messages more than the ring had dropped when it was asked, so that the
+/// ring may go on meanwhile.
+pub const RESUME_OVERLAP_MESSAGES: u64 = 1_000;
+/// Frames read from the inbox at once.
+pub const RESUME_CHUNK_FRAMES: i64 = 256;
+
 /// How far a client may be behind while a write to it hangs.
 pub const SOCKET_QUEUE_MESSAGES_MAX: u64 = 64;
 const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -24,6 +29,33 @@ const FRAMES_PER_SECOND_MAX: u32 = 20;
 const FRAMES_BURST_MAX: u32 = 60;
 const CONNECTIONS_MAX: usize = 10_000;
 const CONNECTIONS_PER_USER_MAX: usize = 20;
+
+/// How much is remembered of what happened, for those who come back.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// In memory. Older cursors are resumed from the inbox, if there is one.
+    pub events_max: usize,
+    pub bytes_max: usize,
+    /// Of each stream an instance reads so many old messages when it starts, so that clients of one that was stopped can
+    /// resume also while the inbox is away.
+    pub tail_messages_max: u64,
+    /// Who missed more than so many frames gets `resumed: false`: to reload is less work for both.
+    pub resume_frames_max: i64,
+    /// How long a client that comes back waits for the inbox to hold all that memory does not.
+    pub resume_wait: Duration,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            events_max: 10_000,
+            bytes_max: 32 * 1024 * 1024,
+            tail_messages_max: 5_000,
+            resume_frames_max: 5_000,
+            resume_wait: Duration::from_secs(2),
+        }
+    }
+}
 
 /// All that a test may want to be smaller.
 #[derive(Debug, Clone)]
@@ -50,7 +82,8 @@ pub struct Limits {
     pub heartbeat_interval: Duration,
     /// Without any sign the other side is gone.
     pub silence_max: Duration,
-    /// How soon a connection hears that its token was revoked. What it asks for is refused at once.
+    /// A token is looked at so often, at its end, and when one is said to be revoked. What is asked with one that
+    /// is no longer good is refused at once.
     pub token_check_interval: Duration,
     /// More frequent typing is not told.
     pub typing_interval: Duration,
@@ -73,7 +106,7 @@ impl Default for Limits {
             write_wait: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(20),
             silence_max: Duration::from_secs(50),
-            token_check_interval: Duration::from_secs(5),
+            token_check_interval: Duration::from_mins(1),
             typing_interval: Duration::from_secs(1),
             close_wait: Duration::from_secs(1),
         }

@@ -13,13 +13,15 @@ use axum::extract::ws::Utf8Bytes;
 
 use crate::{
     cursor::{Cursor, STREAMS},
-    entry::Entry,
-    limits::{ENTRIES_PER_READ_MAX, RING_BYTES_MAX, RING_EVENTS_MAX, SEEN_EVENTS_MAX},
+    entry::{Entry, Told},
+    limits::{ENTRIES_PER_READ_MAX, Memory, SEEN_EVENTS_MAX},
+    twins::Twins,
 };
 
 #[derive(Debug, Default)]
 pub struct Ring {
-    entries: VecDeque<Arc<Entry>>,
+    memory: Memory,
+    slots: VecDeque<Slot>,
     bytes: usize,
     /// Of the next entry; counts all that ever were.
     head: u64,
@@ -30,6 +32,14 @@ pub struct Ring {
     /// How often a stream has begun anew under us.
     generation: u32,
     seen: [Seen; STREAMS],
+    twins: Twins,
+}
+
+#[derive(Debug)]
+struct Slot {
+    entry: Arc<Entry>,
+    /// Where another stream told the same version of the same entity, a moment later: stream and sequence.
+    twin: Option<(usize, u64)>,
 }
 
 /// Where one socket stands.
@@ -38,7 +48,25 @@ pub struct Stand {
     /// The entry that it reads next.
     pub next: u64,
     pub cursor: Cursor,
+    /// How far it had been told before it came here: of twins, it has had the one that is not behind this.
+    had: [u64; STREAMS],
     generation: u32,
+}
+
+/// What the ring holds: of each stream, all behind its floor and up to the cursor.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    pub floors: [u64; STREAMS],
+    pub cursor: Cursor,
+}
+
+/// Why a cursor cannot be resumed from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It speaks of other incarnations of the streams.
+    Foreign,
+    /// It is from before the ring.
+    TooOld,
 }
 
 /// Why a socket cannot go on to read.
@@ -51,6 +79,10 @@ pub enum Lost {
 }
 
 impl Ring {
+    pub fn new(memory: Memory) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     pub fn head(&self) -> u64 {
         self.head
     }
@@ -74,7 +106,8 @@ impl Ring {
             return false;
         }
         self.generation += 1;
-        self.entries.clear();
+        self.slots.clear();
+        self.twins = Twins::default();
         self.bytes = 0;
         self.seen[stream] = Seen::default();
         self.floors = std::array::from_fn(|index| self.cursor.0[index].sequence);
@@ -86,16 +119,23 @@ impl Ring {
         self.seen[stream].insert(event_id)
     }
 
-    /// The stream was read up to `sequence`, where clients are told `model`, if anything.
-    pub fn advance(&mut self, stream: usize, sequence: u64, model: Option<&str>) {
+    /// The stream was read up to `sequence`, where clients are told this, if anything.
+    pub fn advance(&mut self, stream: usize, sequence: u64, told: Option<&Told>) {
         self.cursor.0[stream].sequence = sequence;
-        let Some(model) = model else { return };
-        let entry = Entry::new(stream, sequence, model, &self.cursor);
+        let Some(told) = told else { return };
+        if let Some(number) = self.twins.number_of_twin(told.version, stream, self.head) {
+            // Told by the other stream. Those who come from an instance where this one was first must be able to see that.
+            if let Some(slot) = self.index(number).and_then(|index| self.slots.get_mut(index)) {
+                slot.twin = Some((stream, sequence));
+            }
+            return;
+        }
+        let entry = Entry::new(stream, sequence, &told.model, &self.cursor);
         self.bytes += entry.text.len();
-        self.entries.push_back(entry);
+        self.slots.push_back(Slot { entry, twin: None });
         self.head += 1;
-        while self.entries.len() > RING_EVENTS_MAX || self.bytes > RING_BYTES_MAX {
-            let Some(old) = self.entries.pop_front() else { break };
+        while self.slots.len() > self.memory.events_max || self.bytes > self.memory.bytes_max {
+            let Some(Slot { entry: old, .. }) = self.slots.pop_front() else { break };
             self.bytes -= old.text.len();
             self.floors[old.stream] = self.floors[old.stream].max(old.sequence);
         }
@@ -103,21 +143,50 @@ impl Ring {
 
     /// For one who comes now.
     pub fn join(&self) -> Stand {
-        Stand { next: self.head, cursor: self.cursor.clone(), generation: self.generation }
+        self.stand(self.head, self.cursor.clone())
     }
 
     /// For one who comes back: all behind `cursor`, if the ring has all of that.
-    pub fn resume(&self, mut cursor: Cursor) -> Option<Stand> {
-        for ((theirs, ours), floor) in cursor.0.iter_mut().zip(&self.cursor.0).zip(self.floors) {
+    pub fn resume(&self, mut cursor: Cursor) -> Result<Stand, Refused> {
+        for (theirs, ours) in cursor.0.iter_mut().zip(&self.cursor.0) {
             // When they left there was no such stream: everything in it is new to them.
             if theirs.incarnation.is_none() {
                 theirs.incarnation.clone_from(&ours.incarnation);
             }
-            if theirs.incarnation != ours.incarnation || theirs.sequence < floor {
-                return None;
+            if theirs.incarnation != ours.incarnation {
+                return Err(Refused::Foreign);
             }
         }
-        Some(Stand { next: self.first(), cursor, generation: self.generation })
+        if cursor.0.iter().zip(self.floors).any(|(theirs, floor)| theirs.sequence < floor) {
+            return Err(Refused::TooOld);
+        }
+        Ok(self.stand(self.first(), cursor))
+    }
+
+    /// For one who gets from elsewhere what the ring does not have, and then resumes.
+    pub fn await_resume(&self, mut cursor: Cursor) -> Stand {
+        for (theirs, ours) in cursor.0.iter_mut().zip(&self.cursor.0) {
+            theirs.incarnation.clone_from(&ours.incarnation);
+        }
+        self.stand(self.head, cursor)
+    }
+
+    pub fn reach(&self) -> Reach {
+        Reach { floors: self.floors, cursor: self.cursor.clone() }
+    }
+
+    /// Whether all that this client was told has been read here as well.
+    pub fn has_reached(&self, cursor: &Cursor) -> bool {
+        cursor
+            .0
+            .iter()
+            .zip(&self.cursor.0)
+            .all(|(theirs, ours)| theirs.incarnation != ours.incarnation || theirs.sequence <= ours.sequence)
+    }
+
+    fn stand(&self, next: u64, cursor: Cursor) -> Stand {
+        let had = std::array::from_fn(|stream| cursor.0[stream].sequence);
+        Stand { next, cursor, had, generation: self.generation }
     }
 
     /// The next frames for a socket, and moves it on. Empty when it has had all.
@@ -125,20 +194,19 @@ impl Ring {
         if stand.generation != self.generation {
             return Err(Lost::StreamBeganAnew);
         }
-        let first = self.first();
-        let skip = stand.next.checked_sub(first).ok_or(Lost::Overtaken)?;
+        let skip = self.index(stand.next).ok_or(Lost::Overtaken)?;
         let mut frames = Vec::new();
-        // In range: the ring is in memory.
-        for entry in self.entries.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
+        for Slot { entry, twin } in self.slots.range(skip.min(self.slots.len())..) {
             if frames.len() == ENTRIES_PER_READ_MAX {
                 break;
             }
             stand.next += 1;
-            // Another instance, that was ahead of us, has delivered it.
-            if entry.sequence <= stand.cursor.0[entry.stream].sequence {
-                continue;
+            // Another instance, that was ahead of us or read the streams in another order, has delivered it.
+            let was_had = entry.sequence <= stand.cursor.0[entry.stream].sequence
+                || twin.is_some_and(|(stream, sequence)| sequence <= stand.had[stream]);
+            if !was_had {
+                frames.push(self.frame(entry, &mut stand.cursor));
             }
-            frames.push(self.frame(entry, &mut stand.cursor));
         }
         Ok(frames)
     }
@@ -157,7 +225,13 @@ impl Ring {
     }
 
     fn first(&self) -> u64 {
-        self.head - self.entries.len() as u64
+        self.head - self.slots.len() as u64
+    }
+
+    /// `None` when that entry is gone.
+    fn index(&self, number: u64) -> Option<usize> {
+        // In range: the ring is in memory.
+        number.checked_sub(self.first()).map(|index| usize::try_from(index).unwrap_or(usize::MAX))
     }
 }
 
@@ -188,21 +262,33 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use flack_api::frames::ModelClass;
+
     use super::*;
+    use crate::entry::EntityVersion;
 
     const USERS: usize = 0;
     const MESSAGES: usize = 1;
+    const MONOLITH: usize = 2;
+    const EVENTS_MAX: u8 = 100;
 
     fn ring() -> Ring {
-        let mut ring = Ring::default();
+        let mut ring = Ring::new(Memory { events_max: EVENTS_MAX.into(), ..Memory::default() });
         ring.opened(USERS, "a", 10);
         ring.opened(MESSAGES, "b", 0);
         ring
     }
 
     fn tell(ring: &mut Ring, stream: usize, sequence: u64) {
+        // All different: no twins.
+        let id = i64::try_from(sequence * 10).unwrap() + i64::try_from(stream).unwrap();
+        tell_version(ring, stream, sequence, id);
+    }
+
+    fn tell_version(ring: &mut Ring, stream: usize, sequence: u64, id: i64) {
         let model = format!(r#"{{"n":"{stream}/{sequence}","cursor":""#);
-        ring.advance(stream, sequence, Some(&model));
+        let version = EntityVersion { class: ModelClass::Message, id, version: 1 };
+        ring.advance(stream, sequence, Some(&Told { version, model }));
     }
 
     fn read_all(ring: &Ring, stand: &mut Stand) -> Vec<String> {
@@ -214,7 +300,7 @@ mod tests {
             }
             for frame in frames {
                 let value: serde_json::Value = serde_json::from_str(&frame).unwrap();
-                assert_eq!(value["cursor"].as_str().unwrap().split_once('.').unwrap().0, "a-b-0");
+                assert!(value["cursor"].as_str().unwrap().starts_with("a-b-"));
                 all.push(value["n"].as_str().unwrap().to_owned());
             }
         }
@@ -263,16 +349,16 @@ mod tests {
         let mut ring = ring();
         let mut left = ring.join().cursor;
         left.0[USERS].sequence = 9;
-        assert!(ring.resume(left).is_none());
+        assert_eq!(ring.resume(left).unwrap_err(), Refused::TooOld);
 
         let left = ring.join().cursor;
-        for sequence in 1..=RING_EVENTS_MAX as u64 + 1 {
+        for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
             tell(&mut ring, MESSAGES, sequence);
         }
-        assert!(ring.resume(left.clone()).is_none(), "the first one is gone");
+        assert_eq!(ring.resume(left.clone()).unwrap_err(), Refused::TooOld, "the first one is gone");
         let mut later = left;
         later.0[MESSAGES].sequence = 1;
-        assert_eq!(read_all(&ring, &mut ring.resume(later).unwrap()).len(), RING_EVENTS_MAX);
+        assert_eq!(read_all(&ring, &mut ring.resume(later).unwrap()).len(), usize::from(EVENTS_MAX));
     }
 
     #[test]
@@ -280,7 +366,7 @@ mod tests {
         let ring = ring();
         let mut left = ring.join().cursor;
         left.0[USERS].incarnation = Some("other".to_owned());
-        assert!(ring.resume(left).is_none());
+        assert_eq!(ring.resume(left).unwrap_err(), Refused::Foreign);
     }
 
     #[test]
@@ -301,14 +387,14 @@ mod tests {
         assert_eq!(ring.read(&mut stand), Ok(vec![]));
         assert!(ring.opened(USERS, "other", 0));
         assert_eq!(ring.read(&mut stand), Err(Lost::StreamBeganAnew));
-        assert!(ring.resume(stand.cursor).is_none());
+        assert_eq!(ring.resume(stand.cursor).unwrap_err(), Refused::Foreign);
     }
 
     #[test]
     fn who_is_overtaken_is_told() {
         let mut ring = ring();
         let mut stand = ring.join();
-        for sequence in 1..=RING_EVENTS_MAX as u64 + 1 {
+        for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
             tell(&mut ring, MESSAGES, sequence);
         }
         assert_eq!(ring.read(&mut stand), Err(Lost::Overtaken));
@@ -320,5 +406,46 @@ mod tests {
         assert!(ring.is_new(USERS, "users-1"));
         assert!(!ring.is_new(USERS, "users-1"));
         assert!(ring.is_new(MESSAGES, "users-1"));
+    }
+
+    #[test]
+    fn what_two_streams_tell_is_told_once() {
+        let mut ring = ring();
+        ring.opened(MONOLITH, "c", 0);
+        let mut stand = ring.join();
+        tell_version(&mut ring, MONOLITH, 1, 7);
+        tell_version(&mut ring, MESSAGES, 1, 7);
+        tell_version(&mut ring, MESSAGES, 2, 8);
+        tell_version(&mut ring, MONOLITH, 2, 8);
+        assert_eq!(read_all(&ring, &mut stand), ["2/1", "1/2"]);
+    }
+
+    #[test]
+    fn who_was_told_by_the_other_stream_at_another_instance_is_not_told_again() {
+        let [mut here, mut there] = [ring(), ring()];
+        for ring in [&mut here, &mut there] {
+            ring.opened(MONOLITH, "c", 0);
+        }
+        let mut stand = there.join();
+        tell_version(&mut there, MONOLITH, 1, 7);
+        assert_eq!(read_all(&there, &mut stand), ["2/1"]);
+
+        let before = here.join().cursor;
+        tell_version(&mut here, MESSAGES, 1, 7);
+        assert!(!here.has_reached(&stand.cursor), "the twin has not arrived here");
+        tell_version(&mut here, MONOLITH, 1, 7);
+        tell_version(&mut here, MESSAGES, 2, 8);
+        assert!(here.has_reached(&stand.cursor));
+        assert_eq!(read_all(&here, &mut here.resume(stand.cursor).unwrap()), ["1/2"]);
+        assert_eq!(read_all(&here, &mut here.resume(before).unwrap()), ["1/1", "1/2"]);
+    }
+
+    #[test]
+    fn one_stream_may_tell_the_same_version_again() {
+        let mut ring = ring();
+        let mut stand = ring.join();
+        tell_version(&mut ring, MESSAGES, 1, 7);
+        tell_version(&mut ring, MESSAGES, 2, 7);
+        assert_eq!(read_all(&ring, &mut stand), ["1/1", "1/2"]);
     }
 }

@@ -1,8 +1,9 @@
 //! One connection, from hello to its end.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
+use chrono::Utc;
 use flack_api::{
     Problem, TokenCaller,
     frames::{ClientFrame, ServerFrame, Token},
@@ -13,18 +14,19 @@ use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::{
     actions::{self, Action, Outcome},
-    connections::Place,
+    connections::UserPlace,
     cursor::Cursor,
     door::House,
-    hub::Typing,
+    hub::{Joined, Typing},
+    inbox::Recollection,
     limits::{ACTIONS_WAITING_MAX, Limits},
     outlet::{self, End, Patience},
-    ring::Stand,
+    ring::{Refused, Stand},
 };
 
 /// Serves a client until one of us ends it.
@@ -56,7 +58,13 @@ async fn greet(house: &Arc<House>, socket: &mut WebSocket) -> Result<Connection,
         return Err(End::NotReady);
     }
     let head = house.hub.head();
-    let (stand, resumed) = house.hub.join(cursor.and_then(|cursor| Cursor::parse(&cursor)));
+    let cursor = cursor.and_then(|cursor| Cursor::parse(&cursor));
+    let joined = stopping.run_until_cancelled(house.hub.join(cursor)).await.ok_or(RESTART)?;
+    let (stand, resumed, recollection) = match joined {
+        Joined::Anew(stand) => (stand, false, None),
+        Joined::Resumed(stand) => (stand, true, None),
+        Joined::Recalling(stand, recollection) => (stand, true, Some(recollection)),
+    };
     let mut connection = Connection {
         house: Arc::clone(house),
         head,
@@ -69,20 +77,26 @@ async fn greet(house: &Arc<House>, socket: &mut WebSocket) -> Result<Connection,
         typed: None,
         heard: Instant::now(),
         pinged: Instant::now(),
-        checked: Instant::now(),
     };
     connection.hello(socket, token, resumed).await?;
+    if let Some(recollection) = recollection {
+        connection.recall(socket, *recollection).await?;
+    }
     Ok(connection)
 }
 
 /// What is said at an end that is not the client's fault.
 const RESTART: End = End::Restart("the server goes away; come back");
 
+/// The client comes back with the cursor that it has got to.
+const FORGOTTEN: End = End::Restart("what was missed cannot be read now; come back");
+
 /// Whom a connection speaks for.
 struct User {
     caller: TokenCaller,
-    /// One of the user's connections.
-    _place: Place,
+    place: UserPlace,
+    /// When its token is looked at again, if nothing happens before.
+    check_at: Instant,
 }
 
 struct Connection {
@@ -97,7 +111,6 @@ struct Connection {
     typed: Option<Instant>,
     heard: Instant,
     pinged: Instant,
-    checked: Instant,
 }
 
 impl Connection {
@@ -137,6 +150,7 @@ impl Connection {
                     self.deliver(socket).await?;
                 }
                 typing = self.typing.recv() => self.tell_typing(socket, typing).await?,
+                () = doubted(self.user.as_ref()) => self.check_token(socket).await?,
                 () = sleep_until(next_tick) => self.tick(socket).await?,
             }
         }
@@ -156,9 +170,12 @@ impl Connection {
             match self.house.seams.verify.verify_token(&token).await {
                 Ok(caller) => {
                     let max = self.house.limits.connections_per_user_max;
-                    let place = self.house.connections.enter_as(caller.user_id, max);
+                    let place = self.house.connections.enter_as(caller.user_id, caller.token_id, max);
                     let place = place.ok_or(End::Policy("too many connections of this user"))?;
-                    self.user = Some(User { caller, _place: place });
+                    // Revoked after it was found good, and before we could be told.
+                    place.doubt();
+                    let check_at = next_check(&caller, &self.house.limits);
+                    self.user = Some(User { caller, place, check_at });
                 }
                 Err(problem) => refused = Some(problem),
             }
@@ -171,6 +188,33 @@ impl Connection {
             None => Ok(()),
             Some(problem) if problem.status == 401 => self.write(socket, &ServerFrame::ExpiredToken).await,
             Some(problem) => self.write_problem(socket, &problem, None).await,
+        }
+    }
+
+    /// All events that the inbox has for this client. Then memory has the rest.
+    async fn recall(&mut self, socket: &mut WebSocket, mut recollection: Recollection) -> Result<(), End> {
+        loop {
+            while let Some(frames) = recollection.next().await.map_err(|error| {
+                warn!(%error, "the inbox does not answer any more; a client is sent to come back");
+                FORGOTTEN
+            })? {
+                if self.house.hub.stopping().is_cancelled() {
+                    return Err(RESTART);
+                }
+                outlet::write_events(socket, frames, self.patience()).await?;
+            }
+            let cursor = recollection.cursor().clone();
+            match self.house.hub.resume(cursor.clone()).await {
+                Ok(stand) => {
+                    self.stand = stand;
+                    return Ok(());
+                }
+                Err(Refused::Foreign) => return Err(FORGOTTEN),
+                // So much has happened meanwhile.
+                Err(Refused::TooOld) => {
+                    recollection = self.house.hub.recall(&cursor).await.ok_or(FORGOTTEN)?;
+                }
+            }
         }
     }
 
@@ -278,7 +322,7 @@ impl Connection {
     fn next_tick(&self) -> Instant {
         let limits = &self.house.limits;
         let (ping, silence) = (self.pinged + limits.heartbeat_interval, self.heard + limits.silence_max);
-        let check = self.user.as_ref().map(|_| self.checked + limits.token_check_interval);
+        let check = self.user.as_ref().map(|user| user.check_at);
         check.into_iter().fold(ping.min(silence), Instant::min)
     }
 
@@ -291,15 +335,15 @@ impl Connection {
             self.pinged = Instant::now();
             outlet::write(socket, Message::Ping(axum::body::Bytes::new()), self.patience()).await?;
         }
-        if self.checked.elapsed() >= self.house.limits.token_check_interval {
-            self.checked = Instant::now();
+        if self.user.as_ref().is_some_and(|user| user.check_at <= Instant::now()) {
             self.check_token(socket).await?;
         }
         Ok(())
     }
 
     async fn check_token(&mut self, socket: &mut WebSocket) -> Result<(), End> {
-        let Some(user) = &self.user else { return Ok(()) };
+        let Some(user) = &mut self.user else { return Ok(()) };
+        user.check_at = next_check(&user.caller, &self.house.limits);
         match self.house.seams.verify.verify_token(&user.caller.token).await {
             Err(problem) if problem.status == 401 => self.expire(socket).await,
             // Good; or nobody knows at the moment, and the next check will tell.
@@ -327,6 +371,22 @@ impl Connection {
             stand: &self.stand,
             is_catching_up: self.is_catching_up,
         }
+    }
+}
+
+/// At the token's end, which nobody tells, and now and then.
+fn next_check(caller: &TokenCaller, limits: &Limits) -> Instant {
+    // A second later: it is good up to the end of its last one.
+    let seconds_left = caller.expires_at.saturating_sub(Utc::now().timestamp()).saturating_add(1);
+    let left = Duration::from_secs(seconds_left.try_into().unwrap_or(1));
+    Instant::now() + left.min(limits.token_check_interval)
+}
+
+/// Ends when the user's token should be looked at again; never, if there is none.
+async fn doubted(user: Option<&User>) {
+    match user {
+        Some(user) => user.place.doubted().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What clients ask for is done in their name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flack_websocket::Limits;
 use serde_json::json;
@@ -99,7 +99,36 @@ async fn a_revoked_token_is_refused_at_once_and_the_connection_listens_until_a_n
 }
 
 #[tokio::test]
-async fn a_silent_connection_hears_that_its_token_was_revoked() {
+async fn a_silent_connection_hears_at_once_that_its_token_was_revoked_and_the_others_hear_nothing() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let [mut first, mut second, mut other] =
+        [server.user(7).await, server.user(7).await, server.user(8).await];
+    let revoked = Instant::now();
+    server.peers.revoke_and_tell(7);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.next().await, json!({ "type": "expired_token" }));
+    }
+    // The promise is 250 ms; a busy machine is given more. The next look without being told is after a minute.
+    assert!(revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
+    nats.tell_message(1, "for all").await;
+    assert_eq!(other.next_source().await, "for all");
+}
+
+#[tokio::test]
+async fn when_too_many_revocations_come_at_once_every_token_is_looked_at() {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let mut client = server.user(7).await;
+    server.peers.revoke_and_tell(7);
+    for user_id in 100..200 {
+        server.peers.revoke_and_tell(user_id);
+    }
+    assert_eq!(client.next().await, json!({ "type": "expired_token" }));
+}
+
+#[tokio::test]
+async fn a_silent_connection_hears_that_its_token_has_ended() {
     let nats = Nats::start().await;
     let limits = Limits { token_check_interval: Duration::from_millis(20), ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;

@@ -145,5 +145,7 @@ async fn when_nats_lost_its_disk_clients_are_told_to_come_back_and_reload() {
     let (mut back, resumed) = client.come_back_to(server.address).await;
     assert!(!resumed);
     nats.tell_message(3, "later").await;
-    assert_eq!(back.next_source().await, "later");
+    // The first one of the new stream may still have been on its way when they came back.
+    let source = back.next_source().await;
+    assert!(source == "later" || (source == "after" && back.next_source().await == "later"), "{source}");
 }

@@ -7,6 +7,8 @@ mod client;
 
 mod hello;
 mod events;
+mod inbox;
+mod twins;
 mod actions;
 mod limits;
 mod shutdown;

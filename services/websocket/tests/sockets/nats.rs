@@ -14,7 +14,7 @@ use flack_common::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::OnceCell};
 
 use crate::client::BOUND;
 
@@ -23,6 +23,7 @@ pub struct Nats {
     port: u16,
     child: Option<Child>,
     next_id: AtomicI64,
+    client: OnceCell<async_nats::Client>,
 }
 
 impl Nats {
@@ -34,6 +35,7 @@ impl Nats {
             port,
             child: None,
             next_id: AtomicI64::new(1),
+            client: OnceCell::new(),
         };
         nats.up().await;
         nats
@@ -62,6 +64,7 @@ impl Nats {
             child.kill().expect("it runs");
             child.wait().expect("it was ours");
         }
+        self.client = OnceCell::new();
     }
 
     /// What a lost disk does.
@@ -86,8 +89,7 @@ impl Nats {
 
     /// `suffix` makes another message of the same event.
     pub async fn publish_as(&self, owner: &str, kind: &str, data: Value, id: i64, suffix: &str) {
-        let client = async_nats::connect(self.url()).await.expect("it listens");
-        let context = jetstream::new(client);
+        let context = self.context().await;
         let subjects = vec![format!("flack.{owner}.*.>")];
         let config = Config { name: owner.to_uppercase(), subjects, ..Config::default() };
         context.get_or_create_stream(config).await.expect("a stream");
@@ -98,6 +100,17 @@ impl Nats {
             .payload(event.to_string().into())
             .message_id(format!("{owner}-{id}{suffix}"));
         context.send_publish(subject, message).await.expect("sent").await.expect("stored");
+    }
+
+    async fn context(&self) -> jetstream::Context {
+        let connect = async || async_nats::connect(self.url()).await.expect("it listens");
+        jetstream::new(self.client.get_or_init(connect).await.clone())
+    }
+
+    /// Takes these out of the stream, so that nobody can read them there again.
+    pub async fn purge(&self, stream: &str) {
+        let stream = self.context().await.get_stream(stream).await.expect("it is there");
+        stream.purge().await.expect("it is ours");
     }
 
     pub async fn tell_message(&self, id: i64, source: &str) {

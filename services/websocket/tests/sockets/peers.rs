@@ -13,25 +13,55 @@ use flack_api::{
 };
 use flack_websocket::Seams;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 /// What the peers were asked, and what they know.
-#[derive(Default)]
 pub struct Peers {
     pub online: Mutex<Vec<i64>>,
     /// By Idempotency-Key: who said what. The message's id is its place, from 1.
     pub said: Mutex<BTreeMap<Uuid, (i64, String)>>,
     pub revoked: Mutex<HashSet<String>>,
     pub away: Mutex<bool>,
+    pub revocations: broadcast::Sender<Uuid>,
+}
+
+/// The id of `token-<user id>`.
+pub fn token_id(user_id: i64) -> Uuid {
+    Uuid::from_u64_pair(0, user_id.unsigned_abs())
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            online: Mutex::default(),
+            said: Mutex::default(),
+            revoked: Mutex::default(),
+            away: Mutex::default(),
+            revocations: broadcast::Sender::new(4),
+        }
+    }
 }
 
 impl Peers {
     pub fn seams(self: &Arc<Self>) -> Seams {
-        Seams { users: self.clone(), messages: self.clone(), verify: self.clone() }
+        Seams {
+            users: self.clone(),
+            messages: self.clone(),
+            verify: self.clone(),
+            revocations: self.revocations.clone(),
+        }
     }
 
     pub fn revoke(&self, token: &str) {
         self.revoked.lock().unwrap().insert(token.to_owned());
+    }
+
+    /// As the verifier does it: whoever listens hears of it.
+    pub fn revoke_and_tell(&self, user_id: i64) {
+        self.revoke(&format!("token-{user_id}"));
+        // Nobody listens: nobody need be told.
+        let _ = self.revocations.send(token_id(user_id));
     }
 
     fn is_there(&self, part: &str) -> Result<(), Problem> {
@@ -48,7 +78,7 @@ impl VerifyToken for Peers {
         match user_id {
             Some(user_id) if !self.revoked.lock().unwrap().contains(text) => Ok(TokenCaller {
                 user_id,
-                token_id: Uuid::new_v4(),
+                token_id: token_id(user_id),
                 expires_at: i64::MAX,
                 token: token.clone(),
             }),

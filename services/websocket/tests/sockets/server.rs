@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use flack_common::process::Background;
-use flack_websocket::{Hub, Limits, router};
+use flack_websocket::{Hub, Inbox, Limits, Memory, keeper, router};
+use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{client::Client, nats::Nats, peers::Peers};
@@ -21,9 +22,22 @@ impl Server {
     }
 
     pub async fn with_limits(nats: &Nats, limits: Limits) -> Self {
+        Self::with(nats, limits, Memory::default(), None).await
+    }
+
+    /// With little memory, and an inbox that it keeps.
+    pub async fn with_inbox(nats: &Nats, memory: Memory, pool: &PgPool) -> Self {
+        let inbox = Inbox::new(pool.clone());
+        let server = Self::with(nats, Limits::default(), memory, Some(inbox.clone())).await;
+        let stopping = server.background.stopping();
+        server.background.spawn("inbox", keeper::keep(inbox, nats.events().await, stopping));
+        server
+    }
+
+    async fn with(nats: &Nats, limits: Limits, memory: Memory, inbox: Option<Inbox>) -> Self {
         let background = Background::default();
         let peers = Arc::new(Peers::default());
-        let hub = Hub::start("websocket", &nats.events().await, &background);
+        let hub = Hub::start("websocket", &nats.events().await, memory, inbox, &background);
         let app = router(hub, peers.seams(), limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
