@@ -158,7 +158,8 @@ const READS_AT_ONCE: usize = 16;
 
 /// Which of the posted messages can be read afterwards, one by one: a list would hold the newest of a day only.
 pub async fn history(client: &Client, posted: &[Posted]) -> anyhow::Result<HashSet<i64>> {
-    let reads = stream::iter(posted.iter().map(|message| message.id)).map(|id| async move {
+    let ids: Vec<i64> = posted.iter().map(|message| message.id).collect();
+    let reads = stream::iter(ids).map(|id| async move {
         let request = client.request(reqwest::Method::GET, &format!("/api/messages/{id}"), Auth::None);
         let answer = client.send_any(request).await?;
         anyhow::Ok((answer.status == StatusCode::OK).then_some(id))
