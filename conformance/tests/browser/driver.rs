@@ -6,12 +6,14 @@ use anyhow::{Context as _, bail};
 use fantoccini::ClientBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
     time::timeout,
 };
+use uuid::Uuid;
 
 use crate::window::Window;
 
@@ -26,6 +28,8 @@ pub struct Driver {
     process: Child,
     port: u16,
     browser: &'static str,
+    /// A folder for each window's profile. Removed when the browsers have ended: one that still writes would bring it back.
+    profiles: TempDir,
 }
 
 impl Driver {
@@ -38,7 +42,7 @@ impl Driver {
     }
 
     pub async fn open(&self, url: &str) -> anyhow::Result<Window> {
-        let profile = tempfile::Builder::new().prefix("flack-browser-").tempdir()?;
+        let profile = self.profiles.path().join(Uuid::new_v4().to_string());
         let arguments = [
             "--headless=new",
             // Chromium refuses to start its sandbox as root, which CI is; it opens nothing but our own page.
@@ -52,7 +56,7 @@ impl Driver {
             // Pictures are taken of how it is, not of how it comes.
             "--force-prefers-reduced-motion",
             "--window-size=1280,800",
-            &format!("--user-data-dir={}", profile.path().display()),
+            &format!("--user-data-dir={}", profile.display()),
         ]
         .map(str::to_owned);
         let options =
@@ -64,7 +68,7 @@ impl Driver {
             .await
             .context("Chromium does not start")?;
         client.goto(url).await.with_context(|| format!("{url} does not open"))?;
-        Ok(Window::new(client, profile))
+        Ok(Window::new(client))
     }
 
     async fn start() -> anyhow::Result<Self> {
@@ -80,7 +84,8 @@ impl Driver {
         let output = process.stdout.take().context("chromedriver has an output")?;
         let port =
             timeout(START_WAIT, port_in(output)).await.context("chromedriver does not say its port")??;
-        Ok(Self { process, port, browser })
+        let profiles = tempfile::Builder::new().prefix("flack-browser-").tempdir()?;
+        Ok(Self { process, port, browser, profiles })
     }
 
     /// Asked to shut down, chromedriver ends its browsers first; killed, it would leave them behind.

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context as _, bail};
 use fantoccini::{Client, Locator};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// Every wait ends by then. What is waited for takes milliseconds, a reconnect some seconds.
@@ -18,13 +17,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 pub struct Window {
     client: Client,
-    /// Removed when the window is gone.
-    _profile: TempDir,
 }
 
 impl Window {
-    pub fn new(client: Client, profile: TempDir) -> Self {
-        Self { client, _profile: profile }
+    pub fn new(client: Client) -> Self {
+        Self { client }
     }
 
     /// Waits until the expression is true; `what` says in words what that means.
