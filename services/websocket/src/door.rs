@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     connections::Connections,
     hub::Hub,
-    limits::{Limits, READ_BUFFER_BYTES},
+    limits::{Limits, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES},
     socket,
 };
 
@@ -95,6 +95,7 @@ async fn enter(
     };
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_frame_size(house.limits.frame_bytes_max)
         .max_message_size(house.limits.frame_bytes_max)
         .on_failed_upgrade(|problem| warn!(%problem, "a websocket was not opened"))

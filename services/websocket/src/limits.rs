@@ -13,8 +13,10 @@ pub const TOLD_VERSIONS_MAX: usize = 20_000;
 pub const ACTIONS_WAITING_MAX: usize = 16;
 /// Entries taken out of the ring at once.
 pub const ENTRIES_PER_READ_MAX: usize = 32;
-/// axum's default costs 128 KiB a connection.
-pub const READ_BUFFER_BYTES: usize = 4096;
+/// Of each connection, kept while it is idle; a larger frame gets its own room. axum's default is 128 KiB.
+pub const READ_BUFFER_BYTES: usize = 1024;
+/// What is written at once. The buffer keeps this size after a burst, so it is a part of an idle socket's memory.
+pub const WRITE_BUFFER_BYTES: usize = 4096;
 
 /// Of each stream the inbox offers so many messages more than the ring had dropped when it was asked, so that the
 /// ring may go on meanwhile.

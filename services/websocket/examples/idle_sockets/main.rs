@@ -1,0 +1,58 @@
+//! How much memory an idle socket takes in the websocket service.
+//!
+//! `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example idle_sockets`
+
+#[expect(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{process::ExitCode, time::Duration};
+
+use secrecy::ExposeSecret as _;
+use support::{Stack, client::Socket, is_to_serve, process, serve, with_stack};
+use tokio::time::sleep;
+
+const SOCKETS: u32 = 5_000;
+const SOCKETS_PER_USER: u32 = 10;
+/// The allocator and the kernel settle.
+const SETTLE: Duration = Duration::from_secs(2);
+const GOAL_KIB: f64 = 10.0;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    if is_to_serve() {
+        return Ok(serve().await);
+    }
+    with_stack(measure).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(stack: &Stack) -> anyhow::Result<()> {
+    let pid = stack.service.pid();
+    println!("{}", process::machine());
+    println!("{:<34} {:>12} {:>16}", "sockets", "memory KiB", "KiB per socket");
+    sleep(SETTLE).await;
+    let before = process::memory_kib(pid)?;
+    println!("{:<34} {before:>12.0}", "none");
+
+    for (what, signed_in) in [("listen only", false), ("signed in", true)] {
+        let from = process::memory_kib(pid)?;
+        let mut sockets = Vec::new();
+        for number in 0..SOCKETS {
+            let token = signed_in.then(|| stack.token(i64::from(number / SOCKETS_PER_USER) + 1));
+            let token = token.as_ref().map(|token| token.expose_secret());
+            sockets.push(Socket::greet(&stack.address, token).await?);
+        }
+        sleep(SETTLE).await;
+        let after = process::memory_kib(pid)?;
+        // What the ones before left behind is used again: the difference to the start is what counts.
+        let each = (after - before) / f64::from(SOCKETS);
+        let verdict = if each < GOAL_KIB { "" } else { "  above the goal of 10" };
+        println!("{:<34} {after:>12.0} {each:>16.2}{verdict}", format!("{SOCKETS}, {what}"));
+        drop(sockets);
+        sleep(SETTLE).await;
+        let left = process::memory_kib(pid)?;
+        println!("{:<34} {left:>12.0} {:>16}", "gone again", format!("({:+.0} KiB)", left - from));
+    }
+    Ok(())
+}

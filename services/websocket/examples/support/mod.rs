@@ -1,0 +1,191 @@
+//! What the benchmarks share: the service as a process of its own, and all that it needs.
+//!
+//! The service is this very program, started again with `SERVES` in its environment: the library's own `build`, as `main.rs`
+//! runs it. It listens on loopback alone, and everything is in a temporary folder.
+
+pub mod client;
+pub mod process;
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use flack_common::{
+    auth::SigningKey,
+    config::{self, DatabaseConfig},
+    process as service,
+    registry::{Registry, keys},
+    telemetry,
+};
+use flack_websocket::{SERVICE, build, config::Config, definition};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+const SERVES: &str = "FLACK_BENCHMARK_SERVES";
+const START_MAX: Duration = Duration::from_secs(30);
+const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+
+/// The service; what `main.rs` does.
+pub async fn serve() -> ExitCode {
+    telemetry::init(SERVICE);
+    let config: Config = config::parse_or_exit();
+    service::run(
+        definition(),
+        &config.process.clone(),
+        Some(&config.registry.clone()),
+        |background, registry| async { build(config, background, registry.expect("it was asked for")).await },
+    )
+    .await
+}
+
+/// Whether this process is to be the service.
+pub fn is_to_serve() -> bool {
+    std::env::var_os(SERVES).is_some()
+}
+
+/// etcd, nats-server, and the service. Gone when dropped.
+pub struct Stack {
+    pub service: Running,
+    pub address: String,
+    pub nats_url: String,
+    key: SigningKey,
+    _infrastructure: [Running; 2],
+    _folder: TempDir,
+}
+
+/// Killed when dropped.
+pub struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("{name} cannot be started; is it installed?"))?;
+        Ok(Self(child))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Stack {
+    async fn start(database_url: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (nats, nats_url) = start_nats(folder.path())?;
+        let (etcd, etcd_url) = start_etcd(folder.path())?;
+        let registry = Registry::open_lazily(&etcd_url, None, CancellationToken::new());
+        let key = SigningKey::generate()?;
+        let jwk = key.public_jwk().to_string();
+        let name = keys::jwk(key.key_id());
+        until("etcd answers", async || registry.put(&name, jwk.clone(), None).await.is_ok()).await?;
+
+        let port = free_port()?;
+        let service = Running::start(
+            Command::new(std::env::current_exe()?)
+                .env(SERVES, "1")
+                .env("FLACK_LISTEN", format!("127.0.0.1:{port}"))
+                .env("DATABASE_URL", database_url)
+                .env("ETCD_URL", &etcd_url)
+                .env("NATS_URL", &nats_url)
+                // Nothing is asked of the other services here.
+                .env("INTERNAL_URL", "http://127.0.0.1:9")
+                .env("RUST_LOG", "warn"),
+        )?;
+        let address = format!("127.0.0.1:{port}");
+        let stack = Self { service, address, nats_url, key, _infrastructure: [nats, etcd], _folder: folder };
+        until("the service listens", async || client::Socket::connect(&stack.address).await.is_ok()).await?;
+        Ok(stack)
+    }
+
+    pub fn token(&self, user_id: i64) -> SecretString {
+        self.key.issue(user_id, chrono::Utc::now().timestamp(), TOKEN_LIFETIME).0
+    }
+}
+
+fn start_nats(folder: &Path) -> anyhow::Result<(Running, String)> {
+    let port = free_port()?;
+    let running = Running::start(
+        Command::new("nats-server")
+            .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
+            .arg(folder.join("nats")),
+    )?;
+    Ok((running, format!("nats://127.0.0.1:{port}")))
+}
+
+fn start_etcd(folder: &Path) -> anyhow::Result<(Running, String)> {
+    let (clients, peers) =
+        (format!("http://127.0.0.1:{}", free_port()?), format!("http://127.0.0.1:{}", free_port()?));
+    let running = Running::start(
+        Command::new("etcd")
+            .arg("--data-dir")
+            .arg(folder.join("etcd"))
+            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
+            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+            .args(["--initial-cluster", &format!("default={peers}"), "--unsafe-no-fsync"]),
+    )?;
+    Ok((running, clients))
+}
+
+/// Does it with a stack that has a database of its own in the PostgreSQL at `DATABASE_URL`, whose user must be allowed to
+/// make one. It is taken away again, however it went.
+pub async fn with_stack(benchmark: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    #[derive(conf::Conf)]
+    struct Given {
+        #[conf(flatten)]
+        database: DatabaseConfig,
+    }
+    let given: Given = config::parse_or_exit();
+    let url = given.database.url.expose_secret();
+    let name = format!("flack_benchmark_{}", std::process::id());
+    let mut connection = PgConnection::connect(url).await.context("PostgreSQL at DATABASE_URL")?;
+    let create = format!("create database {name}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await?;
+    let outcome = async {
+        let stack = Stack::start(&with_database(url, &name)?).await?;
+        benchmark(&stack).await
+    }
+    .await;
+    let drop = format!("drop database {name} with (force)");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut connection).await?;
+    outcome
+}
+
+fn with_database(url: &str, name: &str) -> anyhow::Result<String> {
+    let mut url = url::Url::parse(url)?;
+    url.set_path(name);
+    Ok(url.into())
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until it holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while !holds().await {
+        ensure!(started.elapsed() < START_MAX, "waited in vain until {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
