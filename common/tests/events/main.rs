@@ -4,6 +4,7 @@ mod nats;
 mod things;
 
 mod journal;
+mod operations;
 mod relay;
 mod consumer;
 mod local;

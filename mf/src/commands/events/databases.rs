@@ -62,8 +62,8 @@ impl Database {
 pub(super) fn failed(owner: Service, error: &sqlx::Error) -> Failure {
     let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
     match code.as_deref() {
-        // Undefined function or table: the service that migrates this database is older than this mf.
-        Some("42883" | "42P01") => Failure::unavailable(format!(
+        // Undefined function, table or column: the service that migrates this database is older than this mf.
+        Some("42883" | "42P01" | "42703") => Failure::unavailable(format!(
             "the database of {owner} is older than this mf. Restart {owner}, so that it migrates its database: mfkill {owner} all --hard"
         )),
         // `raise exception ... using errcode = 'invalid_parameter_value'`: its text is made for people.
