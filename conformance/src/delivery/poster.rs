@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
-    client::{Auth, Client, Person, WAIT},
+    client::{Auth, Client, Person},
     socket::Socket,
 };
 
@@ -68,6 +68,8 @@ enum Answer {
     Unknown,
 }
 
+/// A database that was killed may need many seconds to recover on a busy machine; the latencies tell. Longer is a failed run.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_mins(1);
 /// Pause before a message that failed is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// For one attempt over a socket; the server may have gone without a word.
@@ -120,8 +122,8 @@ impl Poster {
                     return Ok(Posted { id, sent, acknowledged: self.start.elapsed(), attempts });
                 }
                 Answer::Refused(why) => bail!("message {key} was refused: {why}"),
-                Answer::Unknown if self.start.elapsed() > sent + WAIT => {
-                    bail!("message {key} was not taken within {WAIT:?}")
+                Answer::Unknown if self.start.elapsed() > sent + ACKNOWLEDGED_WITHIN => {
+                    bail!("message {key} was not taken within {ACKNOWLEDGED_WITHIN:?}")
                 }
                 Answer::Unknown => sleep(RETRY_PAUSE).await,
             }
