@@ -171,6 +171,7 @@ async fn requests_are_counted_by_route_and_probes_are_not() {
         .lines()
         .find(|line| {
             line.starts_with("http_requests_total")
+                && line.contains("method=\"GET\"")
                 && line.contains("\"/things/{id}\"")
                 && line.contains("200")
         })

@@ -65,7 +65,7 @@ impl Connections {
         let counts = self.counts();
         match token_id {
             Some(token_id) => {
-                counts.by_token.get(&token_id).into_iter().flatten().for_each(|one| one.notify_one())
+                counts.by_token.get(&token_id).into_iter().flatten().for_each(|one| one.notify_one());
             }
             None => counts.by_token.values().flatten().for_each(|one| one.notify_one()),
         }

@@ -148,13 +148,11 @@ async fn listen(mut socket: Socket, seen: Arc<Seen>) -> anyhow::Result<()> {
     let mut place = None;
     loop {
         let text = socket.next().await?;
-        let at = match place {
-            Some(at) => at,
-            None => {
-                let at =
-                    text.windows(MARK.len()).position(|part| part == MARK).context("no mark")? + MARK.len();
-                *place.insert(at)
-            }
+        let at = if let Some(at) = place {
+            at
+        } else {
+            let mark = text.windows(MARK.len()).position(|part| part == MARK).context("no mark")?;
+            *place.insert(mark + MARK.len())
         };
         let digits = std::str::from_utf8(text.get(at..at + DIGITS).context("too short")?)?;
         seen.take(digits.parse()?);

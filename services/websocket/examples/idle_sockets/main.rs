@@ -8,7 +8,7 @@ mod support;
 
 use std::{process::ExitCode, time::Duration};
 
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use support::{Stack, client::Socket, is_to_serve, process, serve, with_stack};
 use tokio::time::sleep;
 
@@ -40,7 +40,7 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
         let mut sockets = Vec::new();
         for number in 0..SOCKETS {
             let token = signed_in.then(|| stack.token(i64::from(number / SOCKETS_PER_USER) + 1));
-            let token = token.as_ref().map(|token| token.expose_secret());
+            let token = token.as_ref().map(ExposeSecret::expose_secret);
             sockets.push(Socket::greet(&stack.address, token).await?);
         }
         sleep(SETTLE).await;

@@ -77,12 +77,11 @@ impl Socket {
 
     async fn send(&mut self, kind: u8, payload: &[u8]) -> anyhow::Result<()> {
         let mut frame = vec![0x80 | kind];
-        match u8::try_from(payload.len()) {
-            Ok(length @ ..=125) => frame.push(0x80 | length),
-            _ => {
-                frame.push(0x80 | 126);
-                frame.extend(u16::try_from(payload.len())?.to_be_bytes());
-            }
+        if let Ok(length @ ..=125) = u8::try_from(payload.len()) {
+            frame.push(0x80 | length);
+        } else {
+            frame.push(0x80 | 0x7e);
+            frame.extend(u16::try_from(payload.len())?.to_be_bytes());
         }
         // A mask of zeros is a mask.
         frame.extend([0; 4]);
