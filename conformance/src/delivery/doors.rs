@@ -1,9 +1,11 @@
 //! Where sockets connect: at the balancer as everybody does, or straight at the monolith, which serves the same protocol.
 
-use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::{client::Client, stack::Operator};
+use crate::{
+    client::{Client, wait_for},
+    stack::Operator,
+};
 
 #[derive(Debug, Clone)]
 pub enum Door {
@@ -18,9 +20,13 @@ impl Door {
         match self {
             Self::Balancer => Ok(client.base().to_owned()),
             Self::Monolith(operator) => {
-                let operator = operator.clone();
-                let ps = tokio::task::spawn_blocking(move || operator.ps()).await??;
-                let address = address_of(&ps, "monolith").context("the monolith does not run")?;
+                // It may be about to come back, or the registry that knows where it is.
+                let (address, _) = wait_for("the monolith's address", || async {
+                    let operator = operator.clone();
+                    let ps = tokio::task::spawn_blocking(move || operator.ps()).await??;
+                    Ok(address_of(&ps, "monolith").map(str::to_owned))
+                })
+                .await?;
                 Ok(format!("http://{address}"))
             }
         }

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use flack_common::registry::{InstanceEntry, Left, Registration, Registry, ServiceDefinition, keys};
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Stack;
@@ -25,9 +25,13 @@ pub struct Instance {
     pub address: SocketAddr,
     ready: Arc<AtomicBool>,
     registration: Option<Registration>,
+    closing: CancellationToken,
+    server: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
 
+/// How long an instance that leaves waits for its last requests.
+const FINISH_MAX: Duration = Duration::from_secs(2);
 /// How long `/slow` takes.
 pub const SLOW: Duration = Duration::from_millis(300);
 
@@ -56,17 +60,28 @@ impl Instance {
             .expect("a runtime");
         let ready = Arc::new(AtomicBool::new(true));
         let router = Router::new().fallback(answer).with_state((name.to_owned(), ready.clone()));
-        let address = runtime
+        let closing = CancellationToken::new();
+        let closed = closing.clone().cancelled_owned();
+        let (address, server) = runtime
             .spawn(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 let address = listener.local_addr().expect("it is bound");
-                tokio::spawn(async { axum::serve(listener, router).await });
-                address
+                let server = axum::serve(listener, router).with_graceful_shutdown(closed);
+                (address, tokio::spawn(async { server.await.expect("it serves") }))
             })
             .await
             .expect("it listens");
         let (name, service) = (name.to_owned(), service.to_owned());
-        Self { name, service, address, ready, registration: None, runtime: Some(runtime) }
+        Self {
+            name,
+            service,
+            address,
+            ready,
+            registration: None,
+            closing,
+            server: Some(server),
+            runtime: Some(runtime),
+        }
     }
 
     /// Listens and registers.
@@ -113,10 +128,16 @@ impl Instance {
         stack.registry.delete(&keys::instance(&self.service, &self.name)).await.expect("etcd is there");
     }
 
-    /// As a process does on SIGTERM: out of the registry, then the port is closed.
+    /// As a process does on SIGTERM: out of the registry, then the port is closed, then what is in flight is finished.
     pub async fn leave(mut self) -> Left {
         let registration = self.registration.take().expect("it is registered");
-        self.runtime.as_ref().expect("it runs").spawn(registration.leave()).await.expect("it leaves")
+        let left =
+            self.runtime.as_ref().expect("it runs").spawn(registration.leave()).await.expect("it leaves");
+        self.closing.cancel();
+        let server = self.server.take().expect("it serves");
+        // Bounded: a connection that is kept alive may stay, and ends with the runtime.
+        let _ = timeout(FINISH_MAX, server).await;
+        left
     }
 
     /// Everything ends at once: port, connections, renewals.
