@@ -8,9 +8,9 @@ use async_nats::{
     connection::State,
     jetstream::{
         self, Context,
-        context::PublishAckFuture,
+        context::{GetStreamErrorKind, PublishAckFuture},
         message::PublishMessage,
-        stream::{Config, DiscardPolicy, StorageType},
+        stream::{Config, DiscardPolicy, Info, StorageType},
     },
 };
 use bytes::Bytes;
@@ -70,8 +70,10 @@ impl JetStream {
         if !self.is_connected() {
             return Err(anyhow!("NATS is away"));
         }
+        let name = stream_of(owner);
         let config = Config {
-            name: stream_of(owner),
+            name: name.clone(),
+            description: Some(self.incarnation_to_keep(&name).await?),
             // Four parts, so that signals (`flack.<owner>.typing`) are not stored.
             subjects: vec![format!("flack.{owner}.*.>")],
             storage: StorageType::File,
@@ -82,13 +84,23 @@ impl JetStream {
             num_replicas: 1,
             ..Config::default()
         };
-        let name = config.name.clone();
         self.0
             .context
             .create_or_update_stream(config)
             .await
             .map(|_| ())
             .with_context(|| format!("stream {name} cannot be created or updated"))
+    }
+
+    /// What the stream is called since it was made; for one that is still to be made, a name that no stream had before.
+    async fn incarnation_to_keep(&self, name: &str) -> anyhow::Result<String> {
+        match self.0.context.get_stream(name).await {
+            Ok(stream) => Ok(incarnation_of(stream.cached_info())),
+            Err(error) if is_missing(&error.kind()) => {
+                Ok(format!("{:x}", chrono::Utc::now().timestamp_micros()))
+            }
+            Err(error) => Err(error).with_context(|| format!("NATS says nothing of stream {name}")),
+        }
     }
 
     /// All at once, each naming the one before it as the last in the stream: when one is lost, those behind it are
@@ -174,6 +186,21 @@ impl JetStream {
         }
         receiver
     }
+}
+
+/// Tells a stream that lost its data and began anew from the one that readers know.
+///
+/// In its description, because nats-server 2.9 forgets when a stream was made: each restart writes its own time to the disk,
+/// and the restart after that believes it.
+pub(super) fn incarnation_of(info: &Info) -> String {
+    match &info.config.description {
+        Some(incarnation) if !incarnation.is_empty() => incarnation.clone(),
+        _ => format!("{:x}", info.created.unix_timestamp_nanos() / 1000),
+    }
+}
+
+pub(super) fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// An ack that was on its way when the connection went never comes: no need to wait for its deadline.

@@ -7,11 +7,7 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use async_nats::jetstream::{
-    self,
-    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
-    context::GetStreamErrorKind,
-};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use futures::StreamExt as _;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
@@ -19,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     bus::{Reading, Start, StreamMessage},
     connection::Changes,
-    jetstream::JetStream,
+    jetstream::{JetStream, incarnation_of, is_missing},
     stream_of,
 };
 
@@ -139,7 +135,7 @@ impl JetStreamReader {
             Err(error) => return Err(error.into()),
         };
         let info = stream.cached_info();
-        let incarnation = format!("{:x}", info.created.unix_timestamp_nanos() / 1000);
+        let incarnation = incarnation_of(info);
         let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
         let after = self.position(&incarnation, first, last);
         let consumer: PullConsumer = stream
@@ -204,8 +200,4 @@ impl JetStreamReader {
         // A change of the connection is seen by the next try.
         sleep(OPEN_PAUSE).await;
     }
-}
-
-fn is_missing(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
 }

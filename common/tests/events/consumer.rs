@@ -204,6 +204,29 @@ async fn a_consumer_goes_on_exactly_where_it_ended_when_nats_was_restarted_and_w
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_stream_is_known_again_after_every_restart_of_nats(pool: PgPool) {
+    databases(&pool).await;
+    let mut nats = Nats::start().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+    consume(&pool, &events);
+    insert(&pool, "0").await;
+    wait_until_heard(&pool, &["0"]).await;
+    let incarnation = "select incarnation from inbox_position";
+    let first: String = scalar(&pool, incarnation).await;
+    let mut heard = vec!["0"];
+    // nats-server 2.9 forgets at the second restart when a stream was made.
+    for name in ["1", "2", "3"] {
+        nats.kill();
+        nats.up().await;
+        insert(&pool, name).await;
+        heard.push(name);
+        wait_until_heard(&pool, &heard).await;
+        assert_eq!(scalar::<String>(&pool, incarnation).await, first, "after restart {name}");
+    }
+}
+
+#[sqlx::test(migrations = false)]
 async fn what_is_no_event_is_kept_as_a_dead_letter(pool: PgPool) {
     databases(&pool).await;
     let nats = Nats::start().await;

@@ -1,12 +1,12 @@
 //! One socket that comes back: records what it is told, resumes with its cursor, reloads when it must.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -38,6 +38,8 @@ pub struct Listener {
     record: Arc<Mutex<Record>>,
 }
 
+/// As version 1 of the API lists them.
+const LIST_MESSAGES_MAX: usize = 1_000;
 /// How long a dropping socket listens, at least, before it drops; up to as much again is added by chance.
 const LISTEN_TIME: Duration = Duration::from_secs(2);
 /// Between two attempts to connect, up to as much again is added by chance.
@@ -57,7 +59,9 @@ impl Listener {
         let record = Arc::new(Mutex::new(Record::default()));
         let base = door.base(&client).await?;
         let socket = Socket::greet(&base, None, None).await.context("a listener cannot connect")?;
-        let task = Task { client, door, base, start, dropping, ended, record: Arc::clone(&record) };
+        let since =
+            SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(start.elapsed()).as_secs() - 1;
+        let task = Task { client, door, base, start, since, dropping, ended, record: Arc::clone(&record) };
         tokio::spawn(task.run(socket));
         Ok(Self { record })
     }
@@ -71,7 +75,7 @@ impl Listener {
         if record.told.len() + record.reloaded.len() < posted.len() {
             return false;
         }
-        let told: std::collections::HashSet<_> = record.told.iter().map(|(id, _)| *id).collect();
+        let told: HashSet<_> = record.told.iter().map(|(id, _)| *id).collect();
         posted.iter().all(|message| told.contains(&message.id) || record.reloaded.contains_key(&message.id))
     }
 }
@@ -82,6 +86,8 @@ struct Task {
     /// Where it was connected last; asked again only when it cannot connect there.
     base: String,
     start: Instant,
+    /// The same in Unix seconds, one second earlier.
+    since: u64,
     dropping: bool,
     ended: Arc<AtomicBool>,
     record: Arc<Mutex<Record>>,
@@ -148,21 +154,32 @@ impl Task {
         None
     }
 
+    fn found(&self, messages: &[Value]) {
+        let mut record = self.record.lock().expect("no panic under the lock");
+        let told: HashSet<i64> = record.told.iter().map(|(id, _)| *id).collect();
+        let at = self.start.elapsed();
+        for id in messages.iter().filter_map(|message| message["id"].as_i64()).filter(|id| !told.contains(id))
+        {
+            record.reloaded.entry(id).or_insert(at);
+        }
+    }
+
     /// What a browser does after `resumed: false`.
     async fn reload(&self) -> anyhow::Result<()> {
-        let list = self.client.get("/api/messages", Auth::None, StatusCode::OK).await?;
-        let mut record = self.record.lock().expect("no panic under the lock");
-        record.reloads += 1;
-        let ids = list.body["messages"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|message| message["id"].as_i64());
-        for id in ids.collect::<Vec<_>>() {
-            if !record.told.iter().any(|(told, _)| *told == id) {
-                record.reloaded.entry(id).or_insert(self.start.elapsed());
+        let mut since = self.since;
+        loop {
+            let path = format!("/api/messages?updated_since={since}");
+            let list = self.client.get(&path, Auth::None, StatusCode::OK).await?;
+            let messages = list.body["messages"].as_array().context("a list without messages")?;
+            self.found(messages);
+            // A list holds so many at most, the oldest first; the last second of it may be incomplete.
+            let last = messages.last().and_then(|message| message["updated_at"].as_u64()).unwrap_or(0);
+            if messages.len() < LIST_MESSAGES_MAX || last <= since + 1 {
+                break;
             }
+            since = last - 1;
         }
+        self.record.lock().expect("no panic under the lock").reloads += 1;
         Ok(())
     }
 }

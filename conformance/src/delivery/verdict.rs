@@ -3,15 +3,17 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use anyhow::{Context as _, anyhow};
 use futures::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{listener::Record, poster::Posted};
-use crate::client::{Auth, Client};
+use crate::client::{Auth, Client, WAIT};
 
 /// The result of a run. Counts are of pairs of message and socket, but for `posted` and `not_in_history`.
 #[derive(Debug, Clone, Default)]
@@ -153,6 +155,7 @@ impl fmt::Display for Percentiles {
     }
 }
 
+const READ_PAUSE: Duration = Duration::from_millis(100);
 /// How many of the history's reads are under way at once.
 const READS_AT_ONCE: usize = 16;
 
@@ -161,8 +164,18 @@ pub async fn history(client: &Client, posted: &[Posted]) -> anyhow::Result<HashS
     let ids: Vec<i64> = posted.iter().map(|message| message.id).collect();
     let reads = stream::iter(ids).map(|id| async move {
         let request = client.request(reqwest::Method::GET, &format!("/api/messages/{id}"), Auth::None);
-        let answer = client.send_any(request).await?;
-        anyhow::Ok((answer.status == StatusCode::OK).then_some(id))
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let again = request.try_clone().context("a GET can be sent again")?;
+            match client.send_any(again).await {
+                Ok(answer) if !answer.status.is_server_error() => {
+                    return anyhow::Ok((answer.status == StatusCode::OK).then_some(id));
+                }
+                // Whoever was killed last may still be away: that is no verdict on the message.
+                _ if Instant::now() < deadline => sleep(READ_PAUSE).await,
+                result => return Err(anyhow!("message {id} cannot be read: {result:?}")),
+            }
+        }
     });
     let found: Vec<_> = reads.buffer_unordered(READS_AT_ONCE).collect().await;
     found.into_iter().filter_map(Result::transpose).collect()

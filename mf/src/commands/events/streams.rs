@@ -55,9 +55,9 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
 }
 
 /// Which of the streams by this name it is: a stream that lost its data begins anew, and its numbers mean nothing then.
-/// As the consumers write it in `inbox_position`.
-pub(super) fn incarnation(stream: &Stream) -> String {
-    format!("{:x}", stream.cached_info().created.unix_timestamp_nanos() / 1000)
+/// As the relay writes it in the stream's description, and the consumers in `inbox_position`.
+pub(super) fn incarnation(stream: &Stream) -> &str {
+    stream.cached_info().config.description.as_deref().unwrap_or_default()
 }
 
 /// How many messages of this kind stand behind `sequence`; of all kinds, when none is named.
