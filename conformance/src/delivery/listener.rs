@@ -173,11 +173,11 @@ impl Task {
             let messages = list.body["messages"].as_array().context("a list without messages")?;
             self.found(messages);
             // A list holds so many at most, the oldest first; the last second of it may be incomplete.
-            let last = messages.last().and_then(|message| message["updated_at"].as_u64()).unwrap_or(0);
-            if messages.len() < LIST_MESSAGES_MAX || last <= since + 1 {
+            let end = messages.last().and_then(|message| message["updated_at"].as_u64()).unwrap_or(0);
+            if messages.len() < LIST_MESSAGES_MAX || end <= since + 1 {
                 break;
             }
-            since = last - 1;
+            since = end - 1;
         }
         self.record.lock().expect("no panic under the lock").reloads += 1;
         Ok(())
