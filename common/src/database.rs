@@ -2,15 +2,16 @@
 //!
 //! Statements are not here: each part keeps its SQL in its own `store.rs`.
 
+pub mod leader;
 mod migrations;
 
 use std::{str::FromStr, time::Duration};
 
 use anyhow::bail;
-use flack_api::{Context, Problem};
+use flack_api::{Context, Problem, is_correlation_id};
 use secrecy::ExposeSecret;
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    AssertSqlSafe, Connection as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep};
@@ -26,6 +27,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_SECONDS_MAX: u32 = 5;
 /// A transaction that nobody goes on with holds locks and old rows; the server ends it.
 const IDLE_IN_TRANSACTION_SECONDS_MAX: u32 = 15;
+/// A connection that was used so recently is taken as it is; one that was idle for longer is asked first.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(500);
 /// At the start of everything the database may be some seconds behind us; longer means that it is not there.
 const CONNECT_SECONDS_MAX: u64 = 10;
 const CONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -41,6 +44,8 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
     let options = options.application_name(&telemetry::name_of_process()).options([
         ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
         ("idle_in_transaction_session_timeout", format!("{IDLE_IN_TRANSACTION_SECONDS_MAX}s")),
+        // No statement of ours is long enough to be worth compiling.
+        ("jit", "off".to_owned()),
     ]);
     let place = format!(
         "database {} at {}:{}",
@@ -51,6 +56,12 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
     let pool = PgPoolOptions::new()
         .max_connections(config.connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(
+                async move { Ok(metadata.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok()) },
+            )
+        })
         .connect_lazy_with(options);
 
     let deadline = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
@@ -72,12 +83,12 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
 
 /// A transaction whose changes the journal records under the request's correlation id.
 pub async fn begin(pool: &PgPool, context: &Context) -> sqlx::Result<Transaction<'static, Postgres>> {
-    let mut transaction = pool.begin().await?;
-    sqlx::query("select set_config('flack.correlation_id', $1, true)")
-        .bind(&context.correlation_id)
-        .execute(&mut *transaction)
-        .await?;
-    Ok(transaction)
+    // Checked where it came in. What is no correlation id is not written into a statement.
+    let correlation_id =
+        Some(&*context.correlation_id).filter(|id| is_correlation_id(id)).unwrap_or_default();
+    // Both at once: a way to the database and back less, while others wait for the connection.
+    pool.begin_with(AssertSqlSafe(format!("begin; set local flack.correlation_id = '{correlation_id}'")))
+        .await
 }
 
 /// What a client is told about a database error that is no domain error. Logged here, so callers need not.

@@ -3,13 +3,14 @@
 //! Nobody is sent here before we can serve, and nobody is sent here any more when we stop: that is why the
 //! order is what it is. What a process serves is handed in; this knows only how to live.
 //!
-//! Reading order: `life` (the order of things), `connections` (how many), `edge` (what every request passes),
+//! Reading order: `life` (the order of things), `connections` (how many), `edge` (what every request passes), `body` (read first),
 //! `problems` (answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`,
 //! `background` (tasks beside the requests), `signals`.
 
 mod life;
 mod connections;
 mod edge;
+mod body;
 mod problems;
 mod probes;
 mod readiness;

@@ -11,7 +11,8 @@ use flack_common::{
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use tokio::{
-    net::TcpListener,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -129,6 +130,32 @@ async fn a_body_above_the_limit_is_refused_whether_or_not_it_says_how_long_it_is
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "chunked: {chunked}");
         assert!(text.contains("too-large"), "{text}");
     }
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn who_sends_far_too_much_gets_an_answer_and_not_a_broken_connection() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
+    let body = vec![b'x'; 10 * BODY_BYTES_MAX];
+    let head = format!("POST /things/1 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    process.stops().await;
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_too_much_is_told_not_to() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
+    let head = "POST /things/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
     process.stops().await;
 }
 

@@ -6,9 +6,15 @@ use anyhow::{Context as _, bail};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{Message, Utf8Bytes, protocol::WebSocketConfig},
+};
 
 use crate::client::WAIT;
+
+/// The default is filled with zeros before each read: much, for the hundreds of sockets of a verification.
+const READ_BUFFER_BYTES: usize = 4096;
 
 /// One connection, greeted.
 #[derive(Debug)]
@@ -22,7 +28,9 @@ impl Socket {
     /// Connects to the stack at `base` (http://...) without a word.
     pub async fn connect(base: &str) -> anyhow::Result<Self> {
         let url = format!("{}/ws", base.replacen("http", "ws", 1));
-        let (stream, _) = timeout(WAIT, connect_async(&url)).await.context("no websocket in time")??;
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+        let connecting = connect_async_with_config(&url, Some(config), true);
+        let (stream, _) = timeout(WAIT, connecting).await.context("no websocket in time")??;
         Ok(Self { stream, welcome: Value::Null })
     }
 
@@ -51,11 +59,17 @@ impl Socket {
 
     /// The next frame, or `None` when `bound` has passed without one.
     pub async fn next(&mut self, bound: Duration) -> anyhow::Result<Option<Value>> {
+        let text = self.next_text(bound).await?;
+        text.map(|text| serde_json::from_str(&text).context("not JSON")).transpose()
+    }
+
+    /// As `next`, for those who look at some of it only.
+    pub async fn next_text(&mut self, bound: Duration) -> anyhow::Result<Option<Utf8Bytes>> {
         loop {
             match timeout(bound, self.stream.next()).await {
                 Err(_) => return Ok(None),
                 Ok(None) => bail!("the server closed the connection"),
-                Ok(Some(Ok(Message::Text(text)))) => return Ok(Some(serde_json::from_str(&text)?)),
+                Ok(Some(Ok(Message::Text(text)))) => return Ok(Some(text)),
                 Ok(Some(Ok(Message::Close(frame)))) => bail!("closed: {frame:?}"),
                 Ok(Some(Ok(_))) => {}
                 Ok(Some(Err(error))) => bail!("the connection broke: {error}"),

@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use flack_conformance::{
     cases,
     client::{Auth, wait_for},
-    delivery::{Over, Plan, verify},
+    delivery::{Fault, Over, Plan, verify},
     socket::{Socket, tells_of_message},
     stack::{Operator, Stack, Stage},
     suite::{self, Case, World},
@@ -31,7 +31,9 @@ fn deliveries() -> Vec<Case> {
     cases![
         every_message_reaches_every_socket_once,
         also_while_websocket_is_killed,
-        also_while_messages_is_killed,
+        also_while_the_relay_is_killed,
+        also_while_the_relay_stands_still,
+        also_while_websocket_stands_still,
         also_while_users_is_killed,
         also_while_the_monolith_is_killed,
         also_while_nats_is_killed,
@@ -66,9 +68,17 @@ async fn also_while_websocket_is_killed(world: World) -> anyhow::Result<()> {
     deliver_while_killing(&world, &["websocket"]).await
 }
 
-async fn also_while_messages_is_killed(world: World) -> anyhow::Result<()> {
-    // The first instance: the one whose relay is most likely the one that works.
-    deliver_while_killing(&world, &["messages-1"]).await
+async fn also_while_the_relay_is_killed(world: World) -> anyhow::Result<()> {
+    // Of two instances of messages the one that publishes; twice, so that it is both of them.
+    deliver_while_killing(&world, &["relay", "relay"]).await
+}
+
+async fn also_while_the_relay_stands_still(world: World) -> anyhow::Result<()> {
+    deliver_despite(&world, Plan { faults: vec![Fault::Freeze("relay".to_owned())], ..plan(16) }).await
+}
+
+async fn also_while_websocket_stands_still(world: World) -> anyhow::Result<()> {
+    deliver_despite(&world, Plan { faults: vec![Fault::Freeze("websocket".to_owned())], ..plan(16) }).await
 }
 
 async fn also_while_users_is_killed(world: World) -> anyhow::Result<()> {
@@ -93,8 +103,12 @@ async fn also_while_the_agent_is_killed(world: World) -> anyhow::Result<()> {
 }
 
 async fn deliver_while_killing(world: &World, processes: &[&str]) -> anyhow::Result<()> {
-    let faults = processes.iter().map(ToString::to_string).collect();
-    deliver(world, &Plan { faults, ..plan(6) }).await?;
+    let faults = processes.iter().map(|process| Fault::Kill((*process).to_owned())).collect();
+    deliver_despite(world, Plan { faults, ..plan(6) }).await
+}
+
+async fn deliver_despite(world: &World, plan: Plan) -> anyhow::Result<()> {
+    deliver(world, &plan).await?;
     // The next case begins with everybody there.
     wait_for("everything to be ready again", || async {
         let ps = world.stack.ps()?;

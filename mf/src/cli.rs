@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{build, down, env, events, kill, logs, ps, run, supervise, test, up, verify};
+use crate::commands::{bench, build, down, env, events, kill, logs, ps, run, supervise, test, up, verify};
 use crate::failure::{EXIT_CODES, Exit, Failure};
 
 /// Runs, watches and breaks a flack stack on this machine.
@@ -30,6 +30,7 @@ enum Command {
     Env(env::Args),
     Events(events::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Build(build::Args),
     Test(test::Args),
     #[command(hide = true)]
@@ -74,6 +75,7 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Env(args) => env::run(&args)?,
         Command::Events(args) => return events::run(args).await,
         Command::Verify(args) => return verify::run(&args),
+        Command::Bench(args) => return bench::run(args).await,
         Command::Build(args) => build::run(&args)?,
         Command::Test(args) => return test::run(args).await,
         Command::Supervise(_) => supervise::run().await?,

@@ -106,11 +106,23 @@ impl Events {
         }
     }
 
-    /// Publishes in order. Says how many are stored, and why not all: those behind are to be published again.
-    pub(super) async fn publish(&self, batch: &[Outgoing]) -> (usize, Option<anyhow::Error>) {
+    /// Publishes all in order, behind the message `last` and no other if that is known. Says how many are stored; the first
+    /// that is refused or lost takes with it those behind.
+    pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         match self {
-            Self::JetStream(jetstream) => jetstream.publish(batch).await,
-            Self::Local(local) => (local.publish(batch).await, None),
+            Self::JetStream(jetstream) => jetstream.publish(batch, last).await,
+            Self::Local(local) => local.publish(batch).await,
+        }
+    }
+
+    /// Publishes it, whatever was before.
+    pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<()> {
+        match self {
+            Self::JetStream(jetstream) => jetstream.publish_one(message).await,
+            Self::Local(local) => {
+                local.publish(std::slice::from_ref(message)).await;
+                Ok(())
+            }
         }
     }
 

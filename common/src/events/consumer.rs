@@ -1,6 +1,6 @@
 //! The consumer: stores what a stream brings, then hands it to the handler, each entity's events in order.
 //!
-//! Of the instances of a service one works, chosen by an advisory lock; lock, reading position, inbox and the handler's
+//! Of the instances of a service one works (`database::leader`); its lock, the reading position, the inbox and the handler's
 //! writes are on one connection. That keeps the order, and a takeover goes on exactly where the other one ended.
 
 use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -20,6 +20,7 @@ use super::{
     relay::jittered,
     stream_of,
 };
+use crate::database::leader;
 
 /// Messages stored in one transaction, and events processed in one.
 const BATCH_MAX: usize = 256;
@@ -27,7 +28,6 @@ const BATCH_MAX: usize = 256;
 const BATCH_WAIT: Duration = Duration::from_millis(2);
 /// Also without messages it looks at the inbox: an operator may have requeued a dead letter.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -125,16 +125,9 @@ impl Consumer {
 
     async fn lead(&self) -> anyhow::Result<()> {
         let stream = stream_of(self.owner);
-        let mut connection = PgConnection::connect_with(&self.pool.connect_options())
-            .await
-            .context("the database does not answer")?;
-        while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock(hashtext('inbox'), hashtext($1))")
-            .bind(&stream)
-            .fetch_one(&mut connection)
-            .await?
-        {
-            sleep(STANDBY_INTERVAL).await;
-        }
+        // Spoken with every second at least, by `process`.
+        let mut connection =
+            leader::elect(&self.pool, "inbox", &stream).await.context("the database does not answer")?;
         let start = match inbox::position(&mut connection, &stream).await? {
             Some((incarnation, sequence)) => {
                 Start::After { incarnation, sequence: u64::try_from(sequence).unwrap_or(0) }

@@ -104,30 +104,20 @@ impl JetStream {
     }
 
     /// All at once, each naming the one before it as the last in the stream: when one is lost, those behind it are
-    /// refused, and the order of an entity's events holds. What was refused goes out again one by one.
-    pub(super) async fn publish(&self, batch: &[Outgoing]) -> (usize, Option<anyhow::Error>) {
+    /// refused, and the order of an entity's events holds.
+    pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         if !self.is_connected() {
             // Else the client would keep the messages and send them whenever it can, long after we gave up.
-            return (0, Some(anyhow!("NATS is away")));
+            return 0;
         }
         let mut changes = self.changes();
         changes.borrow_and_update();
-        let stored = self.publish_pipelined(batch, &mut changes).await;
-        for (index, message) in batch.iter().enumerate().skip(stored) {
-            if let Err(error) = self.publish_one(message, &mut changes).await {
-                return (index, Some(error));
-            }
-        }
-        (batch.len(), None)
-    }
-
-    async fn publish_pipelined(&self, batch: &[Outgoing], changes: &mut Changes) -> usize {
         let mut acks = Vec::with_capacity(batch.len());
-        let mut previous: Option<&Outgoing> = None;
+        let mut previous = last;
         for message in batch {
             let mut publish = publish_message(message);
             if let Some(previous) = previous {
-                publish = publish.expected_last_message_id(previous.message_id.as_str());
+                publish = publish.expected_last_message_id(previous);
             }
             match self.0.context.send_publish(message.subject.clone(), publish).await {
                 Ok(ack) => acks.push(ack),
@@ -136,11 +126,11 @@ impl JetStream {
                     break;
                 }
             }
-            previous = Some(message);
+            previous = Some(&message.message_id);
         }
         let mut stored = 0;
         for ack in acks {
-            if let Err(error) = acknowledged(ack, changes).await {
+            if let Err(error) = acknowledged(ack, &mut changes).await {
                 debug!(%error, "a message was refused or lost; the rest goes one by one");
                 break;
             }
@@ -149,14 +139,21 @@ impl JetStream {
         stored
     }
 
-    async fn publish_one(&self, message: &Outgoing, changes: &mut Changes) -> anyhow::Result<()> {
+    pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<()> {
+        if !self.is_connected() {
+            return Err(anyhow!("NATS is away"));
+        }
+        let mut changes = self.changes();
+        changes.borrow_and_update();
         let ack = self
             .0
             .context
             .send_publish(message.subject.clone(), publish_message(message))
             .await
             .context("NATS does not take messages")?;
-        acknowledged(ack, changes).await.with_context(|| format!("NATS did not store {}", message.message_id))
+        acknowledged(ack, &mut changes)
+            .await
+            .with_context(|| format!("NATS did not store {}", message.message_id))
     }
 
     pub(super) async fn signal(&self, subject: &str, payload: Bytes) {

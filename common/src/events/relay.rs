@@ -1,8 +1,11 @@
 //! The relay: takes what is queued in the owner's database to the owner's stream.
 //!
-//! One works, chosen by an advisory lock; the other instances' stand by. Lock and work are on one connection: who has lost
-//! the one cannot go on with the other. A row leaves the queue only after its message was stored. Killed between the
-//! two, the next relay publishes it again under the same message id, and the stream drops it as a duplicate.
+//! One works, the other instances' stand by (`database::leader`). A row leaves the queue only after its message was stored.
+//! Killed between the two, the next relay publishes it again under the same message id, and the stream drops it as a
+//! duplicate.
+//!
+//! One that was stopped, replaced, and wakes up is refused by the stream: all that it sends in one go names the message
+//! before it, and that is no longer the last one.
 
 use std::{panic::catch_unwind, time::Duration};
 
@@ -15,13 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{Events, JournalRow, MappedEvent, Outgoing, journal_row::message_id};
+use crate::database::leader;
 
 /// Rows that are published together: enough to hide the way to NATS and back, little enough to repeat.
-const BATCH_ROWS_MAX: i64 = 256;
+const BATCH_ROWS_MAX: u16 = 256;
 /// In the normal case a notification wakes the relay at commit; this is for a notification that was lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long events wait when the working relay died.
-const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// NATS takes 1 MiB. A larger event would be refused for ever and stop all behind it.
@@ -31,11 +33,23 @@ const COUNTED_ROWS_MAX: i64 = 100_000;
 /// From here on the log says that the queue (`journal_queue_rows_max` in migrations/shared) fills up.
 const FILLED_RATIO_WARN: f64 = 0.5;
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
-/// Any number, the same in all relays of a database.
-const LOCK: i64 = 0x666c_6163_6b01;
 
 /// Says what a row means; `None` when it is nothing to tell.
 pub type Map = fn(&JournalRow) -> anyhow::Result<Option<MappedEvent>>;
+
+/// What the one that works has.
+struct Leading {
+    connection: PgConnection,
+    /// The message that it published last.
+    published: Option<String>,
+    measured: Option<Instant>,
+}
+
+impl Leading {
+    async fn hold<T>(&mut self, waiting: impl Future<Output = T>) -> sqlx::Result<T> {
+        leader::hold(&mut self.connection, waiting).await
+    }
+}
 
 /// Publishes one database's journal.
 #[derive(Debug, Clone)]
@@ -67,27 +81,18 @@ impl Relay {
 
     /// Waits for its turn, then publishes until something breaks.
     async fn lead(&self) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect_with(&self.pool.connect_options())
-            .await
-            .context("the database does not answer")?;
-        while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)")
-            .bind(LOCK)
-            .fetch_one(&mut connection)
-            .await?
-        {
-            // Asked again and again, not waited for in one statement: that would hold back vacuum as long as it waits.
-            sleep(STANDBY_INTERVAL).await;
-        }
+        let connection =
+            leader::elect(&self.pool, "relay", "").await.context("the database does not answer")?;
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.eager_reconnect(false);
         listener.listen("journal").await?;
         info!(owner = self.owner, "relaying");
 
-        let mut measured = None::<Instant>;
-        self.prepare(&mut connection, &mut measured).await?;
+        let mut leading = Leading { connection, published: None, measured: None };
+        self.prepare(&mut leading).await?;
         loop {
-            self.drain(&mut connection, &mut measured).await?;
-            self.measure(&mut connection, &mut measured).await?;
+            self.drain(&mut leading).await?;
+            self.measure(&mut leading).await?;
             if let Ok(notification) = timeout(POLL_INTERVAL, listener.try_recv()).await {
                 notification?.context("the connection that listens was lost")?;
                 // One look at the queue answers all the notifications that came meanwhile.
@@ -99,13 +104,9 @@ impl Relay {
     }
 
     /// Until NATS is there, only the gauges move.
-    async fn prepare(
-        &self,
-        connection: &mut PgConnection,
-        measured: &mut Option<Instant>,
-    ) -> anyhow::Result<()> {
+    async fn prepare(&self, leading: &mut Leading) -> anyhow::Result<()> {
         let mut pause = PAUSE_FIRST;
-        while let Err(problem) = self.events.prepare(self.owner).await {
+        while let Err(problem) = leading.hold(self.events.prepare(self.owner)).await? {
             if pause >= PAUSE_MAX {
                 warn!(
                     owner = self.owner,
@@ -113,26 +114,26 @@ impl Relay {
                     "the stream is not ready; changes wait in the queue"
                 );
             }
-            self.measure(connection, measured).await?;
-            sleep(jittered(pause)).await;
+            self.measure(leading).await?;
+            leading.hold(sleep(jittered(pause))).await?;
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Ok(())
     }
 
     /// Publishes until the queue is empty, however long NATS is away.
-    async fn drain(
-        &self,
-        connection: &mut PgConnection,
-        measured: &mut Option<Instant>,
-    ) -> anyhow::Result<()> {
+    async fn drain(&self, leading: &mut Leading) -> anyhow::Result<()> {
         let mut pause = PAUSE_FIRST;
         loop {
-            let rows = queued(connection).await?;
+            let rows = queued(&mut leading.connection).await?;
             if rows.is_empty() {
                 return Ok(());
             }
-            let Some(problem) = self.publish(connection, &rows).await? else {
+            let Some(problem) = self.publish(leading, &rows).await? else {
+                if rows.len() < usize::from(BATCH_ROWS_MAX) {
+                    // Whatever was committed since we looked has sent a notification, which is still to be heard.
+                    return Ok(());
+                }
                 pause = PAUSE_FIRST;
                 continue;
             };
@@ -143,11 +144,11 @@ impl Relay {
                     "events cannot be published; they wait in the queue"
                 );
             }
-            self.measure(connection, measured).await?;
-            sleep(jittered(pause)).await;
+            self.measure(leading).await?;
+            leading.hold(sleep(jittered(pause))).await?;
             pause = (pause * 2).min(PAUSE_MAX);
             // The stream may be what is missing.
-            if let Err(problem) = self.events.prepare(self.owner).await {
+            if let Err(problem) = leading.hold(self.events.prepare(self.owner)).await? {
                 tracing::debug!(
                     owner = self.owner,
                     error = format!("{problem:#}"),
@@ -160,7 +161,7 @@ impl Relay {
     /// Publishes these rows and takes out of the queue what was stored. `Some` says why not all were.
     async fn publish(
         &self,
-        connection: &mut PgConnection,
+        leading: &mut Leading,
         rows: &[JournalRow],
     ) -> anyhow::Result<Option<anyhow::Error>> {
         let mut batch = Vec::with_capacity(rows.len());
@@ -173,18 +174,43 @@ impl Relay {
                     batch_ids.push(row.queue_id);
                 }
                 Ok(None) => silent_ids.push(row.queue_id),
-                Err(problem) => self.set_aside(connection, row, &problem).await?,
+                Err(problem) => self.set_aside(&mut leading.connection, row, &problem).await?,
             }
         }
-        let (stored, problem) = self.events.publish(&batch).await;
+        let (stored, problem) = self.send(leading, &batch).await?;
+        if let Some(last) = batch[..stored].last() {
+            leading.published = Some(last.message_id.clone());
+        }
         batch_ids.truncate(stored);
         batch_ids.append(&mut silent_ids);
         sqlx::query("delete from journal_queue where id = any($1)")
             .bind(&batch_ids)
-            .execute(connection)
+            .execute(&mut leading.connection)
             .await?;
         counter!("events_published_total", "owner" => self.owner).increment(stored as u64);
         Ok(problem)
+    }
+
+    /// All at once; and one by one those that were refused then, or lost. Says how many are stored, and why not all.
+    async fn send(
+        &self,
+        leading: &mut Leading,
+        batch: &[Outgoing],
+    ) -> sqlx::Result<(usize, Option<anyhow::Error>)> {
+        let Leading { connection, published, .. } = leading;
+        let at_once = self.events.publish(batch, published.as_deref());
+        let mut stored = leader::hold(connection, at_once).await?;
+        if stored < batch.len() {
+            // Only if it was not another relay that came between.
+            connection.ping().await?;
+        }
+        for message in &batch[stored..] {
+            if let Err(problem) = leader::hold(connection, self.events.publish_one(message)).await? {
+                return Ok((stored, Some(problem)));
+            }
+            stored += 1;
+        }
+        Ok((stored, None))
     }
 
     fn outgoing(&self, row: &JournalRow) -> anyhow::Result<Option<Outgoing>> {
@@ -234,15 +260,11 @@ impl Relay {
         Ok(())
     }
 
-    async fn measure(
-        &self,
-        connection: &mut PgConnection,
-        measured: &mut Option<Instant>,
-    ) -> anyhow::Result<()> {
-        if measured.is_some_and(|at| at.elapsed() < MEASURE_INTERVAL) {
+    async fn measure(&self, leading: &mut Leading) -> anyhow::Result<()> {
+        if leading.measured.is_some_and(|at| at.elapsed() < MEASURE_INTERVAL) {
             return Ok(());
         }
-        *measured = Some(Instant::now());
+        leading.measured = Some(Instant::now());
         let (rows, oldest_seconds, failed, filled): (f64, Option<f64>, f64, f64) = sqlx::query_as(
             "select
                 (select count(*)::float8 from (select from journal_queue where failed_at is null limit $1) as counted),
@@ -253,7 +275,7 @@ impl Relay {
                     from journal_queue where failed_at is null and not replay)",
         )
         .bind(COUNTED_ROWS_MAX)
-        .fetch_one(connection)
+        .fetch_one(&mut leading.connection)
         .await?;
         gauge!("journal_queue_rows", "owner" => self.owner).set(rows);
         gauge!("journal_queue_oldest_seconds", "owner" => self.owner).set(oldest_seconds.unwrap_or(0.0));
@@ -285,7 +307,7 @@ async fn queued(connection: &mut PgConnection) -> sqlx::Result<Vec<JournalRow>> 
         order by queue.id
         limit $1",
     )
-    .bind(BATCH_ROWS_MAX)
+    .bind(i64::from(BATCH_ROWS_MAX))
     .fetch_all(connection)
     .await
 }

@@ -11,20 +11,18 @@ use std::{
 };
 
 use axum::{
-    body::Body,
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
-use flack_api::{BODY_BYTES_MAX, CORRELATION_ID, Problem, is_correlation_id};
+use flack_api::{CORRELATION_ID, Problem, is_correlation_id};
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use http_body_util::Limited;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::timeout;
 use tracing::{Instrument, error, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{probes, problems};
+use super::{body, probes, problems};
 use crate::rate::RequestRate;
 
 /// By then the balancer and whoever waits have given up. Websockets live on: their answer comes at once.
@@ -128,12 +126,11 @@ fn is_known(method: &Method) -> bool {
 
 /// Within the limits, and with an answer whatever happens.
 async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response {
-    if content_length(request.headers()).is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
-        return problems::answer(problems::too_large(), correlation_id);
-    }
     let path = request.uri().path().to_owned();
-    // For bodies that do not say how long they are: whoever reads one gets an error at the limit.
-    let request = request.map(|body| Body::new(Limited::new(body, BODY_BYTES_MAX)));
+    let request = match body::read(request).await {
+        Ok(request) => request,
+        Err(problem) => return problems::answer(problem, correlation_id),
+    };
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
     match timeout(Duration::from_secs(REQUEST_SECONDS_MAX), handled).await {
         Ok(Ok(response)) => problems::complete(response, &path, correlation_id),
@@ -144,10 +141,6 @@ async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response
             problems::answer(Problem::unavailable("an answer in time"), correlation_id)
         }
     }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the triggers write.
 
+use std::{fs, path::Path};
+
 use flack_common::events::partitions;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -125,4 +127,62 @@ async fn partitions_are_made_ahead_and_old_ones_dropped_unless_something_waits_i
     );
     let kept: bool = scalar(&pool, "select to_regclass('journal_20200101') is not null").await;
     assert!(kept);
+}
+
+#[sqlx::test(migrations = false)]
+async fn no_write_reads_the_whole_queue(pool: PgPool) {
+    database(&pool).await;
+    // On one connection, which makes its plans while the queue is empty and keeps them.
+    let mut connection = pool.acquire().await.unwrap();
+    let mut whole_reads = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..20 {
+            sqlx::query("insert into thing (name) values ('one more')")
+                .execute(&mut *connection)
+                .await
+                .unwrap();
+        }
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("select seq_scan from pg_stat_user_tables where relname = 'journal_queue'")
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
+        whole_reads.push(count);
+    }
+    assert_eq!(whole_reads[0], whole_reads[1]);
+}
+
+/// Copies of what another owner tells, and notes about them: nobody here owns them, so nobody here tells of them.
+const NOT_OWNED: [&str; 3] = ["messages/nicknames", "tokens/password_changes", "websocket/inbox_floor"];
+
+#[test]
+fn every_table_of_every_owner_is_journaled() {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+    let mut silent = Vec::new();
+    for owner in fs::read_dir(migrations).unwrap().map(|owner| owner.unwrap().path()) {
+        let name = owner.file_name().unwrap().to_str().unwrap().to_owned();
+        // Journal and inbox themselves.
+        if name == "shared" || !owner.is_dir() {
+            continue;
+        }
+        let sql: String = fs::read_dir(&owner)
+            .unwrap()
+            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap().to_lowercase())
+            .collect();
+        let tables: Vec<&str> = sql
+            .lines()
+            .filter_map(|line| line.strip_prefix("create table "))
+            .map(|rest| rest.split([' ', '(']).next().unwrap())
+            .collect();
+        assert!(!tables.is_empty(), "no table found in migrations/{name}");
+        silent.extend(
+            tables
+                .into_iter()
+                .filter(|table| !sql.contains(&format!("select attach_journal('{table}'")))
+                .map(|table| format!("{name}/{table}")),
+        );
+    }
+    silent.sort();
+    assert_eq!(silent, NOT_OWNED, "attach_journal is missing, or NOT_OWNED names a table that is told of");
 }

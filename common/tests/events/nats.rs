@@ -83,26 +83,42 @@ impl Nats {
 
     pub async fn events_as(&self, user: &str, password: &str) -> Events {
         let (user, password) = (Some(user.to_owned()), Some(password.to_owned().into()));
-        let config = EventsConfig { url: format!("nats://127.0.0.1:{}", self.port), user, password };
+        let config = EventsConfig { url: self.address(), user, password };
         Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
     }
 
     pub async fn events(&self) -> Events {
-        let config =
-            EventsConfig { url: format!("nats://127.0.0.1:{}", self.port), user: None, password: None };
-        Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
+        events_at(self.address()).await
+    }
+
+    pub fn address(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// It no longer knows which messages it has had, as after the duplicate window.
+    pub async fn forget_what_was_published(&self, stream: &str) {
+        let client = async_nats::connect(self.address()).await.expect("it listens");
+        let context = async_nats::jetstream::new(client);
+        let mut config =
+            context.get_stream(stream).await.expect("the stream is there").cached_info().config.clone();
+        config.duplicate_window = Duration::from_millis(100);
+        context.update_stream(config).await.expect("it may be changed");
     }
 
     /// How many messages the stream holds.
     pub async fn count(&self, stream: &str) -> u64 {
-        let client =
-            async_nats::connect(format!("nats://127.0.0.1:{}", self.port)).await.expect("it listens");
+        let client = async_nats::connect(self.address()).await.expect("it listens");
         let context = async_nats::jetstream::new(client);
         match tokio::time::timeout(Duration::from_secs(5), context.get_stream(stream)).await {
             Ok(Ok(stream)) => stream.cached_info().state.messages,
             _ => 0,
         }
     }
+}
+
+pub async fn events_at(url: String) -> Events {
+    let config = EventsConfig { url, user: None, password: None };
+    Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
 }
 
 impl Drop for Nats {

@@ -1,10 +1,17 @@
 //! Nothing is lost, nothing is doubled, whatever dies.
 
-use sqlx::PgPool;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    time::Duration,
+};
+
+use flack_common::events::{JournalRow, MappedEvent, Relay};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    nats::Nats,
-    things::{database, insert, next, next_name, queue_length, read, relay, rename, scalar, wait_for},
+    nats::{Nats, events_at},
+    things::{database, insert, map, next, next_name, queue_length, read, relay, rename, scalar, wait_for},
 };
 
 #[sqlx::test(migrations = false)]
@@ -193,6 +200,67 @@ async fn when_the_working_relay_dies_the_other_goes_on(pool: PgPool) {
     assert_eq!(next_name(&mut reader).await, "by the second");
     wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(nats.count("THINGS").await, 3);
+}
+
+/// As `map`, but the first time at this name it stands still with its whole thread, as a stopped process does.
+fn map_that_stands_still(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
+    if row.row_data["name"] == "stand still" && !STANDS_STILL.swap(true, SeqCst) {
+        while !GOES_ON.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    map(row)
+}
+static STANDS_STILL: AtomicBool = AtomicBool::new(false);
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+#[sqlx::test(migrations = false)]
+async fn a_relay_that_stands_still_is_replaced_and_tells_nothing_when_it_wakes(pool: PgPool) {
+    database(&pool).await;
+    let nats = Nats::start().await;
+    let options = PgConnectOptions::clone(&pool.connect_options()).application_name("stands still");
+    let (address, stopping) = (nats.address(), CancellationToken::new());
+    // A process of its own, as far as the others can tell.
+    let stopped = std::thread::spawn({
+        let stopping = stopping.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let pool = PgPool::connect_lazy_with(options);
+                Relay::new("things", pool, events_at(address).await, map_that_stands_still)
+                    .run(stopping)
+                    .await;
+            });
+        }
+    });
+    let mut reader = read(&nats.events().await);
+    insert(&pool, "told by the first").await;
+    assert_eq!(next_name(&mut reader).await, "told by the first");
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    insert(&pool, "stand still").await;
+    wait_for("it stands still", async || STANDS_STILL.load(SeqCst)).await;
+
+    relay(&pool, &nats.events().await);
+    assert_eq!(next_name(&mut reader).await, "stand still");
+    insert(&pool, "told by the second").await;
+    assert_eq!(next_name(&mut reader).await, "told by the second");
+    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    // As if it had stood still for longer than NATS looks for duplicates.
+    nats.forget_what_was_published("THINGS").await;
+    GOES_ON.store(true, SeqCst);
+    wait_for("it stands by", async || {
+        scalar::<i64>(
+            &pool,
+            "select count(*) from pg_stat_activity
+            where datname = current_database() and application_name = 'stands still' and query like '%advisory%'",
+        )
+        .await
+            == 1
+    })
+    .await;
+    assert_eq!(nats.count("THINGS").await, 3);
+    stopping.cancel();
+    stopped.join().unwrap();
 }
 
 #[sqlx::test(migrations = false)]

@@ -6,7 +6,7 @@ use clap::Parser;
 use flack_conformance::{
     client::Client,
     contract::Contract,
-    delivery::{Over, Plan, verify},
+    delivery::{Fault, Over, Plan, verify},
     stack::Operator,
 };
 
@@ -41,10 +41,14 @@ struct Arguments {
     /// Connect every second socket to the monolith, past the balancer.
     #[arg(long)]
     both_sides: bool,
-    /// A process to kill -9 during the run: an instance (users-1), a service (users), nats, etcd, agent, haproxy, postgres; may be
-    /// given several times, then they are killed one after the other, evenly over the time.
+    /// A process to kill -9 during the run: an instance (users-1), a service (users), nats, etcd, agent, haproxy, postgres, or
+    /// `relay`, the instance that publishes what is posted. May be given several times: then one after the other, evenly over
+    /// the time.
     #[arg(long)]
     kill: Vec<String>,
+    /// A process to stop for 8 s, its connections open: an instance, a service, nats, etcd or `relay`. After those that are killed.
+    #[arg(long)]
+    freeze: Vec<String>,
     #[arg(long)]
     json: bool,
 }
@@ -64,7 +68,12 @@ async fn main() -> ExitCode {
         },
         both_sides: arguments.both_sides,
         dropping: arguments.dropping,
-        faults: arguments.kill,
+        faults: arguments
+            .kill
+            .into_iter()
+            .map(Fault::Kill)
+            .chain(arguments.freeze.into_iter().map(Fault::Freeze))
+            .collect(),
     };
     let run = async {
         let client = Client::new(&arguments.url, Arc::new(Contract::load()?))?;

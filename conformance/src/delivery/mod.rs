@@ -6,6 +6,7 @@
 mod doors;
 mod poster;
 mod listener;
+mod fault;
 mod verdict;
 
 use std::{
@@ -18,12 +19,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
 use crate::{
     client::{Client, Person, WAIT},
     stack::Operator,
 };
+pub use fault::Fault;
 pub use poster::Over;
 pub use verdict::Verdict;
 
@@ -43,8 +45,8 @@ pub struct Plan {
     pub both_sides: bool,
     /// How many of the sockets drop their connection again and again, at random, and resume.
     pub dropping: u32,
-    /// Instances or processes that are killed with `mf kill <name> --hard`, one after the other, evenly over the time.
-    pub faults: Vec<String>,
+    /// What happens meanwhile, one after the other, evenly over the time.
+    pub faults: Vec<Fault>,
 }
 
 /// More sockets than this would meet the limit of open files before they meet a limit of Flack.
@@ -72,20 +74,17 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
     let ended = Arc::new(AtomicBool::new(false));
     let start = Instant::now();
 
+    let monolith = Door::monolith(operator.clone());
     let mut listeners = Vec::new();
     for number in 0..plan.sockets {
-        let door = if plan.both_sides && number % 2 == 1 {
-            Door::Monolith(operator.clone())
-        } else {
-            Door::Balancer
-        };
+        let door = if plan.both_sides && number % 2 == 1 { monolith.clone() } else { Door::Balancer };
         let dropping = number < plan.dropping;
         listeners.push(
             listener::Listener::start(client.clone(), door, start, dropping, Arc::clone(&ended)).await?,
         );
     }
 
-    let faults = tokio::spawn(inflict(operator.clone(), plan.faults.clone(), plan.time));
+    let faults = tokio::spawn(fault::inflict(operator.clone(), plan.faults.clone(), plan.time));
     let interval = Duration::from_secs_f64(f64::from(plan.posters) / plan.rate);
     let posted = try_join_all((0..).zip(authors).map(|(number, author): (u32, _)| {
         // Spread over the interval, so that the rate is even.
@@ -116,16 +115,4 @@ async fn register(client: &Client) -> anyhow::Result<Person> {
             result => return result,
         }
     }
-}
-
-/// Kills each in turn; what was killed is listed in the verdict.
-async fn inflict(operator: Operator, faults: Vec<String>, time: Duration) -> anyhow::Result<Vec<String>> {
-    let start = tokio::time::Instant::now();
-    let steps = u32::try_from(faults.len() + 1).context("too many faults")?;
-    for (step, fault) in (1..).zip(&faults) {
-        sleep_until(start + time * step / steps).await;
-        let (operator, fault) = (operator.clone(), fault.clone());
-        tokio::task::spawn_blocking(move || operator.mf_ok(&["kill", &fault, "--hard"])).await??;
-    }
-    Ok(faults)
 }

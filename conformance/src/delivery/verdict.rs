@@ -142,7 +142,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "not in the history: {}", self.not_in_history)?;
         writeln!(f, "reconnects {}, of which reloaded {}", self.reconnects, self.reloads)?;
         if !self.faults.is_empty() {
-            writeln!(f, "killed meanwhile: {}", self.faults.join(", "))?;
+            writeln!(f, "meanwhile: {}", self.faults.join(", "))?;
         }
         writeln!(f, "acknowledged after p50 {}", self.acknowledged)?;
         write!(f, "delivered    after p50 {}", self.latency)

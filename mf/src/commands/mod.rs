@@ -1,5 +1,6 @@
 //! One file a command: its arguments with their help, and what it does.
 
+pub mod bench;
 pub mod build;
 pub mod down;
 pub mod env;

@@ -7,7 +7,10 @@ use flack_api::{
     Context, Problem, TokenCaller,
     messages::{CreateMessageResponse, MessagesApi, types},
 };
-use flack_messages::{model, store::Store as SharedStore};
+use flack_messages::{
+    model,
+    store::{Inserted, Store as SharedStore},
+};
 use tokio::sync::Notify;
 use tracing::info;
 use uuid::Uuid;
@@ -33,8 +36,11 @@ impl MessagesApi for Messages {
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
         let source = model::storable(&body.source)?;
-        let message = self.shared.insert(context, caller.user_id, source, idempotency_key).await?;
-        self.linked.notify_one();
+        let Inserted { message, is_linked } =
+            self.shared.insert(context, caller.user_id, source, idempotency_key).await?;
+        if is_linked {
+            self.linked.notify_one();
+        }
         info!(message.id = message.id, user.id = caller.user_id, "posted");
         Ok(CreateMessageResponse { location: model::message_path(message.id), body: message.into() })
     }

@@ -11,7 +11,10 @@ use tokio::sync::Notify;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::{model, store::Store};
+use crate::{
+    model,
+    store::{Inserted, Store},
+};
 
 /// The messages API over this service's own database.
 #[derive(Debug)]
@@ -37,8 +40,11 @@ impl MessagesApi for Messages {
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
         let source = model::storable(&body.source)?;
-        let message = self.store.insert(context, caller.user_id, source, idempotency_key).await?;
-        self.linked.notify_one();
+        let Inserted { message, is_linked } =
+            self.store.insert(context, caller.user_id, source, idempotency_key).await?;
+        if is_linked {
+            self.linked.notify_one();
+        }
         info!(message.id = message.id, user.id = caller.user_id, "posted");
         Ok(CreateMessageResponse { location: model::message_path(message.id), body: message.into() })
     }

@@ -1,4 +1,5 @@
-//! All SQL of messages. Every write goes through `database::begin`, so that its journal row names the request.
+//! All SQL of messages. Every write sets `flack.correlation_id`, most of them by `database::begin`, so that its journal row
+//! names the request.
 //! The monolith links it too, for all that is the same in both shapes.
 //!
 //! Order of locks, so that no two writers wait for each other: the message first, its previews after.
@@ -23,44 +24,90 @@ pub struct Store {
     pool: PgPool,
 }
 
+/// What became of a post.
+#[derive(Debug)]
+pub struct Inserted {
+    pub message: Message,
+    /// There are pages to fetch for it.
+    pub is_linked: bool,
+}
+
 impl Store {
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 
     /// The message; the first one again when this user has sent this key before. 409 when the key was for another source.
+    ///
+    /// One statement, which is its own transaction: the most frequent write takes one way to the database and back.
     pub async fn insert(
         &self,
         context: &Context,
         user_id: i64,
         source: &str,
         key: Option<Uuid>,
-    ) -> Result<Message, Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    ) -> Result<Inserted, Problem> {
+        let links = links(source);
         let inserted: Option<Message> = sqlx::query_as(
-            "insert into messages (user_id, channel_id, source, html, idempotency_key, idempotency_digest)
-             values (
-                 $1, (select id from channels where name = $2), $3, $4, $5,
-                 case when $5::uuid is not null then sha256(convert_to($3, 'UTF8')) end
+            "with request as (
+                 select set_config('flack.correlation_id', $1, true)
+             ),
+             message as (
+                 insert into messages (user_id, channel_id, source, html, idempotency_key, idempotency_digest)
+                 select
+                     $2, (select id from channels where name = $3), $4, $5, $6,
+                     case when $6::uuid is not null then sha256(convert_to($4, 'UTF8')) end
+                 from request
+                 on conflict on constraint messages_idempotency_key do nothing
+                 returning id, user_id, channel_id, source, html, created_at, updated_at
+             ),
+             preview as (
+                 insert into link_previews (message_id, position, url, correlation_id)
+                 select message.id, link.place - 1, link.url, $1
+                 from message, unnest($7::text[]) with ordinality as link (url, place)
              )
-             on conflict on constraint messages_idempotency_key do nothing
-             returning id, user_id, channel_id, source, html, created_at, updated_at",
+             select * from message",
         )
+        .bind(&context.correlation_id)
         .bind(user_id)
         .bind(GENERAL_CHANNEL)
         .bind(source)
         .bind(render::render(source, &[]))
         .bind(key)
-        .fetch_optional(&mut *transaction)
+        .bind(&links)
+        .fetch_optional(&self.pool)
         .await
         .map_err(|error| gone_or(error, user_id))?;
-        let Some(message) = inserted else {
-            // On the same connection: who holds one and waits for another can wait for ever, when all do.
-            return find_by_key(&mut transaction, user_id, source, key).await;
-        };
-        queue_previews(&mut transaction, context, message.id, source).await.map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)?;
-        Ok(message)
+        match inserted {
+            Some(message) => Ok(Inserted { message, is_linked: !links.is_empty() }),
+            None => Ok(Inserted { message: self.find_by_key(user_id, source, key).await?, is_linked: false }),
+        }
+    }
+
+    /// What this user posted under this key before.
+    async fn find_by_key(&self, user_id: i64, source: &str, key: Option<Uuid>) -> Result<Message, Problem> {
+        let same_source: bool = sqlx::query_scalar(
+            "select idempotency_digest = sha256(convert_to($3, 'UTF8'))
+             from messages where user_id = $1 and idempotency_key = $2",
+        )
+        .bind(user_id)
+        .bind(key)
+        .bind(source)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(database::problem)?;
+        if !same_source {
+            return Err(model::key_reused());
+        }
+        sqlx::query_as(
+            "select id, user_id, channel_id, source, html, created_at, updated_at
+             from messages where user_id = $1 and idempotency_key = $2",
+        )
+        .bind(user_id)
+        .bind(key)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(database::problem)
     }
 
     pub async fn list(
@@ -166,37 +213,6 @@ fn gone_or(error: sqlx::Error, user_id: i64) -> Problem {
     }
 }
 
-/// What this user posted under this key before.
-async fn find_by_key(
-    connection: &mut PgConnection,
-    user_id: i64,
-    source: &str,
-    key: Option<Uuid>,
-) -> Result<Message, Problem> {
-    let same_source: bool = sqlx::query_scalar(
-        "select idempotency_digest = sha256(convert_to($3, 'UTF8'))
-         from messages where user_id = $1 and idempotency_key = $2",
-    )
-    .bind(user_id)
-    .bind(key)
-    .bind(source)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(database::problem)?;
-    if !same_source {
-        return Err(model::key_reused());
-    }
-    sqlx::query_as(
-        "select id, user_id, channel_id, source, html, created_at, updated_at
-         from messages where user_id = $1 and idempotency_key = $2",
-    )
-    .bind(user_id)
-    .bind(key)
-    .fetch_one(connection)
-    .await
-    .map_err(database::problem)
-}
-
 /// Writes down which pages are to be fetched: in the transaction that stores the message, so that neither is without the other.
 async fn queue_previews(
     connection: &mut PgConnection,
@@ -204,16 +220,18 @@ async fn queue_previews(
     message_id: i64,
     source: &str,
 ) -> sqlx::Result<()> {
-    for (position, url) in (0_i16..).zip(render::links(source)) {
-        sqlx::query(
-            "insert into link_previews (message_id, position, url, correlation_id) values ($1, $2, $3, $4)",
-        )
-        .bind(message_id)
-        .bind(position)
-        .bind(url.as_str())
-        .bind(&context.correlation_id)
-        .execute(&mut *connection)
-        .await?;
-    }
+    sqlx::query(
+        "insert into link_previews (message_id, position, url, correlation_id)
+         select $1, link.place - 1, link.url, $3 from unnest($2::text[]) with ordinality as link (url, place)",
+    )
+    .bind(message_id)
+    .bind(links(source))
+    .bind(&context.correlation_id)
+    .execute(connection)
+    .await?;
     Ok(())
+}
+
+fn links(source: &str) -> Vec<String> {
+    render::links(source).into_iter().map(Into::into).collect()
 }

@@ -280,7 +280,8 @@ fn decode(owner: &'static str, message: &StreamMessage) -> (Option<String>, Opti
     match decoded {
         Ok((id, told)) => (Some(id), told),
         Err(problem) => {
-            error!(
+            // A newer version of the owner may tell of what this one does not know yet.
+            warn!(
                 owner,
                 sequence = message.sequence,
                 %problem,

@@ -1,14 +1,17 @@
 //! The keeper: stores what clients are told into the inbox, beside the fast path.
 //!
-//! Of the instances one works, chosen by an advisory lock; lock, positions and rows are on one connection, so that who has
-//! lost the one cannot go on with the others. It reads the streams behind what is stored: a crash costs nothing.
+//! Of the instances one works (`database::leader`); its lock, the positions and the rows are on one connection. It reads the
+//! streams behind what is stored: a crash costs nothing.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use flack_api::events::Operation;
-use flack_common::events::{Events, Reader, Reading, Start, StreamMessage, partitions, stream_of};
+use flack_common::{
+    database::leader,
+    events::{Events, Reader, Reading, Start, StreamMessage, partitions, stream_of},
+};
 use futures::future::select_all;
 use metrics::counter;
 use serde::Deserialize;
@@ -28,8 +31,7 @@ const BATCH_MESSAGES_MAX: usize = 1_000;
 /// A message has at most 512 KiB.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a first message waits for company. Nobody waits for the inbox as long as memory reaches.
-const BATCH_WAIT: Duration = Duration::from_millis(20);
-const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
+const BATCH_WAIT: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_hours(1);
 const MAINTENANCE_RETRY_INTERVAL: Duration = Duration::from_mins(1);
@@ -77,15 +79,8 @@ pub async fn maintain(inbox: Inbox, stopping: CancellationToken) {
 }
 
 async fn lead(inbox: &Inbox, events: &Events, was_well: &mut bool) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect_with(&inbox.pool().connect_options())
-        .await
-        .context("the database does not answer")?;
-    while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock(hashtext('inbox'), 0)")
-        .fetch_one(&mut connection)
-        .await?
-    {
-        sleep(STANDBY_INTERVAL).await;
-    }
+    let mut connection =
+        leader::elect(inbox.pool(), "inbox", "").await.context("the database does not answer")?;
     let extents = inbox::extents(&mut connection).await?;
     let mut readers = std::array::from_fn(|stream| {
         let start = extents[stream].as_ref().map_or(Start::Beginning, |extent| Start::After {
@@ -98,7 +93,7 @@ async fn lead(inbox: &Inbox, events: &Events, was_well: &mut bool) -> anyhow::Re
     info!("keeping the inbox");
     *was_well = true;
     loop {
-        let batch = next_batch(&mut readers).await;
+        let batch = leader::hold(&mut connection, next_batch(&mut readers)).await?;
         keeping.store(&mut connection, batch).await.context("the inbox was not written")?;
     }
 }

@@ -1,5 +1,11 @@
-use axum::{Router, body::to_bytes, middleware, routing::get};
-use http::StatusCode;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    middleware,
+    routing::get,
+};
+use flack_api::BODY_BYTES_MAX;
+use http::{StatusCode, header};
 use tower::ServiceExt;
 
 use super::*;
@@ -33,6 +39,13 @@ async fn a_request_that_takes_too_long_is_answered_with_503_at_its_deadline() {
     assert_eq!(parts.headers[header::CONTENT_TYPE], "application/problem+json");
     assert_eq!(parts.headers[header::RETRY_AFTER], "1");
     assert!(text.contains("slow-one"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_answered_with_408() {
+    let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let response = router().oneshot(Request::post("/id").body(body).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::stack::Stack;
 /// Show what waits on the way: to each stream, and to each reader
 ///
 /// A row waits in the owner's queue until it is in the stream; then, for each reader, until it is in the reader's inbox;
-/// and there until it is processed. Failed rows and dead letters wait for you: see mfevents dead list.
+/// and there until it is processed. Of the instances of a service one relays, and one reads each stream. Failed rows and dead letters wait for you: see mfevents dead list.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("  mfevents lag\n  mfevents lag --max 100 || echo \"the pipeline is behind\"   # exit code 1 when more wait anywhere\n  mfevents lag --json | jq '.readers[] | select(.dead > 0)'"))]
 pub(super) struct Args {
@@ -41,6 +41,8 @@ struct View {
 struct Owner {
     #[sqlx(skip)]
     name: String,
+    /// Whose relay publishes; `None` while nobody's does.
+    instance: Option<String>,
     waiting: i64,
     oldest_seconds: Option<f64>,
     failed: i64,
@@ -53,6 +55,8 @@ struct Owner {
 struct Reader {
     #[sqlx(skip)]
     name: String,
+    /// Which one reads; `None` while nobody does.
+    instance: Option<String>,
     stream: String,
     /// The last sequence that is in the inbox.
     sequence: i64,
@@ -119,7 +123,8 @@ async fn look(stack: &Stack) -> Result<View> {
 
 async fn owner(database: &mut Database) -> Result<Owner> {
     let result = sqlx::query_as(
-        "select count(*) filter (where failed_at is null) as waiting,
+        "select leader_of('relay', '') as instance,
+            count(*) filter (where failed_at is null) as waiting,
             extract(epoch from clock_timestamp() - min(recorded_at) filter (where failed_at is null and not replay))::float8
                 as oldest_seconds,
             count(*) filter (where failed_at is not null) as failed
@@ -133,6 +138,8 @@ async fn owner(database: &mut Database) -> Result<Owner> {
 async fn readers(database: &mut Database) -> Result<Vec<Reader>> {
     let result = sqlx::query_as(
         "select place.stream, place.sequence, place.incarnation, place.kind,
+            -- The websocket service reads all streams at once.
+            coalesce(leader_of('inbox', place.stream), leader_of('inbox', '')) as instance,
             (select count(*) from inbox where inbox.stream = place.stream and state = 'waiting') as waiting,
             (select extract(epoch from clock_timestamp() - min(received_at))::float8
                 from inbox where inbox.stream = place.stream and state = 'waiting') as oldest_seconds,
@@ -179,10 +186,11 @@ impl View {
 fn print(view: &View) {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["OWNER", "WAITING TO BE PUBLISHED", "OLDEST", "FAILED", "IN THE STREAM"]);
+    table.set_header(["OWNER", "RELAYED BY", "WAITING TO BE PUBLISHED", "OLDEST", "FAILED", "IN THE STREAM"]);
     for owner in &view.owners {
         table.add_row([
             owner.name.clone(),
+            instance(owner.instance.as_ref()),
             owner.waiting.to_string(),
             age(owner.oldest_seconds),
             owner.failed.to_string(),
@@ -192,11 +200,20 @@ fn print(view: &View) {
     say!("{table}\n");
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["READER", "OF", "BEHIND THE STREAM", "WAITING IN THE INBOX", "OLDEST", "DEAD"]);
+    table.set_header([
+        "READER",
+        "OF",
+        "READ BY",
+        "BEHIND THE STREAM",
+        "WAITING IN THE INBOX",
+        "OLDEST",
+        "DEAD",
+    ]);
     for reader in &view.readers {
         table.add_row([
             reader.name.clone(),
             reader.stream.clone(),
+            instance(reader.instance.as_ref()),
             reader.behind.map_or_else(|| "-".to_owned(), |count| count.to_string()),
             reader.waiting.to_string(),
             age(reader.oldest_seconds),
@@ -212,6 +229,10 @@ fn print(view: &View) {
     if stuck > 0 {
         say!("\n{stuck} wait for you: mfevents dead list");
     }
+}
+
+fn instance(name: Option<&String>) -> String {
+    name.map_or_else(|| "nobody".to_owned(), Clone::clone)
 }
 
 fn age(seconds: Option<f64>) -> String {

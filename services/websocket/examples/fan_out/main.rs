@@ -1,6 +1,6 @@
 //! How many deliveries a second one core of the websocket service makes, and how long they take from the stream to a socket.
 //!
-//! `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example fan_out`
+//! `bin/mfbench fan-out`, or `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example fan_out`
 //!
 //! Publisher and clients are in this process, the service is one of its own; they share the machine's cores. What the
 //! service's processor time says does not depend on that, the latency does.

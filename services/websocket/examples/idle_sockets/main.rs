@@ -1,6 +1,6 @@
 //! How much memory an idle socket takes in the websocket service.
 //!
-//! `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example idle_sockets`
+//! `bin/mfbench idle-sockets`, or `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example idle_sockets`
 
 #[expect(dead_code, reason = "each benchmark uses its part of it")]
 #[path = "../support/mod.rs"]

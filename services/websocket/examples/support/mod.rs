@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use flack_common::{
     auth::SigningKey,
     config::{self, DatabaseConfig},
@@ -25,7 +25,13 @@ use flack_websocket::{SERVICE, build, config::Config, definition};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::{
+    signal::{
+        ctrl_c,
+        unix::{SignalKind, signal},
+    },
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 const SERVES: &str = "FLACK_BENCHMARK_SERVES";
@@ -162,12 +168,29 @@ pub async fn with_stack(benchmark: impl AsyncFnOnce(&Stack) -> anyhow::Result<()
     sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await?;
     let outcome = async {
         let stack = Stack::start(&with_database(url, &name)?).await?;
-        benchmark(&stack).await
+        tokio::select! {
+            outcome = benchmark(&stack) => outcome,
+            // Not by the signal itself: that would leave the stack behind.
+            () = interrupted() => Err(anyhow!("interrupted")),
+        }
     }
     .await;
     let drop = format!("drop database {name} with (force)");
     sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut connection).await?;
     outcome
+}
+
+async fn interrupted() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Ctrl-C at least.
+        Err(_) => drop(ctrl_c().await),
+    }
 }
 
 fn with_database(url: &str, name: &str) -> anyhow::Result<String> {

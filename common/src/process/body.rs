@@ -1,0 +1,67 @@
+//! The body of a request: read in full before anything is answered.
+//!
+//! Who answers first and closes the connection while the client still sends makes the client's system throw the answer away:
+//! it sees a broken connection instead of the reason.
+
+use std::time::Duration;
+
+use axum::{body::Body, extract::Request};
+use bytes::{Bytes, BytesMut};
+use flack_api::{BODY_BYTES_MAX, Problem};
+use http::{StatusCode, header};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
+
+use super::problems;
+
+/// Read and thrown away of a body that is too large; the balancer lets no larger ones through.
+const DISCARDED_BYTES_MAX: usize = 1_048_576;
+const BODY_SECONDS_MAX: u64 = 10;
+
+/// The request with its whole body in memory; or why it is refused.
+pub async fn read(request: Request) -> Result<Request, Problem> {
+    if waits_for_permission(&request) && content_length(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX)
+    {
+        return Err(problems::too_large());
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = timeout(Duration::from_secs(BODY_SECONDS_MAX), collect(body)).await.unwrap_or_else(|_| {
+        Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request-timeout",
+            "Request timeout",
+            format!("the body did not arrive within {BODY_SECONDS_MAX} s; send the request again"),
+        ))
+    })?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// It has not begun to send the body, and will not if we refuse.
+fn waits_for_permission(request: &Request) -> bool {
+    request
+        .headers()
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn content_length(request: &Request) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+    let mut kept = BytesMut::new();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::bad_request("the body did not arrive in full"))?;
+        // What is no data are trailers, which nobody here reads.
+        let Ok(data) = frame.into_data() else { continue };
+        bytes += data.len();
+        if bytes > DISCARDED_BYTES_MAX {
+            break;
+        }
+        if bytes <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if bytes > BODY_BYTES_MAX { Err(problems::too_large()) } else { Ok(kept.freeze()) }
+}

@@ -1,0 +1,110 @@
+//! What is done to the stack during a run: a process is killed, or stopped for a while.
+
+use std::{
+    fmt,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tokio::time::{sleep, sleep_until};
+
+use crate::stack::Operator;
+
+/// Longer than a lease, and than PostgreSQL waits for a leader that says nothing: somebody else must have taken over.
+const FREEZE_TIME: Duration = Duration::from_secs(8);
+/// In place of a process's name: the instance that publishes what is posted, whichever it is then.
+const RELAY: &str = "relay";
+/// Who may own what is posted, in the order in which they are asked.
+const OWNERS: [&str; 2] = ["messages", "monolith"];
+
+/// What happens, and to whom: an instance (`users-1`), a service (`users`: one of it), another process (`nats`), or `relay`.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// kill -9. The supervisor starts it again.
+    Kill(String),
+    /// It stands still, and its connections stay open: what a paused machine or a very long pause of a disk does.
+    Freeze(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(process) => write!(f, "{process} killed"),
+            Self::Freeze(process) => write!(f, "{process} frozen for {} s", FREEZE_TIME.as_secs()),
+        }
+    }
+}
+
+/// One after the other, evenly over the time. Says what was done.
+pub async fn inflict(operator: Operator, faults: Vec<Fault>, time: Duration) -> anyhow::Result<Vec<String>> {
+    let start = tokio::time::Instant::now();
+    let steps = u32::try_from(faults.len() + 1).context("too many faults")?;
+    let mut done = Vec::new();
+    for (step, fault) in (1..).zip(faults) {
+        sleep_until(start + time * step / steps).await;
+        let operator = operator.clone();
+        let (fault, frozen) = tokio::task::spawn_blocking(move || begin(&operator, fault)).await??;
+        if let Some(frozen) = frozen {
+            sleep(FREEZE_TIME.saturating_sub(frozen.since.elapsed())).await;
+        }
+        done.push(fault.to_string());
+    }
+    Ok(done)
+}
+
+fn begin(operator: &Operator, fault: Fault) -> anyhow::Result<(Fault, Option<Frozen>)> {
+    match fault {
+        Fault::Kill(process) => {
+            let process = concrete(operator, process)?;
+            operator.mf_ok(&["kill", &process, "--hard"])?;
+            Ok((Fault::Kill(process), None))
+        }
+        Fault::Freeze(process) => {
+            let process = concrete(operator, process)?;
+            let pid = pid_of(&operator.ps()?, &process)?;
+            signal("STOP", pid)?;
+            Ok((Fault::Freeze(process), Some(Frozen { pid, since: Instant::now() })))
+        }
+    }
+}
+
+fn concrete(operator: &Operator, process: String) -> anyhow::Result<String> {
+    if process != RELAY {
+        return Ok(process);
+    }
+    let lag: Value = serde_json::from_str(&operator.mf_ok(&["events", "lag", "--json"])?)?;
+    let owners = lag["owners"].as_array().context("no owners")?;
+    let relay = OWNERS.iter().find_map(|name| {
+        owners.iter().find(|owner| owner["name"] == *name).and_then(|owner| owner["instance"].as_str())
+    });
+    Ok(relay.context("nobody relays what is posted; see mf events lag")?.to_owned())
+}
+
+fn pid_of(ps: &Value, process: &str) -> anyhow::Result<u64> {
+    let processes = ps["processes"].as_array().context("no processes")?;
+    let is_it = |found: &&Value| found["name"] == process || found["service"] == process;
+    let found = processes.iter().filter(|found| found["state"] == "running").find(is_it);
+    found.and_then(|found| found["pid"].as_u64()).with_context(|| format!("{process} does not run"))
+}
+
+/// A process that stands still until this is dropped, however the run ends.
+struct Frozen {
+    pid: u64,
+    since: Instant,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = signal("CONT", self.pid) {
+            eprintln!("process {} may still stand still: {error:#}", self.pid);
+        }
+    }
+}
+
+fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
+    ensure!(status.success(), "kill -{name} {pid}: {status}");
+    Ok(())
+}
