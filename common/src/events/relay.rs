@@ -70,7 +70,7 @@ impl Relay {
         let mut pause = PAUSE_FIRST;
         while !stopping.is_cancelled() {
             let started = Instant::now();
-            let Some(result) = stopping.run_until_cancelled(self.lead()).await else { break };
+            let Some(result) = stopping.run_until_cancelled(Box::pin(self.lead())).await else { break };
             if let Err(problem) = result {
                 warn!(owner = self.owner, error = format!("{problem:#}"), "the relay begins anew");
             }

@@ -203,6 +203,7 @@ async fn when_the_working_relay_dies_the_other_goes_on(pool: PgPool) {
 }
 
 /// As `map`, but the first time at this name it stands still with its whole thread, as a stopped process does.
+#[expect(clippy::disallowed_methods, reason = "the whole thread has to stand still")]
 fn map_that_stands_still(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
     if row.row_data["name"] == "stand still" && !STANDS_STILL.swap(true, SeqCst) {
         while !GOES_ON.load(SeqCst) {
