@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::available_parallelism,
+    time::Duration,
 };
 
 use argon2::{
@@ -17,7 +18,10 @@ use argon2::{
 };
 use flack_api::Problem;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::Semaphore,
+};
 use tracing::error;
 
 /// The first of OWASP's recommended settings for argon2id: 19 MiB, two passes, one lane.
@@ -26,6 +30,8 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// Some seconds of work; whoever waits longer has given up.
 const QUEUE_MAX: usize = 64;
+/// A new thread for each quiet morning would be one more that keeps memory.
+const THREAD_IDLE_MAX: Duration = Duration::from_hours(24);
 /// A hash of no password, in the settings above: compared against when there is no user.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdG9mbm9ib2R5MTYx$\
                       bm9ib2R5aGFzdGhpc3Bhc3N3b3JkLG5vYm9keSEhISE";
@@ -70,6 +76,9 @@ fn hasher() -> Result<Argon2<'static>, Error> {
 
 struct Hashers {
     cores: Semaphore,
+    /// Only these hash. What a hash needs stays with its thread's allocator: among the dozens of threads of tokio's own pool
+    /// that came to half a gigabyte.
+    threads: Runtime,
     waiting: AtomicUsize,
     waiting_max: usize,
 }
@@ -85,7 +94,12 @@ impl Drop for Waiting<'_> {
 
 impl Hashers {
     fn new(cores: usize, waiting_max: usize) -> Self {
-        Self { cores: Semaphore::new(cores), waiting: AtomicUsize::new(0), waiting_max }
+        let threads = runtime::Builder::new_current_thread()
+            .max_blocking_threads(cores)
+            .thread_keep_alive(THREAD_IDLE_MAX)
+            .build()
+            .expect("a runtime without drivers needs nothing");
+        Self { cores: Semaphore::new(cores), threads, waiting: AtomicUsize::new(0), waiting_max }
     }
 
     async fn run<T: Send + 'static>(
@@ -99,7 +113,7 @@ impl Hashers {
         let core = self.cores.acquire().await.expect("the semaphore is never closed");
         drop(waiting);
         // The permit goes along: a request that is given up does not stop the thread that works for it.
-        let done = spawn_blocking(move || {
+        let done = self.threads.spawn_blocking(move || {
             let _core = core;
             work()
         });

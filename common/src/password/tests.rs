@@ -1,4 +1,4 @@
-use std::sync::mpsc;
+use std::{collections::HashSet, sync::mpsc};
 
 use super::*;
 
@@ -46,4 +46,12 @@ async fn who_comes_after_a_full_queue_is_told_to_come_back() {
     release.send(()).unwrap();
     working.await.unwrap().unwrap();
     waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn many_hashes_take_few_threads() {
+    let hashers: &'static Hashers = Box::leak(Box::new(Hashers::new(2, 64)));
+    let work = (0..64).map(|_| hashers.run(|| Ok(std::thread::current().id())));
+    let threads = futures::future::try_join_all(work).await.unwrap();
+    assert!(threads.iter().collect::<HashSet<_>>().len() <= 2, "{threads:?}");
 }

@@ -16,8 +16,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// As many as the balancer opens to everyone together; each takes a file descriptor and some kilobytes.
-pub const CONNECTIONS_MAX: usize = 4_000;
+/// More than the 10,000 websockets that an instance of websocket serves, so that it can still say no to the next one. Each takes a
+/// file descriptor and some kilobytes.
+pub const CONNECTIONS_MAX: usize = 12_000;
 
 #[derive(Debug)]
 pub struct BoundedListener {

@@ -8,9 +8,10 @@ mod support;
 
 use std::{process::ExitCode, time::Duration};
 
+use anyhow::ensure;
 use secrecy::ExposeSecret;
 use support::{Stack, client::Socket, is_to_serve, process, serve, with_stack};
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 const SOCKETS: u32 = 5_000;
 const SOCKETS_PER_USER: u32 = 10;
@@ -41,15 +42,19 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
         for number in 0..SOCKETS {
             let token = signed_in.then(|| stack.token(i64::from(number / SOCKETS_PER_USER) + 1));
             let token = token.as_ref().map(ExposeSecret::expose_secret);
-            sockets.push(Socket::greet(&stack.address, token).await?);
+            let mut socket = Socket::greet(&stack.address, token).await?;
+            // Answers pings, and ends when the service closes.
+            sockets.push(tokio::spawn(async move { while socket.next().await.is_ok() {} }));
         }
         sleep(SETTLE).await;
         let after = process::memory_kib(pid)?;
+        let ended = sockets.iter().filter(|socket| socket.is_finished()).count();
+        ensure!(ended == 0, "{ended} of {SOCKETS} sockets were closed by the service");
         // What the ones before left behind is used again: the difference to the start is what counts.
         let each = (after - before) / f64::from(SOCKETS);
         let verdict = if each < GOAL_KIB { "" } else { "  above the goal of 10" };
         println!("{:<34} {after:>12.0} {each:>16.2}{verdict}", format!("{SOCKETS}, {what}"));
-        drop(sockets);
+        sockets.iter().for_each(JoinHandle::abort);
         sleep(SETTLE).await;
         let left = process::memory_kib(pid)?;
         println!("{:<34} {left:>12.0} {:>16}", "gone again", format!("({:+.0} KiB)", left - from));
