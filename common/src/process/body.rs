@@ -16,6 +16,7 @@ use super::problems;
 
 /// Read and thrown away of a body that is too large; the balancer lets no larger ones through.
 const DISCARDED_BYTES_MAX: usize = 1_048_576;
+/// Far more than 64 KiB need; who sends more slowly holds a connection and its memory for nothing. Then 408.
 const BODY_SECONDS_MAX: u64 = 10;
 
 /// The request with its whole body in memory; or why it is refused.
