@@ -4,6 +4,7 @@
 //! cores; here the queue ends, and who comes after it is told to come back.
 
 use std::{
+    cell::RefCell,
     sync::{
         LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -13,8 +14,11 @@ use std::{
 };
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{Error, PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        CustomizedPasswordHasher, Error, PasswordHasher, PasswordVerifier,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
 };
 use flack_api::Problem;
 use secrecy::{ExposeSecret, SecretString};
@@ -43,7 +47,7 @@ static HASHERS: LazyLock<Hashers> =
 pub async fn hash(password: SecretString) -> Result<String, Problem> {
     HASHERS
         .run(move || {
-            let hash: PasswordHash = hasher()?.hash_password(password.expose_secret().as_bytes())?;
+            let hash: PasswordHash = Argon2id.hash_password(password.expose_secret().as_bytes())?;
             Ok(hash.to_string())
         })
         .await
@@ -55,7 +59,7 @@ pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem>
     HASHERS
         .run(move || {
             let hash = PasswordHash::new(&hash).map_err(|_| Error::EncodingInvalid)?;
-            match hasher()?.verify_password(password.expose_secret().as_bytes(), &hash) {
+            match Argon2id.verify_password(password.expose_secret().as_bytes(), &hash) {
                 Ok(()) => Ok(true),
                 Err(Error::PasswordInvalid) => Ok(false),
                 Err(problem) => Err(problem),
@@ -69,15 +73,55 @@ pub async fn verify_nobody(password: SecretString) -> Result<(), Problem> {
     verify(password, NOBODY).await.map(|_| ())
 }
 
-fn hasher() -> Result<Argon2<'static>, Error> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| Error::ParamsInvalid)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+/// Hashes in memory that its thread keeps: given back to the allocator each time, it came to a quarter of a gigabyte.
+struct Argon2id;
+
+thread_local! {
+    static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+impl PasswordHasher<PasswordHash> for Argon2id {
+    fn hash_password_with_salt(&self, password: &[u8], salt: &[u8]) -> Result<PasswordHash, Error> {
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| Error::ParamsInvalid)?;
+        self.hash_password_with_params(password, salt, params)
+    }
+}
+
+/// What a stored hash is verified with: the settings it was made with, whatever those of today are.
+impl CustomizedPasswordHasher<PasswordHash> for Argon2id {
+    type Params = Params;
+
+    fn hash_password_customized(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        algorithm: Option<&str>,
+        version: Option<u32>,
+        params: Params,
+    ) -> Result<PasswordHash, Error> {
+        let algorithm = algorithm.map(Algorithm::try_from).transpose()?.unwrap_or_default();
+        let version = version.map(Version::try_from).transpose()?.unwrap_or_default();
+        let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+        let argon2 = Argon2::new(algorithm, version, params.clone());
+        MEMORY.with_borrow_mut(|memory| {
+            if memory.len() < params.block_count() {
+                memory.resize(params.block_count(), Block::new());
+            }
+            argon2.hash_password_into_with_memory(password, salt, &mut output, memory)
+        })?;
+        Ok(PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: ParamsString::try_from(&params)?,
+            salt: Some(Salt::new(salt)?),
+            hash: Some(Output::new(&output)?),
+        })
+    }
 }
 
 struct Hashers {
     cores: Semaphore,
-    /// Only these hash. What a hash needs stays with its thread's allocator: among the dozens of threads of tokio's own pool
-    /// that came to half a gigabyte.
+    /// Only these hash, each with memory of its own: tokio's own pool has hundreds of threads.
     threads: Runtime,
     waiting: AtomicUsize,
     waiting_max: usize,

@@ -74,7 +74,7 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args)?,
         Command::Events(args) => return events::run(args).await,
-        Command::Verify(args) => return verify::run(&args),
+        Command::Verify(args) => return verify::run(&args).await,
         Command::Bench(args) => return bench::run(args).await,
         Command::Build(args) => build::run(&args)?,
         Command::Test(args) => return test::run(args).await,
@@ -105,5 +105,12 @@ mod tests {
             assert!(help.contains(&format!("mf{name}")), "mf {name} has an example");
             assert!(help.contains("Exit codes"), "mf {name} tells its exit codes");
         }
+    }
+
+    #[test]
+    fn the_verifier_is_asked_for_its_own_help() {
+        let cli =
+            Cli::try_parse_from(["mf", "verify", "delivery", "--help"]).expect("it is for the verifier");
+        assert!(matches!(cli.command, Command::Verify(_)));
     }
 }

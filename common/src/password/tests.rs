@@ -23,6 +23,20 @@ async fn nobody_has_no_password_yet_the_comparison_is_made() {
 }
 
 #[tokio::test]
+async fn a_hash_of_other_settings_is_still_recognised() {
+    // As an earlier or a later version may have stored it: more memory, then less, on the same threads.
+    for params in [Params::new(32 * 1024, 1, 2, Some(24)), Params::new(64, 1, 1, None)] {
+        let stored: PasswordHash = Argon2::new(Algorithm::Argon2i, Version::V0x10, params.unwrap())
+            .hash_password(b"from another time")
+            .unwrap();
+        assert!(verify("from another time".into(), &stored.to_string()).await.unwrap(), "{stored}");
+        assert!(!verify("from this time".into(), &stored.to_string()).await.unwrap(), "{stored}");
+    }
+    let hash = hash("from this time".into()).await.unwrap();
+    assert!(Argon2::default().verify_password(b"from this time", hash.as_str()).is_ok(), "{hash}");
+}
+
+#[tokio::test]
 async fn a_broken_hash_is_an_internal_problem_and_not_a_wrong_password() {
     assert_eq!(verify("x".into(), "plain").await.unwrap_err().status, 500);
 }

@@ -22,7 +22,7 @@ use crate::{
     socket::Socket,
 };
 
-/// What one socket was told.
+/// What one socket was told of the posters' messages; those of others do not count.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Message ids in the order in which they came, with the time since the start.
@@ -46,6 +46,8 @@ struct Frame<'a> {
 #[derive(Deserialize)]
 struct Model {
     id: i64,
+    /// A message has one.
+    user_id: Option<i64>,
 }
 
 /// A running listener.
@@ -68,6 +70,7 @@ impl Listener {
     pub async fn start(
         client: Client,
         door: Door,
+        posters: Arc<HashSet<i64>>,
         start: Instant,
         dropping: bool,
         ended: Arc<AtomicBool>,
@@ -77,7 +80,8 @@ impl Listener {
         let socket = Socket::greet(&base, None, None).await.context("a listener cannot connect")?;
         let since =
             SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(start.elapsed()).as_secs() - 1;
-        let task = Task { client, door, base, start, since, dropping, ended, record: Arc::clone(&record) };
+        let task =
+            Task { client, door, base, posters, start, since, dropping, ended, record: Arc::clone(&record) };
         tokio::spawn(task.run(socket));
         Ok(Self { record })
     }
@@ -101,6 +105,7 @@ struct Task {
     door: Door,
     /// Where it was connected last; asked again only when it cannot connect there.
     base: String,
+    posters: Arc<HashSet<i64>>,
     start: Instant,
     /// The same in Unix seconds, one second earlier.
     since: u64,
@@ -147,9 +152,13 @@ impl Task {
         let cursor = cursor.get_or_insert_default();
         cursor.clear();
         cursor.push_str(to);
-        if class == Some("Message") {
+        if class == Some("Message") && self.is_ours(model.user_id) {
             self.record.lock().expect("no panic under the lock").told.push((model.id, self.start.elapsed()));
         }
+    }
+
+    fn is_ours(&self, author: Option<i64>) -> bool {
+        author.is_some_and(|author| self.posters.contains(&author))
     }
 
     async fn reconnect(&mut self, cursor: &mut Option<String>) -> Option<Socket> {
@@ -178,9 +187,10 @@ impl Task {
         let mut record = self.record.lock().expect("no panic under the lock");
         let told: HashSet<i64> = record.told.iter().map(|(id, _)| *id).collect();
         let at = self.start.elapsed();
-        for id in messages.iter().filter_map(|message| message["id"].as_i64()).filter(|id| !told.contains(id))
-        {
-            record.reloaded.entry(id).or_insert(at);
+        for Model { id, user_id } in messages.iter().filter_map(|message| Model::deserialize(message).ok()) {
+            if self.is_ours(user_id) && !told.contains(&id) {
+                record.reloaded.entry(id).or_insert(at);
+            }
         }
     }
 

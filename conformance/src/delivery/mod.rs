@@ -55,6 +55,8 @@ pub const SOCKETS_MAX: u32 = 8_000;
 const REGISTRATIONS_AT_ONCE: usize = 4;
 /// After the last post: how long a socket may take to be told the rest.
 const REST_WITHIN: Duration = Duration::from_secs(30);
+/// How long the sockets listen on when all is told: what comes twice may come late.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether the rest has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -71,6 +73,7 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
         .try_collect()
         .await
         .context("cannot register the posters")?;
+    let posters = Arc::new(authors.iter().map(|author| author.id).collect());
     let ended = Arc::new(AtomicBool::new(false));
     let start = Instant::now();
 
@@ -80,7 +83,15 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
         let door = if plan.both_sides && number % 2 == 1 { monolith.clone() } else { Door::Balancer };
         let dropping = number < plan.dropping;
         listeners.push(
-            listener::Listener::start(client.clone(), door, start, dropping, Arc::clone(&ended)).await?,
+            listener::Listener::start(
+                client.clone(),
+                door,
+                Arc::clone(&posters),
+                start,
+                dropping,
+                Arc::clone(&ended),
+            )
+            .await?,
         );
     }
 
@@ -100,6 +111,7 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
     while Instant::now() < deadline && !listeners.iter().all(|listener| listener.has_all(&posted)) {
         sleep(LOOK_INTERVAL).await;
     }
+    sleep(SETTLE).await;
     ended.store(true, Ordering::Relaxed);
     let records: Vec<_> = listeners.iter().map(listener::Listener::record).collect();
     let history = verdict::history(client, &posted).await?;

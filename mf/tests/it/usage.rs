@@ -26,10 +26,15 @@ fn what_does_not_exist_is_a_usage_error_with_the_choices() {
 #[test]
 fn commands_that_need_a_stack_say_how_to_start_one() {
     let stack = Stack::new();
-    for arguments in
-        [vec!["ps"], vec!["run", "users"], vec!["kill", "users-1"], vec!["env", "users"], vec!["logs"]]
-    {
-        let said = stack.expect(&arguments, 69);
+    for arguments in [
+        &["ps"][..],
+        &["run", "users"],
+        &["kill", "users-1"],
+        &["env", "users"],
+        &["logs"],
+        &["verify", "delivery"],
+    ] {
+        let said = stack.expect(arguments, 69);
         assert!(said.contains("mfup") || said.contains("ever started"), "mf {arguments:?} said:\n{said}");
     }
     assert!(stack.expect(&["down"], 0).contains("No stack"));
