@@ -29,6 +29,36 @@ async fn every_change_leaves_a_row_without_the_omitted_columns(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_changed_key_ends_one_entity_and_begins_another(pool: PgPool) {
+    database(&pool).await;
+    sqlx::raw_sql(
+        "create table seat (
+            train text, number int, name text not null, version bigint not null default 1, primary key (train, number)
+        );
+        select attach_journal('seat', 'seat');
+        insert into seat values ('a', 1, 'ada');
+        update seat set number = 2, name = 'bob'",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
+        "select operation, entity_id, journal.version, row_data ->> 'name'
+        from journal_queue as queue inner join journal on journal.id = queue.journal_id order by queue.id",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let row = |operation: &str, id: &str, version, name: &str| {
+        (operation.to_owned(), id.to_owned(), version, name.to_owned())
+    };
+    assert_eq!(
+        rows,
+        [row("insert", "a:1", 1, "ada"), row("delete", "a:1", 2, "ada"), row("update", "a:2", 2, "bob"),]
+    );
+}
+
+#[sqlx::test(migrations = false)]
 async fn the_correlation_id_of_the_transaction_is_in_the_journal(pool: PgPool) {
     database(&pool).await;
     let context = flack_api::Context::background();
