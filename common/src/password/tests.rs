@@ -63,6 +63,21 @@ async fn who_comes_after_a_full_queue_is_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_thread_hashes_again_where_it_hashed_before() {
+    let hashers: &'static Hashers = Box::leak(Box::new(Hashers::new(1, 64)));
+    let mut places = Vec::new();
+    for password in ["one", "two"] {
+        let place = hashers.run(move || {
+            let _: PasswordHash = Argon2id.hash_password(password.as_bytes())?;
+            Ok(MEMORY.with_borrow(|memory| (memory.as_ptr().addr(), memory.len())))
+        });
+        places.push(place.await.unwrap());
+    }
+    assert_eq!(places[0], places[1]);
+    assert_eq!(places[0].1, MEMORY_KIB as usize, "a block has 1 KiB");
+}
+
+#[tokio::test]
 async fn many_hashes_take_few_threads() {
     let hashers: &'static Hashers = Box::leak(Box::new(Hashers::new(2, 64)));
     let work = (0..64).map(|_| hashers.run(|| Ok(std::thread::current().id())));

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use flack_common::events::partitions;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgPool, migrate::Migrator};
 
 use crate::things::{database, insert, rename, scalar};
 
@@ -56,6 +56,30 @@ async fn a_changed_key_ends_one_entity_and_begins_another(pool: PgPool) {
         rows,
         [row("insert", "a:1", 1, "ada"), row("delete", "a:1", 2, "ada"), row("update", "a:2", 2, "bob"),]
     );
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_table_that_was_attached_by_an_earlier_version_tells_changed_keys_too(pool: PgPool) {
+    // The triggers as they were before the migration that watches keys.
+    let all = sqlx::migrate!("../migrations/shared");
+    let migrator =
+        |last| Migrator::with_migrations(all.iter().filter(|one| one.version <= last).cloned().collect());
+    migrator(8).run(&pool).await.unwrap();
+    sqlx::raw_sql(
+        "create table seat (number int primary key, secret text, version bigint not null default 1);
+        select attach_journal('seat', 'seat', omit => '{secret}');",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    migrator(i64::MAX).run(&pool).await.unwrap();
+
+    sqlx::raw_sql("insert into seat values (1, 'hidden'); update seat set number = 2")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let ended: Value = scalar(&pool, "select row_data from journal where operation = 'delete'").await;
+    assert_eq!(ended, json!({ "number": 1, "version": 1 }));
 }
 
 #[sqlx::test(migrations = false)]

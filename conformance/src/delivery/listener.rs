@@ -50,6 +50,12 @@ struct Model {
     user_id: Option<i64>,
 }
 
+impl Model {
+    fn is_by(&self, posters: &HashSet<i64>) -> bool {
+        self.user_id.is_some_and(|author| posters.contains(&author))
+    }
+}
+
 /// A running listener.
 #[derive(Debug)]
 pub struct Listener {
@@ -152,13 +158,9 @@ impl Task {
         let cursor = cursor.get_or_insert_default();
         cursor.clear();
         cursor.push_str(to);
-        if class == Some("Message") && self.is_ours(model.user_id) {
+        if class == Some("Message") && model.is_by(&self.posters) {
             self.record.lock().expect("no panic under the lock").told.push((model.id, self.start.elapsed()));
         }
-    }
-
-    fn is_ours(&self, author: Option<i64>) -> bool {
-        author.is_some_and(|author| self.posters.contains(&author))
     }
 
     async fn reconnect(&mut self, cursor: &mut Option<String>) -> Option<Socket> {
@@ -187,9 +189,9 @@ impl Task {
         let mut record = self.record.lock().expect("no panic under the lock");
         let told: HashSet<i64> = record.told.iter().map(|(id, _)| *id).collect();
         let at = self.start.elapsed();
-        for Model { id, user_id } in messages.iter().filter_map(|message| Model::deserialize(message).ok()) {
-            if self.is_ours(user_id) && !told.contains(&id) {
-                record.reloaded.entry(id).or_insert(at);
+        for message in messages.iter().filter_map(|message| Model::deserialize(message).ok()) {
+            if message.is_by(&self.posters) && !told.contains(&message.id) {
+                record.reloaded.entry(message.id).or_insert(at);
             }
         }
     }
@@ -221,4 +223,50 @@ fn cursor_of(frame: &Value) -> Option<String> {
 /// Between 0 and 1.
 fn chance() -> f64 {
     f64::from(u16::try_from(Uuid::new_v4().as_u128() & 0xffff).unwrap_or(0)) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Contract;
+
+    fn task() -> Task {
+        let contract = Contract::load().expect("the contract is in the repository");
+        Task {
+            client: Client::new("http://nowhere.invalid", Arc::new(contract)).expect("a client"),
+            door: Door::Balancer,
+            base: String::new(),
+            posters: Arc::new(HashSet::from([7])),
+            start: Instant::now(),
+            since: 0,
+            dropping: false,
+            ended: Arc::default(),
+            record: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn messages_of_others_do_not_count() {
+        let (task, mut cursor) = (task(), None);
+        let frame = |class: &str, id: i64, author: i64| {
+            let model = json!({ "id": id, "user_id": author });
+            json!({ "type": "updated_model", "class": class, "model": model, "cursor": format!("at {id}") })
+                .to_string()
+        };
+        for text in
+            [frame("Message", 1, 7), frame("Message", 2, 8), frame("User", 3, 7), frame("Message", 4, 7)]
+        {
+            task.note(&text, &mut cursor);
+        }
+        task.note(&frame("Message", 5, 8), &mut cursor);
+        task.found(&[
+            json!({ "id": 4, "user_id": 7 }),
+            json!({ "id": 6, "user_id": 7 }),
+            json!({ "id": 9, "user_id": 8 }),
+        ]);
+        let record = task.record.lock().expect("no panic under the lock").clone();
+        assert_eq!(record.told.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(record.reloaded.keys().collect::<Vec<_>>(), [&6]);
+        assert_eq!(cursor.as_deref(), Some("at 5"), "theirs move the cursor all the same");
+    }
 }
