@@ -70,7 +70,10 @@ impl Socket {
                 Err(_) => return Ok(None),
                 Ok(None) => bail!("the server closed the connection"),
                 Ok(Some(Ok(Message::Text(text)))) => return Ok(Some(text)),
-                Ok(Some(Ok(Message::Close(frame)))) => bail!("closed: {frame:?}"),
+                Ok(Some(Ok(Message::Close(Some(frame))))) => {
+                    bail!("closed with {}: {}", u16::from(frame.code), frame.reason)
+                }
+                Ok(Some(Ok(Message::Close(None)))) => bail!("closed without a code"),
                 Ok(Some(Ok(_))) => {}
                 Ok(Some(Err(error))) => bail!("the connection broke: {error}"),
             }

@@ -36,6 +36,7 @@ fn failures() -> Vec<Case> {
         an_instance_that_leaves_is_not_missed,
         without_users_only_what_needs_users_answers_503,
         sockets_of_a_killed_instance_resume_elsewhere,
+        sockets_of_an_instance_that_leaves_are_told_and_resume_elsewhere,
         the_balancer_goes_on_without_its_agent,
         the_app_goes_on_without_the_registry,
         messages_are_stored_while_nats_is_away_and_told_when_it_is_back,
@@ -152,6 +153,33 @@ async fn sockets_of_a_killed_instance_resume_elsewhere(World { client, stack }: 
             client.get(&format!("/api/messages/{missed}"), Auth::None, StatusCode::OK).await?;
         }
     }
+    Ok(())
+}
+
+async fn sockets_of_an_instance_that_leaves_are_told_and_resume_elsewhere(
+    World { client, stack }: World,
+) -> anyhow::Result<()> {
+    stack.mf_ok(&["run", "websocket"])?;
+    let leaving = names(&stack.ps()?, "websocket").pop().context("no instance")?;
+    let mut sockets = Vec::new();
+    for _ in 0..6 {
+        sockets.push(Socket::greet(client.base(), None, None).await?);
+    }
+    stack.mf_ok(&["kill", &leaving])?;
+    let missed = client.message(&client.person("farewell").await?, "who is still there?").await?;
+    let mut told = 0;
+    for mut socket in sockets {
+        // Those at other instances hear the message, the others are sent away; a broken connection is neither.
+        let cursor = socket.welcome["cursor"].as_str().context("no cursor")?.to_owned();
+        if let Err(problem) = socket.wait_for("the message", |frame| tells_of_message(frame, missed)).await {
+            ensure!(problem.to_string().contains("closed with 1012"), "not sent away: {problem:#}");
+            told += 1;
+            let mut again = Socket::greet(client.base(), None, Some(&cursor)).await?;
+            ensure!(again.welcome["resumed"] == json!(true), "not resumed: {}", again.welcome);
+            again.wait_for("what was missed", |frame| tells_of_message(frame, missed)).await?;
+        }
+    }
+    ensure!(told > 0, "no socket was at {leaving}");
     Ok(())
 }
 

@@ -30,7 +30,9 @@ pub struct Probes {
     pub instance: String,
     pub readiness: Readiness,
     pub background: Background,
-    pub shutdown: CancellationToken,
+    /// Cancelled when the balancer has let go of us. Until then we are well: who fails its checks is cut off from its websockets,
+    /// and who only leaves wants to tell them.
+    pub closing: CancellationToken,
 }
 
 pub fn router(probes: Probes) -> Router {
@@ -55,8 +57,8 @@ async fn health(State(probes): State<Arc<Probes>>) -> Response {
 }
 
 async fn ready(State(probes): State<Arc<Probes>>) -> Response {
-    if probes.shutdown.is_cancelled() {
-        return not_ready("shutdown", "this instance is stopping");
+    if probes.closing.is_cancelled() {
+        return not_ready("closing", "this instance is stopping");
     }
     match probes.readiness.failing().await {
         None => Json(json!({ "status": "ready" })).into_response(),
