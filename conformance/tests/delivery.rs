@@ -39,6 +39,7 @@ fn deliveries() -> Vec<Case> {
         also_while_nats_is_killed,
         also_while_etcd_is_killed,
         also_while_the_agent_is_killed,
+        also_while_every_instance_is_replaced,
         events_are_seen_as_they_happen,
         a_replay_changes_nothing_for_sockets,
         a_derived_copy_is_made_anew_while_the_app_runs,
@@ -100,6 +101,12 @@ async fn also_while_etcd_is_killed(world: World) -> anyhow::Result<()> {
 
 async fn also_while_the_agent_is_killed(world: World) -> anyhow::Result<()> {
     deliver_while_killing(&world, &["agent"]).await
+}
+
+async fn also_while_every_instance_is_replaced(world: World) -> anyhow::Result<()> {
+    let all = ["websocket", "websocket", "relay", "relay", "users", "tokens"];
+    let faults = all.iter().map(|process| Fault::Replace((*process).to_owned())).collect();
+    deliver_despite(&world, Plan { faults, ..plan(12) }).await
 }
 
 async fn deliver_while_killing(world: &World, processes: &[&str]) -> anyhow::Result<()> {

@@ -49,6 +49,10 @@ struct Arguments {
     /// A process to stop for 8 s, its connections open: an instance, a service, nats, etcd or `relay`. After those that are killed.
     #[arg(long)]
     freeze: Vec<String>,
+    /// An instance that leaves in good order, after one more of its service was started, as in an upgrade: an instance, a service
+    /// or `relay`. After those that are killed and frozen.
+    #[arg(long)]
+    replace: Vec<String>,
     #[arg(long)]
     json: bool,
 }
@@ -73,6 +77,7 @@ async fn main() -> ExitCode {
             .into_iter()
             .map(Fault::Kill)
             .chain(arguments.freeze.into_iter().map(Fault::Freeze))
+            .chain(arguments.replace.into_iter().map(Fault::Replace))
             .collect(),
     };
     let run = async {

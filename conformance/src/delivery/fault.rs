@@ -1,4 +1,4 @@
-//! What is done to the stack during a run: a process is killed, or stopped for a while.
+//! What is done to the stack during a run: a process is killed, stopped for a while, or replaced.
 
 use std::{
     fmt,
@@ -26,6 +26,8 @@ pub enum Fault {
     Kill(String),
     /// It stands still, and its connections stay open: what a paused machine or a very long pause of a disk does.
     Freeze(String),
+    /// One more of its service is started, then it leaves in good order: what an upgrade does.
+    Replace(String),
 }
 
 impl fmt::Display for Fault {
@@ -33,6 +35,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Kill(process) => write!(f, "{process} killed"),
             Self::Freeze(process) => write!(f, "{process} frozen for {} s", FREEZE_TIME.as_secs()),
+            Self::Replace(process) => write!(f, "{process} replaced"),
         }
     }
 }
@@ -63,9 +66,19 @@ fn begin(operator: &Operator, fault: Fault) -> anyhow::Result<(Fault, Option<Fro
         }
         Fault::Freeze(process) => {
             let process = concrete(operator, process)?;
-            let pid = pid_of(&operator.ps()?, &process)?;
+            let ps = operator.ps()?;
+            let pid = running(&ps, &process)?["pid"].as_u64().context("a process without a pid")?;
             signal("STOP", pid)?;
             Ok((Fault::Freeze(process), Some(Frozen { pid, since: Instant::now() })))
+        }
+        Fault::Replace(process) => {
+            let process = concrete(operator, process)?;
+            let ps = operator.ps()?;
+            let found = running(&ps, &process)?;
+            let instance = found["name"].as_str().context("a process without a name")?;
+            operator.mf_ok(&["run", found["service"].as_str().context("a process without a service")?])?;
+            operator.mf_ok(&["kill", instance])?;
+            Ok((Fault::Replace(instance.to_owned()), None))
         }
     }
 }
@@ -82,11 +95,11 @@ fn concrete(operator: &Operator, process: String) -> anyhow::Result<String> {
     Ok(relay.context("nobody relays what is posted; see mf events lag")?.to_owned())
 }
 
-fn pid_of(ps: &Value, process: &str) -> anyhow::Result<u64> {
+fn running<'a>(ps: &'a Value, process: &str) -> anyhow::Result<&'a Value> {
     let processes = ps["processes"].as_array().context("no processes")?;
     let is_it = |found: &&Value| found["name"] == process || found["service"] == process;
     let found = processes.iter().filter(|found| found["state"] == "running").find(is_it);
-    found.and_then(|found| found["pid"].as_u64()).with_context(|| format!("{process} does not run"))
+    found.with_context(|| format!("{process} does not run"))
 }
 
 /// A process that stands still until this is dropped, however the run ends.
