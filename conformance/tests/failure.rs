@@ -37,6 +37,7 @@ fn failures() -> Vec<Case> {
         without_users_only_what_needs_users_answers_503,
         sockets_of_a_killed_instance_resume_elsewhere,
         sockets_of_an_instance_that_leaves_are_told_and_resume_elsewhere,
+        an_instance_can_leave_while_the_agent_is_away,
         the_balancer_goes_on_without_its_agent,
         the_app_goes_on_without_the_registry,
         messages_are_stored_while_nats_is_away_and_told_when_it_is_back,
@@ -160,6 +161,26 @@ async fn sockets_of_an_instance_that_leaves_are_told_and_resume_elsewhere(
     World { client, stack }: World,
 ) -> anyhow::Result<()> {
     stack.mf_ok(&["run", "websocket"])?;
+    a_websocket_instance_leaves(&client, &stack).await
+}
+
+async fn an_instance_can_leave_while_the_agent_is_away(World { client, stack }: World) -> anyhow::Result<()> {
+    stack.mf_ok(&["run", "websocket"])?;
+    stack.mf_ok(&["run", "users"])?;
+    let leaving = names(&stack.ps()?, "users").pop().context("no instance")?;
+    stack.mf_ok(&["kill", "agent", "--hard", "--no-restart"])?;
+    let load = Load::start(&client, "/api/users?online=1");
+    load.warmed_up().await?;
+    stack.mf_ok(&["kill", &leaving])?;
+    load.goes_on().await?;
+    load.end_without_failure()?;
+    a_websocket_instance_leaves(&client, &stack).await?;
+    stack.mf_ok(&["up", "--detach"])?;
+    Ok(())
+}
+
+/// The youngest. Its sockets are told to come back, and get there what they missed.
+async fn a_websocket_instance_leaves(client: &Client, stack: &Stack) -> anyhow::Result<()> {
     let leaving = names(&stack.ps()?, "websocket").pop().context("no instance")?;
     let mut sockets = Vec::new();
     for _ in 0..6 {

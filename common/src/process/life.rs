@@ -55,10 +55,10 @@ where
     };
     let readiness = app.readiness.clone();
     let edge = Edge::new(&identity.instance)?;
-    let closing = CancellationToken::new();
-    let router = router(app, &identity, &background, &closing, &edge);
+    let router = router(app, &identity, &background, &shutdown, &edge);
 
     // Connections wait in the socket's queue up to here; from now on they are answered.
+    let closing = CancellationToken::new();
     let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
     let server = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
@@ -80,7 +80,7 @@ fn router(
     app: App,
     identity: &Identity,
     background: &Background,
-    closing: &CancellationToken,
+    shutdown: &CancellationToken,
     edge: &Arc<Edge>,
 ) -> Router {
     let probes = Probes {
@@ -88,7 +88,7 @@ fn router(
         instance: identity.instance.clone(),
         readiness: app.readiness,
         background: background.clone(),
-        closing: closing.clone(),
+        shutdown: shutdown.clone(),
     };
     app.router
         .merge(probes::router(probes))

@@ -30,9 +30,7 @@ pub struct Probes {
     pub instance: String,
     pub readiness: Readiness,
     pub background: Background,
-    /// Cancelled when the balancer has let go of us. Until then we are well: who fails its checks is cut off from its websockets,
-    /// and who only leaves wants to tell them.
-    pub closing: CancellationToken,
+    pub shutdown: CancellationToken,
 }
 
 pub fn router(probes: Probes) -> Router {
@@ -57,18 +55,20 @@ async fn health(State(probes): State<Arc<Probes>>) -> Response {
 }
 
 async fn ready(State(probes): State<Arc<Probes>>) -> Response {
-    if probes.closing.is_cancelled() {
-        return not_ready("closing", "this instance is stopping");
+    if probes.shutdown.is_cancelled() {
+        // The balancer's word for: nobody new, but who is here may stay (`http-check disable-on-404` in haproxy.cfg). For any other
+        // answer it would call us down, and cut the websockets off before we can tell them to come back.
+        return not_ready(StatusCode::NOT_FOUND, "shutdown", "this instance is stopping");
     }
     match probes.readiness.failing().await {
         None => Json(json!({ "status": "ready" })).into_response(),
-        Some((check, why)) => not_ready(check, &why),
+        Some((check, why)) => not_ready(StatusCode::SERVICE_UNAVAILABLE, check, &why),
     }
 }
 
-fn not_ready(check: &str, why: &str) -> Response {
+fn not_ready(status: StatusCode, check: &str, why: &str) -> Response {
     let body = json!({ "status": "not ready", "failing": check, "error": why });
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(body)).into_response()
+    (status, [(header::RETRY_AFTER, "1")], Json(body)).into_response()
 }
 
 async fn metrics() -> Response {
