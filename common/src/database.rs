@@ -3,22 +3,24 @@
 //! Statements are not here: each part keeps its SQL in its own `store.rs`.
 
 pub mod leader;
+mod error;
 mod migrations;
 
 use std::{str::FromStr, time::Duration};
 
 use anyhow::bail;
-use flack_api::{Context, Problem, is_correlation_id};
+use flack_api::{Context, is_correlation_id};
 use secrecy::ExposeSecret;
 use sqlx::{
     AssertSqlSafe, Connection as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{config::DatabaseConfig, telemetry};
 
+pub use error::{OnConstraint, StoreError, StoreResult, problem};
 pub use migrations::migrate;
 
 /// How long a request waits for a free connection; a queue longer than that is better told to come back.
@@ -91,21 +93,6 @@ pub async fn begin(pool: &PgPool, context: &Context) -> sqlx::Result<Transaction
         .await
 }
 
-/// What a client is told about a database error that is no domain error. Logged here, so callers need not.
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err(database::problem)")]
-pub fn problem(error: sqlx::Error) -> Problem {
-    if is_queue_full(&error) {
-        warn!(error = %error, "a write was refused: its event could not be kept for publishing");
-        Problem::unavailable("writing (the events pipeline has been away for too long)")
-    } else if is_away(&error) {
-        warn!(error = %error, "the database is away or too busy");
-        Problem::unavailable("the database")
-    } else {
-        error!(error = %error, "a statement failed; that is a defect");
-        Problem::internal()
-    }
-}
-
 /// Whether `pool` can serve: an idle connection answers, or all are at work (busy is not away).
 pub(crate) async fn ping(pool: &PgPool) -> anyhow::Result<()> {
     let connection = match pool.try_acquire() {
@@ -126,31 +113,6 @@ fn is_worth_waiting(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(database) => database.code().as_deref() == Some("57P03"),
-        _ => false,
-    }
-}
-
-/// Raised by the journal's trigger; see `migrations/shared/0005_queue_limit.sql`.
-fn is_queue_full(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("FLQ01"))
-}
-
-/// Whether the same statement may succeed a moment later.
-fn is_away(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // Connection lost, too many connections, shutting down or starting; cancelled by a timeout;
-            // deadlock, serialization failure, lock not available: another try may win.
-            code.starts_with("08")
-                || code.starts_with("53")
-                || code.starts_with("57P")
-                || matches!(&*code, "57014" | "40001" | "40P01" | "55P03" | "25P03")
-        }),
         _ => false,
     }
 }

@@ -5,6 +5,8 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
+use flack_api::Problem;
+
 use super::*;
 
 fn migrator(migrations: &[(i64, &str)]) -> Migrator {
@@ -103,6 +105,22 @@ async fn a_statement_that_is_wrong_is_a_defect_of_ours_and_says_nothing_to_the_c
     let problem = problem(sqlx::query("select * from nowhere").execute(&pool).await.unwrap_err());
     assert_eq!(problem.status, 500);
     assert!(!problem.detail.contains("nowhere"), "{problem}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn only_a_violation_of_the_named_constraint_becomes_the_domain_error(pool: PgPool) {
+    sqlx::query("create table things (id bigint constraint things_key unique)").execute(&pool).await.unwrap();
+    let insert = async |constraint: &str| -> Result<(), Problem> {
+        sqlx::query("insert into things values (1)")
+            .execute(&pool)
+            .await
+            .on_constraint("things_other_key", || Problem::not_found("another thing"))
+            .on_constraint(constraint, || Problem::conflict("thing-exists", "the thing exists"))?;
+        Ok(())
+    };
+    insert("things_key").await.unwrap();
+    assert_eq!(insert("things_key").await.unwrap_err().status, 409);
+    assert_eq!(insert("things_third_key").await.unwrap_err().status, 500);
 }
 
 #[sqlx::test(migrations = false)]
