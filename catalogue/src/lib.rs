@@ -128,6 +128,11 @@ impl Service {
         panic!("no service of this name is in the catalogue")
     }
 
+    /// The name of its program, which is built beside `mf`.
+    pub fn program(&self) -> String {
+        format!("flack-{}", self.name)
+    }
+
     /// The name of its JetStream stream.
     pub fn stream(&self) -> Option<String> {
         self.publishes_events.then(|| self.name.to_uppercase())

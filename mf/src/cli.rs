@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{bench, build, down, env, events, kill, logs, ps, run, supervise, test, up, verify};
-use crate::failure::{EXIT_CODES, Exit, Failure};
+use crate::failure::{Exit, Failure};
+use crate::help::EXIT_CODES;
 
 /// Runs, watches and breaks a flack stack on this machine.
 ///
@@ -81,11 +82,6 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Supervise(_) => supervise::run().await?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The end of a command's help: what to type, and what the exit codes mean.
-pub fn examples(examples: &str) -> String {
-    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
 }
 
 #[cfg(test)]

@@ -16,19 +16,6 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-/// Shown at the end of every command's help.
-pub const EXIT_CODES: &str = "\
-Exit codes:
-  0    done, or nothing to do
-  1    a check failed: tests (mf test), deliveries (mf verify), more waiting than allowed (mf events lag)
-  64   usage: an option, a service or an instance that does not exist
-  69   unavailable: the stack does not run, or a port, a program or disk space is missing
-  70   a part of the stack failed, or did not become ready in time
-  73   the state folder (MF_HOME) cannot be written
-  75   another mf is busy with this stack: try again
-  78   the settings contradict those the stack was made with
-  130  stopped by Ctrl-C";
-
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use flack_catalogue::{MONOLITH, Service};
+
 use crate::failure::{Failure, Result};
 use crate::infra::postgres::{self, Server};
 use crate::infra::{etcd, haproxy, nats};
@@ -10,7 +12,7 @@ use crate::logs;
 use crate::probe;
 use crate::progress::{Progress, Step};
 use crate::registry::Registry;
-use crate::settings::{Service, Stage};
+use crate::settings::Stage;
 use crate::stack::{Stack, free_names, number};
 use crate::supervisor::{Client, ProcessStatus, Spec, State};
 
@@ -135,7 +137,7 @@ impl<'a> Launcher<'a> {
         for (service, wanted) in self.wanted() {
             let names: Vec<String> = listed
                 .iter()
-                .filter(|process| process.service == service.name())
+                .filter(|process| process.service == service.name)
                 .map(|process| process.name.clone())
                 .collect();
             let missing = wanted.saturating_sub(u16::try_from(names.len()).unwrap_or(u16::MAX));
@@ -144,22 +146,23 @@ impl<'a> Launcher<'a> {
         self.start_instances(new).await
     }
 
-    fn wanted(&self) -> Vec<(Service, u16)> {
-        let services = self.stack.settings.instances.0.iter().map(|(service, count)| (*service, *count));
-        let services: Vec<_> =
-            if self.stack.settings.stage == Stage::Services { services.collect() } else { Vec::new() };
-        std::iter::once((Service::Monolith, 1)).chain(services).collect()
+    fn wanted(&self) -> Vec<(&'static Service, u16)> {
+        let mut wanted = vec![(Service::named(MONOLITH), 1)];
+        if self.stack.settings.stage == Stage::Services {
+            wanted.extend(self.stack.settings.instances.iter());
+        }
+        wanted
     }
 
     /// Starts them all, then waits until the balancer has each.
-    pub async fn start_instances(&self, new: Vec<(Service, String)>) -> Result<Vec<String>> {
+    pub async fn start_instances(&self, new: Vec<(&'static Service, String)>) -> Result<Vec<String>> {
         let registry = self.stack.registry().await?;
         let registry = &registry;
         let starts = new.iter().map(|(service, name)| async move {
             let step = self.progress.step(name, "starting");
-            self.ensure(self.stack.instance(*service, name)?).await?;
+            self.ensure(self.stack.instance(service, name)?).await?;
             step.doing("waiting until it is ready and in the balancer");
-            self.wait(name, async || match registry.is_in_balancer(service.name(), name).await {
+            self.wait(name, async || match registry.is_in_balancer(service.name, name).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err("it is not in the balancer".to_owned()),
                 Err(error) => Err(format!("{error:#}")),
@@ -184,7 +187,7 @@ impl<'a> Launcher<'a> {
         for (service, wanted) in self.wanted() {
             let mut names: Vec<String> = listed
                 .iter()
-                .filter(|process| process.service == service.name())
+                .filter(|process| process.service == service.name)
                 .map(|process| process.name.clone())
                 .collect();
             names.sort_by_key(|name| number(name));

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod home;
 pub mod ports;
 pub mod secrets;
+pub mod services;
 pub mod settings;
 
 // What runs it.
@@ -29,6 +30,7 @@ pub mod stack;
 pub mod checks;
 pub mod cli;
 pub mod commands;
+pub mod help;
 pub mod logs;
 pub mod probe;
 pub mod progress;

@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
+use flack_catalogue::{MONOLITH, SERVICES, extracted};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::infra::etcd;
 use crate::ports::Ports;
 use crate::secrets::Secrets;
-use crate::settings::{Service, Stage};
-
-/// What has exactly one owner at a time, and is handed over on the road.
-const RESOURCES: [Service; 3] = [Service::Users, Service::Tokens, Service::Messages];
+use crate::settings::Stage;
 
 #[derive(Clone)]
 pub struct Registry {
@@ -69,16 +67,16 @@ impl Registry {
     /// Writes who owns what when a stack is new. What is there already stays: it may have been moved since.
     pub async fn seed(&self, stage: Stage) -> Result<()> {
         let mut seeds = Vec::new();
-        for resource in RESOURCES {
+        for part in SERVICES.iter().filter(|service| service.has_authority) {
             let owner = match stage {
-                Stage::Services => resource,
-                Stage::Monolith => Service::Monolith,
+                Stage::Services => part.name,
+                Stage::Monolith => MONOLITH,
             };
-            seeds.push((format!("/flack/authority/{resource}"), json!({"owner": owner, "epoch": 1})));
+            seeds.push((format!("/flack/authority/{part}"), json!({"owner": owner, "epoch": 1})));
         }
         if stage == Stage::Services {
-            seeds.extend(Service::SPLIT.map(|service| {
-                (format!("/flack/routes/{service}"), json!({"owner": service, "percentage": 100}))
+            seeds.extend(extracted().map(|service| {
+                (format!("/flack/routes/{service}"), json!({"owner": service.name, "percentage": 100}))
             }));
         }
         for (key, value) in seeds {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use flack_catalogue::SERVICES;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::home::{self, Home};
-use crate::settings::Service;
 
 /// 40 letters and digits are 238 bits; no character needs quoting anywhere.
 const PASSWORD_CHARACTERS: usize = 40;
@@ -45,7 +45,7 @@ impl Secrets {
             etcd: password(),
             accounts: BTreeMap::new(),
         });
-        for name in Service::ALL.iter().map(|service| service.name()).chain([AGENT, OPERATOR]) {
+        for name in SERVICES.iter().map(|service| service.name).chain([AGENT, OPERATOR]) {
             secrets.accounts.entry(name.to_owned()).or_insert_with(|| Account {
                 postgres: password(),
                 etcd: password(),

@@ -5,70 +5,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::home::{self, Home};
+use crate::services;
 
 pub const PORT_DEFAULT: u16 = 8080;
 /// PostgreSQL's connections are shared out among the instances; see `postgres::CONNECTIONS_MAX`.
 pub const INSTANCES_MAX: u16 = 16;
-
-/// Those who own a database, an account in etcd and one in NATS. The order is the one they are started and shown in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Service {
-    Monolith,
-    Ui,
-    Users,
-    Tokens,
-    Messages,
-    Websocket,
-}
-
-impl Service {
-    pub const ALL: [Self; 6] =
-        [Self::Monolith, Self::Ui, Self::Users, Self::Tokens, Self::Messages, Self::Websocket];
-    /// Those that the monolith is split into.
-    pub const SPLIT: [Self; 5] = [Self::Ui, Self::Users, Self::Tokens, Self::Messages, Self::Websocket];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Monolith => "monolith",
-            Self::Ui => "ui",
-            Self::Users => "users",
-            Self::Tokens => "tokens",
-            Self::Messages => "messages",
-            Self::Websocket => "websocket",
-        }
-    }
-
-    /// Its database and its role there. The monolith's database is called after the app: it is the app's, before the split.
-    pub fn database(self) -> &'static str {
-        if self == Self::Monolith { "flack" } else { self.name() }
-    }
-
-    pub fn binary(self) -> String {
-        format!("flack-{}", self.name())
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Service {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        Self::ALL.into_iter().find(|service| service.name() == text).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|service| service.name()).collect();
-            format!("there is no service `{text}`; services are {}", names.join(", "))
-        })
-    }
-}
 
 /// Who owns the data and the routes when a stack is made: the two ends of the road.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -89,9 +35,16 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How many of each, written `users=2,websocket=2`.
+/// Instance counts by service name, written `users=2,websocket=2`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instances(pub BTreeMap<Service, u16>);
+pub struct Instances(BTreeMap<String, u16>);
+
+impl Instances {
+    /// Returns services with their counts, in start order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Service, u16)> {
+        SERVICES.iter().filter_map(|service| Some((service, *self.0.get(service.name)?)))
+    }
+}
 
 impl FromStr for Instances {
     type Err = String;
@@ -102,9 +55,8 @@ impl FromStr for Instances {
             let (name, count) = part
                 .split_once('=')
                 .ok_or_else(|| format!("`{part}` has no count; write it like users=2"))?;
-            let service: Service = name.trim().parse()?;
-            if service == Service::Monolith {
-                // The monolith holds one lock on its database's journal and one presence list; one is the point of it.
+            let service = services::parse(name.trim())?;
+            if service.name == MONOLITH {
                 return Err("the monolith runs once; only services take a count".to_owned());
             }
             let count: u16 =
@@ -112,7 +64,7 @@ impl FromStr for Instances {
             if count > INSTANCES_MAX {
                 return Err(format!("at most {INSTANCES_MAX} instances of {service}, not {count}"));
             }
-            if counts.insert(service, count).is_some() {
+            if counts.insert(service.name.to_owned(), count).is_some() {
                 return Err(format!("{service} is there twice"));
             }
         }
@@ -125,7 +77,7 @@ impl FromStr for Instances {
 
 impl fmt::Display for Instances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = self.0.iter().map(|(service, count)| format!("{service}={count}")).collect();
+        let parts: Vec<String> = self.iter().map(|(service, count)| format!("{service}={count}")).collect();
         f.write_str(&parts.join(","))
     }
 }
@@ -187,12 +139,12 @@ impl Settings {
         let stage = wishes.stage.or(before.map(|before| before.stage)).unwrap_or(Stage::Services);
         let mut instances = before.map(|before| before.instances.clone()).unwrap_or_default();
         if stage == Stage::Services {
-            for service in Service::SPLIT {
-                instances.0.entry(service).or_insert(1);
+            for service in extracted() {
+                instances.0.entry(service.name.to_owned()).or_insert(1);
             }
         }
         if let Some(wished) = &wishes.instances {
-            instances.0.extend(&wished.0);
+            instances.0.extend(wished.0.clone());
         }
         let port = wishes.port.or(before.map(|before| before.port)).unwrap_or(PORT_DEFAULT);
         Ok(Self { port, stage, instances })

@@ -1,12 +1,14 @@
 //! One stack: its folder, settings, ports and secrets, and from them what each of our own processes is started with.
 
+use flack_catalogue::Service;
+
 use crate::failure::{Failure, Result};
 use crate::home::Home;
 use crate::infra::{etcd, haproxy, programs};
 use crate::ports::Ports;
 use crate::registry::Registry;
 use crate::secrets::Secrets;
-use crate::settings::{Service, Settings};
+use crate::settings::Settings;
 use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
 
 /// Leaving takes an instance at most 5 s (until the balancer let go) and 10 s (requests in flight); then it is stuck.
@@ -48,9 +50,9 @@ impl Stack {
     }
 
     /// What every instance of a service is told; README of `mf` and the services' own explain each.
-    pub fn environment(&self, service: Service, instance: &str) -> Environment {
-        let account = self.secrets.account(service.name());
-        let database = service.database();
+    pub fn environment(&self, service: &Service, instance: &str) -> Environment {
+        let account = self.secrets.account(service.name);
+        let database = service.database;
         Environment::inherited()
             .with("FLACK_INSTANCE", instance)
             .with("FLACK_LISTEN", "127.0.0.1:0")
@@ -62,20 +64,20 @@ impl Stack {
                 ),
             )
             .with("ETCD_URL", etcd::url(&self.ports))
-            .with("ETCD_USER", service.name())
+            .with("ETCD_USER", service.name)
             .with("ETCD_PASSWORD", &account.etcd)
             .with("NATS_URL", format!("nats://127.0.0.1:{}", self.ports.nats))
-            .with("NATS_USER", service.name())
+            .with("NATS_USER", service.name)
             .with("NATS_PASSWORD", &account.nats)
             .with("INTERNAL_URL", format!("http://127.0.0.1:{}", self.ports.internal))
     }
 
-    pub fn instance(&self, service: Service, name: &str) -> Result<Spec> {
-        let binary = service.binary();
+    pub fn instance(&self, service: &Service, name: &str) -> Result<Spec> {
+        let binary = service.program();
         let program = programs::own(&binary).ok_or_else(|| haproxy::not_built(&binary))?;
         Ok(Spec {
             name: name.to_owned(),
-            service: service.name().to_owned(),
+            service: service.name.to_owned(),
             tier: Tier::Instance,
             program,
             args: Vec::new(),
@@ -92,7 +94,7 @@ pub fn number(instance: &str) -> u16 {
 }
 
 /// The lowest numbers that are free, so that logs of a service stay few.
-pub fn free_names(service: Service, taken: &[String], count: u16) -> Vec<String> {
+pub fn free_names(service: &Service, taken: &[String], count: u16) -> Vec<String> {
     (1..=u16::MAX)
         .map(|number| format!("{service}-{number}"))
         .filter(|name| !taken.contains(name))
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn a_new_instance_takes_the_lowest_free_number() {
         let taken = ["users-1".to_owned(), "users-3".to_owned()];
-        assert_eq!(free_names(Service::Users, &taken, 2), ["users-2", "users-4"]);
+        assert_eq!(free_names(Service::named("users"), &taken, 2), ["users-2", "users-4"]);
         assert_eq!(number("users-14"), 14);
     }
 }

@@ -7,8 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-use crate::cli::examples;
 use crate::failure::{Exit, Failure, Result};
+use crate::help::examples;
 use crate::home::repository;
 use crate::infra::postgres::Throwaway;
 use crate::signals::interrupted;

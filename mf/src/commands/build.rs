@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::cli::examples;
 use crate::failure::{Failure, Result};
+use crate::help::examples;
 use crate::home::repository;
 
 /// Build every program of the stack

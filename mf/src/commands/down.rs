@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::cli::examples;
 use crate::failure::{Exit, Failure, Result};
+use crate::help::examples;
 use crate::home::{Home, cannot_write};
 use crate::infra::postgres;
 use crate::supervisor::{Client, leftovers};
@@ -41,7 +41,7 @@ const MADE: [&str; 14] = [
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
     if !home.exists() {
-        say!("No stack runs in {}.", home.path().display());
+        print_line!("No stack runs in {}.", home.path().display());
         return Ok(());
     }
     let _lock = home.lock("down")?;
@@ -58,9 +58,9 @@ pub async fn run(args: Args) -> Result<()> {
     let what = if ended_any { "The stack is stopped" } else { "No stack ran" };
     if args.purge {
         purge(&home)?;
-        say!("{what}, and nothing of it is left in {}.", home.path().display());
+        print_line!("{what}, and nothing of it is left in {}.", home.path().display());
     } else {
-        say!(
+        print_line!(
             "{what} in {}. Its data stays: mfup goes on with it, mfdown --purge throws it away.",
             home.path().display()
         );

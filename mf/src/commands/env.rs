@@ -1,9 +1,11 @@
 //! `mf env`: what to set to run a service by hand, in a debugger say, as part of a running stack.
 
-use crate::cli::examples;
+use flack_catalogue::{MONOLITH, Service};
+
 use crate::failure::Result;
+use crate::help::examples;
 use crate::home::Home;
-use crate::settings::Service;
+use crate::services;
 use crate::stack::Stack;
 use crate::supervisor::Environment;
 
@@ -12,8 +14,8 @@ use crate::supervisor::Environment;
 #[command(after_help = examples("  mfenv users\n  eval \"$(mfenv users --secrets)\" && cargo run -p flack-users\n  mfenv users --secrets --json | jq -r .DATABASE_URL"))]
 pub struct Args {
     /// Which one
-    #[arg(default_value = "monolith")]
-    service: Service,
+    #[arg(default_value = MONOLITH, value_parser = services::argument())]
+    service: &'static Service,
     /// Passwords too; without it they are left out
     #[arg(long)]
     secrets: bool,
@@ -31,16 +33,16 @@ pub fn run(args: &Args) -> Result<()> {
     let shown: std::collections::BTreeMap<String, String> =
         open.into_iter().chain(secret.iter().filter(|_| args.secrets).cloned()).collect();
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&shown).expect("names and values are plain data"));
+        print_line!("{}", serde_json::to_string_pretty(&shown).expect("names and values are plain data"));
         return Ok(());
     }
     for (name, value) in shown {
         // Values are addresses, names and passwords of letters and digits: single quotes hold them all.
-        say!("export {name}='{value}'");
+        print_line!("export {name}='{value}'");
     }
     if !args.secrets {
         let names: Vec<&str> = secret.iter().map(|(name, _)| name.as_str()).collect();
-        say!("# left out, because they are secret (--secrets shows them): {}", names.join(", "));
+        print_line!("# left out, because they are secret (--secrets shows them): {}", names.join(", "));
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! `mf kill`: takes instances away, politely or as a crash would.
 
-use crate::cli::examples;
+use flack_catalogue::extracted;
+
 use crate::failure::{Failure, Result};
+use crate::help::examples;
 use crate::home::Home;
-use crate::settings::Service;
 use crate::stack::number;
 use crate::supervisor::{Client, ProcessStatus};
 
@@ -58,10 +59,10 @@ pub async fn run(args: Args) -> Result<()> {
     if args.json {
         let results: Vec<_> =
             results.iter().map(|(name, how)| serde_json::json!({"name": name, "result": how})).collect();
-        say!("{}", serde_json::Value::from(results));
+        print_line!("{}", serde_json::Value::from(results));
     } else {
         for (name, how) in results {
-            say!("{name} {how}");
+            print_line!("{name} {how}");
         }
     }
     Ok(())
@@ -74,8 +75,7 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
         names.sort_by_key(|name| number(name));
         names
     };
-    let is_split =
-        |process: &ProcessStatus| Service::SPLIT.iter().any(|service| service.name() == process.service);
+    let is_split = |process: &ProcessStatus| extracted().any(|service| service.name == process.service);
     if target == "all" {
         let every = names(&is_split);
         return if every.is_empty() {

@@ -1,7 +1,7 @@
 //! `mf logs`: what the processes say, together, in the order of time.
 
-use crate::cli::examples;
 use crate::failure::{Failure, Result};
+use crate::help::examples;
 use crate::home::Home;
 use crate::logs::{self, Filter};
 

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use crate::cli::examples;
+use flack_catalogue::{MONOLITH, Service};
+
 use crate::failure::{Failure, Result};
+use crate::help::examples;
 use crate::home::Home;
 use crate::launch::Launcher;
 use crate::progress::Progress;
-use crate::settings::{INSTANCES_MAX, Service};
+use crate::services;
+use crate::settings::INSTANCES_MAX;
 use crate::stack::{Stack, free_names};
 use crate::supervisor::Client;
 
@@ -17,7 +20,8 @@ use crate::supervisor::Client;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("  mfrun users\n  mfrun websocket --count 3 --json"))]
 pub struct Args {
-    service: Service,
+    #[arg(value_parser = services::argument())]
+    service: &'static Service,
     /// How many
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(INSTANCES_MAX)))]
     count: u16,
@@ -32,7 +36,7 @@ pub async fn run(args: Args) -> Result<()> {
     let _lock = home.lock("run")?;
     let stack = Stack::open(&home)?;
     let (service, taken) = (args.service, instances_of(&client, args.service).await?);
-    if service == Service::Monolith && !taken.is_empty() {
+    if service.name == MONOLITH && !taken.is_empty() {
         return Err(Failure::usage("the monolith runs already, and it runs once"));
     }
     if taken.len() + usize::from(args.count) > usize::from(INSTANCES_MAX) {
@@ -55,18 +59,18 @@ pub async fn run(args: Args) -> Result<()> {
     };
     let milliseconds = began.elapsed().as_millis();
     if args.json {
-        say!("{}", serde_json::json!({"instances": names, "milliseconds": milliseconds}));
+        print_line!("{}", serde_json::json!({"instances": names, "milliseconds": milliseconds}));
     } else {
-        say!("{} in the balancer after {milliseconds} ms", names.join(", "));
+        print_line!("{} in the balancer after {milliseconds} ms", names.join(", "));
     }
     Ok(())
 }
 
-async fn instances_of(client: &Client, service: Service) -> Result<Vec<String>> {
+async fn instances_of(client: &Client, service: &Service) -> Result<Vec<String>> {
     let listed = client.list().await?;
     Ok(listed
         .into_iter()
-        .filter(|process| process.service == service.name())
+        .filter(|process| process.service == service.name)
         .map(|process| process.name)
         .collect())
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::cli::examples;
 use crate::failure::{Exit, Failure, Result};
+use crate::help::examples;
 use crate::home::repository;
 use crate::infra::postgres::Throwaway;
 use crate::signals::interrupted;
@@ -43,7 +43,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     };
     database.end().await;
     let count = result?;
-    say!("\n{} passed, {} failed in {:.0} s", count.passed, count.failed, began.elapsed().as_secs_f64());
+    print_line!(
+        "\n{} passed, {} failed in {:.0} s",
+        count.passed,
+        count.failed,
+        began.elapsed().as_secs_f64()
+    );
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(Exit::TestsFailed as u8) })
 }
 
@@ -72,7 +77,7 @@ async fn steps(args: &Args, database: &Throwaway) -> Result<Count> {
 
 /// Runs cargo and counts. A step that is no test counts as one.
 async fn step(arguments: &[&str], database: &Throwaway) -> Result<Count> {
-    say!("\n=== cargo {}", arguments.join(" "));
+    print_line!("\n=== cargo {}", arguments.join(" "));
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("mf does not find itself: {error}")))?;
     let mut child = Command::new("cargo")
@@ -94,13 +99,13 @@ async fn step(arguments: &[&str], database: &Throwaway) -> Result<Count> {
     let mut lines = BufReader::new(output).lines();
     let mut count = Count::default();
     while let Ok(Some(line)) = lines.next_line().await {
-        say!("{line}");
+        print_line!("{line}");
         count.add(results(&line));
     }
     let status = child.wait().await.map_err(|error| Failure::internal(format!("cargo was lost: {error}")))?;
     if !status.success() && count.failed == 0 {
         // It did not come as far as a test.
-        say!("=== failed: cargo {}", arguments.join(" "));
+        print_line!("=== failed: cargo {}", arguments.join(" "));
         count.failed = 1;
     } else if arguments.first() != Some(&"test") && arguments.first() != Some(&"build") {
         count.passed += 1;

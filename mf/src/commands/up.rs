@@ -3,8 +3,8 @@
 use tokio::process::Child;
 
 use crate::checks;
-use crate::cli::examples;
 use crate::failure::{Exit, Failure, Result};
+use crate::help::examples;
 use crate::home::Home;
 use crate::infra::postgres::Server;
 use crate::launch::Launcher;
@@ -156,13 +156,13 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
             "already_running": was_running, "started": started,
             "stats": format!("http://127.0.0.1:{}/stats", stack.ports.stats),
         });
-        say!("{result:#}");
+        print_line!("{result:#}");
         return;
     }
     if was_running {
         match started.as_slice() {
-            [] => say!("The stack runs already (stage {}): {url}", stack.settings.stage),
-            started => say!(
+            [] => print_line!("The stack runs already (stage {}): {url}", stack.settings.stage),
+            started => print_line!(
                 "The stack ran already (stage {}), {} started now: {url}",
                 stack.settings.stage,
                 started.join(", ")
@@ -171,7 +171,7 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
         return;
     }
     if args.only.is_some() {
-        say!(
+        print_line!(
             "\nPostgreSQL, etcd and NATS are ready. `mfenv users --secrets` tells a service where; mfup starts the rest."
         );
         return;
@@ -180,8 +180,11 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
         Stage::Services => "users-1",
         Stage::Monolith => "monolith-1",
     };
-    say!("\nFlack is ready (stage {}). Open it in two browser windows and chat:\n", stack.settings.stage);
-    say!("    {url}\n\nWhat to try next:");
+    print_line!(
+        "\nFlack is ready (stage {}). Open it in two browser windows and chat:\n",
+        stack.settings.stage
+    );
+    print_line!("    {url}\n\nWhat to try next:");
     let kill = format!("bin/mfkill {one} --hard");
     let (docs, stats) = (format!("{url}/api/docs"), format!("http://127.0.0.1:{}/stats", stack.ports.stats));
     for (what, why) in [
@@ -194,11 +197,11 @@ fn tell(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
         ("bin/mfdown", "stop everything; the data stays"),
     ] {
         if stack.settings.stage == Stage::Services || !what.contains("mfrun") {
-            say!("    {what:36} {why}");
+            print_line!("    {what:36} {why}");
         }
     }
     if home_is_set() {
-        say!(
+        print_line!(
             "\nThis stack is not the default one: the commands need MF_HOME={} too.",
             stack.home.path().display()
         );
@@ -211,12 +214,12 @@ fn home_is_set() -> bool {
 
 /// Shows the logs until Ctrl-C, which ends the stack, or until somebody else ends it.
 async fn stay(stack: &Stack, client: &Client, mut supervisor: Child, progress: &Progress) -> Result<()> {
-    say!("\nIts logs follow. Ctrl-C stops the stack.\n");
+    print_line!("\nIts logs follow. Ctrl-C stops the stack.\n");
     let all = logs::Filter::default();
     tokio::select! {
         result = logs::follow(&stack.home, &all) => result?,
         _ = supervisor.wait() => {
-            say!("The stack was stopped.");
+            print_line!("The stack was stopped.");
             return Ok(());
         }
         () = interrupted() => {}

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use crate::cli::examples;
 use crate::failure::{Exit, Failure, Result};
+use crate::help::examples;
 use crate::home::{Home, repository};
 use crate::infra::programs;
 use crate::stack::Stack;

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result};
 use etcd_client::{Client, ConnectOptions, Error, Permission};
+use flack_catalogue::{SERVICES, Service};
 
 use crate::home::Home;
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::secrets::{AGENT, Secrets};
-use crate::settings::Service;
 use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
 
 /// Etcd forgets who signed in after this; clients sign in again by themselves, but every time costs a password check.
@@ -84,12 +84,12 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
     };
     let users: Vec<String> =
         client.user_list().await.context("etcd's accounts cannot be read")?.users().to_vec();
-    for service in Service::ALL {
+    for service in &SERVICES {
         // Behind closed doors all accounts that are there are whole; every change would make etcd forget who signed in.
-        if !is_open && users.iter().any(|user| user == service.name()) {
+        if !is_open && users.iter().any(|user| user == service.name) {
             continue;
         }
-        add(&mut client, &users, service.name(), &secrets.account(service.name()).etcd, own_keys(service))
+        add(&mut client, &users, service.name, &secrets.account(service.name).etcd, own_keys(service))
             .await?;
     }
     if is_open {
@@ -115,14 +115,13 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
 }
 
 /// `/flack/services/<name>` is the service's own entry, its instances are below it: two grants, so that `ui` does not open `uix`.
-fn own_keys(service: Service) -> Vec<Permission> {
+fn own_keys(service: &Service) -> Vec<Permission> {
     let entry = format!("/flack/services/{service}");
     let mut keys = vec![
         Permission::read_write(entry.as_str()),
         Permission::read_write(format!("{entry}/")).with_prefix(),
     ];
-    // Whoever owns tokens publishes its keys and what it has revoked: tokens, or the monolith before the split.
-    if matches!(service, Service::Tokens | Service::Monolith) {
+    if service.signs_tokens {
         keys.extend(
             ["/flack/jwks/", "/flack/revoked/"].map(|prefix| Permission::read_write(prefix).with_prefix()),
         );

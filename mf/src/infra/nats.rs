@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
+use flack_catalogue::{SERVICES, Service};
+
 use crate::failure::Result;
 use crate::home::{self, Home};
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::secrets::{OPERATOR, Secrets};
-use crate::settings::Service;
 use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
 
 /// Each of five streams reserves 512 MiB when it is created; with less than their sum the last could not be.
@@ -39,12 +40,12 @@ pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<()> {
 
 fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
     let mut users = String::new();
-    for service in Service::ALL {
+    for service in &SERVICES {
         let (publish, subscribe) = (quoted(&may_publish(service)), quoted(&may_subscribe(service)));
         writeln!(
             users,
             "    {{ user: {service}, password: \"{}\", permissions: {{\n        publish: {{ allow: [{publish}] }}\n        subscribe: {{ allow: [{subscribe}] }}\n    }} }}",
-            secrets.account(service.name()).nats
+            secrets.account(service.name).nats
         )
         .expect("a string takes every write");
     }
@@ -62,33 +63,15 @@ fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
     )
 }
 
-fn stream(service: Service) -> Option<String> {
-    // The websocket service changes nothing of its own: it has no stream.
-    (service != Service::Websocket).then(|| service.name().to_uppercase())
-}
-
-/// Whose events a service copies.
-fn reads(service: Service) -> &'static [Service] {
-    match service {
-        Service::Users => &[Service::Monolith],
-        Service::Tokens | Service::Messages | Service::Ui => &[Service::Users, Service::Monolith],
-        Service::Websocket => &[Service::Users, Service::Messages, Service::Monolith],
-        // Its own too: its sockets are fed from the stream.
-        Service::Monolith => {
-            &[Service::Users, Service::Tokens, Service::Messages, Service::Ui, Service::Monolith]
-        }
+fn may_publish(service: &Service) -> Vec<String> {
+    let signals = service.publishes_signals.iter().map(|signal| format!("flack.{service}.{signal}"));
+    let mut subjects: Vec<String> = signals.collect();
+    if let Some(stream) = service.stream() {
+        subjects.push(format!("flack.{service}.>"));
+        subjects.extend(["INFO", "CREATE", "UPDATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{stream}")));
     }
-}
-
-fn may_publish(service: Service) -> Vec<String> {
-    let mut subjects = match stream(service) {
-        Some(stream) => {
-            let api = ["INFO", "CREATE", "UPDATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{stream}"));
-            [vec![format!("flack.{service}.>")], api.to_vec()].concat()
-        }
-        None => vec!["flack.websocket.typing".to_owned()],
-    };
-    for stream in reads(service).iter().copied().filter_map(stream) {
+    let sources = service.reads_events_of.iter().filter_map(|source| Service::find(source));
+    for stream in sources.filter_map(Service::stream) {
         subjects.push(format!("$JS.API.STREAM.INFO.{stream}"));
         subjects.push(format!("$JS.API.CONSUMER.CREATE.{stream}"));
         subjects.push(format!("$JS.API.CONSUMER.CREATE.{stream}.>"));
@@ -99,13 +82,10 @@ fn may_publish(service: Service) -> Vec<String> {
     subjects
 }
 
-fn may_subscribe(service: Service) -> Vec<String> {
-    // An inbox of its own: nobody reads another's answers.
-    let mut subjects = vec![format!("_INBOX.{service}.>")];
-    if matches!(service, Service::Websocket | Service::Monolith) {
-        subjects.extend(["flack.websocket.typing", "flack.monolith.typing"].map(str::to_owned));
-    }
-    subjects
+fn may_subscribe(service: &Service) -> Vec<String> {
+    // An inbox subject of its own, so that no service reads replies to another.
+    let signals = service.reads_signals.iter().map(ToString::to_string);
+    std::iter::once(format!("_INBOX.{service}.>")).chain(signals).collect()
 }
 
 /// In quotes: an unquoted `$` begins a variable.
@@ -119,7 +99,7 @@ mod tests {
 
     #[test]
     fn nobody_may_publish_another_owners_events() {
-        for service in Service::ALL {
+        for service in &SERVICES {
             for subject in may_publish(service).iter().filter(|subject| subject.starts_with("flack.")) {
                 assert!(subject.starts_with(&format!("flack.{service}.")), "{service} may publish {subject}");
             }
@@ -128,7 +108,7 @@ mod tests {
 
     #[test]
     fn nobody_reads_another_inbox() {
-        for service in Service::ALL {
+        for service in &SERVICES {
             let inboxes: Vec<String> =
                 may_subscribe(service).into_iter().filter(|subject| subject.starts_with("_INBOX")).collect();
             assert_eq!(inboxes, [format!("_INBOX.{service}.>")]);

@@ -241,5 +241,5 @@ impl Keeper {
 pub fn log(name: &str, message: &str) {
     let line =
         serde_json::json!({"timestamp": Utc::now(), "level": "INFO", "message": message, "process": name});
-    say!("{line}");
+    print_line!("{line}");
 }

@@ -1,21 +1,21 @@
 //! The owners' databases, as the superuser sees them.
 
+use flack_catalogue::{SERVICES, Service};
 use sqlx::postgres::PgConnection;
 
 use crate::failure::{Failure, Result};
 use crate::infra::postgres;
-use crate::settings::Service;
 use crate::stack::Stack;
 
 /// One owner's database, connected.
 pub(super) struct Database {
-    pub(super) owner: Service,
+    pub(super) owner: &'static Service,
     pub(super) connection: PgConnection,
 }
 
 impl Database {
-    pub(super) async fn open(stack: &Stack, owner: Service) -> Result<Self> {
-        let connection = postgres::connect_to(&stack.ports, &stack.secrets, owner.database())
+    pub(super) async fn open(stack: &Stack, owner: &'static Service) -> Result<Self> {
+        let connection = postgres::connect_to(&stack.ports, &stack.secrets, owner.database)
             .await
             .map_err(|error| unreachable_postgres(stack, &error))?;
         Ok(Self { owner, connection })
@@ -24,7 +24,7 @@ impl Database {
     /// All that have been used: a service that was never started has no tables.
     pub(super) async fn open_all(stack: &Stack) -> Result<Vec<Self>> {
         let mut databases = Vec::new();
-        for owner in Service::ALL {
+        for owner in &SERVICES {
             let mut database = Self::open(stack, owner).await?;
             if database.is_migrated().await? {
                 databases.push(database);
@@ -34,7 +34,7 @@ impl Database {
     }
 
     /// Like `open`, for one that must have been used.
-    pub(super) async fn open_migrated(stack: &Stack, owner: Service) -> Result<Self> {
+    pub(super) async fn open_migrated(stack: &Stack, owner: &'static Service) -> Result<Self> {
         let mut database = Self::open(stack, owner).await?;
         if database.is_migrated().await? {
             return Ok(database);
@@ -59,7 +59,7 @@ impl Database {
 }
 
 /// What a statement's failure means.
-pub(super) fn failed(owner: Service, error: &sqlx::Error) -> Failure {
+pub(super) fn failed(owner: &'static Service, error: &sqlx::Error) -> Failure {
     let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
     match code.as_deref() {
         // Undefined function, table or column: the service that migrates this database is older than this mf.

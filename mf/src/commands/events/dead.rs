@@ -8,16 +8,16 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
+use flack_catalogue::Service;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::databases::Database;
 use super::shortened;
-use crate::cli::examples;
 use crate::failure::{Failure, Result};
-use crate::settings::Service;
+use crate::help::examples;
+use crate::output;
+use crate::services;
 use crate::stack::Stack;
 
 /// Of each database; who has more has one cause for all of them.
@@ -71,7 +71,7 @@ struct Choice {
 /// `messages:17` in the inbox of messages, `users:q3` in the queue of users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id {
-    database: Service,
+    database: &'static Service,
     place: Place,
     number: i64,
 }
@@ -129,16 +129,17 @@ async fn list(stack: &Stack, as_json: bool) -> Result<()> {
         }
     }
     if as_json {
-        say!("{}", serde_json::to_string_pretty(&json!({ "dead": all })).expect("a list is plain data"));
+        print_line!(
+            "{}",
+            serde_json::to_string_pretty(&json!({ "dead": all })).expect("a list is plain data")
+        );
         return Ok(());
     }
     if all.is_empty() {
-        say!("no dead letters, no failed rows");
+        print_line!("no dead letters, no failed rows");
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["ID", "STREAM", "TYPE", "ENTITY", "SINCE", "ATTEMPTS", "ERROR"]);
+    let mut table = output::table(["ID", "STREAM", "TYPE", "ENTITY", "SINCE", "ATTEMPTS", "ERROR"]);
     for dead in all {
         table.add_row([
             dead.id,
@@ -150,14 +151,14 @@ async fn list(stack: &Stack, as_json: bool) -> Result<()> {
             shortened(dead.error.as_deref().unwrap_or("-"), ERROR_CHARACTERS_MAX),
         ]);
     }
-    say!("{table}");
+    print_line!("{table}");
     Ok(())
 }
 
 async fn show(stack: &Stack, id: Id) -> Result<()> {
     let mut database = Database::open_migrated(stack, id.database).await?;
     let found = find(&mut database, id.place, Some(id.number)).await?.pop().ok_or_else(|| not_there(id))?;
-    say!("{}", serde_json::to_string_pretty(&found).expect("a dead letter is plain data"));
+    print_line!("{}", serde_json::to_string_pretty(&found).expect("a dead letter is plain data"));
     Ok(())
 }
 
@@ -235,9 +236,9 @@ async fn act(stack: &Stack, choice: &Choice, act: Act) -> Result<()> {
         done += changed;
     }
     if choice.json {
-        say!("{}", json!({ act.done(): done }));
+        print_line!("{}", json!({ act.done(): done }));
     } else {
-        say!("{done} {}", act.done());
+        print_line!("{done} {}", act.done());
     }
     Ok(())
 }
@@ -276,7 +277,7 @@ impl FromStr for Id {
             Some(number) => (Place::Queue, number),
             None => (Place::Inbox, number),
         };
-        Ok(Self { database: database.parse()?, place, number: number.parse().map_err(|_| wrong())? })
+        Ok(Self { database: services::parse(database)?, place, number: number.parse().map_err(|_| wrong())? })
     }
 }
 

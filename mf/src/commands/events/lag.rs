@@ -3,15 +3,13 @@
 use std::process::ExitCode;
 
 use async_nats::jetstream::Context;
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use super::databases::Database;
 use super::streams;
-use crate::cli::examples;
 use crate::failure::{Exit, Failure, Result};
-use crate::settings::Service;
+use crate::help::examples;
+use crate::output;
 use crate::stack::Stack;
 
 /// Show what waits on the way: to each stream, and to each reader
@@ -75,7 +73,7 @@ struct Reader {
 pub(super) async fn run(stack: &Stack, args: &Args) -> Result<ExitCode> {
     let view = look(stack).await?;
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&view).expect("a view is plain data"));
+        print_line!("{}", serde_json::to_string_pretty(&view).expect("a view is plain data"));
     } else {
         print(&view);
     }
@@ -102,8 +100,8 @@ async fn look(stack: &Stack) -> Result<View> {
         }
     };
     for mut database in Database::open_all(stack).await? {
-        let name = database.owner.name().to_owned();
-        if database.owner != Service::Websocket {
+        let name = database.owner.name.to_owned();
+        if database.owner.publishes_events {
             let mut owner = owner(&mut database).await?;
             owner.name.clone_from(&name);
             view.owners.push(owner);
@@ -184,9 +182,14 @@ impl View {
 }
 
 fn print(view: &View) {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["OWNER", "RELAYED BY", "WAITING TO BE PUBLISHED", "OLDEST", "FAILED", "IN THE STREAM"]);
+    let mut table = output::table([
+        "OWNER",
+        "RELAYED BY",
+        "WAITING TO BE PUBLISHED",
+        "OLDEST",
+        "FAILED",
+        "IN THE STREAM",
+    ]);
     for owner in &view.owners {
         table.add_row([
             owner.name.clone(),
@@ -197,10 +200,8 @@ fn print(view: &View) {
             owner.messages.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         ]);
     }
-    say!("{table}\n");
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header([
+    print_line!("{table}\n");
+    let mut table = output::table([
         "READER",
         "OF",
         "READ BY",
@@ -220,14 +221,14 @@ fn print(view: &View) {
             reader.dead.to_string(),
         ]);
     }
-    say!("{table}");
+    print_line!("{table}");
     for problem in &view.problems {
-        say!("\n{problem}");
+        print_line!("\n{problem}");
     }
     let stuck: i64 = view.owners.iter().map(|owner| owner.failed).sum::<i64>()
         + view.readers.iter().map(|reader| reader.dead).sum::<i64>();
     if stuck > 0 {
-        say!("\n{stuck} wait for you: mfevents dead list");
+        print_line!("\n{stuck} wait for you: mfevents dead list");
     }
 }
 

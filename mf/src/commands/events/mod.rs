@@ -16,11 +16,12 @@ mod tail;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use flack_catalogue::Service;
 
-use crate::cli::examples;
 use crate::failure::Result;
+use crate::help::examples;
 use crate::home::Home;
-use crate::settings::Service;
+use crate::services;
 use crate::stack::Stack;
 
 /// Watch the events, see who is behind, replay, repair
@@ -54,10 +55,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// One who has a stream; the name of the stream itself (`USERS`) will do as well.
-fn parse_owner(text: &str) -> std::result::Result<Service, String> {
-    let owner: Service = text.to_lowercase().parse()?;
-    if owner == Service::Websocket {
-        return Err("websocket changes nothing of its own: it has no stream".to_owned());
+fn parse_owner(text: &str) -> std::result::Result<&'static Service, String> {
+    let owner = services::parse(&text.to_lowercase())?;
+    if !owner.publishes_events {
+        return Err(format!("{owner} changes nothing of its own: it has no stream"));
     }
     Ok(owner)
 }
@@ -101,8 +102,8 @@ mod tests {
 
     #[test]
     fn an_owner_is_named_by_itself_or_by_its_stream() {
-        assert_eq!(parse_owner("users"), Ok(Service::Users));
-        assert_eq!(parse_owner("USERS"), Ok(Service::Users));
+        assert_eq!(parse_owner("users"), Ok(Service::named("users")));
+        assert_eq!(parse_owner("USERS"), Ok(Service::named("users")));
         assert!(parse_owner("websocket").is_err());
     }
 

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
+use flack_catalogue::Service;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::databases::Database;
 use super::replay::{Feeder, Last};
 use crate::failure::{Exit, Failure, Result};
-use crate::settings::Service;
 use crate::stack::Stack;
 
 /// For the reader to take everything in, after the last row was queued.
@@ -28,7 +28,12 @@ struct Copy {
     resource: String,
 }
 
-pub(super) async fn run(stack: &Stack, owner: Service, reader: Service, as_json: bool) -> Result<()> {
+pub(super) async fn run(
+    stack: &Stack,
+    owner: &'static Service,
+    reader: &'static Service,
+    as_json: bool,
+) -> Result<()> {
     let began = Instant::now();
     let mut database = Database::open_migrated(stack, reader).await?;
     let copies = copies(&mut database, owner).await?;
@@ -37,7 +42,7 @@ pub(super) async fn run(stack: &Stack, owner: Service, reader: Service, as_json:
     let mut feeder = Feeder::open(stack, owner).await?;
 
     let cleared: i64 = sqlx::query_scalar("select clear_derived_copy($1)")
-        .bind(owner.name())
+        .bind(owner.name)
         .fetch_one(&mut database.connection)
         .await
         .map_err(|error| database.failed(&error))?;
@@ -53,15 +58,15 @@ pub(super) async fn run(stack: &Stack, owner: Service, reader: Service, as_json:
     let names: Vec<&str> = copies.iter().map(|copy| copy.name.as_str()).collect();
     let seconds = began.elapsed().as_secs_f64();
     if as_json {
-        say!(
+        print_line!(
             "{}",
             json!({
-                "owner": owner, "reader": reader, "copies": names, "cleared": cleared, "queued": feeder.queued,
+                "owner": owner.name, "reader": reader.name, "copies": names, "cleared": cleared, "queued": feeder.queued,
                 "seconds": seconds,
             })
         );
     } else {
-        say!(
+        print_line!(
             "{} in {reader}: {cleared} rows cleared, made anew from {} of {owner}, in {seconds:.1} s",
             names.join(", "),
             feeder.queued
@@ -71,14 +76,14 @@ pub(super) async fn run(stack: &Stack, owner: Service, reader: Service, as_json:
 }
 
 /// What the reader keeps of this owner's data.
-async fn copies(database: &mut Database, owner: Service) -> Result<Vec<Copy>> {
+async fn copies(database: &mut Database, owner: &'static Service) -> Result<Vec<Copy>> {
     let all: Vec<Copy> =
         sqlx::query_as("select name, source, entity, resource from derived_copies order by entity, name")
             .fetch_all(&mut database.connection)
             .await
             .map_err(|error| database.failed(&error))?;
     let (wanted, others): (Vec<Copy>, Vec<Copy>) =
-        all.into_iter().partition(|copy| copy.source == owner.name());
+        all.into_iter().partition(|copy| copy.source == owner.name);
     if wanted.is_empty() {
         let others: Vec<String> =
             others.into_iter().map(|copy| format!("{} (from {})", copy.name, copy.source)).collect();
@@ -92,11 +97,16 @@ async fn copies(database: &mut Database, owner: Service) -> Result<Vec<Copy>> {
 }
 
 /// On the road the data has one owner at a time; a copy made from the other side would be an old one.
-async fn refuse_if_not_owner(stack: &Stack, owner: Service, reader: Service, copies: &[Copy]) -> Result<()> {
+async fn refuse_if_not_owner(
+    stack: &Stack,
+    owner: &'static Service,
+    reader: &'static Service,
+    copies: &[Copy],
+) -> Result<()> {
     let registry = stack.registry().await?.snapshot().await?;
     for copy in copies {
         if let Some(authority) = registry.authority.get(&copy.resource)
-            && authority.owner != owner.name()
+            && authority.owner != owner.name
         {
             return Err(Failure::new(
                 Exit::Contradiction,
@@ -110,7 +120,7 @@ async fn refuse_if_not_owner(stack: &Stack, owner: Service, reader: Service, cop
     Ok(())
 }
 
-async fn wait_until_taken_in(database: &mut Database, owner: Service, last: &Last) -> Result<()> {
+async fn wait_until_taken_in(database: &mut Database, owner: &'static Service, last: &Last) -> Result<()> {
     let deadline = Instant::now() + TAKEN_IN_WITHIN;
     loop {
         // The key of the inbox: found at once, however much is in there.
@@ -121,7 +131,7 @@ async fn wait_until_taken_in(database: &mut Database, owner: Service, last: &Las
             )",
         )
         .bind(last.recorded_at)
-        .bind(owner.name().to_uppercase())
+        .bind(owner.name.to_uppercase())
         .bind(&last.message_id)
         .fetch_one(&mut database.connection)
         .await

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use flack_catalogue::Service;
 use serde_json::json;
 use sqlx::{Acquire as _, Postgres, Transaction};
 use tokio::time::{Instant, sleep};
 
 use super::databases::Database;
 use super::{parse_owner, rebuild};
-use crate::cli::examples;
 use crate::failure::{Failure, Result};
-use crate::settings::Service;
+use crate::help::examples;
+use crate::services;
 use crate::stack::Stack;
 
 /// Rows that a replay has in the queue at most, about: what happens meanwhile waits behind them.
@@ -37,7 +38,7 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Args {
     /// Whose events
     #[arg(value_parser = parse_owner)]
-    owner: Service,
+    owner: &'static Service,
     /// Only of this type, such as user or message
     #[arg(long = "type")]
     entity: Option<String>,
@@ -54,8 +55,8 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["entity_id", "from", "to"])]
     snapshot: bool,
     /// Who is to make its derived copy anew
-    #[arg(long, value_name = "READER", conflicts_with_all = ["snapshot", "entity", "entity_id", "from", "to"])]
-    rebuild: Option<Service>,
+    #[arg(long, value_name = "READER", conflicts_with_all = ["snapshot", "entity", "entity_id", "from", "to"], value_parser = services::argument())]
+    rebuild: Option<&'static Service>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -84,11 +85,14 @@ pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
         feeder.history(&args).await?;
     }
     if args.json {
-        say!("{}", json!({ "owner": args.owner, "queued": feeder.queued, "snapshot": args.snapshot }));
+        print_line!(
+            "{}",
+            json!({ "owner": args.owner.name, "queued": feeder.queued, "snapshot": args.snapshot })
+        );
     } else if feeder.queued == 0 {
-        say!("nothing to replay: the journal of {} has no such rows", args.owner);
+        print_line!("nothing to replay: the journal of {} has no such rows", args.owner);
     } else {
-        say!("{} events of {} are published once more", feeder.queued, args.owner);
+        print_line!("{} events of {} are published once more", feeder.queued, args.owner);
     }
     Ok(())
 }
@@ -119,7 +123,7 @@ struct Portion {
 }
 
 impl Feeder {
-    pub(super) async fn open(stack: &Stack, owner: Service) -> Result<Self> {
+    pub(super) async fn open(stack: &Stack, owner: &'static Service) -> Result<Self> {
         Ok(Self { database: Database::open_migrated(stack, owner).await?, queued: 0, last: None })
     }
 

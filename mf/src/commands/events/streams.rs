@@ -8,10 +8,10 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{Context, ErrorCode};
+use flack_catalogue::Service;
 
 use crate::failure::{Failure, Result};
 use crate::secrets::OPERATOR;
-use crate::settings::Service;
 use crate::stack::Stack;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,8 +37,8 @@ pub(super) async fn connect(stack: &Stack) -> Result<Context> {
     Ok(async_nats::jetstream::new(client))
 }
 
-pub(super) fn name(owner: Service) -> String {
-    owner.name().to_uppercase()
+pub(super) fn name(owner: &Service) -> String {
+    owner.name.to_uppercase()
 }
 
 /// `None` when there is no such stream: its owner has not connected yet.

@@ -7,15 +7,15 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use chrono::{DateTime, Utc};
+use flack_catalogue::{SERVICES, Service};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::{parse_owner, shortened, streams};
-use crate::cli::examples;
 use crate::failure::{Failure, Result};
-use crate::settings::Service;
+use crate::help::examples;
 use crate::signals::interrupted;
 use crate::stack::Stack;
 
@@ -39,7 +39,7 @@ const SHORT_ID_CHARACTERS: usize = 8;
 pub(super) struct Args {
     /// Whose events (users, tokens, messages, ui, monolith); nobody named means everybody's
     #[arg(value_parser = parse_owner)]
-    stream: Option<Service>,
+    stream: Option<&'static Service>,
     /// Only events that contain this text anywhere
     #[arg(long)]
     grep: Option<String>,
@@ -77,9 +77,9 @@ pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
 }
 
 async fn show_all(context: &Context, args: &Args) -> Result<()> {
-    let owners: Vec<Service> = match args.stream {
+    let owners: Vec<&'static Service> = match args.stream {
         Some(owner) => vec![owner],
-        None => Service::ALL.into_iter().filter(|owner| *owner != Service::Websocket).collect(),
+        None => SERVICES.iter().filter(|owner| owner.publishes_events).collect(),
     };
     let next = show_past(context, args, &owners).await?;
     if args.no_follow {
@@ -96,12 +96,12 @@ async fn show_all(context: &Context, args: &Args) -> Result<()> {
 }
 
 /// Gives the sequence that comes next in each stream.
-async fn show_past(context: &Context, args: &Args, owners: &[Service]) -> Result<Vec<u64>> {
+async fn show_past(context: &Context, args: &Args, owners: &[&'static Service]) -> Result<Vec<u64>> {
     let (sender, mut lines) = mpsc::channel(AHEAD_MAX);
     let reading = async {
         // Dropped at the end: that ends the printing too.
         let sender = sender;
-        futures::future::try_join_all(owners.iter().map(|owner| past(context, args, *owner, &sender))).await
+        futures::future::try_join_all(owners.iter().map(|owner| past(context, args, owner, &sender))).await
     };
     let printing = async {
         let mut unsorted = Vec::new();
@@ -123,7 +123,12 @@ async fn show_past(context: &Context, args: &Args, owners: &[Service]) -> Result
 }
 
 /// Sends what is in the stream already, at most the `last` ones. Gives the sequence that comes next.
-async fn past(context: &Context, args: &Args, owner: Service, sender: &mpsc::Sender<Line>) -> Result<u64> {
+async fn past(
+    context: &Context,
+    args: &Args,
+    owner: &'static Service,
+    sender: &mpsc::Sender<Line>,
+) -> Result<u64> {
     let name = streams::name(owner);
     let Some(stream) = streams::find(context, &name).await? else {
         if args.stream.is_some() {
@@ -160,7 +165,7 @@ async fn past(context: &Context, args: &Args, owner: Service, sender: &mpsc::Sen
 }
 
 /// Sends what comes from `next` on, for ever, also over a restart of NATS.
-async fn follow(context: Context, owner: Service, mut next: u64, sender: mpsc::Sender<Line>) {
+async fn follow(context: Context, owner: &'static Service, mut next: u64, sender: mpsc::Sender<Line>) {
     let name = streams::name(owner);
     loop {
         if let Ok(Some(stream)) = streams::find(&context, &name).await {
@@ -234,9 +239,9 @@ impl Args {
                 "time": line.time, "stream": line.stream, "sequence": line.sequence, "subject": line.subject,
                 "replay": line.replay, "event": line.event(),
             });
-            say!("{whole}");
+            print_line!("{whole}");
         } else {
-            say!("{}", readable(line));
+            print_line!("{}", readable(line));
         }
     }
 }

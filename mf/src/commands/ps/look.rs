@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use flack_catalogue::SERVICES;
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -164,21 +165,11 @@ fn column(header: &[&str], name: &str) -> Option<usize> {
     header.iter().position(|column| *column == name)
 }
 
+/// The position of a service in the list: what was started first stands first.
 fn order(service: &str) -> usize {
-    [
-        "postgres",
-        "etcd",
-        "nats",
-        "agent",
-        "haproxy",
-        "monolith",
-        "ui",
-        "users",
-        "tokens",
-        "messages",
-        "websocket",
-    ]
-    .iter()
-    .position(|known| *known == service)
-    .unwrap_or(usize::MAX)
+    ["postgres", "etcd", "nats", "agent", "haproxy"]
+        .into_iter()
+        .chain(SERVICES.iter().map(|service| service.name))
+        .position(|known| known == service)
+        .unwrap_or(usize::MAX)
 }

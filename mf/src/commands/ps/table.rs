@@ -1,15 +1,11 @@
 //! The view as people read it.
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
-
 use super::look::View;
+use crate::output;
 
 pub(super) fn print(view: &View) {
-    say!("{}  stage {}  {} MiB  {}\n", view.url, view.stage, view.memory_mib, view.home);
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header([
+    print_line!("{}  stage {}  {} MiB  {}\n", view.url, view.stage, view.memory_mib, view.home);
+    let mut table = output::table([
         "NAME", "STATE", "PID", "ADDRESS", "VERSION", "HEALTH", "REGISTRY", "BALANCER", "UPTIME", "RESTARTS",
         "MEMORY",
     ]);
@@ -29,7 +25,7 @@ pub(super) fn print(view: &View) {
             text(row.memory_mib.map(|mib| format!("{mib} MiB"))),
         ]);
     }
-    say!("{table}");
+    print_line!("{table}");
     if !view.routes.is_empty() || !view.authority.is_empty() {
         let routes: Vec<String> = view
             .routes
@@ -41,14 +37,14 @@ pub(super) fn print(view: &View) {
             .iter()
             .map(|(name, owner)| format!("{name}: {} (epoch {})", owner.owner, owner.epoch))
             .collect();
-        say!(
+        print_line!(
             "\nroutes  {}\nowners  {}",
             if routes.is_empty() { "all to the monolith".to_owned() } else { routes.join(", ") },
             owners.join(", ")
         );
     }
     for row in view.processes.iter().filter(|row| row.state != "running") {
-        say!(
+        print_line!(
             "\n{} is {}: it {}. See mflogs {}",
             row.name,
             row.state,
@@ -57,7 +53,7 @@ pub(super) fn print(view: &View) {
         );
     }
     for problem in &view.problems {
-        say!("\n{problem}");
+        print_line!("\n{problem}");
     }
 }
 

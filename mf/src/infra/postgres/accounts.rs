@@ -1,11 +1,11 @@
 //! Databases and roles: one pair for each owner.
 
+use flack_catalogue::SERVICES;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::ports::Ports;
 use crate::secrets::Secrets;
-use crate::settings::Service;
 
 /// Whether the superuser can sign in; the error says why not (yet).
 pub async fn ready(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error> {
@@ -17,10 +17,10 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error>
     let mut connection = connect(ports, secrets).await?;
     // A statement that fails is written to the log, and these hold passwords.
     sqlx::query("set log_min_error_statement = panic").execute(&mut connection).await?;
-    for service in Service::ALL {
-        let name = service.database();
+    for service in &SERVICES {
+        let name = service.database;
         // Names are our own words, passwords are letters and digits: nothing here needs quoting beyond quotes.
-        let password = &secrets.account(service.name()).postgres;
+        let password = &secrets.account(service.name).postgres;
         let role: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
             .bind(name)
             .fetch_one(&mut connection)

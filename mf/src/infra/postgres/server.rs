@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use flack_catalogue::SERVICES;
 use nix::unistd::{Uid, User, geteuid};
 
 use super::folder;
@@ -14,7 +15,6 @@ use crate::home::{Home, cannot_write};
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::secrets::Secrets;
-use crate::settings::Service;
 use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
 
 /// `security_invoker`, `range_agg` and others that the migrations may use; Debian 11 has 13, Debian 12 has 15.
@@ -173,8 +173,8 @@ fn access_rules() -> String {
 
     let mut rules =
         "# Written by mf at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
-    for service in Service::ALL {
-        let name = service.database();
+    for service in &SERVICES {
+        let name = service.database;
         writeln!(rules, "host {name} {name} 127.0.0.1/32 scram-sha-256").expect("a string takes every write");
     }
     rules

@@ -3,8 +3,8 @@
 mod look;
 mod table;
 
-use crate::cli::examples;
 use crate::failure::{Failure, Result};
+use crate::help::examples;
 use crate::home::Home;
 use crate::stack::Stack;
 use crate::supervisor::{Client, leftovers};
@@ -29,7 +29,7 @@ pub async fn run(args: Args) -> Result<()> {
     let stack = Stack::open(&home)?;
     let view = look::look(&stack, &client).await?;
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&view).expect("a view is plain data"));
+        print_line!("{}", serde_json::to_string_pretty(&view).expect("a view is plain data"));
     } else {
         table::print(&view);
     }

@@ -1,0 +1,18 @@
+//! Names of services on the command line.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use flack_catalogue::{SERVICES, Service};
+
+/// Parses a service name inside a longer value, such as `users=2`.
+pub fn parse(name: &str) -> Result<&'static Service, String> {
+    Service::find(name).ok_or_else(|| {
+        let names: Vec<&str> = SERVICES.iter().map(|service| service.name).collect();
+        format!("there is no service `{name}`; services are {}", names.join(", "))
+    })
+}
+
+/// Returns the parser of an argument that is a service name. Its help and its errors list the services.
+pub fn argument() -> impl TypedValueParser<Value = &'static Service> {
+    PossibleValuesParser::new(SERVICES.iter().map(|service| service.name))
+        .map(|name| Service::find(&name).expect("clap accepts only names of the catalogue"))
+}
