@@ -23,7 +23,7 @@ pub fn generate(document: &Document) -> TokenStream {
         impl #client {
             /// `base_url` has no path, such as `http://127.0.0.1:8081`.
             pub fn new(base_url: &str, http: reqwest::Client) -> Self {
-                Self { peer: Peer::new(#module, base_url, http) }
+                Self { peer: Peer::new(base_url, http) }
             }
         }
 
@@ -34,7 +34,6 @@ pub fn generate(document: &Document) -> TokenStream {
 
 fn method(operation: &Operation) -> TokenStream {
     let (signature, constant) = (signature(operation), operation.constant());
-    let method = format_ident!("{}", operation.method.to_uppercase());
     let segments = operation.path.split('/').skip(1).map(|segment| {
         match segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) {
             None => quote!(#segment),
@@ -62,13 +61,12 @@ fn method(operation: &Operation) -> TokenStream {
             }
         });
     let body = operation.body.as_ref().map(|_| quote!(.json(&body)));
-    let status = operation.success.status;
     let output = output(operation);
     let reply = if success_is_empty(operation) { quote!() } else { quote!(let reply =) };
     quote! {
         #signature {
-            let call = Call::new(Method::#method, &[#(#segments),*]) #caller #(#parameters)* #body;
-            #reply self.peer.send(context, &#constant, call, #status).await?;
+            let call = Call::new(&#constant, &[#(#segments),*]) #caller #(#parameters)* #body;
+            #reply self.peer.send(context, call).await?;
             #output
         }
     }

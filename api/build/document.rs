@@ -16,17 +16,31 @@ pub const JSON: &str = "application/json";
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 pub struct Document {
-    /// Such as `users`: the module's name, and how a problem calls the service.
+    /// Such as `users`.
+    pub service: String,
+    /// Name of the generated module: the service's name for version 1, such as `users_v2` for later ones.
     pub module: String,
+    pub file_name: String,
     pub openapi: OpenAPI,
     /// Without the pages: those are documented only.
     pub operations: Vec<Operation>,
 }
 
 impl Document {
-    pub fn parse(module: &str, text: &str) -> Result<Self, String> {
+    /// `file_name` is `<service>.<version>.yaml`.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, String> {
+        let [service, version, "yaml"] = *file_name.split('.').collect::<Vec<_>>() else {
+            return Err("the file's name must be <service>.<version>.yaml".to_owned());
+        };
+        let module = if version == "v1" { service.to_owned() } else { format!("{service}_{version}") };
         let openapi: OpenAPI = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
-        let mut document = Self { module: module.to_owned(), openapi, operations: Vec::new() };
+        let mut document = Self {
+            service: service.to_owned(),
+            module,
+            file_name: file_name.to_owned(),
+            openapi,
+            operations: Vec::new(),
+        };
         let mut operations = Vec::new();
         for (path, item) in &document.openapi.paths.paths {
             let ReferenceOr::Item(item) = item else {

@@ -1,8 +1,9 @@
-//! Makes Rust out of `openapi/` and `schemas/`: read `document.rs` for what a document may say, then one
-//! file for each thing that is made. Whatever the generator would not enforce fails the build.
+//! Generates Rust from `openapi/` and `schemas/`. `document.rs` reads a document; every other file generates one
+//! thing. The build fails for a keyword that the generated code would not enforce.
 
 mod client;
 mod document;
+mod layer;
 mod operation;
 mod schema;
 mod server;
@@ -11,28 +12,19 @@ mod types;
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
+use heck::ToPascalCase;
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 
 use document::Document;
 
-/// One module each, named as the service that owns it.
-const MODULES: [&str; 4] = ["users", "tokens", "messages", "ui"];
+const OPENAPI: &str = "openapi";
 const SCHEMAS: [&str; 2] = ["frames", "events"];
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build");
-    let outcome = MODULES
-        .iter()
-        .map(|module| (format!("openapi/{module}.v1.yaml"), *module, api as Make))
-        .chain(
-            SCHEMAS.iter().map(|module| (format!("schemas/{module}.schema.json"), *module, schema as Make)),
-        )
-        .try_for_each(|(path, module, make)| {
-            println!("cargo:rerun-if-changed={path}");
-            make(module, &path).map_err(|problem| format!("api/{path}: {problem}"))
-        });
-    match outcome {
+    println!("cargo:rerun-if-changed={OPENAPI}");
+    match generate() {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("{problem}");
@@ -41,38 +33,98 @@ fn main() -> ExitCode {
     }
 }
 
-type Make = fn(module: &str, path: &str) -> Result<(), Box<dyn Error>>;
+fn generate() -> Result<(), Box<dyn Error>> {
+    let mut paths: Vec<_> =
+        fs::read_dir(OPENAPI)?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
+    paths.sort();
+    let mut documents = Vec::new();
+    for path in &paths {
+        documents.push(api(path).map_err(|problem| format!("api/{}: {problem}", path.display()))?);
+    }
+    write("services", services(&documents))?;
+    for schema in SCHEMAS {
+        let path = format!("schemas/{schema}.schema.json");
+        println!("cargo:rerun-if-changed={path}");
+        let types = types::from_json_schema(&fs::read_to_string(&path)?);
+        write(schema, types.map_err(|problem| format!("api/{path}: {problem}"))?)?;
+    }
+    Ok(())
+}
 
-fn api(module: &str, path: &str) -> Result<(), Box<dyn Error>> {
-    let text = fs::read_to_string(path)?;
-    let document = Document::parse(module, &text)?;
+fn api(path: &Path) -> Result<Document, Box<dyn Error>> {
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let document = Document::parse(&file_name, &fs::read_to_string(path)?)?;
     let (types, mock) = types::from_openapi(&document)?;
     let shapes = shapes::generate(&document)?;
     let server = server::generate(&document);
     let client = client::generate(&document);
-    let path_of_document = format!("/{path}");
+    let layer = layer::generate(&document);
+    let path = format!("/{OPENAPI}/{file_name}");
     write(
-        module,
+        &document.module,
         quote! {
             #types
             #shapes
             #server
             #client
+            #layer
 
-            /// The OpenAPI document that this module is made from.
-            pub const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), #path_of_document));
+            /// The OpenAPI document that this module is generated from.
+            pub const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), #path));
         },
     )?;
-    write(&format!("{module}_mock"), mock)
+    write(&format!("{}_mock", document.module), mock)?;
+    Ok(document)
 }
 
-fn schema(module: &str, path: &str) -> Result<(), Box<dyn Error>> {
-    write(module, types::from_json_schema(&fs::read_to_string(path)?)?)
+/// One module for each document, and what lists all of them.
+fn services(documents: &[Document]) -> TokenStream {
+    let modules = documents.iter().map(|document| {
+        let module = format_ident!("{}", document.module);
+        let [code, mock] = ["", "_mock"].map(|suffix| format!("/{module}{suffix}.rs"));
+        quote! {
+            pub mod #module {
+                include!(concat!(env!("OUT_DIR"), #code));
+                #[cfg(feature = "mock")]
+                pub mod mock { include!(concat!(env!("OUT_DIR"), #mock)); }
+            }
+        }
+    });
+    let texts = documents.iter().map(|document| {
+        let path = format!("/api/docs/{OPENAPI}/{}", document.file_name);
+        let module = format_ident!("{}", document.module);
+        quote!((#path, #module::DOCUMENT))
+    });
+    let forwards = documents.iter().map(|document| {
+        let module = format_ident!("{}", document.module);
+        let client = format_ident!("{}Client", document.module.to_pascal_case());
+        quote! {
+            .merge(#module::router(Arc::new(#module::#client::new(base_url, http.clone())), Arc::clone(verify)))
+        }
+    });
+    quote! {
+        use super::*;
+
+        #(#modules)*
+
+        /// Every OpenAPI document: the path that serves it, and its text.
+        pub static OPENAPI_DOCUMENTS: &[(&str, &str)] = &[#(#texts),*];
+
+        /// A router that sends every operation of every service to `base_url`. For tests.
+        #[cfg(feature = "mock")]
+        pub fn forward_everything(
+            base_url: &str,
+            http: &reqwest::Client,
+            verify: &Arc<dyn VerifyToken>,
+        ) -> axum::Router {
+            axum::Router::new() #(#forwards)*
+        }
+    }
 }
 
-/// Formatted, because people read it when an error message points there.
+/// Writes formatted code: compiler messages point to it.
 fn write(module: &str, tokens: TokenStream) -> Result<(), Box<dyn Error>> {
-    #[expect(clippy::disallowed_methods, reason = "it comes from cargo and is no configuration")]
+    #[expect(clippy::disallowed_methods, reason = "OUT_DIR comes from cargo; it is not configuration")]
     let folder = env::var("OUT_DIR")?;
     let text = prettyplease::unparse(&syn::parse2(tokens)?);
     Ok(fs::write(Path::new(&folder).join(format!("{module}.rs")), text)?)

@@ -77,6 +77,12 @@ impl Operation {
         format_ident!("{}Response", self.id.to_string().to_pascal_case())
     }
 
+    /// Such as `Method::GET`.
+    pub fn method_constant(&self) -> TokenStream {
+        let method = format_ident!("{}", self.method.to_uppercase());
+        quote!(Method::#method)
+    }
+
     pub fn constant(&self) -> Ident {
         format_ident!("{}", self.id.to_string().to_uppercase())
     }

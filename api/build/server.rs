@@ -13,7 +13,7 @@ use crate::{
 pub fn generate(document: &Document) -> TokenStream {
     let responses =
         document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
-    let constants = document.operations.iter().map(constant);
+    let constants = document.operations.iter().map(|operation| constant(&document.service, operation));
     let api = api(document);
     let router = router(document);
     quote! {
@@ -42,6 +42,14 @@ pub fn signature(operation: &Operation) -> TokenStream {
     quote! { async fn #id(&self, context: &Context, #caller #(#parameters)* #body) -> Result<#output, Problem> }
 }
 
+/// Names of the method's arguments after the context.
+pub fn arguments(operation: &Operation) -> Vec<Ident> {
+    let caller = caller_type(operation.security).map(|_| format_ident!("caller"));
+    let parameters = operation.parameters.iter().map(|parameter| parameter.ident.clone());
+    let body = operation.body.as_ref().map(|_| format_ident!("body"));
+    caller.into_iter().chain(parameters).chain(body).collect()
+}
+
 fn caller_type(security: Security) -> Option<TokenStream> {
     match security {
         Security::None => None,
@@ -66,9 +74,14 @@ fn response(operation: &Operation) -> TokenStream {
     }
 }
 
-fn constant(operation: &Operation) -> TokenStream {
+fn constant(service: &str, operation: &Operation) -> TokenStream {
     let (name, id, statuses) = (operation.constant(), operation.id.to_string(), &operation.statuses);
-    quote! { const #name: Operation = Operation { id: #id, statuses: &[#(#statuses),*] }; }
+    let (method, success) = (operation.method_constant(), operation.success.status);
+    quote! {
+        static #name: OperationInfo = OperationInfo {
+            service: #service, id: #id, method: #method, success: #success, statuses: &[#(#statuses),*],
+        };
+    }
 }
 
 fn api(document: &Document) -> TokenStream {
@@ -129,14 +142,8 @@ fn handler(operation: &Operation) -> TokenStream {
         let shape = named_ident(body);
         quote! { let body = head.body(body, &shapes::#shape).await?; }
     });
-    let mut arguments: Vec<TokenStream> = vec![quote!(&context)];
-    arguments.extend(caller_type(operation.security).map(|_| quote!(caller)));
-    arguments.extend(operation.parameters.iter().map(|parameter| {
-        let ident = &parameter.ident;
-        quote!(#ident)
-    }));
-    arguments.extend(body.as_ref().map(|_| quote!(body)));
-    let answer = answer(operation, &quote!(served.api.#id(#(#arguments),*).await?));
+    let arguments = arguments(operation);
+    let answer = answer(operation, &quote!(served.api.#id(&context, #(#arguments),*).await?));
     let uses_head =
         operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
     let head = if uses_head { quote!(head) } else { quote!(_) };
@@ -163,7 +170,7 @@ fn read_parameter(operation: &Operation, parameter: &Parameter) -> TokenStream {
 }
 
 fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
-    let status = operation.success.status;
+    let constant = operation.constant();
     let has_headers = !operation.success.headers.is_empty();
     let bind = if has_headers || operation.success.body.is_some() {
         quote!(let output = #call;)
@@ -182,5 +189,5 @@ fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
             quote!(.header(#name, output.#ident.as_ref())?)
         }
     });
-    quote! { #bind Ok(Answer::new(#status) #body #(#headers)* .into_response()) }
+    quote! { #bind Ok(Answer::new(&#constant) #body #(#headers)* .into_response()) }
 }

@@ -1,11 +1,11 @@
-//! What `build/` made, one module for each document of `openapi/`, and the names that it uses.
-#![expect(clippy::pedantic, reason = "what typify and progenitor write is not meant to be read")]
+//! The code that `build/` generates, and the names that it uses.
+#![expect(clippy::pedantic, reason = "typify and progenitor generate code that nobody reads")]
 #![cfg_attr(
     feature = "mock",
     expect(
         missing_debug_implementations,
         clippy::to_string_in_format_args,
-        reason = "so are progenitor's mocks"
+        reason = "progenitor generates the mock servers"
     )
 )]
 
@@ -19,51 +19,24 @@ pub(crate) use axum::{
 pub(crate) use http::Method;
 
 pub(crate) use crate::{
-    BasicCaller, Context, Problem, TokenCaller, VerifyToken,
+    BasicCaller, Context, Layer, Layered, OperationInfo, Problem, TokenCaller, VerifyToken,
     client::{Call, Peer},
-    server::{Answer, Operation, method_not_allowed_fallback, open},
+    server::{Answer, method_not_allowed_fallback, open},
 };
 
-pub mod users {
-    include!(concat!(env!("OUT_DIR"), "/users.rs"));
-    #[cfg(feature = "mock")]
-    pub mod mock {
-        include!(concat!(env!("OUT_DIR"), "/users_mock.rs"));
-    }
+/// One module for each document of `openapi/`.
+pub mod services {
+    include!(concat!(env!("OUT_DIR"), "/services.rs"));
 }
 
-pub mod tokens {
-    include!(concat!(env!("OUT_DIR"), "/tokens.rs"));
-    #[cfg(feature = "mock")]
-    pub mod mock {
-        include!(concat!(env!("OUT_DIR"), "/tokens_mock.rs"));
-    }
-}
-
-pub mod messages {
-    include!(concat!(env!("OUT_DIR"), "/messages.rs"));
-    #[cfg(feature = "mock")]
-    pub mod mock {
-        include!(concat!(env!("OUT_DIR"), "/messages_mock.rs"));
-    }
-}
-
-pub mod ui {
-    include!(concat!(env!("OUT_DIR"), "/ui.rs"));
-    #[cfg(feature = "mock")]
-    pub mod mock {
-        include!(concat!(env!("OUT_DIR"), "/ui_mock.rs"));
-    }
-}
-
-/// What goes over the websocket: JSON text, one object each, `type` first.
+/// Websocket frames: JSON text, one object each, `type` first.
 pub mod frames {
     include!(concat!(env!("OUT_DIR"), "/frames.rs"));
-    /// The JSON Schema that this module is made from.
+    /// The JSON Schema that this module is generated from.
     pub const SCHEMA: &str = include_str!("../schemas/frames.schema.json");
 }
 
-/// For `crate::events`, which adds the envelope.
+/// Events without their envelope, which `crate::events` adds.
 pub mod events {
     include!(concat!(env!("OUT_DIR"), "/events.rs"));
 }

@@ -1,19 +1,25 @@
-//! The schemas, as Rust: types, server traits, routers, clients and mock servers made from `openapi/` and `schemas/`.
+//! The schemas as Rust: types, server traits, routers, clients, layers and mock servers, generated from `openapi/`
+//! and `schemas/`.
 //!
-//! What stands here is all that one part of Flack may know of another. `build/` says how it is made.
+//! A part of Flack knows nothing else about another part. `build/` generates the code.
 
 mod problem;
 mod call;
+mod operation;
 mod server;
 mod client;
+mod layer;
 mod generated;
+mod models;
 
 pub mod docs;
 pub mod events;
 
 pub use call::{BasicCaller, Context, TokenCaller, VerifyToken};
 pub use client::CALL_DEADLINE;
-pub use generated::{frames, messages, tokens, ui, users};
+pub use generated::{frames, services::*};
+pub use layer::{Invocation, Layer, Layered, Output};
+pub use operation::OperationInfo;
 pub use problem::Problem;
 pub use server::{
     BODY_BYTES_MAX, CORRELATION_ID, is_correlation_id, method_not_allowed_fallback, not_found_fallback,

@@ -41,7 +41,7 @@ components:
     Thing: {schema}
 "
     );
-    let document = Document::parse("things", &text)?;
+    let document = Document::parse("things.v1.yaml", &text)?;
     shapes::generate(&document).map(drop)
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    BasicCaller, Context, TokenCaller,
+    BasicCaller, Context, OperationInfo, TokenCaller,
     server::{CORRELATION_ID, DEADLINE_MS, TRACEPARENT},
 };
 
@@ -21,7 +21,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 #[derive(Debug)]
 pub struct Call {
-    method: Method,
+    pub(super) operation: &'static OperationInfo,
     segments: Vec<String>,
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
@@ -30,9 +30,9 @@ pub struct Call {
 
 impl Call {
     /// `segments` of the path, not yet encoded.
-    pub fn new(method: Method, segments: &[&str]) -> Self {
+    pub fn new(operation: &'static OperationInfo, segments: &[&str]) -> Self {
         let segments = segments.iter().map(|&segment| segment.to_owned()).collect();
-        Self { method, segments, query: Vec::new(), headers: HeaderMap::new(), body: None }
+        Self { operation, segments, query: Vec::new(), headers: HeaderMap::new(), body: None }
     }
 
     pub fn token(self, caller: Option<&TokenCaller>) -> Self {
@@ -79,7 +79,7 @@ impl Call {
 
     /// Twice is the same as once: a POST only when its key says so.
     pub fn is_safe_to_repeat(&self) -> bool {
-        matches!(self.method, Method::GET | Method::PUT | Method::DELETE)
+        matches!(self.operation.method, Method::GET | Method::PUT | Method::DELETE)
             || self.headers.contains_key(IDEMPOTENCY_KEY)
     }
 
@@ -90,7 +90,7 @@ impl Call {
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(self.query);
         }
-        let mut request = Request::new(self.method, url);
+        let mut request = Request::new(self.operation.method.clone(), url);
         *request.headers_mut() = self.headers;
         *request.body_mut() = self.body.map(Into::into);
         insert(&mut request, CORRELATION_ID, &context.correlation_id);

@@ -6,34 +6,35 @@ use serde::de::DeserializeOwned;
 use tracing::error;
 
 use super::Failure;
-use crate::{Problem, server::Operation};
+use crate::{OperationInfo, Problem};
 
 /// A thousand of the longest messages, rendered, are less than this.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The answer that the operation declares as good.
 pub struct Reply {
-    part: &'static str,
-    operation: &'static str,
+    operation: &'static OperationInfo,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 pub(super) async fn read(
     mut response: Response,
-    part: &'static str,
-    operation: &Operation,
-    success: u16,
+    operation: &'static OperationInfo,
 ) -> Result<Reply, Failure> {
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-    let mut reply = Reply { part, operation: operation.id, headers, body: Vec::new() };
+    let mut reply = Reply { operation, headers, body: Vec::new() };
     while let Some(chunk) = response.chunk().await.map_err(Failure::Away)? {
         if reply.body.len() + chunk.len() > REPLY_BYTES_MAX {
             return Err(Failure::Answered(reply.unexpected("it is too large")));
         }
         reply.body.extend_from_slice(&chunk);
     }
-    if status.as_u16() == success { Ok(reply) } else { Err(Failure::Answered(reply.problem(status))) }
+    if status.as_u16() == operation.success {
+        Ok(reply)
+    } else {
+        Err(Failure::Answered(reply.problem(status)))
+    }
 }
 
 impl Reply {
@@ -69,7 +70,7 @@ impl Reply {
                 Problem { status: status.as_u16(), retry_after_seconds, ..problem }
             }
             // Something between us and the peer says so, in its own words.
-            _ if matches!(status.as_u16(), 502..=504) => Problem::unavailable(self.part),
+            _ if matches!(status.as_u16(), 502..=504) => Problem::unavailable(self.operation.service),
             _ => self.unexpected(&format!("status {status} without a problem in it")),
         }
     }
@@ -77,8 +78,8 @@ impl Reply {
     /// Both sides are made from the same document, so this is a defect, not bad luck.
     fn unexpected(&self, what: &str) -> Problem {
         error!(
-            part = self.part,
-            operation = self.operation,
+            service = self.operation.service,
+            operation = self.operation.id,
             what,
             "a peer's answer does not match its schema"
         );

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use askama::Template;
 use serde_json::Value;
 
-use super::shapes::{Member, kind, members, text};
+use super::schemas::{Member, kind, members, text};
 use crate::{events, frames};
 
 pub static PAGE: LazyLock<String> =

@@ -12,7 +12,7 @@ use http::{HeaderValue, header};
 use tracing::error;
 use utoipa_swagger_ui::{Config, Url};
 
-use crate::Problem;
+use crate::{OPENAPI_DOCUMENTS, Problem};
 
 /// Swagger UI sets styles from its scripts and carries its pictures in them; nothing else comes from elsewhere.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -22,10 +22,11 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const BEFORE: &str = r#"<div id="swagger-ui">"#;
 const LINKS: &str = r#"<nav style="font: 1rem/1.5 sans-serif; padding: 0.75rem 1.25rem">Operations &middot; <a href="/api/docs/events">Events and frames</a> &middot; <a href="/api/docs/problems">Problems</a></nav>"#;
 
-/// `documents` are the paths of what it shows.
-pub fn router(documents: impl Iterator<Item = &'static str>) -> Router {
-    let urls: Vec<Url> =
-        documents.map(|path| Url::new(path.rsplit('/').next().unwrap_or(path), path)).collect();
+pub fn router() -> Router {
+    let urls = OPENAPI_DOCUMENTS
+        .iter()
+        .map(|(path, _)| Url::new(path.rsplit('/').next().unwrap_or(path), path))
+        .collect::<Vec<_>>();
     Router::new()
         .route("/api/docs/", get(async |config| answer(config, "")))
         .route("/api/docs/{file}", get(async |config, Path::<String>(file)| answer(config, &file)))

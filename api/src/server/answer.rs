@@ -11,17 +11,9 @@ use http::{
 use serde::Serialize;
 use tracing::error;
 
-use crate::{Context, Problem, problem::RETRY_AFTER_SECONDS};
+use crate::{Context, OperationInfo, Problem, problem::RETRY_AFTER_SECONDS};
 
-/// What the document says of an operation beside its arguments.
-#[derive(Debug)]
-pub struct Operation {
-    pub id: &'static str,
-    /// All that it declares, good and bad.
-    pub statuses: &'static [u16],
-}
-
-impl Operation {
+impl OperationInfo {
     /// A problem that the document does not know is a defect of the handler: logged here, told as 500.
     pub fn finish(&self, context: &Context, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| {
@@ -47,9 +39,10 @@ impl Operation {
 pub struct Answer(Response);
 
 impl Answer {
-    pub fn new(status: u16) -> Self {
+    pub fn new(operation: &OperationInfo) -> Self {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::from_u16(status).expect("the document has status codes only");
+        *response.status_mut() =
+            StatusCode::from_u16(operation.success).expect("the document has status codes only");
         Self(response)
     }
 

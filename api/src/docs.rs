@@ -1,38 +1,34 @@
-//! `/api/docs`: the documents, to read in a browser, without the Internet.
+//! `/api/docs`: the documents for a browser, without Internet access.
 //!
-//! Operations in Swagger UI, events, frames and problems as plain pages, and every document as it is.
+//! Operations in Swagger UI; events, frames and problems as plain pages; every document as a file.
 
 mod swagger;
 mod page;
-mod shapes;
+mod schemas;
 mod events;
 mod problems;
 
 use axum::{Router, response::Redirect, routing::get};
 use http::header;
 
-use crate::{events as streams, frames, messages, tokens, ui, users};
+use crate::{OPENAPI_DOCUMENTS, events as streams, frames};
 
 const YAML: &str = "application/yaml";
 const JSON_SCHEMA: &str = "application/schema+json";
 const MARKDOWN: &str = "text/markdown; charset=utf-8";
+const ASYNCAPI: &str = "/api/docs/asyncapi/events.v1.yaml";
 
-/// Where, what kind, and the text. They refer to each other by relative paths, which are the same here as in `api/`.
-const DOCUMENTS: [(&str, &str, &str); 9] = [
-    ("/api/docs/openapi/users.v1.yaml", YAML, users::DOCUMENT),
-    ("/api/docs/openapi/tokens.v1.yaml", YAML, tokens::DOCUMENT),
-    ("/api/docs/openapi/messages.v1.yaml", YAML, messages::DOCUMENT),
-    ("/api/docs/openapi/ui.v1.yaml", YAML, ui::DOCUMENT),
+/// Path, media type and text. The documents refer to each other by relative paths, which are the same here as in `api/`.
+const OTHER_DOCUMENTS: [(&str, &str, &str); 5] = [
     (ASYNCAPI, YAML, streams::DOCUMENT),
     ("/api/docs/schemas/frames.schema.json", JSON_SCHEMA, frames::SCHEMA),
     ("/api/docs/schemas/events.schema.json", JSON_SCHEMA, streams::SCHEMA),
     ("/api/docs/schemas/envelope.schema.json", JSON_SCHEMA, streams::ENVELOPE_SCHEMA),
     ("/api/docs/problems.md", MARKDOWN, problems::TEXT),
 ];
-const ASYNCAPI: &str = "/api/docs/asyncapi/events.v1.yaml";
 
 pub fn router() -> Router {
-    let operations = DOCUMENTS.iter().map(|(path, ..)| *path).filter(|path| path.contains("/openapi/"));
+    let openapi = OPENAPI_DOCUMENTS.iter().map(|(path, text)| (*path, YAML, *text));
     let pages = Router::new()
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
         .route("/api/docs/events", get(async || page::answer(&events::PAGE)))
@@ -41,10 +37,10 @@ pub fn router() -> Router {
             "/api/docs/page.css",
             get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)),
         )
-        // Its `$ref`s are relative to where it really is.
+        // A redirect, because the document's `$ref`s are relative to its own path.
         .route("/api/docs/asyncapi.yaml", get(async || Redirect::permanent(ASYNCAPI)))
-        .merge(swagger::router(operations));
-    DOCUMENTS.into_iter().fold(pages, |router, (path, kind, text)| {
+        .merge(swagger::router());
+    openapi.chain(OTHER_DOCUMENTS).fold(pages, |router, (path, kind, text)| {
         router.route(path, get(async move || ([(header::CONTENT_TYPE, kind)], text)))
     })
 }

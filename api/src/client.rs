@@ -14,7 +14,7 @@ use url::Url;
 pub use call::Call;
 use reply::Reply;
 
-use crate::{Context, Problem, server::Operation};
+use crate::{Context, OperationInfo, Problem};
 
 /// A call that takes longer is given up, whoever waits for it.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
@@ -27,7 +27,6 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Another part of Flack, at a base URL.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    part: &'static str,
     base_url: String,
     http: reqwest::Client,
 }
@@ -41,20 +40,15 @@ enum Failure {
 }
 
 impl Peer {
-    pub fn new(part: &'static str, base_url: &str, http: reqwest::Client) -> Self {
-        Self { part, base_url: base_url.to_owned(), http }
+    pub fn new(base_url: &str, http: reqwest::Client) -> Self {
+        Self { base_url: base_url.to_owned(), http }
     }
 
     /// Sends until there is an answer, the retries are used up, or the deadline is near.
-    pub async fn send(
-        &self,
-        context: &Context,
-        operation: &Operation,
-        call: Call,
-        success: u16,
-    ) -> Result<Reply, Problem> {
+    pub async fn send(&self, context: &Context, call: Call) -> Result<Reply, Problem> {
+        let operation = call.operation;
         let base_url = Url::parse(&self.base_url).map_err(|problem| {
-            error!(%problem, part = self.part, base_url = self.base_url, "this part's base URL is none");
+            error!(%problem, service = operation.service, base_url = self.base_url, "the base URL of a service is not a URL");
             Problem::internal()
         })?;
         let safe_to_repeat = call.is_safe_to_repeat();
@@ -67,14 +61,14 @@ impl Peer {
             .build();
         loop {
             let copy = request.try_clone().expect("a call's body is in memory");
-            let failure = match self.attempt(copy, operation, success, end).await {
+            let failure = match self.attempt(copy, operation, end).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
             let pause = pauses.next().filter(|pause| failure.is_transient() && Instant::now() + *pause < end);
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(self.give_up(context, operation, failure)),
+                None => return Err(give_up(context, operation, failure)),
             }
         }
     }
@@ -82,29 +76,28 @@ impl Peer {
     async fn attempt(
         &self,
         mut request: Request,
-        operation: &Operation,
-        success: u16,
+        operation: &'static OperationInfo,
         end: Instant,
     ) -> Result<Reply, Failure> {
         let left = end.saturating_duration_since(Instant::now());
         call::set_deadline(&mut request, left);
         let response = self.http.execute(request).await.map_err(Failure::Away)?;
-        reply::read(response, self.part, operation, success).await
+        reply::read(response, operation).await
     }
+}
 
-    fn give_up(&self, context: &Context, operation: &Operation, failure: Failure) -> Problem {
-        match failure {
-            Failure::Answered(problem) => problem,
-            Failure::Away(problem) => {
-                warn!(
-                    part = self.part,
-                    operation = operation.id,
-                    correlation_id = context.correlation_id,
-                    problem = ?problem.without_url(),
-                    "a peer is away"
-                );
-                Problem::unavailable(self.part)
-            }
+fn give_up(context: &Context, operation: &OperationInfo, failure: Failure) -> Problem {
+    match failure {
+        Failure::Answered(problem) => problem,
+        Failure::Away(error) => {
+            warn!(
+                service = operation.service,
+                operation = operation.id,
+                correlation_id = context.correlation_id,
+                error = ?error.without_url(),
+                "a service cannot be reached"
+            );
+            Problem::unavailable(operation.service)
         }
     }
 }

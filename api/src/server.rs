@@ -9,6 +9,6 @@ mod request;
 pub mod shape;
 mod strict_json;
 
-pub use answer::{Answer, Operation, method_not_allowed_fallback, not_found_fallback};
+pub use answer::{Answer, method_not_allowed_fallback, not_found_fallback};
 pub use context::{CORRELATION_ID, DEADLINE_MS, TRACEPARENT, is_correlation_id};
 pub use request::{BODY_BYTES_MAX, open};

@@ -1,0 +1,33 @@
+//! The decorator: `Layered` implements the API trait and passes each operation to its layer (`src/layer.rs`).
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::{
+    document::Document,
+    operation::Operation,
+    server::{arguments, signature, trait_name},
+};
+
+pub fn generate(document: &Document) -> TokenStream {
+    let api = trait_name(document);
+    let methods = document.operations.iter().map(method);
+    quote! {
+        #[async_trait::async_trait]
+        impl<L: Layer<dyn #api>> #api for Layered<dyn #api, L> { #(#methods)* }
+    }
+}
+
+fn method(operation: &Operation) -> TokenStream {
+    let (signature, id, constant) = (signature(operation), &operation.id, operation.constant());
+    let arguments = arguments(operation);
+    quote! {
+        #signature {
+            self.call(&#constant, context, move |api, context| {
+                #(let #arguments = Clone::clone(&#arguments);)*
+                Box::pin(async move { api.#id(&context, #(#arguments),*).await })
+            })
+            .await
+        }
+    }
+}

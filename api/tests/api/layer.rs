@@ -1,0 +1,118 @@
+//! Three layers of a few lines, each around every operation: a guard, a forwarding layer and a shadow read.
+
+use std::sync::{Arc, Mutex};
+
+use flack_api::{
+    Context, Invocation, Layer, Layered, Output, Problem, messages::MessagesApi, messages::MessagesClient,
+    tokens::TokensApi, tokens::TokensClient, users::UsersApi, users::types,
+};
+
+use crate::support::{FakeUsers, NOBODY, base_url_of_nobody, caller, http};
+
+/// Refuses every operation of a service that this process does not own.
+struct Guard {
+    owned: &'static str,
+}
+
+impl<Api: ?Sized + Send + Sync + 'static> Layer<Api> for Guard {
+    async fn call<T: Output>(&self, inner: &Arc<Api>, invocation: Invocation<Api, T>) -> Result<T, Problem> {
+        if invocation.operation.service != self.owned {
+            return Err(Problem::unavailable(invocation.operation.service));
+        }
+        invocation.run(inner).await
+    }
+}
+
+/// Sends every operation to another implementation, such as a client.
+struct Forward<Api: ?Sized> {
+    other: Arc<Api>,
+}
+
+impl<Api: ?Sized + Send + Sync + 'static> Layer<Api> for Forward<Api> {
+    async fn call<T: Output>(&self, _: &Arc<Api>, invocation: Invocation<Api, T>) -> Result<T, Problem> {
+        invocation.run(&self.other).await
+    }
+}
+
+/// Answers from `inner`, runs each read on another implementation too, and records reads whose results differ.
+struct ShadowRead<Api: ?Sized> {
+    other: Arc<Api>,
+    differences: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl<Api: ?Sized + Send + Sync + 'static> Layer<Api> for ShadowRead<Api> {
+    async fn call<T: Output>(&self, inner: &Arc<Api>, invocation: Invocation<Api, T>) -> Result<T, Problem> {
+        let answer = invocation.run(inner).await;
+        if invocation.operation.is_read() && invocation.run(&self.other).await != answer {
+            self.differences.lock().unwrap().push(invocation.operation.id);
+        }
+        answer
+    }
+}
+
+fn users() -> Arc<dyn UsersApi> {
+    Arc::new(FakeUsers)
+}
+
+fn new_user(nickname: &str) -> types::NewUser {
+    types::NewUser { nickname: nickname.parse().unwrap(), password: "secret".parse().unwrap() }
+}
+
+#[tokio::test]
+async fn a_guard_stops_every_operation_of_a_service_that_is_not_owned() {
+    let context = Context::background();
+    let owned = Layered::new(Guard { owned: "users" }, users());
+    assert_eq!(owned.get_user(&context, None, 7).await.unwrap().id, 7);
+    let refused = Layered::new(Guard { owned: "messages" }, users());
+    assert_eq!(refused.get_user(&context, None, 7).await.unwrap_err(), Problem::unavailable("users"));
+    assert_eq!(refused.set_me_online(&context, caller()).await.unwrap_err(), Problem::unavailable("users"));
+
+    let tokens: Arc<dyn TokensApi> = Arc::new(TokensClient::new(&base_url_of_nobody(), http()));
+    let tokens = Layered::new(Guard { owned: "users" }, tokens);
+    assert_eq!(tokens.revoke_token(&context, caller()).await.unwrap_err(), Problem::unavailable("tokens"));
+}
+
+#[tokio::test]
+async fn a_guard_works_around_every_service_and_in_layers() {
+    let messages: Arc<dyn MessagesApi> = Arc::new(MessagesClient::new(&base_url_of_nobody(), http()));
+    let once: Arc<dyn MessagesApi> = Arc::new(Layered::new(Guard { owned: "messages" }, messages));
+    let twice: Arc<dyn MessagesApi> = Arc::new(Layered::new(Guard { owned: "users" }, once));
+    let problem = twice.list_messages(&Context::background(), None, None, None).await.unwrap_err();
+    assert_eq!(problem, Problem::unavailable("messages"));
+}
+
+#[tokio::test]
+async fn a_forwarding_layer_sends_arguments_and_context_to_the_other_implementation() {
+    let elsewhere: Arc<dyn UsersApi> =
+        Arc::new(flack_api::users::UsersClient::new(&base_url_of_nobody(), http()));
+    let forwarding = Layered::new(Forward { other: users() }, elsewhere);
+    let context = Context { correlation_id: "test-1".to_owned(), ..Context::background() };
+    assert_eq!(forwarding.get_user(&context, None, 7).await.unwrap().nickname, "test-1 None false");
+    assert_eq!(forwarding.create_user(&context, new_user("ada")).await.unwrap().body.nickname, "ada");
+    let online = Some(types::ListUsersOnline::X1);
+    let list = forwarding.list_users(&context, Some(caller()), online, Some(5)).await.unwrap();
+    assert_eq!(list.users[0].nickname, "Some(7) Some(\"1\") Some(5)");
+}
+
+#[tokio::test]
+async fn a_shadow_read_compares_reads_and_leaves_writes_alone() {
+    let differences = Arc::new(Mutex::new(Vec::new()));
+    let shadow = |other: Arc<dyn UsersApi>| {
+        Layered::new(ShadowRead { other, differences: Arc::clone(&differences) }, users())
+    };
+    let context = Context::background();
+
+    let same = shadow(users());
+    same.get_user(&context, None, 7).await.unwrap();
+    assert_eq!(
+        same.get_user(&context, None, NOBODY).await.unwrap_err().status,
+        404,
+        "the same problem is equal"
+    );
+    assert!(differences.lock().unwrap().is_empty());
+
+    let down = shadow(Arc::new(flack_api::users::UsersClient::new(&base_url_of_nobody(), http())));
+    assert_eq!(down.get_user(&context, None, 7).await.unwrap().id, 7);
+    down.create_user(&context, new_user("ada")).await.unwrap();
+    assert_eq!(*differences.lock().unwrap(), ["get_user"], "a write runs once");
+}
