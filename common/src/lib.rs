@@ -12,4 +12,5 @@ pub mod auth;
 pub mod password;
 pub mod rate;
 pub mod registry;
+pub mod authority;
 pub mod events;

@@ -30,7 +30,7 @@ use crate::{
     telemetry,
 };
 
-pub use background::{Background, Outcome};
+pub use background::{Background, TaskResult};
 pub use edge::REQUEST_SECONDS_MAX;
 pub use flack_api::BODY_BYTES_MAX;
 pub use life::{Identity, serve};

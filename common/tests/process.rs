@@ -238,7 +238,7 @@ async fn a_request_in_flight_is_finished_before_the_process_ends() {
 #[tokio::test]
 async fn a_connection_that_is_held_may_say_goodbye() {
     let process = Process::start(app(), Readiness::new()).await;
-    let (held, stopping) = (process.background.hold(), process.background.stopping());
+    let (held, stopping) = (process.background.shutdown_guard(), process.background.stopping());
     let (drained, said) = (process.background.drained(), Arc::new(Notify::new()));
     let goodbye = Arc::clone(&said);
     tokio::spawn(async move {

@@ -1,7 +1,7 @@
-//! Tasks beside the requests: relays, sweepers, watches. None of them ends unseen.
+//! Background tasks: the relay, consumers, sweeps, watches. Every failure is logged and visible in `/health`.
 //!
-//! A task that fails or panics is logged and, when it was given as something that can be made again,
-//! started again with back-off. How each one fares stands in `/health`.
+//! Choose by what the task is: [`Background::supervise`] for a loop that must not end, [`Background::every`] for work at
+//! intervals, [`Background::spawn`] for a task that restarts its own parts or may end.
 
 use std::{
     any::Any,
@@ -12,131 +12,200 @@ use std::{
     time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::FutureExt;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A task that ran this long was well; its next failure is a new one.
-const WELL_AFTER: Duration = Duration::from_secs(30);
+/// The pause before a failed task is started again: 100 ms, doubled with each failure, 10 s at most.
+const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_secs(10))
+    .without_max_times();
+/// After a run of this length the back-off begins again with its first pause.
+const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(30);
+/// Work with a longer interval is tried again after this time when it failed.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_mins(1);
 
-/// Starts tasks and knows how they fare. Clones speak of the same tasks.
+/// Starts background tasks and knows their status. Clones share the same tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Background {
     stopping: CancellationToken,
     drained: CancellationToken,
     tracker: TaskTracker,
-    tasks: Arc<Mutex<BTreeMap<&'static str, Fare>>>,
+    statuses: Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>,
 }
 
-/// How a task fares, for `/health`.
+/// The status of a background task, as `/health` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
-pub(super) enum Fare {
+pub(super) enum TaskStatus {
     Running { restarts: u32 },
     WaitingToRestart { restarts: u32, error: String },
     Failed { error: String },
     Ended,
 }
 
-/// What a task may end with: nothing, or a result whose error is logged.
-pub trait Outcome: Send + 'static {
+/// The result of a background task: nothing, or a `Result` whose error is logged.
+pub trait TaskResult: Send + 'static {
     fn into_result(self) -> anyhow::Result<()>;
 }
 
-impl Outcome for () {
+impl TaskResult for () {
     fn into_result(self) -> anyhow::Result<()> {
         Ok(())
     }
 }
 
-impl Outcome for anyhow::Result<()> {
+impl<E: Into<anyhow::Error> + Send + 'static> TaskResult for Result<(), E> {
     fn into_result(self) -> anyhow::Result<()> {
-        self
+        self.map_err(Into::into)
     }
 }
 
 impl Background {
-    /// A task that is made again when it fails or panics. When it ends well, that was its end.
+    /// Runs the task that `make` returns; when it fails or panics, runs a new one after a back-off.
+    ///
+    /// A task that returns without an error has ended. It has to return soon after [`Self::stopping`] is cancelled.
     pub fn supervise<M, F>(&self, name: &'static str, mut make: M)
     where
         M: FnMut() -> F + Send + 'static,
-        F: Future<Output: Outcome> + Send + 'static,
+        F: Future<Output: TaskResult> + Send + 'static,
     {
         let this = self.clone();
-        let supervisor = async move {
+        self.tracker.spawn(async move {
             let mut restarts = 0;
-            let mut pause = PAUSE_MIN;
+            let mut backoff = RESTART_BACKOFF.build();
             loop {
-                this.tell(name, Fare::Running { restarts });
+                this.set_status(name, TaskStatus::Running { restarts });
                 let started = Instant::now();
-                let Err(error) = watch(make()).await else { return this.tell(name, Fare::Ended) };
+                let Err(error) = run(make()).await else { return this.set_status(name, TaskStatus::Ended) };
                 if this.stopping.is_cancelled() {
-                    info!(task = name, error, "a task ended while the process is stopping");
-                    return this.tell(name, Fare::Failed { error });
+                    info!(task = name, error, "a task failed while the process was stopping");
+                    return this.set_status(name, TaskStatus::Failed { error });
                 }
-                if started.elapsed() >= WELL_AFTER {
-                    pause = PAUSE_MIN;
+                if started.elapsed() >= BACKOFF_RESET_AFTER {
+                    backoff = RESTART_BACKOFF.build();
                 }
+                let pause = backoff.next().expect("the back-off has no last pause");
                 error!(
                     task = name,
                     error,
                     restarts,
                     pause_ms = pause.as_millis(),
-                    "a task failed; starting it again"
+                    "a task failed; restarting it"
                 );
-                this.tell(name, Fare::WaitingToRestart { restarts, error });
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    () = this.stopping.cancelled() => return,
+                this.set_status(name, TaskStatus::WaitingToRestart { restarts, error });
+                if this.stopping.run_until_cancelled(sleep(pause)).await.is_none() {
+                    return;
                 }
-                pause = (pause * 2).min(PAUSE_MAX);
                 restarts += 1;
             }
-        };
-        self.tracker.spawn(supervisor);
+        });
     }
 
-    /// A task that cannot be made again: its failure is logged and stays visible in `/health`. What has to
-    /// go on for ever wants `supervise`. Either kind ends by itself soon after `stopping` is cancelled.
-    pub fn spawn<F>(&self, name: &'static str, task: F)
+    /// Runs `work` now and then at intervals, until [`Self::stopping`] is cancelled.
+    ///
+    /// A failure or panic is logged once, until `work` succeeds again. Failed work runs again after the interval, or after
+    /// one minute when the interval is longer.
+    pub fn every<W, F>(&self, name: &'static str, interval: Duration, work: W)
     where
-        F: Future<Output: Outcome> + Send + 'static,
+        W: FnMut() -> F + Send + 'static,
+        F: Future<Output: TaskResult> + Send + 'static,
+    {
+        self.every_or_notified(name, interval, Arc::new(Notify::new()), work);
+    }
+
+    /// Like [`Self::every`], but runs `work` also at once when `wake` is notified.
+    pub fn every_or_notified<W, F>(
+        &self,
+        name: &'static str,
+        interval: Duration,
+        wake: Arc<Notify>,
+        mut work: W,
+    ) where
+        W: FnMut() -> F + Send + 'static,
+        F: Future<Output: TaskResult> + Send + 'static,
     {
         let this = self.clone();
-        let watcher = async move {
-            this.tell(name, Fare::Running { restarts: 0 });
-            match watch(task).await {
-                Ok(()) => this.tell(name, Fare::Ended),
-                Err(error) => {
-                    error!(task = name, error, "a task failed, and is not started again");
-                    this.tell(name, Fare::Failed { error });
+        self.tracker.spawn(async move {
+            let mut failures = 0;
+            this.set_status(name, TaskStatus::Running { restarts: 0 });
+            while !this.stopping.is_cancelled() {
+                let mut pause = interval;
+                match run(work()).await {
+                    Ok(()) if failures == 0 => {}
+                    Ok(()) => {
+                        info!(task = name, failures, "a periodic task succeeds again");
+                        failures = 0;
+                        this.set_status(name, TaskStatus::Running { restarts: 0 });
+                    }
+                    Err(error) => {
+                        if failures == 0 {
+                            warn!(
+                                task = name,
+                                error, "a periodic task failed; it is tried again at intervals"
+                            );
+                        }
+                        this.set_status(name, TaskStatus::WaitingToRestart { restarts: failures, error });
+                        failures += 1;
+                        pause = interval.min(RETRY_INTERVAL_MAX);
+                    }
+                }
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = wake.notified() => {}
+                    () = this.stopping.cancelled() => {}
                 }
             }
-        };
-        self.tracker.spawn(watcher);
+            this.set_status(name, TaskStatus::Ended);
+        });
     }
 
-    /// Cancelled when the balancer has let go of us: loops end, websockets close with 1012.
+    /// Runs a task once: its failure is logged and stays visible in `/health`.
+    ///
+    /// It has to return soon after [`Self::stopping`] is cancelled.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output: TaskResult> + Send + 'static,
+    {
+        let this = self.clone();
+        self.tracker.spawn(async move {
+            this.set_status(name, TaskStatus::Running { restarts: 0 });
+            match run(task).await {
+                Ok(()) => this.set_status(name, TaskStatus::Ended),
+                Err(error) => {
+                    error!(task = name, error, "a task failed; it is not restarted");
+                    this.set_status(name, TaskStatus::Failed { error });
+                }
+            }
+        });
+    }
+
+    /// Returns the token that is cancelled when the balancer sends no more requests: loops end, websockets close.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Cancelled when the last request has been answered: after this nobody makes new work. For tasks that
-    /// finish what requests have left, such as the relay.
+    /// Returns the token that is cancelled when the last request has been answered.
+    ///
+    /// For tasks that complete what requests have left, such as the relay.
     pub fn drained(&self) -> CancellationToken {
         self.drained.clone()
     }
 
-    /// While this is held the process does not end, within the bounds of the shutdown. For connections that
-    /// are no requests any more, such as websockets.
-    pub fn hold(&self) -> TaskTrackerToken {
+    /// Returns a guard: the process waits, within the shutdown timeout, until it is dropped.
+    ///
+    /// For connections that are not requests, such as websockets.
+    pub fn shutdown_guard(&self) -> TaskTrackerToken {
         self.tracker.token()
     }
 
@@ -153,38 +222,39 @@ impl Background {
         self.tracker.wait().await;
     }
 
+    /// The number of running tasks and guards.
     pub(super) fn count(&self) -> usize {
         self.tracker.len()
     }
 
     pub(super) fn names_of_running(&self) -> Vec<&'static str> {
-        let is_running = |fare: &Fare| matches!(fare, Fare::Running { .. });
-        self.fares().into_iter().filter(|(_, fare)| is_running(fare)).map(|(name, _)| name).collect()
+        let is_running = |status: &TaskStatus| matches!(status, TaskStatus::Running { .. });
+        self.statuses().into_iter().filter(|(_, status)| is_running(status)).map(|(name, _)| name).collect()
     }
 
-    pub(super) fn fares(&self) -> BTreeMap<&'static str, Fare> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn tell(&self, name: &'static str, fare: Fare) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(name, fare);
+    fn set_status(&self, name: &'static str, status: TaskStatus) {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(name, status);
     }
 }
 
-/// Runs a task; a panic becomes an error like any other. The panic hook has logged its place.
-async fn watch<F: Future<Output: Outcome>>(task: F) -> Result<(), String> {
+/// Runs a task. A panic becomes an error; the panic hook has logged its location.
+async fn run<F: Future<Output: TaskResult>>(task: F) -> Result<(), String> {
     match AssertUnwindSafe(task).catch_unwind().await {
-        Ok(outcome) => outcome.into_result().map_err(|problem| format!("{problem:#}")),
-        Err(panic) => Err(format!("panicked: {}", words_of(&*panic))),
+        Ok(result) => result.into_result().map_err(|error| format!("{error:#}")),
+        Err(panic) => Err(format!("panicked: {}", panic_message(&*panic))),
     }
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no words")
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ async fn health(State(probes): State<Arc<Probes>>) -> Response {
         "service": probes.service,
         "instance": probes.instance,
         "version": VERSION,
-        "tasks": probes.background.fares(),
+        "tasks": probes.background.statuses(),
     }))
     .into_response()
 }

@@ -124,7 +124,7 @@ impl Hub {
 
     /// The process does not end while this is held.
     pub(crate) fn hold(&self) -> impl Send + use<> {
-        self.0.background.hold()
+        self.0.background.shutdown_guard()
     }
 
     /// Whether the streams have been read; waits for it.
