@@ -1,6 +1,7 @@
 //! What every generated client does the same way: it has a deadline, tries again where that is safe, and
 //! tells a peer that is away from a peer that says no.
 
+mod builder;
 mod call;
 mod reply;
 
@@ -11,6 +12,7 @@ use reqwest::Request;
 use tracing::{error, warn};
 use url::Url;
 
+pub use builder::http_client_builder;
 pub use call::Call;
 use reply::Reply;
 

@@ -16,7 +16,7 @@ pub mod docs;
 pub mod events;
 
 pub use call::{BasicCaller, Context, TokenCaller, VerifyToken};
-pub use client::CALL_DEADLINE;
+pub use client::{CALL_DEADLINE, http_client_builder};
 pub use generated::{frames, services::*};
 pub use layer::{Invocation, Layer, Layered, Output};
 pub use operation::OperationInfo;

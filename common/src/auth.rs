@@ -5,6 +5,7 @@
 //! revoked tokens in memory, kept current by a watch. Who may have a token is the business of tokens.
 
 mod claims;
+mod crypto;
 mod follow;
 mod signing;
 mod verifier;

@@ -85,9 +85,8 @@ impl PublicFetcher {
         Self::with_test_server(Some(test_server))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "not for internal calls: this client must not reach them")]
     fn with_test_server(test_server: Option<SocketAddr>) -> Self {
-        let client = Client::builder()
+        let client = flack_api::http_client_builder()
             .dns_resolver(Arc::new(PublicResolver))
             // Followed by hand, each target checked.
             .redirect(Policy::none())

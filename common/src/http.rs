@@ -13,9 +13,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_CONNECTIONS_PER_PEER_MAX: usize = 32;
 
 /// A client for internal calls. Make one in a process and hand clones on: they share its connections.
-#[expect(clippy::disallowed_methods, reason = "the place that the ban points to")]
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder()
+    flack_api::http_client_builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)

@@ -62,11 +62,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Client {
     pub fn new(base: &str, contract: Arc<Contract>) -> anyhow::Result<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a black-box client must not lean on the code under test"
-        )]
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
+        let http = flack_api::http_client_builder().timeout(Duration::from_secs(15)).build()?;
         Ok(Self { http, base: base.to_owned(), contract })
     }
 

@@ -154,9 +154,8 @@ pub fn base_url_of_nobody() -> String {
     format!("http://{}", vacant.local_addr().expect("it is bound"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "flack-common, which makes clients, stands above this crate")]
 pub fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    flack_api::http_client_builder().no_proxy().build().expect("a client")
 }
 
 pub fn messages() -> Router {

@@ -3,19 +3,25 @@
 use std::{fmt, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{EncodingKey, Header};
+use ring::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair},
+};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::claims::{ALGORITHM, Claims};
+use super::{
+    claims::{ALGORITHM, Claims},
+    crypto,
+};
 
 /// An Ed25519 key pair and its id.
 pub struct SigningKey {
     key_id: String,
-    /// PKCS#8 version 1: the form that `jsonwebtoken` takes.
+    /// PKCS#8.
     pkcs8: SecretBox<[u8]>,
     public: Vec<u8>,
     encoding: EncodingKey,
@@ -30,13 +36,14 @@ impl fmt::Debug for SigningKey {
 impl SigningKey {
     /// A new key with a new id.
     pub fn generate() -> anyhow::Result<Self> {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new())
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|_| anyhow!("the operating system gave no random numbers for a signing key"))?;
         Self::from_pkcs8(&Uuid::new_v4().to_string(), pkcs8.as_ref())
     }
 
     /// A key that `to_pkcs8` gave.
     pub fn from_pkcs8(key_id: &str, der: &[u8]) -> anyhow::Result<Self> {
+        crypto::install();
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
             .map_err(|reason| anyhow!("{reason}"))
             .with_context(|| format!("signing key {key_id} is no Ed25519 key in PKCS#8"))?;

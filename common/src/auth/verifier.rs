@@ -20,7 +20,10 @@ use tokio::{
 use tracing::warn;
 use uuid::Uuid;
 
-use super::claims::{ALGORITHM, Claims};
+use super::{
+    claims::{ALGORITHM, Claims},
+    crypto,
+};
 
 /// Ours have about 300; nothing longer is worth parsing.
 const TOKEN_BYTES_MAX: usize = 2048;
@@ -185,6 +188,7 @@ fn decoding_key(key_id: &str, jwk: &Value) -> anyhow::Result<DecodingKey> {
     if jwk["crv"] != "Ed25519" {
         bail!("key {key_id} is not an Ed25519 key");
     }
+    crypto::install();
     DecodingKey::from_jwk(&parsed).with_context(|| format!("key {key_id} is not usable"))
 }
 

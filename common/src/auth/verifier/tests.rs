@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use ring::hmac;
 use serde_json::json;
 
 use super::*;
@@ -108,12 +109,19 @@ async fn no_algorithm_but_ours_is_believed() {
         assert_eq!(refusal(&verifier, &forged(&header, &claims)).await.status, 401, "{algorithm}");
     }
     // The classic: signed with HMAC, the public key as the secret.
-    let header =
-        jsonwebtoken::Header { kid: Some(key.key_id().to_owned()), ..jsonwebtoken::Header::default() };
-    let secret = key.public_jwk()["x"].to_string();
-    let secret = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    let token = jsonwebtoken::encode(&header, &claims, &secret).unwrap();
-    assert_eq!(refusal(&verifier, &token).await.status, 401);
+    let header = json!({ "typ": "JWT", "alg": "HS256", "kid": key.key_id() });
+    let token = forged(&header, &claims);
+    let signed = token.rsplit_once('.').unwrap().0;
+    for secret in [key.public_jwk()["x"].as_str().unwrap().into(), public_key_bytes(&key)] {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&secret, signed.as_bytes()));
+        let token = format!("{signed}.{signature}");
+        assert_eq!(refusal(&verifier, &token).await.status, 401);
+    }
+}
+
+fn public_key_bytes(key: &SigningKey) -> Vec<u8> {
+    BASE64_URL_SAFE_NO_PAD.decode(key.public_jwk()["x"].as_str().unwrap()).unwrap()
 }
 
 #[tokio::test]
