@@ -6,7 +6,7 @@
 
 mod claims;
 mod crypto;
-mod follow;
+mod registry;
 mod signing;
 mod verifier;
 

@@ -52,7 +52,7 @@ pub struct ProcessConfig {
 
 impl ProcessConfig {
     /// The instance's name: as configured, else `<service>-<8 hex digits>`.
-    pub fn instance_of(&self, service: &str) -> String {
+    pub fn instance_name(&self, service: &str) -> String {
         self.instance.clone().unwrap_or_else(|| {
             let mut random = Uuid::new_v4().simple().to_string();
             random.truncate(8);
@@ -104,7 +104,7 @@ pub struct EventsConfig {
 
 /// The balancer's internal door, through which services call each other.
 #[derive(Conf, Debug, Clone)]
-pub struct InternalDoorConfig {
+pub struct InternalListenerConfig {
     /// Internal door of the balancer, such as `http://127.0.0.1:8081`
     #[conf(env = "INTERNAL_URL", value_parser = parse_http_url)]
     pub url: String,

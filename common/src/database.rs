@@ -43,7 +43,7 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
             "DATABASE_URL is no database address; give postgres://user:password@host:port/database"
         )
     })?;
-    let options = options.application_name(&telemetry::name_of_process()).options([
+    let options = options.application_name(&telemetry::process_name()).options([
         ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
         ("idle_in_transaction_session_timeout", format!("{IDLE_IN_TRANSACTION_SECONDS_MAX}s")),
         // No statement of ours is long enough to be worth compiling.

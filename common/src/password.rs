@@ -69,7 +69,7 @@ pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem>
 }
 
 /// For a nickname that nobody has: takes as long as a verification, so that time does not tell who exists.
-pub async fn verify_nobody(password: SecretString) -> Result<(), Problem> {
+pub async fn verify_unknown_user(password: SecretString) -> Result<(), Problem> {
     verify(password, NOBODY).await.map(|_| ())
 }
 

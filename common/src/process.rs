@@ -64,7 +64,7 @@ pub async fn run<F>(
 where
     F: Future<Output = anyhow::Result<App>>,
 {
-    let instance = process.instance_of(&service.name);
+    let instance = process.instance_name(&service.name);
     telemetry::set_instance(&instance);
     if registry.is_some() && process.listen.ip().is_unspecified() && process.advertise.is_none() {
         error!("FLACK_LISTEN is {}, where nobody can call: set FLACK_ADVERTISE to our host", process.listen);

@@ -43,7 +43,7 @@ pub(crate) fn set_instance(instance: &str) {
 }
 
 /// What this process calls itself towards databases and pipelines: the instance, else the service.
-pub fn name_of_process() -> String {
+pub fn process_name() -> String {
     instance().unwrap_or_else(|| service().to_owned())
 }
 

@@ -138,7 +138,7 @@ async fn a_verifier_that_follows_the_registry_knows_new_keys_and_revoked_tokens_
     let etcd = Etcd::start();
     let background = Background::default();
     let registry = etcd.registry(&background).await;
-    let verifier = Verifier::follow(&registry, &background).await.unwrap();
+    let verifier = Verifier::from_registry(&registry, &background).await.unwrap();
 
     let key = SigningKey::generate().unwrap();
     let hour = Duration::from_hours(1);

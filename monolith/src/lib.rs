@@ -63,10 +63,10 @@ pub async fn assemble(
     database::migrate(&pool, &MIGRATIONS).await?;
     let (verifier, authority) = match &registry {
         Some(registry) => {
-            let verifier = Verifier::follow(registry, background).await?;
+            let verifier = Verifier::from_registry(registry, background).await?;
             (verifier, Authority::Shared(registry.mirror(keys::AUTHORITY).await?))
         }
-        None => (Verifier::local(), Authority::Alone),
+        None => (Verifier::standalone(), Authority::Alone),
     };
 
     let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);

@@ -54,7 +54,7 @@ struct Known {
 
 impl Verifier {
     /// Knows what it is told by `add_key` and `revoke`: for the process that owns tokens, and for tests.
-    pub fn local() -> Arc<Self> {
+    pub fn standalone() -> Arc<Self> {
         Arc::new(Self {
             known: RwLock::default(),
             keys_changed: watch::Sender::new(0),

@@ -13,7 +13,7 @@ struct Config {
     #[conf(flatten)]
     events: Option<EventsConfig>,
     #[conf(flatten)]
-    door: Option<InternalDoorConfig>,
+    door: Option<InternalListenerConfig>,
 }
 
 fn read(environment: &[(&str, &str)]) -> Result<Config, String> {
@@ -107,7 +107,7 @@ fn secrets_are_shown_neither_in_problems_nor_in_debug_output() {
 #[test]
 fn an_instance_without_a_name_gets_one_of_its_own() {
     let config = read(&[("DATABASE_URL", "postgres://localhost/users")]).unwrap();
-    let (one, other) = (config.process.instance_of("users"), config.process.instance_of("users"));
+    let (one, other) = (config.process.instance_name("users"), config.process.instance_name("users"));
     assert!(one.starts_with("users-") && one.len() == "users-".len() + 8, "{one}");
     assert_ne!(one, other);
 }

@@ -1,38 +1,37 @@
-//! One of many instances does a work: the one that holds its advisory lock.
+//! Leader election: of many instances, the one that holds an advisory lock does the work.
 //!
-//! Lock and work are on one connection, so that who has lost the one cannot go on with the other. PostgreSQL ends the
-//! session of a leader that says nothing any more (its process is stopped, or its machine is gone), and another one leads.
+//! Lock and work share one connection, so a process that has lost the lock cannot continue the work. PostgreSQL ends
+//! the session of a leader that sends nothing (its process is stopped, or its machine is gone); then a standby leads.
 
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{pin, select, time::sleep};
 
-/// A leader that has said nothing for so long leads no more. Longer than a busy machine lets a process wait.
-const SILENCE_SECONDS_MAX: u32 = 5;
-/// How often a leader speaks while it waits for something else than the database.
-const SIGN_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the work waits when its leader died.
+/// PostgreSQL ends the session of a leader that sends nothing for this time. Longer than a busy machine delays a process.
+const IDLE_SECONDS_MAX: u32 = 5;
+/// How often a leader pings while it waits for something other than the database.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a standby tries to get the lock.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The connection of the one that leads `work` on `subject` ("" if there is only one); waits until that is us.
+/// Waits until this process leads `work` on `subject` ("" if there is only one); returns the connection with the lock.
 ///
-/// It has to be used, or [`hold`]ed, all the time. What it commits may be undone by a crash of the database, the latest first:
-/// the work must be such that it can be done again.
-pub async fn elect(pool: &PgPool, work: &str, subject: &str) -> sqlx::Result<PgConnection> {
-    let silence = format!("{SILENCE_SECONDS_MAX}s");
+/// The connection has to be in use, or in [`keep_alive`], all the time. A crash of the database may undo its latest
+/// commits: the work must be such that it can be done again.
+pub async fn acquire(pool: &PgPool, work: &str, subject: &str) -> sqlx::Result<PgConnection> {
+    let idle_max = format!("{IDLE_SECONDS_MAX}s");
     let options = PgConnectOptions::clone(&pool.connect_options()).options([
-        ("idle_session_timeout", silence.as_str()),
-        ("idle_in_transaction_session_timeout", silence.as_str()),
-        // A crash of PostgreSQL may take back the last moments of the work, never one step without those behind it: they are
-        // done again. So nobody waits for the disk here, and the disk has more time for those who must.
+        ("idle_session_timeout", idle_max.as_str()),
+        ("idle_in_transaction_session_timeout", idle_max.as_str()),
+        // A crash of PostgreSQL loses the last steps together, never one step without those after it, and they are done
+        // again. So the leader need not wait for the disk.
         ("synchronous_commit", "off"),
-        // What a leader works on is a queue, empty most of the time. A plan that was made then, to read all of it, would be kept
-        // when it has grown.
+        // The work is a queue that is mostly empty. A cached plan from then would scan the whole table when it has grown.
         ("enable_seqscan", "off"),
     ]);
     let mut connection = PgConnection::connect_with(&options).await?;
-    // Asked again and again, not waited for in one statement: that would hold back vacuum as long as it waits.
+    // Polled: a statement that waits for the lock would hold back vacuum all the time.
     while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock(hashtext($1), hashtext($2))")
         .bind(work)
         .bind(subject)
@@ -44,13 +43,16 @@ pub async fn elect(pool: &PgPool, work: &str, subject: &str) -> sqlx::Result<PgC
     Ok(connection)
 }
 
-/// Does something that does not need the connection, and keeps it meanwhile. An error says that we lead no more.
-pub async fn hold<T>(connection: &mut PgConnection, waiting: impl Future<Output = T>) -> sqlx::Result<T> {
+/// Awaits something that does not use the connection, and pings meanwhile. An error means that the lock is lost.
+pub async fn keep_alive<T>(
+    connection: &mut PgConnection,
+    waiting: impl Future<Output = T>,
+) -> sqlx::Result<T> {
     pin!(waiting);
     loop {
         select! {
-            outcome = &mut waiting => return Ok(outcome),
-            () = sleep(SIGN_INTERVAL) => connection.ping().await?,
+            output = &mut waiting => return Ok(output),
+            () = sleep(PING_INTERVAL) => connection.ping().await?,
         }
     }
 }

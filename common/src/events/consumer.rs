@@ -127,7 +127,7 @@ impl Consumer {
         let stream = stream_of(self.owner);
         // Spoken with every second at least, by `process`.
         let mut connection =
-            leader::elect(&self.pool, "inbox", &stream).await.context("the database does not answer")?;
+            leader::acquire(&self.pool, "inbox", &stream).await.context("the database does not answer")?;
         let start = match inbox::position(&mut connection, &stream).await? {
             Some((incarnation, sequence)) => {
                 Start::After { incarnation, sequence: u64::try_from(sequence).unwrap_or(0) }

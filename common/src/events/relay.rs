@@ -47,7 +47,7 @@ struct Leading {
 
 impl Leading {
     async fn hold<T>(&mut self, waiting: impl Future<Output = T>) -> sqlx::Result<T> {
-        leader::hold(&mut self.connection, waiting).await
+        leader::keep_alive(&mut self.connection, waiting).await
     }
 }
 
@@ -82,7 +82,7 @@ impl Relay {
     /// Waits for its turn, then publishes until something breaks.
     async fn lead(&self) -> anyhow::Result<()> {
         let connection =
-            leader::elect(&self.pool, "relay", "").await.context("the database does not answer")?;
+            leader::acquire(&self.pool, "relay", "").await.context("the database does not answer")?;
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.eager_reconnect(false);
         listener.listen("journal").await?;
@@ -199,13 +199,13 @@ impl Relay {
     ) -> sqlx::Result<(usize, Option<anyhow::Error>)> {
         let Leading { connection, published, .. } = leading;
         let at_once = self.events.publish(batch, published.as_deref());
-        let mut stored = leader::hold(connection, at_once).await?;
+        let mut stored = leader::keep_alive(connection, at_once).await?;
         if stored < batch.len() {
             // Only if it was not another relay that came between.
             connection.ping().await?;
         }
         for message in &batch[stored..] {
-            if let Err(problem) = leader::hold(connection, self.events.publish_one(message)).await? {
+            if let Err(problem) = leader::keep_alive(connection, self.events.publish_one(message)).await? {
                 return Ok((stored, Some(problem)));
             }
             stored += 1;

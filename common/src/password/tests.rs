@@ -18,7 +18,7 @@ async fn equal_passwords_have_different_hashes() {
 #[tokio::test]
 async fn nobody_has_no_password_yet_the_comparison_is_made() {
     // A malformed constant would be an error here, and fast.
-    verify_nobody("anything".into()).await.unwrap();
+    verify_unknown_user("anything".into()).await.unwrap();
     assert!(!verify("anything".into(), NOBODY).await.unwrap());
 }
 

@@ -1,6 +1,8 @@
 //! What this process can be told from outside, all of it by environment.
 
-use flack_common::config::{DatabaseConfig, EventsConfig, InternalDoorConfig, ProcessConfig, RegistryConfig};
+use flack_common::config::{
+    DatabaseConfig, EventsConfig, InternalListenerConfig, ProcessConfig, RegistryConfig,
+};
 
 /// tokens: proof of who is asking
 #[derive(conf::Conf, Debug)]
@@ -15,5 +17,5 @@ pub struct Config {
     pub events: EventsConfig,
     /// users is called through it.
     #[conf(flatten)]
-    pub internal_door: InternalDoorConfig,
+    pub internal_listener: InternalListenerConfig,
 }

@@ -48,8 +48,8 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::follow(&registry, &background).await?;
-    let users = Arc::new(UsersClient::new(&config.internal_door.url, http::client()));
+    let verifier = Verifier::from_registry(&registry, &background).await?;
+    let users = Arc::new(UsersClient::new(&config.internal_listener.url, http::client()));
     let store = Store::new(pool.clone());
     let announcer = Arc::new(Announcer::new(store.clone(), verifier.clone(), Some(registry)));
     let keys = Arc::new(SigningKeys::new(store.clone(), announcer.clone()));

@@ -59,7 +59,7 @@ impl UsersApi for Users {
         };
         let Some((id, hash)) = stored else {
             // As much effort as for a wrong password: the time must not tell which nicknames exist.
-            password::verify_nobody(caller.password).await?;
+            password::verify_unknown_user(caller.password).await?;
             return Err(model::wrong_credentials());
         };
         if !password::verify(caller.password, &hash).await? {

@@ -40,7 +40,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::follow(&registry, &background).await?;
+    let verifier = Verifier::from_registry(&registry, &background).await?;
     let store = Store::new(pool.clone());
 
     let relay = Relay::new(SERVICE, pool.clone(), events, events::map);

@@ -1,6 +1,8 @@
 //! What this process can be told from outside, all of it by environment.
 
-use flack_common::config::{DatabaseConfig, EventsConfig, InternalDoorConfig, ProcessConfig, RegistryConfig};
+use flack_common::config::{
+    DatabaseConfig, EventsConfig, InternalListenerConfig, ProcessConfig, RegistryConfig,
+};
 
 /// websocket: the live connections
 #[derive(conf::Conf, Debug)]
@@ -15,5 +17,5 @@ pub struct Config {
     pub events: EventsConfig,
     /// users and messages are called through it.
     #[conf(flatten)]
-    pub internal_door: InternalDoorConfig,
+    pub internal_listener: InternalListenerConfig,
 }

@@ -80,7 +80,7 @@ pub async fn maintain(inbox: Inbox, stopping: CancellationToken) {
 
 async fn lead(inbox: &Inbox, events: &Events, was_well: &mut bool) -> anyhow::Result<()> {
     let mut connection =
-        leader::elect(inbox.pool(), "inbox", "").await.context("the database does not answer")?;
+        leader::acquire(inbox.pool(), "inbox", "").await.context("the database does not answer")?;
     let extents = inbox::extents(&mut connection).await?;
     let mut readers = std::array::from_fn(|stream| {
         let start = extents[stream].as_ref().map_or(Start::Beginning, |extent| Start::After {
@@ -93,7 +93,7 @@ async fn lead(inbox: &Inbox, events: &Events, was_well: &mut bool) -> anyhow::Re
     info!("keeping the inbox");
     *was_well = true;
     loop {
-        let batch = leader::hold(&mut connection, next_batch(&mut readers)).await?;
+        let batch = leader::keep_alive(&mut connection, next_batch(&mut readers)).await?;
         keeping.store(&mut connection, batch).await.context("the inbox was not written")?;
     }
 }

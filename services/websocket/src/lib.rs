@@ -65,8 +65,8 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::follow(&registry, &background).await?;
-    let door = &config.internal_door.url;
+    let verifier = Verifier::from_registry(&registry, &background).await?;
+    let door = &config.internal_listener.url;
     let seams = Seams {
         users: Arc::new(UsersClient::new(door, http::client())),
         messages: Arc::new(MessagesClient::new(door, http::client())),

@@ -15,7 +15,7 @@ fn now() -> i64 {
 
 fn key_and_verifier() -> (SigningKey, Arc<Verifier>) {
     let key = SigningKey::generate().unwrap();
-    let verifier = Verifier::local();
+    let verifier = Verifier::standalone();
     verifier.add_key(key.key_id(), &key.public_jwk()).unwrap();
     (key, verifier)
 }
@@ -143,7 +143,7 @@ async fn a_token_without_key_id_is_refused() {
 #[tokio::test]
 async fn a_token_that_is_faster_than_the_news_of_its_key_waits_for_it() {
     let key = SigningKey::generate().unwrap();
-    let verifier = Verifier::local();
+    let verifier = Verifier::standalone();
     let (token, ..) = key.issue(17, now(), HOUR);
     let mut waiting = Box::pin(verifier.verify_token(&token));
     assert!(futures::poll!(&mut waiting).is_pending());
@@ -153,7 +153,7 @@ async fn a_token_that_is_faster_than_the_news_of_its_key_waits_for_it() {
 
 #[tokio::test]
 async fn a_token_of_an_unknown_key_is_refused_after_a_short_wait() {
-    let verifier = Verifier::local();
+    let verifier = Verifier::standalone();
     let (token, ..) = SigningKey::generate().unwrap().issue(17, now(), HOUR);
     let started = std::time::Instant::now();
     assert_eq!(refusal(&verifier, token.expose_secret()).await.status, 401);
@@ -163,7 +163,7 @@ async fn a_token_of_an_unknown_key_is_refused_after_a_short_wait() {
 #[test]
 fn a_malformed_key_of_the_registry_does_not_hide_the_good_ones() {
     let key = SigningKey::generate().unwrap();
-    let verifier = Verifier::local();
+    let verifier = Verifier::standalone();
     let rsa = json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" });
     verifier.replace_keys(&BTreeMap::from([
         ("broken".to_owned(), json!({ "kty": "OKP" })),

@@ -90,7 +90,7 @@ async fn what_was_issued_and_revoked_before_a_restart_stays_so(pool: PgPool) {
 
     let restarted = Service::start(&pool, None).await;
     assert_eq!(
-        shows(&Verifier::local(), &good).await,
+        shows(&Verifier::standalone(), &good).await,
         Err(401),
         "a verifier that knows no key trusts nobody"
     );

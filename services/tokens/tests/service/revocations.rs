@@ -17,7 +17,8 @@ async fn what_one_instance_revokes_every_process_refuses(pool: PgPool) {
     let service = Service::start(&pool, Some(etcd.registry())).await;
     service.users_know_ada();
     let token = service.token().await;
-    let elsewhere = Verifier::follow(&etcd.registry(), &Background::default()).await.expect("a verifier");
+    let elsewhere =
+        Verifier::from_registry(&etcd.registry(), &Background::default()).await.expect("a verifier");
     assert_eq!(shows(&elsewhere, &token).await, Ok(ADA), "the key is in the registry");
 
     service.delete("/api/tokens").bearer(&token).expect(StatusCode::NO_CONTENT).await;
@@ -73,7 +74,7 @@ async fn what_the_registry_lost_is_announced_again(pool: PgPool) {
     registry.delete_prefix(keys::ROOT).await.expect("a registry that lost everything");
     service.announcer.repair().await.expect("a repair");
 
-    let elsewhere = Verifier::follow(&registry, &Background::default()).await.expect("a verifier");
+    let elsewhere = Verifier::from_registry(&registry, &Background::default()).await.expect("a verifier");
     assert_eq!(shows(&elsewhere, &good).await, Ok(ADA));
     assert_eq!(shows(&elsewhere, &revoked).await, Err(401));
 }

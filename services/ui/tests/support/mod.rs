@@ -30,7 +30,7 @@ impl Service {
     pub async fn start(pool: PgPool) -> Self {
         database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply to an empty database");
         let key = SigningKey::generate().expect("a key");
-        let verifier = Verifier::local();
+        let verifier = Verifier::standalone();
         verifier.add_key(key.key_id(), &key.public_jwk()).expect("our own key is usable");
         let router = router(Store::new(pool.clone()), Arc::clone(&verifier) as _);
         Self { pool, key, router }

@@ -67,7 +67,7 @@ impl Service {
     ) -> Self {
         database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
         let seam = Arc::new(UsersClient::new(url, http::client()));
-        let (store, verifier) = (Store::new(pool.clone()), Verifier::local());
+        let (store, verifier) = (Store::new(pool.clone()), Verifier::standalone());
         let announcer = Arc::new(Announcer::new(store.clone(), verifier.clone(), registry));
         let keys = Arc::new(SigningKeys::new(store.clone(), announcer.clone()));
         let tokens = Tokens::new(store.clone(), keys, announcer.clone(), seam);

@@ -46,7 +46,7 @@ impl Service {
     pub async fn start(pool: &PgPool) -> Self {
         database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
         let key = SigningKey::generate().expect("a key");
-        let verifier = Verifier::local();
+        let verifier = Verifier::standalone();
         verifier.add_key(key.key_id(), &key.public_jwk()).expect("its public half");
         let users = Users::new(Store::new(pool.clone()));
         let client = Client::new(flack_api::users::router(Arc::new(users), verifier.clone()));
