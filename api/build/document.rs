@@ -1,6 +1,6 @@
 //! What a document of `openapi/` may say, read once and checked: everything else in `build/` works from this.
 
-use heck::{ToPascalCase, ToSnakeCase};
+use heck::ToSnakeCase;
 use openapiv3::{
     OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody,
     Response, SecurityRequirement, StatusCode,
@@ -172,7 +172,7 @@ fn read_parameter(operation: &str, parameter: &ReferenceOr<OpenApiParameter>) ->
         return Err(format!("{name}: a parameter needs a schema"));
     };
     let ident = name.to_snake_case();
-    let rust_type = parameter_type(&format!("{operation}_{ident}").to_pascal_case(), schema)
+    let rust_type = parameter_type(&format!("{operation}_{ident}"), schema)
         .map_err(|problem| format!("{name}: {problem}"))?;
     Ok(Parameter {
         place,

@@ -1,14 +1,14 @@
-//! Which Rust type stands for a schema: the names that typify gives.
+//! The Rust type of a schema: the names that typify gives.
 
 use openapiv3::{ReferenceOr, Schema, SchemaKind, StringType, Type, VariantOrUnknownOrEmpty};
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::quote;
 
 use crate::operation::type_of;
 
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// Bodies are named, so that there is one type for each.
+/// Name of a body's schema. An inline body is an error: it would have a type of its own.
 pub fn component_name(schema: Option<&ReferenceOr<Schema>>) -> Result<String, String> {
     match schema {
         Some(ReferenceOr::Reference { reference }) => reference_name(reference),
@@ -20,7 +20,7 @@ pub fn reference_name(reference: &str) -> Result<String, String> {
     reference.strip_prefix(SCHEMAS).map(str::to_owned).ok_or(format!("{reference} is not below {SCHEMAS}"))
 }
 
-/// `inline_name` is what typify calls a type that has no name of its own.
+/// The type of a parameter. `inline_name` is the name that typify gives to an inline schema.
 pub fn parameter_type(inline_name: &str, schema: &ReferenceOr<Schema>) -> Result<TokenStream, String> {
     let schema = match schema {
         ReferenceOr::Reference { reference } => return Ok(type_of(&reference_name(reference)?)),
@@ -30,16 +30,22 @@ pub fn parameter_type(inline_name: &str, schema: &ReferenceOr<Schema>) -> Result
         SchemaKind::Type(Type::Integer(integer)) => match integer.format {
             VariantOrUnknownOrEmpty::Item(openapiv3::IntegerFormat::Int64) => Ok(quote!(i64)),
             VariantOrUnknownOrEmpty::Item(openapiv3::IntegerFormat::Int32) => Ok(quote!(i32)),
-            _ => Err("say format int64 or int32".to_owned()),
+            _ => Err("an integer needs the format int64 or int32".to_owned()),
         },
         SchemaKind::Type(Type::Boolean(_)) => Ok(quote!(bool)),
-        SchemaKind::Type(Type::String(text)) if is_uuid(text) => Ok(quote!(::uuid::Uuid)),
-        SchemaKind::Type(Type::String(text)) if is_plain(text) => Ok(quote!(String)),
-        SchemaKind::Type(Type::String(_)) => {
-            let name = format_ident!("{inline_name}");
-            Ok(quote!(types::#name))
-        }
+        SchemaKind::Type(Type::String(text)) => Ok(text_type(inline_name, text)),
         _ => Err("a parameter is text, a whole number or a boolean".to_owned()),
+    }
+}
+
+/// The type of an inline text.
+pub fn text_type(inline_name: &str, text: &StringType) -> TokenStream {
+    if is_uuid(text) {
+        quote!(::uuid::Uuid)
+    } else if is_plain(text) {
+        quote!(::std::string::String)
+    } else {
+        type_of(inline_name)
     }
 }
 

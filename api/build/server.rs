@@ -7,7 +7,7 @@ use quote::{format_ident, quote};
 use crate::{
     document::Document,
     operation::{Operation, Parameter, Place, Security, type_of},
-    shapes::{named_ident, parameter_shape},
+    shapes::{parameter_shape, static_ident},
 };
 
 pub fn generate(document: &Document) -> TokenStream {
@@ -139,7 +139,7 @@ fn handler(operation: &Operation) -> TokenStream {
     };
     let parameters = operation.parameters.iter().map(|parameter| read_parameter(operation, parameter));
     let body = operation.body.as_deref().map(|body| {
-        let shape = named_ident(body);
+        let shape = static_ident(body);
         quote! { let body = head.body(body, &shapes::#shape).await?; }
     });
     let arguments = arguments(operation);

@@ -50,7 +50,7 @@ const STATUSES: [u16; 5] = [400, 401, 413, 415, 503];
 #[test]
 fn what_the_router_enforces_is_accepted() {
     let schema = "{ type: object, required: [name], properties: {
-        name: { type: string, minLength: 1, maxLength: 9, pattern: '^a' }, size: { type: integer, format: int64, minimum: 1 },
+        name: { type: string, minLength: 1, maxLength: 9, pattern: '^a', x-pattern-description: that starts with a }, size: { type: integer, format: int64, minimum: 1 },
         tags: { type: array, maxItems: 3, items: { type: string, enum: [a, b] } }, on: { type: boolean },
         key: { type: string, format: uuid }, rate: { type: number } } }";
     document(schema, "", &STATUSES).unwrap();
@@ -70,6 +70,7 @@ fn a_keyword_that_the_router_would_ignore_fails_the_build() {
         ("{ type: string, format: email }", "format Unknown(\"email\")"),
         ("{ type: string, format: date-time }", "format Item(DateTime)"),
         ("{ type: string, pattern: '(' }", "pattern ("),
+        ("{ type: string, pattern: 'a' }", "x-pattern-description is missing"),
         ("{ type: string, nullable: true }", "nullable"),
         ("{ type: string, default: a }", "default"),
         ("{ type: array, items: { type: string } }", "maxItems"),

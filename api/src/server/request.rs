@@ -1,6 +1,6 @@
 //! A request, taken apart and checked piece by piece.
 
-use std::{error::Error, str::FromStr};
+use std::error::Error;
 
 use axum::{
     RequestPartsExt,
@@ -10,7 +10,6 @@ use axum::{
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use tracing::error;
 use url::form_urlencoded;
 
 use super::{
@@ -65,46 +64,41 @@ impl Head {
         })
     }
 
-    pub fn path<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
+    pub fn path<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
         let malformed = |_| Problem::bad_request("the path is not UTF-8");
         let parameters = self.path.as_ref().map_err(malformed)?;
         let text =
             parameters.iter().find_map(|(known, text)| (known == name).then_some(text)).unwrap_or_default();
-        parse(name, text, shape)
+        shape.decode_parameter(name, text)
     }
 
-    pub fn query<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
+    pub fn query<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
         let texts = self.query.iter().filter_map(|(known, text)| (known == name).then_some(text.as_str()));
-        at_most_one(name, texts)?.map(|text| parse(name, text, shape)).transpose()
+        at_most_one(name, texts)?.map(|text| shape.decode_parameter(name, text)).transpose()
     }
 
     #[expect(dead_code, reason = "for the first document that requires one")]
-    pub fn required_query<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
-        self.query(name, shape)?.ok_or_else(|| missing(name, shape))
+    pub fn required_query<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
+        self.query(name, shape)?.ok_or_else(|| shape.missing(name))
     }
 
-    pub fn header<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
+    pub fn header<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
         let Some(value) = at_most_one(name, self.headers.get_all(name).iter())? else { return Ok(None) };
-        // What is no text has no shape either, and the problem says which one it should have.
-        parse(name, value.to_str().unwrap_or_default(), shape).map(Some)
+        let text = value.to_str().map_err(|_| shape.refusal(name))?;
+        shape.decode_parameter(name, text).map(Some)
     }
 
     #[expect(dead_code, reason = "for the first document that requires one")]
-    pub fn required_header<T: FromStr>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
-        self.header(name, shape)?.ok_or_else(|| missing(name, shape))
+    pub fn required_header<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
+        self.header(name, shape)?.ok_or_else(|| shape.missing(name))
     }
 
     pub async fn body<T: DeserializeOwned>(&self, body: Body, shape: &Shape) -> Result<T, Problem> {
         self.require_json()?;
         let bytes = read(body).await?;
         let value = strict_json::parse(&bytes)
-            .map_err(|problem| Problem::bad_request(format!("the body is not good JSON: {problem}")))?;
-        shape.check(BODY, &value)?;
-        serde_json::from_value(value).map_err(|problem| {
-            // Without the words of `problem`, which may hold a value.
-            error!(category = ?problem.classify(), "a body has the shape that its schema asks for, but its type refuses it");
-            Problem::bad_request("the body does not match its schema")
-        })
+            .map_err(|error| Problem::bad_request(format!("the body is not good JSON: {error}")))?;
+        shape.decode(BODY, value)
     }
 
     fn require_json(&self) -> Result<(), Problem> {
@@ -146,13 +140,4 @@ fn at_most_one<T>(name: &str, mut values: impl Iterator<Item = T>) -> Result<Opt
         None => Ok(first),
         Some(_) => Err(Problem::bad_request(format!("`{name}` was sent more than once"))),
     }
-}
-
-fn parse<T: FromStr>(name: &str, text: &str, shape: &Shape) -> Result<T, Problem> {
-    shape.check_parameter(name, text)?;
-    text.parse().map_err(|_| Problem::bad_request(format!("`{name}` has to be {shape}")))
-}
-
-fn missing(name: &str, shape: &Shape) -> Problem {
-    Problem::bad_request(format!("`{name}` is missing; it has to be {shape}"))
 }

@@ -1,33 +1,30 @@
-//! What the schema allows, as data, and the check against it: one place says which field is wrong and what
-//! would be right, before the typed value is made. A value is never repeated; it may be a password.
+//! The check of a request against its schema. It runs before the typed value is made, because serde's errors repeat
+//! the value, which may be a password, and because the generated types accept too much
+//! (docs/decisions/0018-requests-are-checked-before-they-are-decoded.md).
 
-use std::{fmt, sync::LazyLock};
+use std::fmt;
 
-use serde_json::Value;
-use uuid::Uuid;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tracing::error;
 
 use crate::Problem;
 
+/// The allowed form of a parameter, of a body, or of a part of a body.
 #[derive(Debug)]
 pub enum Shape {
     Object(&'static [Field]),
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the first request with a list"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no operation takes a list yet"))]
     Array {
         items: &'static Shape,
         items_min: usize,
         items_max: usize,
     },
-    Text(Text),
-    Integer {
-        min: i64,
-        max: i64,
+    Value {
+        allows: fn(&Value) -> bool,
+        /// What is allowed. It follows "has to be" in a problem.
+        words: &'static str,
     },
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the first request with a number that is not whole")
-    )]
-    Number,
-    Boolean,
 }
 
 #[derive(Debug)]
@@ -37,39 +34,39 @@ pub struct Field {
     pub shape: &'static Shape,
 }
 
-/// Lengths count characters, not bytes.
-#[derive(Debug)]
-pub struct Text {
-    pub format: Option<Format>,
-    /// Empty when any text is good.
-    pub one_of: &'static [&'static str],
-    pub chars_min: usize,
-    pub chars_max: Option<usize>,
-    pub pattern: Option<&'static Pattern>,
+/// The name of the whole body in a problem.
+pub const BODY: &str = "body";
+
+/// Whether the generated type accepts the value: it checks lengths, patterns, enumerations and formats.
+pub fn is<T: DeserializeOwned>(value: &Value) -> bool {
+    T::deserialize(value).is_ok()
 }
 
-#[derive(Debug, Clone, Copy)]
-pub enum Format {
-    Uuid,
-}
-
-/// As JSON Schema has it: ECMAScript's syntax, found anywhere in the text unless it is anchored.
-#[derive(Debug)]
-pub struct Pattern {
-    source: &'static str,
-    compiled: LazyLock<regress::Regex>,
-}
-
-impl Pattern {
-    pub const fn new(source: &'static str, compile: fn() -> regress::Regex) -> Self {
-        Self { source, compiled: LazyLock::new(compile) }
-    }
+pub fn is_between(value: &Value, min: i64, max: i64) -> bool {
+    value.as_i64().is_some_and(|number| (min..=max).contains(&number))
 }
 
 impl Shape {
-    /// Checks a JSON value; `name` is how the problem calls it.
-    pub fn check(&self, name: &str, value: &Value) -> Result<(), Problem> {
-        let good = match (self, value) {
+    /// Checks a JSON value and decodes it. A problem calls it `name`.
+    pub fn decode<T: DeserializeOwned>(&self, name: &str, value: Value) -> Result<T, Problem> {
+        self.check(name, &value)?;
+        serde_json::from_value(value).map_err(|error| {
+            // Without the error's text, which may repeat the value.
+            error!(name, category = ?error.classify(), "the generated type refuses a value that its shape allows");
+            Problem::bad_request("the request does not match its schema")
+        })
+    }
+
+    /// Decodes a parameter, which arrives as text: a text, a whole number or a boolean.
+    pub fn decode_parameter<T: DeserializeOwned>(&self, name: &str, text: &str) -> Result<T, Problem> {
+        let number = text.parse::<i64>().ok().filter(|_| !text.starts_with('+'));
+        let values = [Some(text.into()), number.map(Value::from), text.parse::<bool>().ok().map(Value::from)];
+        let allowed = values.into_iter().flatten().find(|value| self.check(name, value).is_ok());
+        self.decode(name, allowed.ok_or_else(|| self.refusal(name))?)
+    }
+
+    fn check(&self, name: &str, value: &Value) -> Result<(), Problem> {
+        let allowed = match (self, value) {
             (Self::Object(fields), Value::Object(members)) => return check_fields(name, fields, members),
             (Self::Array { items, items_min, items_max }, Value::Array(values)) => {
                 for (index, value) in values.iter().enumerate().take(*items_max) {
@@ -77,72 +74,33 @@ impl Shape {
                 }
                 (*items_min..=*items_max).contains(&values.len())
             }
-            (Self::Text(text), Value::String(value)) => text.allows(value),
-            (Self::Integer { min, max }, Value::Number(number)) => {
-                number.as_i64().is_some_and(|number| (*min..=*max).contains(&number))
-            }
-            (Self::Number, Value::Number(_)) | (Self::Boolean, Value::Bool(_)) => true,
+            (Self::Value { allows, .. }, value) => allows(value),
             _ => false,
         };
-        self.verdict(name, good)
+        if allowed { Ok(()) } else { Err(self.refusal(name)) }
     }
 
-    /// Checks a parameter, which comes as text whatever it stands for.
-    pub fn check_parameter(&self, name: &str, text: &str) -> Result<(), Problem> {
-        let good = match self {
-            Self::Text(shape) => shape.allows(text),
-            Self::Integer { min, max } => {
-                !text.starts_with('+')
-                    && text.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number))
-            }
-            Self::Boolean => matches!(text, "true" | "false"),
-            Self::Object(_) | Self::Array { .. } | Self::Number => false,
-        };
-        self.verdict(name, good)
+    pub fn refusal(&self, name: &str) -> Problem {
+        Problem::bad_request(format!("`{name}` has to be {self}"))
     }
 
-    fn verdict(&self, name: &str, good: bool) -> Result<(), Problem> {
-        if good { Ok(()) } else { Err(Problem::bad_request(format!("`{name}` has to be {self}"))) }
+    pub fn missing(&self, name: &str) -> Problem {
+        Problem::bad_request(format!("`{name}` is missing; it has to be {self}"))
     }
 }
 
-fn check_fields(
-    name: &str,
-    fields: &[Field],
-    members: &serde_json::Map<String, Value>,
-) -> Result<(), Problem> {
+fn check_fields(name: &str, fields: &[Field], members: &Map<String, Value>) -> Result<(), Problem> {
     for field in fields {
-        // What is in the body is called by its own name, what is in that by the way to it.
         let path = if name == BODY { field.name.to_owned() } else { format!("{name}.{}", field.name) };
         match members.get(field.name) {
             Some(value) => field.shape.check(&path, value)?,
-            None if field.required => {
-                return Err(Problem::bad_request(format!(
-                    "`{path}` is missing; it has to be {}",
-                    field.shape
-                )));
-            }
+            None if field.required => return Err(field.shape.missing(&path)),
             None => {}
         }
     }
     Ok(())
 }
 
-/// How a problem calls the body as a whole.
-pub const BODY: &str = "body";
-
-impl Text {
-    fn allows(&self, text: &str) -> bool {
-        let chars = text.chars().count();
-        chars >= self.chars_min
-            && self.chars_max.is_none_or(|max| chars <= max)
-            && (self.one_of.is_empty() || self.one_of.contains(&text))
-            && self.format.is_none_or(|Format::Uuid| Uuid::try_parse(text).is_ok())
-            && self.pattern.is_none_or(|pattern| pattern.compiled.find(text).is_some())
-    }
-}
-
-/// What is allowed, to go after "has to be".
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,31 +108,8 @@ impl fmt::Display for Shape {
             Self::Array { items, items_min, items_max } => {
                 write!(f, "a list of {items_min} to {items_max} items, each {items}")
             }
-            Self::Text(text) => text.fmt(f),
-            Self::Integer { min: i64::MIN, max: i64::MAX } => f.write_str("a whole number"),
-            Self::Integer { min, max: i64::MAX } => write!(f, "a whole number of at least {min}"),
-            Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Self::Number => f.write_str("a number"),
-            Self::Boolean => f.write_str("true or false"),
+            Self::Value { words, .. } => f.write_str(words),
         }
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let [only] = self.one_of {
-            return f.write_str(only);
-        }
-        if !self.one_of.is_empty() {
-            return write!(f, "one of {}", self.one_of.join(", "));
-        }
-        f.write_str(if self.format.is_some() { "a UUID" } else { "text" })?;
-        match (self.chars_min, self.chars_max) {
-            (0, None) => {}
-            (min, None) => write!(f, " of at least {min} characters")?,
-            (min, Some(max)) => write!(f, " of {min} to {max} characters")?,
-        }
-        self.pattern.map_or(Ok(()), |pattern| write!(f, " that matches {}", pattern.source))
     }
 }
 
@@ -183,70 +118,55 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{messages::types::Source, users::types::Nickname};
 
-    static WORD: Shape =
-        Shape::Text(Text { format: None, one_of: &[], chars_min: 1, chars_max: Some(3), pattern: None });
-    static NOT_BLANK: Pattern = Pattern::new(r"\S", || regress::Regex::new(r"\S").unwrap());
-    static VISIBLE: Shape = Shape::Text(Text {
-        format: None,
-        one_of: &[],
-        chars_min: 0,
-        chars_max: None,
-        pattern: Some(&NOT_BLANK),
-    });
+    const WORD: Shape = Shape::Value { allows: Value::is_string, words: "text" };
     static WORDS: Shape = Shape::Array { items: &WORD, items_min: 1, items_max: 2 };
     static OBJECT: Shape = Shape::Object(&[Field { name: "words", required: true, shape: &WORDS }]);
+    static PAGE: Shape = Shape::Value { allows: |value| is_between(value, 1, 10), words: "from 1 to 10" };
 
-    fn complaint(shape: &Shape, value: &Value) -> String {
-        shape.check(BODY, value).expect_err("it is not allowed").detail
+    fn refusal(shape: &Shape, name: &str, value: &Value) -> String {
+        shape.check(name, value).expect_err("it is not allowed").detail
     }
 
     #[test]
     fn a_list_is_as_long_as_allowed() {
         assert!(WORDS.check("words", &json!(["a", "b"])).is_ok());
-        let allowed = "`words` has to be a list of 1 to 2 items, each text of 1 to 3 characters";
-        assert_eq!(WORDS.check("words", &json!([])).unwrap_err().detail, allowed);
-        assert_eq!(WORDS.check("words", &json!(["a", "b", "c"])).unwrap_err().detail, allowed);
+        let allowed = "`words` has to be a list of 1 to 2 items, each text";
+        assert_eq!(refusal(&WORDS, "words", &json!([])), allowed);
+        assert_eq!(refusal(&WORDS, "words", &json!(["a", "b", "c"])), allowed);
     }
 
     #[test]
-    fn a_problem_names_the_way_to_what_is_wrong() {
-        assert_eq!(
-            complaint(&OBJECT, &json!({"words": ["a", "long"]})),
-            "`words[1]` has to be text of 1 to 3 characters"
-        );
-        assert!(complaint(&OBJECT, &json!({})).starts_with("`words` is missing"));
-        assert_eq!(complaint(&OBJECT, &json!([])), "`body` has to be a JSON object");
-        assert_eq!(complaint(&Shape::Number, &json!("1")), "`body` has to be a number");
-        assert_eq!(complaint(&Shape::Boolean, &json!(null)), "`body` has to be true or false");
+    fn a_problem_names_the_path_to_what_is_wrong() {
+        assert_eq!(refusal(&OBJECT, BODY, &json!({"words": ["a", 1]})), "`words[1]` has to be text");
+        assert!(refusal(&OBJECT, BODY, &json!({})).starts_with("`words` is missing"));
+        assert_eq!(refusal(&OBJECT, BODY, &json!(["a"])), "`body` has to be a JSON object");
     }
 
     #[test]
     fn length_counts_characters_not_bytes() {
-        assert!(WORD.check("word", &json!("äöü")).is_ok());
-        assert!(WORD.check("word", &json!("äöüß")).is_err());
+        assert!(is::<Nickname>(&json!("ä".repeat(32))));
+        assert!(!is::<Nickname>(&json!("ä".repeat(33))));
     }
 
     #[test]
     fn a_pattern_is_found_anywhere_and_knows_unicode_white_space() {
-        assert!(VISIBLE.check("text", &json!(" \n x ")).is_ok());
+        assert!(is::<Source>(&json!(" \n x ")));
         for blank in ["", " ", "\n\t", "\u{a0}\u{2003}\u{feff}"] {
-            assert!(VISIBLE.check("text", &json!(blank)).is_err(), "{blank:?} shows nothing");
+            assert!(!is::<Source>(&json!(blank)), "{blank:?} has no visible character");
         }
     }
 
     #[test]
     fn a_whole_number_has_no_fraction_and_fits() {
-        let page = Shape::Integer { min: 1, max: 10 };
-        assert!(page.check("page", &json!(10)).is_ok());
+        assert!(PAGE.check("page", &json!(10)).is_ok());
         for bad in [json!(0), json!(11), json!(1.5), json!(1.0), json!("1"), json!(u64::MAX), json!(1e300)] {
-            assert_eq!(
-                page.check("page", &bad).unwrap_err().detail,
-                "`page` has to be a whole number from 1 to 10"
-            );
+            assert_eq!(refusal(&PAGE, "page", &bad), "`page` has to be from 1 to 10");
         }
+        assert_eq!(PAGE.decode_parameter::<i64>("page", "10").unwrap(), 10);
         for bad in ["", "+1", " 1", "1x", "1.0", "0x1", "9999999999999999999999"] {
-            assert!(page.check_parameter("page", bad).is_err(), "{bad:?} is no whole number");
+            assert!(PAGE.decode_parameter::<i64>("page", bad).is_err(), "{bad:?} is no whole number");
         }
     }
 }

@@ -12,3 +12,4 @@ mod models;
 mod personal_data;
 mod problem_kinds;
 mod router;
+mod types_alone;

@@ -165,7 +165,7 @@ async fn a_good_body_reaches_the_handler_and_declared_headers_come_back() {
 #[tokio::test]
 async fn a_body_that_breaks_the_schema_is_told_which_field_and_what_is_allowed() {
     let nickname =
-        "`nickname` has to be text of 1 to 32 characters that matches ^[^\\s:\\u0000-\\u001f\\u007f]+$";
+        "`nickname` has to be text of 1 to 32 characters without white space, colons and control characters";
     for bad in ["", "with space", "co:lon", "bell\u{7}", "del\u{7f}", "no\u{a0}break", &"x".repeat(33)] {
         let body = json!({"nickname": bad, "password": "x"}).to_string();
         assert_eq!(create(body, StatusCode::BAD_REQUEST).await.detail(), nickname, "{bad:?}");
