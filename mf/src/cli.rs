@@ -77,7 +77,7 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(args) => return events::run(args).await,
         Command::Verify(args) => return verify::run(&args).await,
         Command::Bench(args) => return bench::run(args).await,
-        Command::Build(args) => build::run(&args)?,
+        Command::Build(args) => build::run(args).await?,
         Command::Test(args) => return test::run(args).await,
         Command::Supervise(_) => supervise::run().await?,
     }

@@ -108,7 +108,7 @@ impl Home {
             return Ok(path);
         }
         let user = nix::unistd::geteuid();
-        let folder = std::env::temp_dir().join(format!("flack-{user}-{}", self.hash()));
+        let folder = std::env::temp_dir().join(format!("flack-{user}-{}", short_hash(&self.root)));
         if let Err(error) = DirBuilder::new().mode(0o700).create(&folder)
             && error.kind() != std::io::ErrorKind::AlreadyExists
         {
@@ -123,13 +123,6 @@ impl Home {
             ));
         }
         Ok(folder.join("mf.sock"))
-    }
-
-    /// A short name for this folder, for what has to live outside it.
-    pub fn hash(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        self.root.as_os_str().as_bytes().hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
     }
 
     /// Takes the stack for one command that changes it; whoever comes second is told who was first.
@@ -198,6 +191,13 @@ pub fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
             path.display()
         ),
     )
+}
+
+/// Returns a short name for a path, for folders that belong to it but are elsewhere.
+pub fn short_hash(path: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    path.as_os_str().as_bytes().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// The checkout that this program belongs to.

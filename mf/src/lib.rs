@@ -27,6 +27,7 @@ pub mod registry;
 pub mod stack;
 
 // What people see.
+pub mod cargo;
 pub mod checks;
 pub mod cli;
 pub mod commands;

@@ -4,7 +4,7 @@ use flack_catalogue::Service;
 
 use crate::failure::{Failure, Result};
 use crate::home::Home;
-use crate::infra::{etcd, haproxy, programs};
+use crate::infra::{etcd, programs};
 use crate::ports::Ports;
 use crate::registry::Registry;
 use crate::secrets::Secrets;
@@ -73,13 +73,11 @@ impl Stack {
     }
 
     pub fn instance(&self, service: &Service, name: &str) -> Result<Spec> {
-        let binary = service.program();
-        let program = programs::own(&binary).ok_or_else(|| haproxy::not_built(&binary))?;
         Ok(Spec {
             name: name.to_owned(),
             service: service.name.to_owned(),
             tier: Tier::Instance,
-            program,
+            program: programs::own(&service.program())?,
             args: Vec::new(),
             env: self.environment(service, name),
             folder: self.home.path().to_path_buf(),

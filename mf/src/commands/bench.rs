@@ -1,16 +1,15 @@
 //! `mf bench`: a benchmark, with a database of its own that is thrown away afterwards.
 
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::Command;
 
+use crate::cargo::{self, cannot_run};
 use crate::failure::{Exit, Failure, Result};
 use crate::help::examples;
-use crate::home::repository;
-use crate::infra::postgres::Throwaway;
+use crate::infra::postgres::TemporaryServer;
 use crate::signals::interrupted;
 
 /// Measure a part on its own, in a release build, and print the figures with the machine they were taken on
@@ -32,33 +31,28 @@ enum Benchmark {
 }
 
 impl Benchmark {
-    /// An example of the package that it measures.
-    fn example(self) -> [&'static str; 4] {
+    /// The example of flack-websocket that measures it.
+    fn example(self) -> &'static str {
         match self {
-            Self::IdleSockets => ["--package", "flack-websocket", "--example", "idle_sockets"],
-            Self::FanOut => ["--package", "flack-websocket", "--example", "fan_out"],
+            Self::IdleSockets => "idle_sockets",
+            Self::FanOut => "fan_out",
         }
     }
 }
 
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let database = Throwaway::start().await?;
+    let database = TemporaryServer::start().await?;
     let result = measure(args.what, &database).await;
-    database.end().await;
+    database.stop().await;
     result
 }
 
-async fn measure(what: Benchmark, database: &Throwaway) -> Result<ExitCode> {
-    let mut child = Command::new("cargo")
-        .args(["run", "--release"])
-        .args(what.example())
-        .current_dir(repository())
-        .env("DATABASE_URL", database.url())
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(|error| {
-            Failure::unavailable(format!("cargo cannot be started: {error}. Get Rust from https://rustup.rs"))
-        })?;
+async fn measure(what: Benchmark, database: &TemporaryServer) -> Result<ExitCode> {
+    let mut child =
+        cargo::command(&["run", "--release", "--package", "flack-websocket", "--example", what.example()])
+            .env("DATABASE_URL", database.url()?)
+            .spawn()
+            .map_err(|error| cannot_run(&error))?;
     let status = tokio::select! {
         status = child.wait() => status,
         () = interrupted() => {
@@ -70,9 +64,8 @@ async fn measure(what: Benchmark, database: &Throwaway) -> Result<ExitCode> {
             return Err(Failure::new(Exit::Interrupted, "interrupted"));
         }
     };
-    let status = status.map_err(|error| Failure::internal(format!("cargo was lost: {error}")))?;
-    if !status.success() {
-        return Err(Failure::internal("the benchmark failed; it says why above"));
+    if !status.map_err(|error| cannot_run(&error))?.success() {
+        return Err(Failure::internal("the benchmark failed; its error is above"));
     }
     Ok(ExitCode::SUCCESS)
 }

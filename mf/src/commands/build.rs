@@ -1,11 +1,10 @@
 //! `mf build`: all programs of the stack.
 
-use std::process::Command;
 use std::time::Instant;
 
+use crate::cargo;
 use crate::failure::{Failure, Result};
 use crate::help::examples;
-use crate::home::repository;
 
 /// Build every program of the stack
 #[derive(Debug, clap::Args)]
@@ -16,21 +15,14 @@ pub struct Args {
     release: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub async fn run(args: Args) -> Result<()> {
     let began = Instant::now();
-    let mut command = Command::new("cargo");
-    // Without the test suite, as bin/mfup does.
-    command
-        .args(["build", "--workspace", "--exclude", "flack-conformance", "--bins"])
-        .current_dir(repository());
+    let mut arguments = cargo::BUILD_PROGRAMS.to_vec();
     if args.release {
-        command.arg("--release");
+        arguments.push("--release");
     }
-    let status = command.status().map_err(|error| {
-        Failure::unavailable(format!("cargo cannot be started: {error}. Get Rust from https://rustup.rs"))
-    })?;
-    if !status.success() {
-        return Err(Failure::internal("the build failed; cargo says why above"));
+    if !cargo::run(&arguments).await? {
+        return Err(Failure::internal("the build failed; cargo printed the errors above"));
     }
     eprintln!("built in {:.1} s", began.elapsed().as_secs_f64());
     Ok(())

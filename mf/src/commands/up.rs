@@ -7,6 +7,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
 use crate::infra::postgres::Server;
+use crate::infra::programs;
 use crate::launch::Launcher;
 use crate::logs;
 use crate::ports::PUBLIC_MAX;
@@ -80,11 +81,11 @@ pub async fn run(args: Args) -> Result<()> {
     settings.save(&home)?;
     let stack = Stack::new(home, settings)?;
 
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::internal(format!("mf does not find itself: {error}")))?;
     let (client, supervisor) = match running {
         Some(client) => (client, None),
-        None => Client::spawn(&stack.home, &program).await.map(|(client, child)| (client, Some(child)))?,
+        None => {
+            Client::spawn(&stack.home, &programs::mf()?).await.map(|(client, child)| (client, Some(child)))?
+        }
     };
     let was_running = supervisor.is_none();
     let launcher = Launcher::new(&stack, &client, &progress);

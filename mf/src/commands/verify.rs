@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
+use crate::cargo;
 use crate::failure::{Exit, Failure, Result};
 use crate::help::examples;
-use crate::home::{Home, repository};
+use crate::home::Home;
 use crate::infra::programs;
 use crate::stack::Stack;
 use crate::supervisor::Client;
@@ -48,37 +49,25 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         Client::require(&home).await?;
         Some(stack)
     };
-    build()?;
-    let program = programs::own(PROGRAM)
-        .ok_or_else(|| Failure::unavailable(format!("{PROGRAM} is not built. Build it: mfbuild")))?;
-    let mut command = Command::new(program);
+    build().await?;
+    let mut command = Command::new(programs::own(PROGRAM)?);
     if let Some(stack) = stack {
         // Before the options, so that whoever reads the process list sees which stack it is.
         command.args(["--url", &stack.url()]).env("MF_HOME", home.path());
     }
-    if let Ok(this) = std::env::current_exe() {
-        command.env("FLACK_MF", this);
-    }
-    let error = command.args(options).exec();
+    let error = command.env("FLACK_MF", programs::mf()?).args(options).exec();
     Err(Failure::new(Exit::Internal, format!("{PROGRAM} cannot be started: {error}")))
 }
 
-/// The test suite is not built with the stack; cargo knows whether something is to be done.
-fn build() -> Result<()> {
-    let mut command = Command::new("cargo");
-    command
-        .args(["build", "--package", "flack-conformance", "--bin", PROGRAM])
-        .current_dir(repository())
-        .stdout(std::io::stderr());
-    let is_release = std::env::current_exe()
-        .is_ok_and(|this| this.parent().is_some_and(|folder| folder.file_name() == Some("release".as_ref())));
-    if is_release {
-        command.arg("--release");
-    }
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(Failure::internal("the verifier cannot be built; cargo says why above")),
-        // Without cargo, what was built before will do.
-        Err(_) => Ok(()),
+/// Builds the verifier: the test suite is not built with the stack.
+async fn build() -> Result<()> {
+    let this = programs::mf()?;
+    let is_release = this.parent().is_some_and(|folder| folder.file_name() == Some("release".as_ref()));
+    let mut arguments = vec!["build", "--package", "flack-conformance", "--bin", PROGRAM];
+    arguments.extend(is_release.then_some("--release"));
+    match cargo::run(&arguments).await {
+        Ok(false) => Err(Failure::internal("the verifier cannot be built; cargo printed the errors above")),
+        // Without cargo, a verifier that was built earlier is used.
+        Ok(true) | Err(_) => Ok(()),
     }
 }

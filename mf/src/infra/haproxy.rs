@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::{etcd, programs};
 use crate::ports::Ports;
@@ -13,7 +13,7 @@ const AGENT_PROGRAM: &str = "flack-haproxy-agent";
 
 /// The agent writes `haproxy.cfg` into the folder that both work in; socket paths in there are relative, and so short enough.
 pub fn agent(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<Spec> {
-    let program = programs::own(AGENT_PROGRAM).ok_or_else(|| not_built(AGENT_PROGRAM))?;
+    let program = programs::own(AGENT_PROGRAM)?;
     let folder = home.haproxy();
     let env = Environment::inherited()
         .with("ETCD_URL", etcd::url(ports))
@@ -52,8 +52,4 @@ pub fn balancer(home: &Home) -> Spec {
 
 fn haproxy() -> PathBuf {
     programs::find("haproxy").unwrap_or_else(|| "haproxy".into())
-}
-
-pub fn not_built(program: &str) -> Failure {
-    Failure::unavailable(format!("{program} is not built (it belongs beside mf). Build everything: mfbuild"))
 }

@@ -3,9 +3,9 @@
 mod accounts;
 mod folder;
 mod server;
-mod throwaway;
+mod temporary;
 
 pub use accounts::{connect_to, ready, set_up};
 pub use folder::remove as remove_data;
 pub use server::{MAJOR_MIN, Server};
-pub use throwaway::Throwaway;
+pub use temporary::TemporaryServer;

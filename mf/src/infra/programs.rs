@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::failure::{Failure, Result};
+
 /// An ordinary user's PATH often leaves these out, and Debian puts servers there.
 const FOLDERS_BESIDES_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"];
 
@@ -13,10 +15,19 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|program| is_program(program))
 }
 
-/// One of our own, which are built into the folder that `mf` is in.
-pub fn own(name: &str) -> Option<PathBuf> {
-    let folder = std::env::current_exe().ok()?.parent()?.to_path_buf();
-    Some(folder.join(name)).filter(|program| is_program(program))
+/// Returns a program of this workspace. All are built into the folder that `mf` is in.
+pub fn own(name: &str) -> Result<PathBuf> {
+    let program = mf()?.with_file_name(name);
+    if is_program(&program) {
+        return Ok(program);
+    }
+    Err(Failure::unavailable(format!("{} is not built. Build everything: mfbuild", program.display())))
+}
+
+/// Returns the path of this program.
+pub fn mf() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|error| Failure::internal(format!("the path of mf cannot be determined: {error}")))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::User;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::home::{Home, cannot_write};
+use crate::home::{Home, cannot_write, short_hash};
 
 const ELSEWHERE: &str = "/var/lib";
 
@@ -71,7 +71,7 @@ pub(super) fn give(path: &Path, account: Option<&User>) -> Result<()> {
 }
 
 fn elsewhere(home: &Home) -> PathBuf {
-    Path::new(ELSEWHERE).join(format!("flack-{}", home.hash()))
+    Path::new(ELSEWHERE).join(format!("flack-{}", short_hash(home.path())))
 }
 
 /// Whether the user may pass through the folder and all above it. The data folder itself will be the user's own.

@@ -1,0 +1,126 @@
+//! A temporary PostgreSQL for tests: its data is in the temporary folder, it does not sync to disk, and every user of this
+//! machine may connect without a password.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use tokio::process::Command;
+
+use super::folder;
+use super::server::{Server, account};
+use crate::failure::{Failure, Result};
+use crate::home::{cannot_write, repository, short_hash};
+
+/// Each test has a connection pool of its own, and many tests run at the same time.
+const CONNECTIONS_MAX: u32 = 400;
+
+#[derive(Debug)]
+pub struct TemporaryServer {
+    server: Server,
+    folder: PathBuf,
+}
+
+impl TemporaryServer {
+    /// Starts a server for one run of tests. The caller stops it.
+    pub async fn start() -> Result<Self> {
+        let this = Self::at(format!("flack-test-{}", std::process::id()))?;
+        this.start_new().await?;
+        Ok(this)
+    }
+
+    /// Returns this repository's server for plain `cargo test`, and starts it unless it runs. It runs until it is stopped.
+    pub async fn start_in_background() -> Result<Self> {
+        let this = Self::in_background()?;
+        if !this.is_running().await {
+            // A server that was killed leaves its folder.
+            let _ = fs::remove_dir_all(&this.folder);
+            this.start_new().await?;
+        }
+        Ok(this)
+    }
+
+    /// Returns this repository's server for plain `cargo test`, whether or not it runs.
+    pub fn in_background() -> Result<Self> {
+        Self::at(format!("flack-test-{}", short_hash(&repository())))
+    }
+
+    fn at(name: String) -> Result<Self> {
+        let folder = std::env::temp_dir().join(name);
+        let server = Server::find_for(&folder.join("data")).map_err(Failure::unavailable)?;
+        Ok(Self { server, folder })
+    }
+
+    pub async fn is_running(&self) -> bool {
+        self.run("pg_ctl", &["status"]).await.is_ok()
+    }
+
+    /// Returns the URL of the superuser.
+    pub fn url(&self) -> Result<String> {
+        let path = self.folder.join("data/postmaster.pid");
+        // The fourth line of PostgreSQL's lock file is the port.
+        let port = fs::read_to_string(&path).ok().and_then(|text| text.lines().nth(3).map(str::to_owned));
+        let port = port.ok_or_else(|| Failure::internal(format!("{} has no port", path.display())))?;
+        Ok(format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"))
+    }
+
+    pub async fn stop(self) {
+        // "immediate" skips the checkpoint: the data is deleted next.
+        let _ = self.run("pg_ctl", &["stop", "--mode=immediate"]).await;
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    async fn start_new(&self) -> Result<()> {
+        fs::create_dir(&self.folder).map_err(|error| cannot_write(&self.folder, &error))?;
+        folder::give(&self.folder, account().as_ref())?;
+        let started = self.initialise_and_start().await;
+        if started.is_err() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+        started
+    }
+
+    async fn initialise_and_start(&self) -> Result<()> {
+        self.run(
+            "initdb",
+            &["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
+        )
+        .await?;
+        let settings = format!(
+            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections={CONNECTIONS_MAX} \
+             -c fsync=off -c synchronous_commit=off -c full_page_writes=off",
+            free_port()?
+        );
+        let log = format!("--log={}", self.folder.join("log").display());
+        // `pg_ctl` puts the server into a session of its own, so that Ctrl-C does not reach it, and waits until it is ready.
+        self.run("pg_ctl", &["start", "--wait", &log, "--options", &settings]).await.map_err(|failure| {
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            Failure::internal(format!("the PostgreSQL for tests did not start: {failure}\n{log}"))
+        })
+    }
+
+    /// Runs a program of PostgreSQL on the data folder.
+    async fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        let output = Command::from(self.server.command(program))
+            .args(arguments)
+            .arg("-D")
+            .arg(self.folder.join("data"))
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir("/")
+            .output()
+            .await
+            .map_err(|error| Failure::internal(format!("{program} cannot be started: {error}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Failure::internal(format!("{program} failed ({}): {error}", output.status)))
+    }
+}
+
+fn free_port() -> Result<u16> {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Failure::unavailable(format!("no port is free: {error}")))
+}
