@@ -22,7 +22,7 @@ use flack_common::{
     database,
     events::{Events, JetStream, Local, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition, keys},
+    registry::{Registry, keys},
 };
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -33,11 +33,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
 
 /// The name of the process, its backend, its events. Its database is called `flack`.
 pub const SERVICE: &str = "monolith";
-
-/// No location of its own: it gets whatever no route takes from it.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &[])
-}
 
 /// Connects everything that this process is made of.
 pub async fn build(

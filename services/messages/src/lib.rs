@@ -27,7 +27,7 @@ use flack_common::{
     events::{Consumer, Events, JetStream, Relay, partitions},
     fetch::PublicFetcher,
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
@@ -42,11 +42,6 @@ pub const SERVICE: &str = "messages";
 
 /// Whose events tell what users are called: whoever owns users, now and before the hand-over.
 const OWNERS_OF_USERS: [&str; 2] = ["users", "monolith"];
-
-/// What the registry is told about this service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/api/messages"])
-}
 
 /// Connects everything that this process is made of.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {

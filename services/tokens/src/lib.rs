@@ -23,7 +23,7 @@ use flack_common::{
     events::{Consumer, Events, JetStream, Relay, partitions},
     http,
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::migrate::Migrator;
 
@@ -37,11 +37,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/tokens");
 
 /// The name of the service, of its database, its backend, its events.
 pub const SERVICE: &str = "tokens";
-
-/// What the registry is told about this service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/api/tokens"])
-}
 
 /// Connects everything that this process is made of.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {

@@ -18,7 +18,7 @@ use flack_common::{
     database,
     events::{Events, JetStream, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::migrate::Migrator;
 
@@ -29,11 +29,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/users");
 
 /// The name of the service, of its database, its backend, its events.
 pub const SERVICE: &str = "users";
-
-/// What the registry is told about this service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/api/users"])
-}
 
 /// Connects everything that this process is made of.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
