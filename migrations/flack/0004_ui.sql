@@ -1,4 +1,4 @@
--- How each user wants the app to look, and up to where each has read. As in migrations/ui, with foreign keys.
+-- As migrations/ui, except that both columns user_id are foreign keys.
 
 create table preferences (
     user_id bigint primary key references users (id) on delete cascade,
@@ -8,11 +8,9 @@ create table preferences (
     version bigint not null default 1
 );
 
-select attach_journal('preferences', 'preferences');
-
 create table read_markers (
     user_id bigint not null references users (id) on delete cascade,
-    -- The name, and no foreign key, as the API says it: a marker may be set in a channel before anybody speaks there.
+    -- The name, without a foreign key: a marker may be set in a channel that does not exist yet.
     channel text not null,
     message_id bigint not null,
     updated_at timestamptz not null default now(),
@@ -20,4 +18,5 @@ create table read_markers (
     primary key (user_id, channel)
 );
 
+select attach_journal('preferences', 'preferences');
 select attach_journal('read_markers', 'read_marker');

@@ -1,19 +1,18 @@
--- How each user wants the app to look, and up to where each has read. No foreign keys: users and messages live in other
--- databases, and a marker may be set in a channel before anybody speaks there.
+-- Ui: the preferences and read markers of each user.
 
 create table preferences (
+    -- No foreign key: users is in another database.
     user_id bigint primary key,
     theme text not null,
     notifications boolean not null,
     updated_at timestamptz not null default now(),
-    -- Counted up by the journal's trigger, so that a consumer can tell old from new.
     version bigint not null default 1
 );
 
-select attach_journal('preferences', 'preferences');
-
 create table read_markers (
+    -- No foreign key: users is in another database.
     user_id bigint not null,
+    -- The name, without a foreign key: a marker may be set in a channel that does not exist yet.
     channel text not null,
     message_id bigint not null,
     updated_at timestamptz not null default now(),
@@ -21,4 +20,5 @@ create table read_markers (
     primary key (user_id, channel)
 );
 
+select attach_journal('preferences', 'preferences');
 select attach_journal('read_markers', 'read_marker');

@@ -1,40 +1,50 @@
-//! Flack in one process and one database: the "before" of the story, and the default backend until the end of it.
+//! The monolith: all parts in one process over one database. The app before the migration, and the balancer's default backend
+//! until every part has moved to its service.
 //!
-//! One module for each later service: ui, users, tokens, messages, websocket. They share a process and a database, whose
-//! foreign keys and joins they use; but one touches another only through that one's API trait, exactly as if it were
-//! somewhere else already. `modules.rs` is where they are wired, and the one place that knows more than one of them.
+//! It contains no part's code: it starts the libraries of the services and connects them. What a service does with a generated
+//! client, it does with a call in the process. What its database does differently is in `migrations/flack`.
 //!
-//! Runs alone, or beside the services. Beside them it does nothing with data that the registry does not call its own:
-//! see `authority.rs`.
+//! It runs alone or beside services. Beside services it works only on data that it owns according to the registry: see
+//! `guard.rs`.
 
 pub mod config;
-pub mod authority;
-pub mod users;
-pub mod tokens;
-pub mod messages;
-pub mod ui;
-pub mod websocket;
+pub mod guard;
 pub mod events;
-pub mod modules;
 
+use std::sync::Arc;
+
+use axum::Router;
+use flack_api::{
+    Layered, VerifyToken,
+    messages::{self, MessagesApi},
+    tokens::{self, TokensApi},
+    users::{self, UsersApi},
+};
 use flack_common::{
     auth::Verifier,
+    authority::Authority,
     database,
     events::{Events, JetStream, Local, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::{Registry, keys},
+    registry::{Registry, ServiceDefinition, keys},
 };
+use flack_websocket::{Hub, Limits, Memory, Seams};
 use sqlx::{PgPool, migrate::Migrator};
 
-use crate::{authority::Authority, config::Config, modules::Modules};
+use crate::{config::Config, guard::Guard};
 
-/// The tables of all modules; the journal's come from `flack_common`.
+/// The tables of all parts; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
 
-/// The name of the process, its backend, its events. Its database is called `flack`.
+/// The name of the process, its backend and its stream. Its database is called `flack`.
 pub const SERVICE: &str = "monolith";
 
-/// Connects everything that this process is made of.
+/// The registration of this process: it has no paths, because the default backend gets what no route takes.
+pub fn definition() -> ServiceDefinition {
+    ServiceDefinition::public(SERVICE, &[])
+}
+
+/// Connects to everything the process needs and starts it.
 pub async fn build(
     config: Config,
     background: Background,
@@ -45,11 +55,11 @@ pub async fn build(
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
         None => Events::Local(Local::new(SERVICE)),
     };
-    assemble(pool, events, registry, &background).await
+    start(pool, events, registry, &background).await
 }
 
-/// The same over a database and a pipeline that are there already.
-pub async fn assemble(
+/// Starts the parts, each after those that it calls. Tests pass their own database and events.
+pub async fn start(
     pool: PgPool,
     events: Events,
     registry: Option<Registry>,
@@ -59,16 +69,45 @@ pub async fn assemble(
     let (verifier, authority) = match &registry {
         Some(registry) => {
             let verifier = Verifier::from_registry(registry, background).await?;
-            (verifier, Authority::Shared(registry.mirror(keys::AUTHORITY).await?))
+            (verifier, Authority::from_registry(SERVICE, registry.mirror(keys::AUTHORITY).await?))
         }
-        None => (Verifier::standalone(), Authority::Alone),
+        None => (Verifier::standalone(), Authority::standalone(SERVICE)),
     };
-
     let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);
     background.spawn("relay", relay.run(background.drained()));
     background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
 
-    let modules = Modules::start(&pool, &events, &verifier, registry, authority, background).await?;
-    let router = modules.router(verifier, &events, background);
+    let guard = Guard(authority.clone());
+    let users = flack_users::start(&pool, authority.of(flack_users::SERVICE), background);
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users));
+    let tokens = flack_tokens::start(
+        &pool,
+        &events,
+        Arc::clone(&users),
+        Arc::clone(&verifier),
+        registry,
+        authority.of(flack_tokens::SERVICE),
+        background,
+    );
+    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(guard.clone(), tokens.await?));
+    let messages = flack_messages::start(&pool, authority.of(flack_messages::SERVICE), background);
+    let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(guard, messages));
+    let ui = flack_ui::start(&pool);
+
+    // Without an inbox: a client can resume as far back as the ring reaches.
+    let hub = Hub::start(SERVICE, &events, Memory::default(), None, background);
+    let verify: Arc<dyn VerifyToken> = Arc::clone(&verifier) as _;
+    let peers = Seams {
+        users: Arc::clone(&users),
+        messages: Arc::clone(&messages),
+        revocations: verifier.revocations(),
+        verify: Arc::clone(&verify),
+    };
+    let router = Router::new()
+        .merge(flack_websocket::router(hub, peers, Limits::default()))
+        .merge(users::router(users, Arc::clone(&verify)))
+        .merge(tokens::router(tokens, Arc::clone(&verify)))
+        .merge(messages::router(messages, Arc::clone(&verify)))
+        .merge(flack_ui::router(ui, verify));
     Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

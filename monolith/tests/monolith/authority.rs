@@ -1,4 +1,4 @@
-//! The guard: without the registry's word, the monolith touches nothing.
+//! The guard: the monolith works on a part only when the registry names it as the owner.
 
 use axum::http::{Method, StatusCode};
 use flack_common::registry::{Registry, keys};
@@ -7,18 +7,18 @@ use sqlx::PgPool;
 
 use crate::support::{Monolith, PASSWORD, etcd::Etcd, eventually};
 
-async fn name_owner(registry: &Registry, resource: &str, owner: &str) {
+async fn name_owner(registry: &Registry, part: &str, owner: &str) {
     let authority = json!({ "owner": owner, "epoch": 1 });
-    registry.put(&keys::authority(resource), authority.to_string(), None).await.expect("the registry");
+    registry.put(&keys::authority(part), authority.to_string(), None).await.expect("the registry");
 }
 
 async fn name_monolith(registry: &Registry) {
-    for resource in ["users", "tokens", "messages"] {
-        name_owner(registry, resource, "monolith").await;
+    for part in ["users", "tokens", "messages"] {
+        name_owner(registry, part, "monolith").await;
     }
 }
 
-/// The same answer, whoever asks for what.
+/// Expects 503 `not-the-owner` from every operation.
 async fn expect_refusal(flack: &Monolith, token: &str, operations: &[(Method, &str)]) {
     for (method, path) in operations {
         let call = flack.request(method.clone(), path);
@@ -60,7 +60,7 @@ const MESSAGES: [(Method, &str); 4] = [
 ];
 
 #[sqlx::test(migrations = false)]
-async fn what_belongs_to_somebody_else_is_neither_shown_nor_changed(pool: PgPool) {
+async fn a_part_of_another_owner_is_neither_read_nor_written(pool: PgPool) {
     let etcd = Etcd::start().await;
     let registry = etcd.registry();
     name_monolith(&registry).await;
@@ -72,10 +72,10 @@ async fn what_belongs_to_somebody_else_is_neither_shown_nor_changed(pool: PgPool
         sqlx::query_scalar("select count(*) from journal").fetch_one(&pool).await.expect("a count")
     };
 
-    for (resource, operations) in [("users", &USERS[..]), ("tokens", &TOKENS), ("messages", &MESSAGES)] {
-        name_owner(&registry, resource, resource).await;
+    for (part, operations) in [("users", &USERS[..]), ("tokens", &TOKENS), ("messages", &MESSAGES)] {
+        name_owner(&registry, part, part).await;
         let path = operations[0].1;
-        eventually("it has heard of it", async || {
+        eventually("the change of owner is known", async || {
             flack.get(path).send().await.status == StatusCode::SERVICE_UNAVAILABLE
                 || flack.delete(path).bearer("none").send().await.status == StatusCode::SERVICE_UNAVAILABLE
                 || flack.post(path).basic("ada", PASSWORD).send().await.status
@@ -84,9 +84,9 @@ async fn what_belongs_to_somebody_else_is_neither_shown_nor_changed(pool: PgPool
         .await;
         let before = journal().await;
         expect_refusal(&flack, &token, operations).await;
-        assert_eq!(journal().await, before, "{resource}: nothing was written");
-        name_owner(&registry, resource, "monolith").await;
-        eventually("it may again", async || {
+        assert_eq!(journal().await, before, "{part}: nothing was written");
+        name_owner(&registry, part, "monolith").await;
+        eventually("the monolith is the owner again", async || {
             flack.get("/api/users/1").send().await.status == StatusCode::OK
                 && flack.get("/api/messages").send().await.status == StatusCode::OK
                 && flack.post("/api/tokens").basic("ada", PASSWORD).send().await.status == StatusCode::OK
@@ -96,25 +96,25 @@ async fn what_belongs_to_somebody_else_is_neither_shown_nor_changed(pool: PgPool
 }
 
 #[sqlx::test(migrations = false)]
-async fn what_nobody_was_named_for_is_not_the_monoliths_either(pool: PgPool) {
+async fn a_part_without_an_owner_is_refused(pool: PgPool) {
     let etcd = Etcd::start().await;
     let flack = Monolith::beside(&pool, etcd.registry()).await;
     let answer = flack.get("/api/users").expect(StatusCode::SERVICE_UNAVAILABLE).await;
-    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("nobody has been named")));
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("no owner of users")));
     let keys: i64 =
         sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
-    assert_eq!(keys, 0, "not even a key was made");
+    assert_eq!(keys, 0, "no signing key was created");
     assert!(etcd.registry().get_prefix(keys::JWKS).await.expect("the registry").is_empty());
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_module_of_the_same_process_is_stopped_at_the_seam_too(pool: PgPool) {
+async fn calls_between_parts_of_the_process_are_checked_too(pool: PgPool) {
     let etcd = Etcd::start().await;
     let registry = etcd.registry();
     name_owner(&registry, "tokens", "monolith").await;
     name_owner(&registry, "users", "users").await;
     let flack = Monolith::beside(&pool, etcd.registry()).await;
-    // Tokens is the monolith's, but it asks users, who is not.
+    // The monolith owns tokens, which calls users, which it does not own.
     let answer =
         flack.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::SERVICE_UNAVAILABLE).await;
     assert!(
@@ -123,7 +123,7 @@ async fn a_module_of_the_same_process_is_stopped_at_the_seam_too(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn when_the_registry_goes_away_the_owner_goes_on(pool: PgPool) {
+async fn the_owner_keeps_working_while_the_registry_is_unavailable(pool: PgPool) {
     let mut etcd = Etcd::start().await;
     name_monolith(&etcd.registry()).await;
     let flack = Monolith::beside(&pool, etcd.registry()).await;

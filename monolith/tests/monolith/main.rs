@@ -1,9 +1,9 @@
-//! The monolith over a real PostgreSQL and, where it has to share, a real etcd.
+//! The monolith over a real PostgreSQL and, beside services, a real etcd.
 
 mod support;
-mod life;
+mod use_cases;
 mod one_database;
 mod authority;
 mod previews;
 mod sockets;
-mod told;
+mod events;

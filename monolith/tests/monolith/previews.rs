@@ -1,4 +1,4 @@
-//! Link previews outlive the process that began them.
+//! Link previews, across a restart and for internal addresses.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -7,14 +7,14 @@ use sqlx::PgPool;
 use crate::support::{Monolith, PASSWORD, eventually};
 
 #[sqlx::test(migrations = false)]
-async fn a_restart_finds_the_work_that_a_kill_left_undone(pool: PgPool) {
+async fn a_restarted_process_repeats_the_preview_jobs_of_a_killed_one(pool: PgPool) {
     let before = Monolith::alone(&pool).await;
     before.register("ada").await;
     let token = before.sign_in("ada", PASSWORD).await;
     let message = before.say(&token, "no link yet").await;
     drop(before);
-    // As a process leaves it that is killed amid a fetch: taken once, not finished, its time over. The address is one that
-    // no preview may be fetched from, so that the work ends without a network.
+    // A job that a killed process has taken, after the end of its lease. The address is internal, so that the job fails
+    // without a request.
     sqlx::query(
         "insert into link_previews (message_id, position, url, attempts, next_attempt_at, correlation_id)
          values ($1, 0, 'http://127.0.0.1:1/', 1, now() - interval '1 minute', 'post-1')",
@@ -25,7 +25,7 @@ async fn a_restart_finds_the_work_that_a_kill_left_undone(pool: PgPool) {
     .expect("an insert");
 
     let _after = Monolith::alone(&pool).await;
-    eventually("the preview is settled", async || {
+    eventually("the preview has failed", async || {
         let state: String =
             sqlx::query_scalar("select state from link_previews").fetch_one(&pool).await.expect("a preview");
         state == "failed"
@@ -34,7 +34,7 @@ async fn a_restart_finds_the_work_that_a_kill_left_undone(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_link_to_an_inner_address_is_shown_but_never_visited(pool: PgPool) {
+async fn a_link_to_an_internal_address_is_shown_but_not_fetched(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
@@ -46,10 +46,10 @@ async fn a_link_to_an_inner_address_is_shown_but_never_visited(pool: PgPool) {
             .as_str()
             .is_some_and(|html| html.contains("<a href=\"http://127.0.0.1:1/secret\""))
     );
-    eventually("it is given up", async || {
+    eventually("the preview has failed", async || {
         let states: Vec<String> =
             sqlx::query_scalar("select state from link_previews").fetch_all(&pool).await.expect("previews");
-        states.iter().all(|state| state == "failed")
+        states == ["failed"]
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Websockets of a monolith that is alone: events come from the journal, through no pipeline but its own.
+//! Websockets of a monolith that runs alone: events reach them in the process.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 use crate::support::{Monolith, PASSWORD};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -32,9 +32,9 @@ impl Socket {
         self.0.send(Message::text(frame.to_string())).await.expect("an open socket");
     }
 
-    /// The next frame that is as wanted; others are skipped.
+    /// Returns the next wanted frame and skips others.
     async fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        timeout(PATIENCE, async {
+        timeout(WAIT_MAX, async {
             loop {
                 let frame = self.0.next().await.expect("an open socket").expect("a frame");
                 let Message::Text(text) = frame else { continue };
@@ -50,7 +50,7 @@ impl Socket {
 }
 
 #[sqlx::test(migrations = false)]
-async fn what_one_says_the_other_sees_and_both_see_once(pool: PgPool) {
+async fn a_message_by_http_or_socket_reaches_the_other_user_once(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     let ada = flack.register("ada").await;
     flack.register("bob").await;

@@ -1,8 +1,8 @@
-//! What this process can be told from outside, all of it by environment.
+//! Configuration from environment variables.
 
 use flack_common::config::{DatabaseConfig, EventsConfig, ProcessConfig, RegistryConfig};
 
-/// messages: what was said
+/// messages: messages, channels and link previews
 #[derive(conf::Conf, Debug)]
 pub struct Config {
     #[conf(flatten)]

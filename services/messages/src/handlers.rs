@@ -11,16 +11,13 @@ use tokio::sync::Notify;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::{
-    model,
-    store::{Inserted, Store},
-};
+use crate::{model, render, store::Store};
 
-/// The messages API over this service's own database.
+/// The messages API over the part's database.
 #[derive(Debug)]
 pub struct Messages {
     store: Store,
-    /// Tells the preview worker of this process that there may be work.
+    /// Wakes the preview worker of this process.
     linked: Arc<Notify>,
 }
 
@@ -39,14 +36,14 @@ impl MessagesApi for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
-        let source = model::storable(&body.source)?;
-        let Inserted { message, is_linked } =
-            self.store.insert(context, caller.user_id, source, idempotency_key).await?;
-        if is_linked {
+        let content = render::content(&body.source)?;
+        let message = self.store.insert(context, caller.user_id, &content, idempotency_key).await?;
+        if !content.links.is_empty() {
             self.linked.notify_one();
         }
-        info!(message.id = message.id, user.id = caller.user_id, "posted");
-        Ok(CreateMessageResponse { location: model::message_path(message.id), body: message.into() })
+        info!(message.id = message.id, user.id = caller.user_id, "posted a message");
+        let body = types::Message::from(message);
+        Ok(CreateMessageResponse { location: body.links.self_.clone(), body })
     }
 
     async fn list_messages(
@@ -76,10 +73,9 @@ impl MessagesApi for Messages {
         id: i64,
         body: types::MessageUpdate,
     ) -> Result<(), Problem> {
-        let source = model::storable(&body.source)?;
-        self.store.update(context, caller.user_id, id, source).await?;
+        self.store.update(context, caller.user_id, id, &render::content(&body.source)?).await?;
         self.linked.notify_one();
-        info!(message.id = id, user.id = caller.user_id, "edited");
+        info!(message.id = id, user.id = caller.user_id, "edited a message");
         Ok(())
     }
 }

@@ -1,71 +1,76 @@
-//! Messages: what was said, how it looks, and what the pages it links say of themselves.
+//! Messages: channels, messages, their HTML, and previews of the pages that they link.
 //!
-//! Owns channels, messages and link previews. Leaves to users who somebody is (it keeps a copy of their nicknames, made
-//! from events), to tokens whose token it is, to websocket who hears of it.
+//! Leaves to others: who a user is (users), issuing tokens (tokens), and delivery to connected clients (websocket). It calls
+//! no other part; nicknames reach it by events.
 //!
-//! The monolith links `model`, `preview` and `store`: on the way out of the monolith this code was first moved into a
-//! library that both sides use.
+//! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
 pub mod config;
 pub mod model;
+mod markdown;
 pub mod render;
+mod page;
 pub mod preview;
 pub mod store;
 pub mod handlers;
 pub mod nicknames;
 pub mod events;
 
-mod markdown;
-mod page;
-
 use std::sync::Arc;
 
-use flack_api::messages;
+use flack_api::messages::{self, MessagesApi};
 use flack_common::{
     auth::Verifier,
+    authority::Ownership,
     database,
     events::{Consumer, Events, JetStream, Relay, partitions},
     fetch::PublicFetcher,
     process::{App, Background, Readiness},
-    registry::Registry,
+    registry::{Registry, ServiceDefinition},
 };
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 use tokio::sync::Notify;
 
 use crate::{config::Config, handlers::Messages, nicknames::Nicknames, store::Store};
 
-/// The tables of this service; the journal's come from `flack_common`.
+/// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/messages");
 
-/// The name of the service, of its database, its backend, its events.
+/// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "messages";
 
-/// Whose events tell what users are called: whoever owns users, now and before the hand-over.
-const OWNERS_OF_USERS: [&str; 2] = ["users", "monolith"];
+/// The registration of the service.
+pub fn definition() -> ServiceDefinition {
+    ServiceDefinition::public(SERVICE, &["/api/messages"])
+}
 
-/// Connects everything that this process is made of.
+/// Starts the part over its database.
+pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Arc<dyn MessagesApi> {
+    let (store, fetcher, linked) = (Store::new(pool.clone()), PublicFetcher::new(), Arc::new(Notify::new()));
+    let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked)));
+    let stopping = background.stopping();
+    background.supervise("previews", move || {
+        preview::run(store.clone(), fetcher.clone(), Arc::clone(&linked), ownership.clone(), stopping.clone())
+    });
+    api
+}
+
+/// Connects to everything the service needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
     let verifier = Verifier::from_registry(&registry, &background).await?;
-    let store = Store::new(pool.clone());
-    let linked = Arc::new(Notify::new());
 
-    let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);
-    background.spawn("relay", relay.run(background.drained()));
-    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
-    for owner in OWNERS_OF_USERS {
-        let consumer =
-            Consumer::new(owner, pool.clone(), events.clone(), Arc::new(Nicknames)).only("user_changed");
-        background.spawn(owner, consumer.run(background.stopping()));
+    let api = start(&pool, Ownership::always(), &background);
+    // The owners of users before and after the migration.
+    for (name, owner) in [("consumer of users", "users"), ("consumer of monolith", "monolith")] {
+        let consumer = Consumer::new(owner, pool.clone(), events.clone(), Arc::new(Nicknames));
+        background.spawn(name, consumer.only(nicknames::KIND).run(background.stopping()));
     }
-    let (queue, fetcher, wake, stopping) =
-        (Arc::new(store.clone()), PublicFetcher::new(), Arc::clone(&linked), background.stopping());
-    background.supervise("previews", move || {
-        preview::run(Arc::clone(&queue) as _, fetcher.clone(), Arc::clone(&wake), || true, stopping.clone())
-    });
+    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
+    let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
+    background.spawn("relay", relay.run(background.drained()));
 
-    let router = messages::router(Arc::new(Messages::new(store, linked)), verifier);
-    Ok(App { router, readiness: Readiness::new().database(&pool) })
+    Ok(App { router: messages::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

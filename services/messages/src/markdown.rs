@@ -1,20 +1,19 @@
-//! Markdown to a stream of harmless events: the first of two walls between what people type and what browsers run.
+//! Markdown to harmless events: the first of two independent defences against HTML that a browser would execute.
 //!
-//! Here raw HTML becomes text, links become web links or text, images become links, nesting gets a floor, and bare
-//! addresses become links. Turning events into HTML, and cleaning that once more, is `render`'s.
+//! Raw HTML becomes text, links become web links or text, images become links, nesting is limited, and bare addresses
+//! become links. `render` turns the events into HTML and cleans it again.
 
 use linkify::{LinkFinder, LinkKind};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, TextMergeStream};
 use url::Url;
 
-/// Quotes in lists in quotes ... deeper than anybody reads. Text further down stays, its structure does not:
-/// 8,192 nested block quotes cost a browser far more than us.
+/// Deeper structure is dropped and its text is kept: 8,192 nested block quotes are expensive for a browser.
 const NESTING_LEVELS_MAX: usize = 16;
 
-/// Longer addresses are shown as text. Browsers and proxies agree on this much.
+/// Longer addresses are shown as text. Browsers and proxies support this length.
 pub const URL_BYTES_MAX: usize = 2048;
 
-/// The message as events that contain no raw HTML and no link but to the web.
+/// Returns the message as events without raw HTML; every link is a web address.
 pub fn events(source: &str) -> Vec<Event<'_>> {
     let parsed = Parser::new_ext(source, Options::ENABLE_STRIKETHROUGH).map(|event| match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
@@ -27,7 +26,7 @@ pub fn events(source: &str) -> Vec<Event<'_>> {
     document.events
 }
 
-/// The message as one paragraph of text, for what cannot be shown otherwise.
+/// Returns the message as one paragraph of text.
 pub fn plain_events(source: &str) -> Vec<Event<'_>> {
     let mut document = Document::default();
     document.start(Tag::Paragraph);
@@ -36,22 +35,22 @@ pub fn plain_events(source: &str) -> Vec<Event<'_>> {
     document.events
 }
 
-/// The web address that `text` is, in its normal form; nothing for other schemes, relative links and the overlong.
+/// Parses an absolute `http` or `https` address of at most `URL_BYTES_MAX` bytes.
 pub fn web_address(text: &str) -> Option<Url> {
     if text.len() > URL_BYTES_MAX {
         return None;
     }
-    // In its normal form, because a browser's idea of an odd address may differ from ours.
+    // The normalized address is used, because a browser may parse an unusual one differently.
     let url = Url::parse(text).ok()?;
     (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= URL_BYTES_MAX)
         .then_some(url)
 }
 
-/// What has been let through so far, and what is open.
+/// The events accepted so far, and the open tags.
 #[derive(Default)]
 struct Document<'a> {
     events: Vec<Event<'a>>,
-    /// One for each tag that is open in the source: how to close it here, nothing when it was left out.
+    /// For each open tag of the source its end tag, or nothing when the tag was dropped.
     open: Vec<Option<TagEnd>>,
     in_link: bool,
     in_code: bool,
@@ -66,10 +65,10 @@ impl<'a> Document<'a> {
             Event::Text(text) if self.in_raw_html => self.push_lines(&text),
             Event::Text(text) if self.in_link || self.in_code => self.events.push(Event::Text(text)),
             Event::Text(text) => self.push_with_links(&text),
-            // In a chat, a new line is a new line.
+            // In a chat, a line break of the source is shown.
             Event::SoftBreak => self.events.push(Event::HardBreak),
             Event::Code(_) | Event::HardBreak | Event::Rule => self.events.push(event),
-            // Extensions that are not switched on, and HTML, which is text by now.
+            // Extensions that are not enabled, and HTML, which has become text.
             _ => {}
         }
     }
@@ -81,7 +80,7 @@ impl<'a> Document<'a> {
         self.events.extend(kept.map(Event::Start));
     }
 
-    /// The tag as it may appear here.
+    /// Returns the tag as it is allowed here, or nothing.
     fn accept(&mut self, tag: Tag<'a>) -> Option<Tag<'a>> {
         match tag {
             Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
@@ -112,7 +111,7 @@ impl<'a> Document<'a> {
         match closed {
             Some(TagEnd::Link) => {
                 self.in_link = false;
-                // `[](https://a.example)` and images without a description: the address is better than nothing to click.
+                // A link without text, such as `[](https://a.example)`, shows its address.
                 if let Some(Event::Start(Tag::Link { dest_url, .. })) = self.events.last() {
                     let shown = dest_url.clone();
                     self.events.push(Event::Text(shown));
@@ -125,7 +124,7 @@ impl<'a> Document<'a> {
         self.events.extend(closed.map(Event::End));
     }
 
-    /// Bare addresses become links.
+    /// Adds text and turns bare addresses into links.
     fn push_with_links(&mut self, text: &str) {
         let mut finder = LinkFinder::new();
         finder.kinds(&[LinkKind::Url]);
@@ -153,7 +152,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// A link to a web address; also how `render` links a preview's title.
+/// Returns the tag of a link to a web address.
 pub fn link(address: CowStr<'_>) -> Tag<'_> {
     Tag::Link {
         link_type: LinkType::Inline,
@@ -163,7 +162,7 @@ pub fn link(address: CowStr<'_>) -> Tag<'_> {
     }
 }
 
-/// The page's own headings are h1 and h2; a message is further in.
+/// The page itself uses h1 and h2.
 fn demoted(level: HeadingLevel) -> HeadingLevel {
     match level {
         HeadingLevel::H1 => HeadingLevel::H3,

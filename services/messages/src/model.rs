@@ -1,4 +1,4 @@
-//! What a message is, apart from where it is stored and how it is asked for. The monolith links this module too.
+//! Messages: rows, their events and API models, limits, and problems.
 
 use chrono::{DateTime, Utc};
 use flack_api::{
@@ -8,16 +8,16 @@ use flack_api::{
 };
 use serde::Deserialize;
 
-/// `GET /api/messages` answers at most so many; who wants more reads on with `updated_since`.
+/// `GET /api/messages` returns at most this many messages; a client reads on with `updated_since`.
 pub const LIST_MESSAGES_MAX: i64 = 1_000;
 
-/// `GET /api/messages` looks back at most so far.
+/// `GET /api/messages` returns no older changes.
 pub const LIST_HOURS_MAX: i32 = 24;
 
-/// The first version of the API knows one channel.
+/// The only channel of API v1.
 pub const GENERAL_CHANNEL: &str = "general";
 
-/// A row of the table `messages`, as far as others may see it.
+/// A row of `messages` without the columns that never leave the database.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
 pub struct Message {
     pub id: i64,
@@ -27,13 +27,13 @@ pub struct Message {
     pub html: String,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-    /// Of the author; read only where it was asked for.
+    /// The author's nickname, in lists that ask for it.
     #[sqlx(default)]
     #[serde(default)]
     pub nickname: Option<String>,
 }
 
-/// A row of the table `channels`.
+/// A row of `channels`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Channel {
     pub id: i64,
@@ -41,27 +41,21 @@ pub struct Channel {
     pub created_at: DateTime<Utc>,
 }
 
-/// Where a message is found.
-pub fn message_path(id: i64) -> String {
-    format!("/api/messages/{id}")
+/// What an author sends, with everything derived from it.
+#[derive(Debug)]
+pub struct Content<'a> {
+    pub source: &'a str,
+    pub html: String,
+    /// Addresses of the pages to preview.
+    pub links: Vec<String>,
 }
 
-impl From<Message> for types::Message {
-    fn from(message: Message) -> Self {
-        Self {
-            id: message.id,
-            created_at: message.created_at.timestamp(),
-            updated_at: message.updated_at.timestamp(),
-            source: message.source,
-            html: message.html,
-            user_id: message.user_id,
-            nickname: message.nickname,
-            links: types::MessageLinks {
-                self_: message_path(message.id),
-                user: format!("/api/users/{}", message.user_id),
-            },
-        }
-    }
+/// Title and description of a linked page.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Preview {
+    pub url: String,
+    pub title: String,
+    pub description: Option<String>,
 }
 
 impl From<Message> for MessageModel {
@@ -78,36 +72,39 @@ impl From<Message> for MessageModel {
     }
 }
 
+impl From<Message> for types::Message {
+    fn from(mut message: Message) -> Self {
+        Self { nickname: message.nickname.take(), ..MessageModel::from(message).into() }
+    }
+}
+
 impl From<Channel> for ChannelModel {
     fn from(channel: Channel) -> Self {
         Self { id: channel.id, name: channel.name, created_at: channel.created_at.timestamp() }
     }
 }
 
-/// Markdown that can be stored. The schema has checked its length; what it cannot say is that PostgreSQL stores no NUL.
-pub fn storable(source: &types::Source) -> Result<&str, Problem> {
-    if source.contains('\0') {
-        return Err(Problem::bad_request("`source` contains a NUL character (U+0000); send it without"));
-    }
-    Ok(source)
+pub fn nul_in_source() -> Problem {
+    // The schema checks the length; it cannot express that PostgreSQL stores no NUL.
+    Problem::bad_request("`source` contains a NUL character (U+0000), which cannot be stored; remove it")
 }
 
 pub fn no_such_message(id: i64) -> Problem {
-    Problem::not_found(format!("there is no message {id}"))
+    Problem::not_found(format!("there is no message {id}; check its id"))
 }
 
 pub fn not_your_message(id: i64) -> Problem {
-    Problem::forbidden(format!("message {id} is somebody else's; only its author can change it"))
+    Problem::forbidden(format!("message {id} has another author; only its author can change it"))
 }
 
-/// The token is good, but whom it speaks for is gone.
-pub fn caller_is_gone(id: i64) -> Problem {
-    Problem::unauthorized(format!("user {id}, for whom this token speaks, no longer exists; register again"))
+/// The token is valid, but its user was deleted.
+pub fn author_is_gone(id: i64) -> Problem {
+    Problem::unauthorized(format!("user {id} of this token no longer exists; register again"))
 }
 
 pub fn key_reused() -> Problem {
     Problem::conflict(
         "idempotency-key-reused",
-        "this Idempotency-Key was sent before with another source; make a new key for each new message",
+        "another message was posted with this Idempotency-Key; use a new key for each new message",
     )
 }

@@ -1,4 +1,6 @@
-//! Our copy of what users are called, made from users' events: no page of messages needs a call to users.
+//! The projection `nicknames`, made from `user_changed`, so that a list of messages needs no call to users.
+//!
+//! Only the service runs it. In the monolith's database `nicknames` is a view over `users`.
 
 use async_trait::async_trait;
 use flack_api::events::{Event, Operation, UsersEvent};
@@ -7,7 +9,10 @@ use sqlx::{Postgres, Transaction};
 
 use crate::store::Store;
 
-/// Handles `user_changed`, from the users service and from the monolith alike: both tell it in the same words.
+/// The events that the consumer reads.
+pub const KIND: &str = "user_changed";
+
+/// Handles `user_changed` of the streams USERS and MONOLITH, which have the same format.
 #[derive(Debug)]
 pub struct Nicknames;
 
@@ -21,7 +26,7 @@ impl Handler for Nicknames {
         let event: Event<UsersEvent> = event.decode()?;
         let UsersEvent::UserChanged(user) = event.union;
         match event.operation {
-            Operation::Delete => Store::forget_nickname(transaction, user.id).await?,
+            Operation::Delete => Store::delete_nickname(transaction, user.id).await?,
             Operation::Insert | Operation::Update => {
                 Store::set_nickname(transaction, user.id, &user.nickname, event.version).await?;
             }

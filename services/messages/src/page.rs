@@ -1,23 +1,23 @@
-//! What a linked page says of itself: its title and description, read from however much of it was fetched.
+//! The preview of a linked page: title and description, read from the part of the page that was fetched.
 
 use std::{cell::RefCell, rc::Rc};
 
 use lol_html::{HtmlRewriter, MemorySettings, Settings, element, text};
 use url::Url;
 
-use crate::render::Preview;
+use crate::model::Preview;
 
-/// Longer texts are cut: a preview is a hint, not the page.
+/// Longer texts are truncated.
 const TITLE_CHARACTERS_MAX: usize = 200;
 const DESCRIPTION_CHARACTERS_MAX: usize = 500;
 
-/// What is kept of a text while reading; entities make a text longer than what it shows.
+/// Longer raw texts are ignored while parsing. Entities make a raw text longer than the decoded one.
 const RAW_TEXT_BYTES_MAX: usize = 8192;
 
-/// The parser holds at most this much of a page at once, whatever the page does.
+/// Memory limit of the parser.
 const PARSER_MEMORY_BYTES_MAX: usize = 1_048_576;
 
-/// As found, not yet decoded. What pages write for previews (`og:`) counts more than the rest.
+/// Raw texts of a page. Open Graph properties (`og:`) take precedence.
 #[derive(Default)]
 struct Found {
     title: String,
@@ -26,7 +26,7 @@ struct Found {
     og_description: Option<String>,
 }
 
-/// The page's preview; nothing when it says nothing of itself, or is no HTML.
+/// Returns the preview of a page, or nothing when it has neither title nor description.
 pub fn preview(url: &Url, body: &[u8]) -> Option<Preview> {
     let found = read(body);
     let title = found.og_title.and_then(|raw| shown(&raw, TITLE_CHARACTERS_MAX));
@@ -70,16 +70,16 @@ fn read(body: &[u8]) -> Found {
         .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(PARSER_MEMORY_BYTES_MAX))
         .with_adjust_charset_on_meta_tag(true)
         .with_strict(false);
-    // We read only: what the parser would write out goes nowhere.
+    // The rewritten page is discarded.
     let mut parser = HtmlRewriter::new(settings, |_: &[u8]| {});
-    // A page that breaks a limit half-way has said enough by then.
+    // What was read before an error is used.
     if parser.write(body).is_ok() {
         parser.end().ok();
     }
     found.take()
 }
 
-/// Entities decoded, white space folded, control characters gone, cut to length; nothing when nothing is left.
+/// Decodes entities, folds white space, removes control characters and truncates. Returns nothing for an empty text.
 fn shown(raw: &str, characters_max: usize) -> Option<String> {
     let decoded = html_escape::decode_html_entities(raw);
     let cleaned: String =
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn title_and_description_are_found_decoded_and_folded() {
+    fn title_and_description_are_decoded_and_folded() {
         let body = "<!doctype html><html><head><title>\n A &amp; B\n &#39;c&#39; </title>\
                     <meta name=\"Description\" content=\"x &lt;b&gt; y\"></head><body><title>no</title>";
         assert_eq!(of(body), Some(("A & B 'c'".to_owned(), Some("x <b> y".to_owned()))));
     }
 
     #[test]
-    fn what_a_page_wrote_for_previews_counts_more() {
+    fn open_graph_properties_take_precedence() {
         let body = "<head><title>t</title><meta name=description content=d>\
                     <meta property=og:title content=ot><meta property='og:description' content=od></head>";
         assert_eq!(of(body), Some(("ot".to_owned(), Some("od".to_owned()))));
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn a_description_alone_is_shown_under_the_host() {
+    fn a_page_without_a_title_is_named_by_its_host() {
         let body = "<head><meta name=description content=d></head>";
         assert_eq!(of(body), Some(("a.example".to_owned(), Some("d".to_owned()))));
     }
 
     #[test]
-    fn what_says_nothing_of_itself_has_no_preview() {
+    fn a_page_without_title_and_description_has_no_preview() {
         for body in
             ["", "plain text", "{\"title\": \"x\"}", "<head><title> \n </title></head>", "\u{0}\u{1}<"]
         {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_have_a_limit_and_a_page_cut_off_half_way_is_read_as_far_as_it_goes() {
+    fn long_texts_are_truncated_and_an_incomplete_page_is_read() {
         let long = "ü".repeat(3000);
         let (title, description) =
             of(&format!("<head><title>{long}</title><meta name=description content='{long}'><meta na"))
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_end_is_bounded() {
+    fn the_limits_hold_for_an_endless_page() {
         assert_eq!(of(&format!("<head><title>{}", "x".repeat(262_144))), None);
         assert_eq!(of(&format!("<head><meta content={}", "x".repeat(262_144))), None);
         assert_eq!(of(&"<div>".repeat(50_000)), None);
     }
 
     #[test]
-    fn other_charsets_are_read_as_they_declare_themselves() {
+    fn a_declared_charset_is_used() {
         let url = Url::parse("https://a.example/x").expect("a literal that parses");
         let body = b"<head><meta charset=iso-8859-1><title>Gr\xfc\xdfe</title></head>";
         assert_eq!(preview(&url, body).expect("a title").title, "Grüße");

@@ -1,13 +1,14 @@
-//! Fetches the pages that messages link, beside the requests, and survives a kill: what is to be done stands in the
-//! database, in the row that will hold the result.
+//! The preview worker: fetches the pages that messages link and adds their previews to the messages.
 //!
-//! The monolith links this module too; each side has its own `PreviewQueue`, over its own database.
+//! Jobs are rows of `link_previews`, so that a killed process loses none: another worker takes the job when its lease ends.
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use flack_api::Context;
-use flack_common::fetch::{FetchError, PublicFetcher};
+use flack_common::{
+    authority::Ownership,
+    fetch::{FetchError, PublicFetcher},
+};
 use tokio::{
     sync::Notify,
     task::{JoinError, JoinSet},
@@ -17,45 +18,45 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use url::Url;
 
-use crate::{page, render::Preview};
+use crate::{model::Preview, page, render, store::Store};
 
-/// A page is tried so often; then its link stays without preview.
+/// After this many attempts the link stays without a preview.
 pub const ATTEMPTS_MAX: i16 = 3;
 
-/// Whoever takes a job has so long: far longer than a fetch may take, so that only the work of the dead is taken twice.
+/// How long a worker owns a job. Much longer than a fetch, so that only jobs of killed workers are taken twice.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-/// Before the second attempt; four times as long before the third.
+/// Pause before the second attempt; four times as long before the third.
 const BACK_OFF: Duration = Duration::from_secs(15);
 
-/// Pages fetched at once by one process.
+/// Pages that one process fetches at the same time.
 const FETCHES_MAX: usize = 8;
 
-/// How often to look for work that nobody told us of: what others left undone, and what is to be tried again.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause between two polls for jobs of killed workers and for repeated attempts.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// One page to fetch.
+/// A page to fetch.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Job {
     pub id: i64,
     pub message_id: i64,
     pub url: String,
-    /// With this one.
+    /// Includes the current one.
     pub attempts: i16,
     pub correlation_id: String,
 }
 
-/// What came of it.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing inside when the page says nothing of itself.
+    /// None: the page has neither title nor description.
     Fetched(Option<Preview>),
     Failed,
     TryAgain(Duration),
 }
 
 impl Outcome {
-    /// As `link_previews` stores it: state, title, description, seconds until the next attempt.
+    /// Returns the columns of `link_previews`: state, title, description, seconds until the next attempt.
     pub fn columns(&self) -> (&'static str, Option<&str>, Option<&str>, f64) {
         match self {
             Self::Fetched(None) => ("fetched", None, None, 0.0),
@@ -68,91 +69,77 @@ impl Outcome {
     }
 }
 
-/// Where the work is written down.
-#[async_trait]
-pub trait PreviewQueue: Send + Sync + 'static {
-    /// Up to `limit` jobs whose time has come. They are ours for `LEASE`; each has at most `ATTEMPTS_MAX` attempts.
-    async fn take(&self, limit: i64) -> sqlx::Result<Vec<Job>>;
-
-    /// Stores the outcome and renders the message anew. A job that was finished or dropped meanwhile is none.
-    async fn finish(&self, context: &Context, job: &Job, outcome: &Outcome) -> sqlx::Result<()>;
-}
-
-/// Works until `stopping`: at once when `linked` says that there may be work, at intervals else. Pauses while `owns` says
-/// that messages belong to somebody else.
+/// Works until `stopping`, while this process owns messages. `linked` wakes it when there may be jobs.
 pub async fn run(
-    queue: Arc<dyn PreviewQueue>,
+    store: Store,
     fetcher: PublicFetcher,
     linked: Arc<Notify>,
-    owns: impl Fn() -> bool + Send,
+    ownership: Ownership,
     stopping: CancellationToken,
 ) {
     let mut running = JoinSet::new();
     while !stopping.is_cancelled() {
         let free = FETCHES_MAX - running.len();
-        if free > 0 && owns() {
-            match queue.take(i64::try_from(free).unwrap_or(1)).await {
+        if free > 0 && ownership.is_held() {
+            match store.take(i64::try_from(free).unwrap_or(1)).await {
                 Ok(jobs) => {
                     for job in jobs {
-                        running.spawn(work(Arc::clone(&queue), fetcher.clone(), job));
+                        running.spawn(work(store.clone(), fetcher.clone(), job));
                     }
                 }
-                Err(error) => warn!(%error, "could not look for pages to preview; trying again"),
+                Err(error) => warn!(%error, "could not take preview jobs; trying again"),
             }
         }
         tokio::select! {
-            Some(ended) = running.join_next() => tell(ended),
+            Some(ended) = running.join_next() => log_panic(ended),
             () = linked.notified() => {}
-            () = sleep(LOOK_INTERVAL) => {}
+            () = sleep(POLL_INTERVAL) => {}
             () = stopping.cancelled() => {}
         }
     }
-    // What is under way takes some seconds at most; given up, it would wait for the end of its lease.
+    // Running fetches end within seconds; an abandoned job would have to wait for the end of its lease.
     while let Some(ended) = running.join_next().await {
-        tell(ended);
+        log_panic(ended);
     }
 }
 
-fn tell(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        warn!(%error, "a preview was given up; it is tried again when its time has come");
+        warn!(%error, "a preview job panicked; it is repeated when its lease ends");
     }
 }
 
-/// Fetches one page and stores what came of it.
-async fn work(queue: Arc<dyn PreviewQueue>, fetcher: PublicFetcher, job: Job) {
-    let context = Context { correlation_id: job.correlation_id.clone(), traceparent: None, deadline: None };
-    let outcome = fetch(&fetcher, &job).await;
-    if let Err(error) = queue.finish(&context, &job, &outcome).await {
-        warn!(%error, message.id = job.message_id, correlation_id = context.correlation_id, "could not store a preview; it is fetched again");
-    }
-}
-
-async fn fetch(fetcher: &PublicFetcher, job: &Job) -> Outcome {
-    match read(fetcher, &job.url).await {
+/// Fetches the page of a job and stores the outcome.
+async fn work(store: Store, fetcher: PublicFetcher, job: Job) {
+    let (message_id, correlation_id) = (job.message_id, &*job.correlation_id);
+    let context = Context { correlation_id: correlation_id.to_owned(), traceparent: None, deadline: None };
+    let outcome = match fetch(&fetcher, &job.url).await {
         Ok(preview) => {
             debug!(
-                message.id = job.message_id,
-                correlation_id = job.correlation_id,
+                message.id = message_id,
+                correlation_id,
                 found = preview.is_some(),
-                "read a linked page"
+                "fetched a linked page"
             );
             Outcome::Fetched(preview)
         }
         Err(error) if error.is_retryable() && job.attempts < ATTEMPTS_MAX => {
-            debug!(%error, message.id = job.message_id, correlation_id = job.correlation_id, "could not read a linked page; trying again later");
+            debug!(%error, message.id = message_id, correlation_id, "cannot fetch a linked page; trying again later");
             Outcome::TryAgain(back_off(job.attempts))
         }
         Err(error) => {
-            info!(%error, message.id = job.message_id, correlation_id = job.correlation_id, "no preview of a linked page");
+            info!(%error, message.id = message_id, correlation_id, "no preview of a linked page");
             Outcome::Failed
         }
+    };
+    if let Err(error) = store.finish(&context, &job, &outcome, render::render).await {
+        warn!(%error, message.id = message_id, correlation_id, "could not store a preview; it is fetched again");
     }
 }
 
-async fn read(fetcher: &PublicFetcher, address: &str) -> Result<Option<Preview>, FetchError> {
+async fn fetch(fetcher: &PublicFetcher, address: &str) -> Result<Option<Preview>, FetchError> {
     let page = fetcher.fetch(address).await?;
-    // The link leads where the author wanted, whatever the page was redirected to today.
+    // The preview links the author's address, not the one that it was redirected to.
     Ok(Url::parse(address).ok().and_then(|url| page::preview(&url, &page.body)))
 }
 

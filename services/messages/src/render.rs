@@ -1,6 +1,7 @@
-//! Markdown to HTML that is safe to put into a page, with the previews of linked pages below.
+//! Markdown to HTML that is safe in a page, followed by the previews of linked pages.
 //!
-//! The second wall: whatever `markdown` let through is cleaned to a short list of tags by a real HTML parser.
+//! The second of two independent defences: an HTML parser removes every tag and attribute that is not in a short list,
+//! whatever `markdown` produced.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,12 +9,15 @@ use std::{
 };
 
 use ammonia::{Builder, UrlRelative};
+use flack_api::Problem;
 use pulldown_cmark::{Event, Tag, TagEnd, html::push_html};
-use url::Url;
 
-use crate::markdown;
+use crate::{
+    markdown,
+    model::{self, Content, Preview},
+};
 
-/// Every tag that a message can have; tests and the browser's style sheet know them too.
+/// Every tag that a message can contain. The browser app has styles for exactly these.
 pub const TAGS: [&str; 17] = [
     "a",
     "blockquote",
@@ -34,26 +38,18 @@ pub const TAGS: [&str; 17] = [
     "ul",
 ];
 
-/// How many linked pages of a message are previewed: the first ones.
+/// Only the first links of a message have previews.
 pub const PREVIEWS_PER_MESSAGE_MAX: usize = 3;
 
-/// Reference links (`[a][long]` a thousand times) can make much of little. What would grow beyond this is shown as
-/// plain text: an event with it must fit into a message of the pipeline (1 MiB).
+/// A message with longer HTML is shown as plain text: its event must fit into a NATS message (1 MiB). Reference links
+/// (`[a][long]` a thousand times) make long HTML of a short source.
 pub const HTML_BYTES_MAX: usize = 131_072;
-
-/// What a linked page says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
-    pub url: String,
-    pub title: String,
-    pub description: Option<String>,
-}
 
 static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut cleaner = Builder::empty();
     cleaner
         .tags(HashSet::from(TAGS))
-        // `script` and `style` go with all they contain; of other tags the text stays.
+        // `script` and `style` are removed with their content; of other tags only the tag is removed.
         .clean_content_tags(HashSet::from(["script", "style"]))
         .tag_attributes(HashMap::from([("a", HashSet::from(["href"])), ("ol", HashSet::from(["start"]))]))
         .url_schemes(HashSet::from(["http", "https"]))
@@ -63,25 +59,34 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     cleaner
 });
 
-/// The message's `html`. The same source and previews always give the same.
+/// Returns the content of a message from its Markdown. 400 when it contains a NUL character.
+pub fn content(source: &str) -> Result<Content<'_>, Problem> {
+    if source.contains('\0') {
+        return Err(model::nul_in_source());
+    }
+    Ok(Content { source, html: render(source, &[]), links: links(source) })
+}
+
+/// Returns the HTML of a message. It depends on nothing but the arguments.
 pub fn render(source: &str, previews: &[Preview]) -> String {
     let html = to_html(markdown::events(source), previews);
     if html.len() <= HTML_BYTES_MAX { html } else { to_html(markdown::plain_events(source), previews) }
 }
 
-/// HTML reduced to what a message may contain.
+/// Removes everything that a message may not contain.
 pub fn clean(html: &str) -> String {
     CLEANER.clean(html).to_string()
 }
 
-/// The pages that the message links, each once, in order, as many as are previewed.
-pub fn links(source: &str) -> Vec<Url> {
-    let mut found: Vec<Url> = Vec::new();
+/// Returns the addresses of the pages to preview: the first links of the message, without duplicates.
+pub fn links(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
     for event in markdown::events(source) {
         let Event::Start(Tag::Link { dest_url, .. }) = event else { continue };
         let Some(mut url) = markdown::web_address(&dest_url) else { continue };
-        // A place within the page is the same page; a secret in the address is not ours to use.
+        // Addresses that differ only in the fragment are the same page.
         url.set_fragment(None);
+        // An address with credentials is not fetched.
         if url.username().is_empty() && url.password().is_none() && !found.contains(&url) {
             found.push(url);
         }
@@ -89,7 +94,7 @@ pub fn links(source: &str) -> Vec<Url> {
             break;
         }
     }
-    found
+    found.into_iter().map(Into::into).collect()
 }
 
 fn to_html<'a>(mut events: Vec<Event<'a>>, previews: &'a [Preview]) -> String {
@@ -101,7 +106,7 @@ fn to_html<'a>(mut events: Vec<Event<'a>>, previews: &'a [Preview]) -> String {
     clean(&html)
 }
 
-/// As events rather than HTML: what another site wrote is escaped by the same code as everything else.
+/// Appends a preview as events, not as HTML: the text of another site is escaped by the same code as the message.
 fn quote<'a>(preview: &'a Preview, events: &mut Vec<Event<'a>>) {
     events.extend([
         Event::Start(Tag::BlockQuote(None)),

@@ -1,4 +1,4 @@
-//! What a message can look like, and what it can never contain.
+//! The HTML of messages: what it can contain, and what it never contains.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn rendered(source: &str) -> String {
     render(source, &[])
 }
 
-/// Fails unless every tag in `html` is a known one, with known attributes: read by hand, not by the cleaner under test.
+/// Fails unless every tag and attribute in `html` is allowed. Does not use the cleaner under test.
 fn assert_harmless(html: &str, source: &str) {
     for piece in html.split('<').skip(1) {
         let tag = piece.split('>').next().expect("split gives at least one piece");
@@ -15,7 +15,7 @@ fn assert_harmless(html: &str, source: &str) {
         let attributes = tag.trim_start_matches('/')[name.len()..].trim();
         let harmless = match name {
             _ if attributes.is_empty() => true,
-            // A link that leads nowhere, because where it led was refused.
+            // A link whose address was refused.
             "a" if attributes == "target=\"_blank\" rel=\"nofollow noopener noreferrer\"" => true,
             "a" => attributes.strip_prefix("href=\"http").is_some_and(|rest| {
                 (rest.starts_with("://") || rest.starts_with("s://"))
@@ -50,7 +50,7 @@ fn markdown_becomes_html() {
 }
 
 #[test]
-fn bare_web_addresses_become_links_but_not_in_code_and_not_twice() {
+fn bare_web_addresses_become_links_except_in_code_and_links() {
     let link = |address: &str, text: &str| {
         format!("<a href=\"{address}\" target=\"_blank\" rel=\"nofollow noopener noreferrer\">{text}</a>")
     };
@@ -74,14 +74,14 @@ fn bare_web_addresses_become_links_but_not_in_code_and_not_twice() {
 }
 
 #[test]
-fn images_are_links_so_that_reading_a_message_fetches_nothing() {
+fn images_become_links_so_that_showing_a_message_fetches_nothing() {
     let html = rendered("![a cat](https://a.example/cat.png) ![](https://a.example/dog.png)");
     assert!(!html.contains("<img"), "{html}");
     assert!(html.contains(">a cat</a>") && html.contains(">https://a.example/dog.png</a>"), "{html}");
 }
 
 #[test]
-fn raw_html_is_shown_as_it_was_typed() {
+fn raw_html_is_shown_as_text() {
     assert_eq!(rendered("<b>bold</b>"), "<p>&lt;b&gt;bold&lt;/b&gt;</p>\n");
     assert_eq!(
         rendered("<div>\n<p onclick=x>y\n</div>"),
@@ -128,7 +128,7 @@ const ATTACKS: [&str; 34] = [
 ];
 
 #[test]
-fn no_attack_leaves_a_tag_or_an_attribute_that_is_not_ours() {
+fn no_attack_leaves_a_tag_or_an_attribute_that_is_not_allowed() {
     for attack in ATTACKS {
         for source in [
             attack.to_owned(),
@@ -145,7 +145,7 @@ fn no_attack_leaves_a_tag_or_an_attribute_that_is_not_ours() {
 }
 
 #[test]
-fn no_attack_comes_in_through_a_preview() {
+fn no_attack_succeeds_through_a_preview() {
     for attack in ATTACKS {
         let preview = Preview {
             url: "https://a.example/".to_owned(),
@@ -159,7 +159,7 @@ fn no_attack_comes_in_through_a_preview() {
 }
 
 #[test]
-fn cleaning_what_is_clean_changes_nothing() {
+fn cleaning_clean_html_changes_nothing() {
     for source in
         ATTACKS.into_iter().chain(["- a\n  > b\n\n1. c https://a.example/?a=1&b=2", "`<b>` & \"q\" 'r'"])
     {
@@ -169,15 +169,15 @@ fn cleaning_what_is_clean_changes_nothing() {
 }
 
 #[test]
-fn the_cleaner_alone_stops_every_attack_too() {
+fn the_cleaner_alone_stops_every_attack() {
     for attack in ATTACKS {
         assert_harmless(&clean(attack), attack);
     }
 }
 
-/// Sources put together at random from what Markdown and HTML are made of; the same at every run.
+/// Sources put together at random from pieces of Markdown and HTML. The sequence is the same at every run.
 #[test]
-fn no_mixture_of_markup_is_harmful_or_grows_without_bound() {
+fn random_markup_is_harmless_and_bounded() {
     const PIECES: [&str; 36] = [
         "<",
         ">",
@@ -216,7 +216,7 @@ fn no_mixture_of_markup_is_harmful_or_grows_without_bound() {
         "\u{202e}",
         "ü日本🦀\u{0}",
     ];
-    // A xorshift: no dependency for numbers that need not be good.
+    // A xorshift: its quality suffices here, without a dependency.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = move |below: usize| {
         state ^= state << 13;
@@ -234,7 +234,7 @@ fn no_mixture_of_markup_is_harmful_or_grows_without_bound() {
 }
 
 #[test]
-fn deep_nesting_stops_at_a_floor_and_keeps_the_text() {
+fn deep_nesting_is_limited_and_keeps_the_text() {
     for piece in ["> ", "- ", "* > ", "1. "] {
         let source = format!("{}end", piece.repeat(8000 / piece.len()));
         let html = rendered(&source);
@@ -249,19 +249,22 @@ fn deep_nesting_stops_at_a_floor_and_keeps_the_text() {
 }
 
 #[test]
-fn what_would_grow_too_large_is_shown_as_plain_text() {
+fn a_message_with_too_long_html_is_shown_as_plain_text() {
     let source = format!("[a]: https://a.example/{}\n\n{}", "\"".repeat(670), "[a]".repeat(2400));
-    assert!(to_html(markdown::events(&source), &[]).len() > HTML_BYTES_MAX, "the attack is no longer one");
+    assert!(
+        to_html(markdown::events(&source), &[]).len() > HTML_BYTES_MAX,
+        "the source no longer makes long HTML"
+    );
     let html = rendered(&source);
     assert!(html.len() <= HTML_BYTES_MAX && html.contains("[a][a]"), "{}", html.len());
     assert_harmless(&html, "many references");
-    // The worst that 8,192 characters can be when they are escaped one by one.
+    // The longest HTML of 8,192 characters that are escaped one by one.
     assert!(to_html(markdown::plain_events(&"\"\n".repeat(4096)), &[]).len() <= HTML_BYTES_MAX);
     assert!(to_html(markdown::plain_events(&"\u{1f980}".repeat(8192)), &[]).len() <= HTML_BYTES_MAX);
 }
 
 #[test]
-fn words_of_every_language_stay_as_they_are() {
+fn text_in_every_language_is_kept() {
     for source in ["Grüße, 日本語 и русский", "🦀👩‍👩‍👧‍👦 e\u{301}", "שלום \u{200f}عربي", "zero\u{200b}width"]
     {
         assert_eq!(rendered(source), format!("<p>{source}</p>\n"));
@@ -288,12 +291,11 @@ fn previews_are_appended_as_quotes_with_a_linked_title() {
 }
 
 #[test]
-fn the_first_links_are_previewed_each_once_and_none_that_is_code_or_has_a_password() {
+fn the_first_distinct_links_are_previewed_without_code_and_credentials() {
     let source = "https://a.example/1#x `https://code.example` [b](https://b.example) https://a.example/1#y \
                   https://me:secret@c.example mailto:d@d.example [js](javascript:alert(1)) \
                   <https://e.example> https://f.example";
-    let found: Vec<String> = links(source).into_iter().map(String::from).collect();
-    assert_eq!(found, ["https://a.example/1", "https://b.example/", "https://e.example/"]);
+    assert_eq!(links(source), ["https://a.example/1", "https://b.example/", "https://e.example/"]);
     assert!(links("no links at all").is_empty());
     assert!(links(&format!("https://a.example/{}", "a".repeat(markdown::URL_BYTES_MAX))).is_empty());
 }

@@ -1,35 +1,19 @@
-//! All SQL of messages. Every write sets `flack.correlation_id`, most of them by `database::begin`, so that its journal row
-//! names the request.
-//! The monolith links it too, for all that is the same in both shapes.
+//! All SQL of messages. Every write sets `flack.correlation_id`, so that its journal row names the request.
 //!
-//! Order of locks, so that no two writers wait for each other: the message first, its previews after.
+//! Lock order: the message before its previews, so that no two writers wait for each other.
 
 mod previews;
 
-use flack_api::{Context, Problem};
-use flack_common::database;
-use sqlx::{PgConnection, PgPool};
+use flack_api::Context;
+use flack_common::database::{self, OnConstraint, StoreResult};
+use sqlx::{FromRow, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::{
-    model::{self, GENERAL_CHANNEL, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message},
-    render,
-};
-
-/// The constraint that says no to an author who is not there.
-const AUTHOR_KEY: &str = "messages_user_id_fkey";
+use crate::model::{self, Content, GENERAL_CHANNEL, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message};
 
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-}
-
-/// What became of a post.
-#[derive(Debug)]
-pub struct Inserted {
-    pub message: Message,
-    /// There are pages to fetch for it.
-    pub is_linked: bool,
 }
 
 impl Store {
@@ -37,18 +21,17 @@ impl Store {
         Self { pool }
     }
 
-    /// The message; the first one again when this user has sent this key before. 409 when the key was for another source.
+    /// Inserts a message, or returns the one that this user posted with `key` before. 409 when that one had another source.
     ///
-    /// One statement, which is its own transaction: the most frequent write takes one way to the database and back.
+    /// One statement, which is its own transaction: the most frequent write needs one round trip.
     pub async fn insert(
         &self,
         context: &Context,
         user_id: i64,
-        source: &str,
+        content: &Content<'_>,
         key: Option<Uuid>,
-    ) -> Result<Inserted, Problem> {
-        let links = links(source);
-        let inserted: Option<Message> = sqlx::query_as(
+    ) -> StoreResult<Message> {
+        let inserted = sqlx::query_as(
             "with request as (
                  select set_config('flack.correlation_id', $1, true)
              ),
@@ -63,59 +46,44 @@ impl Store {
              ),
              preview as (
                  insert into link_previews (message_id, position, url, correlation_id)
-                 select message.id, link.place - 1, link.url, $1
-                 from message, unnest($7::text[]) with ordinality as link (url, place)
+                 select message.id, link.number - 1, link.url, $1
+                 from message, unnest($7::text[]) with ordinality as link (url, number)
              )
              select * from message",
         )
         .bind(&context.correlation_id)
         .bind(user_id)
         .bind(GENERAL_CHANNEL)
-        .bind(source)
-        .bind(render::render(source, &[]))
+        .bind(content.source)
+        .bind(&content.html)
         .bind(key)
-        .bind(&links)
+        .bind(&content.links)
         .fetch_optional(&self.pool)
         .await
-        .map_err(|error| gone_or(error, user_id))?;
+        // The constraint exists only in the monolith's database.
+        .on_constraint("messages_user_id_fkey", || model::author_is_gone(user_id))?;
         match inserted {
-            Some(message) => Ok(Inserted { message, is_linked: !links.is_empty() }),
-            None => Ok(Inserted { message: self.find_by_key(user_id, source, key).await?, is_linked: false }),
+            Some(message) => Ok(message),
+            None => self.find_by_key(user_id, content.source, key).await,
         }
     }
 
-    /// What this user posted under this key before.
-    async fn find_by_key(&self, user_id: i64, source: &str, key: Option<Uuid>) -> Result<Message, Problem> {
-        let same_source: bool = sqlx::query_scalar(
-            "select idempotency_digest = sha256(convert_to($3, 'UTF8'))
+    async fn find_by_key(&self, user_id: i64, source: &str, key: Option<Uuid>) -> StoreResult<Message> {
+        let row = sqlx::query(
+            "select id, user_id, channel_id, source, html, created_at, updated_at,
+                 idempotency_digest = sha256(convert_to($3, 'UTF8')) as is_retry
              from messages where user_id = $1 and idempotency_key = $2",
         )
         .bind(user_id)
         .bind(key)
         .bind(source)
         .fetch_one(&self.pool)
-        .await
-        .map_err(database::problem)?;
-        if !same_source {
-            return Err(model::key_reused());
-        }
-        sqlx::query_as(
-            "select id, user_id, channel_id, source, html, created_at, updated_at
-             from messages where user_id = $1 and idempotency_key = $2",
-        )
-        .bind(user_id)
-        .bind(key)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(database::problem)
+        .await?;
+        if row.try_get("is_retry")? { Ok(Message::from_row(&row)?) } else { Err(model::key_reused().into()) }
     }
 
-    pub async fn list(
-        &self,
-        updated_since: Option<i64>,
-        with_nickname: bool,
-    ) -> Result<Vec<Message>, Problem> {
-        sqlx::query_as(
+    pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> StoreResult<Vec<Message>> {
+        Ok(sqlx::query_as(
             "select id, messages.user_id, channel_id, source, html, created_at, updated_at,
                  case when $2::boolean then nickname end as nickname
              from messages
@@ -129,56 +97,60 @@ impl Store {
         .bind(LIST_HOURS_MAX)
         .bind(LIST_MESSAGES_MAX)
         .fetch_all(&self.pool)
-        .await
-        .map_err(database::problem)
+        .await?)
     }
 
-    pub async fn find(&self, id: i64) -> Result<Option<Message>, Problem> {
-        sqlx::query_as(
+    pub async fn find(&self, id: i64) -> StoreResult<Option<Message>> {
+        Ok(sqlx::query_as(
             "select id, user_id, channel_id, source, html, created_at, updated_at from messages where id = $1",
         )
         .bind(id)
         .fetch_optional(&self.pool)
-        .await
-        .map_err(database::problem)
+        .await?)
     }
 
-    /// 404 when there is no such message, 403 when it is somebody else's. Its previews are fetched anew.
+    /// Replaces the content and queues its previews. 404 when there is no such message, 403 when it has another author.
     pub async fn update(
         &self,
         context: &Context,
         user_id: i64,
         id: i64,
-        source: &str,
-    ) -> Result<(), Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+        content: &Content<'_>,
+    ) -> StoreResult<()> {
+        let mut transaction = database::begin(&self.pool, context).await?;
         let author: Option<i64> = sqlx::query_scalar("select user_id from messages where id = $1 for update")
             .bind(id)
             .fetch_optional(&mut *transaction)
-            .await
-            .map_err(database::problem)?;
+            .await?;
         match author {
-            None => return Err(model::no_such_message(id)),
-            Some(author) if author != user_id => return Err(model::not_your_message(id)),
+            None => return Err(model::no_such_message(id).into()),
+            Some(author) if author != user_id => return Err(model::not_your_message(id).into()),
             Some(_) => {}
         }
         sqlx::query("update messages set source = $2, html = $3, updated_at = now() where id = $1")
             .bind(id)
-            .bind(source)
-            .bind(render::render(source, &[]))
+            .bind(content.source)
+            .bind(&content.html)
             .execute(&mut *transaction)
-            .await
-            .map_err(database::problem)?;
+            .await?;
         sqlx::query("delete from link_previews where message_id = $1")
             .bind(id)
             .execute(&mut *transaction)
-            .await
-            .map_err(database::problem)?;
-        queue_previews(&mut transaction, context, id, source).await.map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)
+            .await?;
+        sqlx::query(
+            "insert into link_previews (message_id, position, url, correlation_id)
+             select $1, link.number - 1, link.url, $3
+             from unnest($2::text[]) with ordinality as link (url, number)",
+        )
+        .bind(id)
+        .bind(&content.links)
+        .bind(&context.correlation_id)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
     }
 
-    /// What users said a user is called now; ignored when we know something newer.
+    /// Sets a nickname, unless a later version of the user is stored.
     pub async fn set_nickname(
         connection: &mut PgConnection,
         user_id: i64,
@@ -198,40 +170,8 @@ impl Store {
         Ok(())
     }
 
-    /// The user is gone, and so is our copy.
-    pub async fn forget_nickname(connection: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
+    pub async fn delete_nickname(connection: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
         sqlx::query("delete from nicknames where user_id = $1").bind(user_id).execute(connection).await?;
         Ok(())
     }
-}
-
-/// In the monolith's database an author is a row of the table `users`; in the service's there is no such constraint.
-fn gone_or(error: sqlx::Error, user_id: i64) -> Problem {
-    match error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) {
-        Some(AUTHOR_KEY) => model::caller_is_gone(user_id),
-        _ => database::problem(error),
-    }
-}
-
-/// Writes down which pages are to be fetched: in the transaction that stores the message, so that neither is without the other.
-async fn queue_previews(
-    connection: &mut PgConnection,
-    context: &Context,
-    message_id: i64,
-    source: &str,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into link_previews (message_id, position, url, correlation_id)
-         select $1, link.place - 1, link.url, $3 from unnest($2::text[]) with ordinality as link (url, place)",
-    )
-    .bind(message_id)
-    .bind(links(source))
-    .bind(&context.correlation_id)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn links(source: &str) -> Vec<String> {
-    render::links(source).into_iter().map(Into::into).collect()
 }

@@ -1,11 +1,10 @@
-//! Deletes what has expired: a token that nobody accepts any more needs no row.
+//! The cleanup task: deletes expired tokens.
 
 use std::time::Duration;
 
 use flack_api::Context;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use flack_common::{authority::Ownership, process::Background};
+use tracing::debug;
 
 use crate::store::Store;
 
@@ -14,27 +13,15 @@ const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 /// Tokens deleted in one transaction.
 const CLEANUP_TOKENS_MAX: i64 = 500;
 
-/// Runs until `stopping`; pauses while `owns` says that tokens belong to somebody else.
-pub async fn run(store: Store, owns: impl Fn() -> bool + Send, stopping: CancellationToken) {
-    let mut ticks = interval(CLEANUP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stopping.cancelled() => return,
-        }
-        if !owns() {
-            continue;
-        }
-        match clean(&store).await {
-            Ok(0) => {}
-            Ok(tokens) => debug!(tokens, "deleted expired tokens"),
-            Err(error) => warn!(%error, "could not delete expired tokens; trying again"),
-        }
-    }
+/// Starts the task, which works while this process owns tokens.
+pub fn start(store: Store, ownership: Ownership, background: &Background) {
+    background.every("cleanup", CLEANUP_INTERVAL, move || {
+        let (store, ownership) = (store.clone(), ownership.clone());
+        async move { if ownership.is_held() { clean(&store).await.map(drop) } else { Ok(()) } }
+    });
 }
 
-/// Deletes all that has expired; says how many tokens.
+/// Deletes all expired tokens and returns how many.
 pub async fn clean(store: &Store) -> sqlx::Result<u64> {
     let context = Context::background();
     let mut tokens = 0;
@@ -42,6 +29,9 @@ pub async fn clean(store: &Store) -> sqlx::Result<u64> {
         let deleted = store.delete_expired(&context, CLEANUP_TOKENS_MAX).await?;
         tokens += deleted;
         if deleted < CLEANUP_TOKENS_MAX.unsigned_abs() {
+            if tokens > 0 {
+                debug!(tokens, "deleted expired tokens");
+            }
             return Ok(tokens);
         }
     }

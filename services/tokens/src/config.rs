@@ -1,10 +1,10 @@
-//! What this process can be told from outside, all of it by environment.
+//! Configuration from environment variables.
 
 use flack_common::config::{
     DatabaseConfig, EventsConfig, InternalListenerConfig, ProcessConfig, RegistryConfig,
 };
 
-/// tokens: proof of who is asking
+/// tokens: signed tokens, their keys and their revocation
 #[derive(conf::Conf, Debug)]
 pub struct Config {
     #[conf(flatten)]
@@ -15,7 +15,7 @@ pub struct Config {
     pub registry: RegistryConfig,
     #[conf(flatten)]
     pub events: EventsConfig,
-    /// users is called through it.
+    /// For calls to users.
     #[conf(flatten)]
     pub internal_listener: InternalListenerConfig,
 }

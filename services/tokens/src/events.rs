@@ -1,11 +1,11 @@
-//! What others hear of tokens: rows of the journal as events of the stream TOKENS.
+//! Events of the stream TOKENS, made from journal rows.
 
 use flack_api::events::TokensEvent;
 use flack_common::events::{JournalRow, MappedEvent};
 
 use crate::model::{SigningKeyRow, Token};
 
-/// The relay asks this for every row of the journal.
+/// Maps a journal row to its event.
 pub fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
     let event = match row.entity.as_str() {
         "token" => TokensEvent::TokenChanged(row.decode::<Token>()?.into()),

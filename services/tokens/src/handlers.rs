@@ -13,17 +13,17 @@ use secrecy::ExposeSecret;
 use tracing::info;
 
 use crate::{
-    announce::Announcer,
     keys::SigningKeys,
     model::{self, Token},
+    publisher::Publisher,
     store::Store,
 };
 
-/// The tokens API over this service's own database. Whose password it is, users knows: it is asked through its seam.
+/// The tokens API over the part's database. Users checks the password.
 pub struct Tokens {
     store: Store,
     keys: Arc<SigningKeys>,
-    announcer: Arc<Announcer>,
+    publisher: Arc<Publisher>,
     users: Arc<dyn UsersApi>,
 }
 
@@ -31,10 +31,10 @@ impl Tokens {
     pub fn new(
         store: Store,
         keys: Arc<SigningKeys>,
-        announcer: Arc<Announcer>,
+        publisher: Arc<Publisher>,
         users: Arc<dyn UsersApi>,
     ) -> Self {
-        Self { store, keys, announcer, users }
+        Self { store, keys, publisher, users }
     }
 }
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Tokens {
 #[async_trait]
 impl TokensApi for Tokens {
     async fn create_token(&self, context: &Context, caller: BasicCaller) -> Result<types::Token, Problem> {
-        // Before the password is checked: a change of it from now on counts as newer than this token.
+        // Before the password is checked: a password change from now on counts as newer than this token.
         let issued_at = Utc::now();
         let user = self.users.get_me(context, caller).await?;
         let key = self.keys.current(context).await?;
@@ -61,8 +61,8 @@ impl TokensApi for Tokens {
 
     async fn revoke_token(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {
         self.store.revoke(context, &caller).await?;
-        // 204 says that nobody accepts the token any more, so the registry has to have it first.
-        self.announcer.revoke(context, &caller).await?;
+        // 204 means that no process accepts the token, so the registry must have the revocation first.
+        self.publisher.revoke(context, &caller).await?;
         info!(user.id = caller.user_id, token.id = %caller.token_id, "revoked a token");
         Ok(())
     }

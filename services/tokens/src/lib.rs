@@ -1,13 +1,14 @@
-//! Tokens: proof of who is asking.
+//! Tokens: signed tokens, their keys and their revocation.
 //!
-//! Owns the signing keys and the issued and revoked tokens, in a database of its own, and announces keys and revocations
-//! in the registry. Leaves to others: whose password it is (users), and checking a token (every process does that by
-//! itself).
+//! It publishes public keys and revocations in the registry. Leaves to others: passwords (users checks them), and verifying a
+//! token (every process does it).
+//!
+//! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
 pub mod config;
 pub mod model;
 pub mod store;
-pub mod announce;
+pub mod publisher;
 pub mod keys;
 pub mod handlers;
 pub mod consumer;
@@ -16,54 +17,79 @@ pub mod events;
 
 use std::sync::Arc;
 
-use flack_api::{Context, tokens, users::UsersClient};
+use flack_api::{
+    Context,
+    tokens::{self, TokensApi},
+    users::{UsersApi, UsersClient},
+};
 use flack_common::{
     auth::Verifier,
+    authority::Ownership,
     database,
     events::{Consumer, Events, JetStream, Relay, partitions},
     http,
     process::{App, Background, Readiness},
-    registry::Registry,
+    registry::{Registry, ServiceDefinition},
 };
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{
-    announce::Announcer, config::Config, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys,
+    config::Config, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher,
     store::Store,
 };
 
-/// The tables of this service; the journal's come from `flack_common`.
+/// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/tokens");
 
-/// The name of the service, of its database, its backend, its events.
+/// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "tokens";
 
-/// Connects everything that this process is made of.
+/// The registration of the service.
+pub fn definition() -> ServiceDefinition {
+    ServiceDefinition::public(SERVICE, &["/api/tokens"])
+}
+
+/// Starts the part over its database. The owner's signing key exists and is published when this returns.
+pub async fn start(
+    pool: &PgPool,
+    events: &Events,
+    users: Arc<dyn UsersApi>,
+    verifier: Arc<Verifier>,
+    registry: Option<Registry>,
+    ownership: Ownership,
+    background: &Background,
+) -> anyhow::Result<Arc<dyn TokensApi>> {
+    let store = Store::new(pool.clone());
+    let publisher = Arc::new(Publisher::new(store.clone(), verifier, registry));
+    let keys = Arc::new(SigningKeys::new(store.clone(), Arc::clone(&publisher)));
+    if ownership.is_held() {
+        keys.current(&Context::background()).await?;
+    }
+    // The owners of users before and after the migration.
+    for (name, owner) in [("consumer of users", "users"), ("consumer of monolith", "monolith")] {
+        let handler = Arc::new(PasswordChanges::new(Arc::clone(&publisher), ownership.clone()));
+        let consumer = Consumer::new(owner, pool.clone(), events.clone(), handler);
+        background.spawn(name, consumer.only(consumer::KIND).run(background.stopping()));
+    }
+    publisher.start(&ownership, background);
+    cleanup::start(store.clone(), ownership, background);
+    Ok(Arc::new(Tokens::new(store, keys, publisher, users)))
+}
+
+/// Connects to everything the service needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
     let verifier = Verifier::from_registry(&registry, &background).await?;
+
     let users = Arc::new(UsersClient::new(&config.internal_listener.url, http::client()));
-    let store = Store::new(pool.clone());
-    let announcer = Arc::new(Announcer::new(store.clone(), verifier.clone(), Some(registry)));
-    let keys = Arc::new(SigningKeys::new(store.clone(), announcer.clone()));
-    // A first key is made, and announced, before anybody can ask for a token.
-    keys.current(&Context::background()).await?;
-
-    let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);
-    background.spawn("relay", relay.run(background.drained()));
-    for (name, owner) in [("consumer of users", "users"), ("consumer of monolith", "monolith")] {
-        let handler = Arc::new(PasswordChanges::new(announcer.clone()));
-        let consumer = Consumer::new(owner, pool.clone(), events.clone(), handler).only(consumer::KIND);
-        background.spawn(name, consumer.run(background.stopping()));
-    }
+    let api =
+        start(&pool, &events, users, Arc::clone(&verifier), Some(registry), Ownership::always(), &background)
+            .await?;
     background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
-    let (cleaned, stopping) = (store.clone(), background.stopping());
-    background.supervise("cleanup", move || cleanup::run(cleaned.clone(), || true, stopping.clone()));
-    let (announcing, stopping) = (announcer.clone(), background.stopping());
-    background.supervise("announcements", move || announcing.clone().run(|| true, stopping.clone()));
+    let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
+    background.spawn("relay", relay.run(background.drained()));
 
-    let router = tokens::router(Arc::new(Tokens::new(store, keys, announcer, users)), verifier);
-    Ok(App { router, readiness: Readiness::new().database(&pool) })
+    Ok(App { router: tokens::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -1,4 +1,4 @@
-//! What a token and a signing key are, apart from where they are stored. The monolith links this module too.
+//! Tokens and signing keys: rows, their events, limits, and problems.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use uuid::Uuid;
 
-/// How long a token is good. A revocation is remembered everywhere for the rest of this time.
+/// Lifetime of a token. Its revocation is kept for the rest of this time.
 pub const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
-/// A row of the table `tokens`, as far as others may know it.
+/// A row of `tokens` without `revocation_published_at`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
 pub struct Token {
     pub id: Uuid,
     pub user_id: i64,
-    /// When the password was about to be checked.
+    /// Taken before the password was checked.
     pub issued_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
 impl Token {
-    /// Signs a token for a user: what the user gets, and the row that remembers it.
+    /// Signs a token for a user. Returns the signed text and the row to store.
     pub fn issue(key: &SigningKey, user_id: i64, issued_at: DateTime<Utc>) -> (SecretString, Self) {
         let (token, id, expires_at) = key.issue(user_id, issued_at.timestamp(), TOKEN_LIFETIME);
         let expires_at = DateTime::from_timestamp(expires_at, 0).expect("an hour from now is a time");
@@ -47,7 +47,7 @@ impl From<Token> for TokenModel {
     }
 }
 
-/// What the journal holds of a row of `signing_keys`.
+/// A journaled row of `signing_keys`, which has no private key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SigningKeyRow {
     pub id: String,
@@ -60,14 +60,19 @@ impl From<SigningKeyRow> for SigningKeyModel {
     }
 }
 
-/// The password that the token was asked for with is no longer the password.
+/// The password was changed while it was checked.
 pub fn password_has_changed() -> Problem {
-    Problem::unauthorized("the password was changed a moment ago; ask for a token with the new one")
+    Problem::unauthorized("the password has just been changed; request a token with the new password")
 }
 
-/// The revocation is stored, but not everybody can have heard of it.
+/// The user was deleted.
+pub fn user_is_gone(id: i64) -> Problem {
+    Problem::unauthorized(format!("user {id} no longer exists; register again"))
+}
+
+/// The revocation is stored, but not published in the registry.
 pub fn revocation_is_pending() -> Problem {
-    let detail = "the token is marked as revoked, but the registry is unavailable at the moment: it is told as soon as it \
-                  is back, and until then other parts may still accept the token; there is no need to ask again";
+    let detail = "the token is marked as revoked, but the registry is unavailable: other services may accept the token \
+                  until the registry is available again; the revocation is then published without another request";
     Problem { detail: detail.to_owned(), ..Problem::unavailable("the registry") }
 }

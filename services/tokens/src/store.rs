@@ -1,30 +1,33 @@
-//! All SQL of tokens. Every write of a journaled table goes through `database::begin`, so that its journal row
-//! names the request.
+//! All SQL of tokens. Every write of a journaled table goes through `database::begin`, so that its journal row names the
+//! request.
 
 use chrono::{DateTime, Utc};
-use flack_api::{Context, Problem, TokenCaller};
-use flack_common::database;
+use flack_api::{Context, TokenCaller};
+use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::model::{TOKEN_LIFETIME, Token};
+use crate::model::{self, TOKEN_LIFETIME, Token};
 
-/// Names the advisory locks that stand between a new token and a new password of the same user.
+/// Namespace of the advisory locks that serialize new tokens and password changes of one user.
 const USER_LOCK: i32 = 0x746f_6b65;
+
+/// The constraint exists only in the monolith's database.
+const USER_KEY: &str = "tokens_user_id_fkey";
 
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
 }
 
-/// A revocation that the registry is to know until the token has expired anyway.
+/// A revocation, which the registry has to hold until the token expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Revocation {
     pub id: Uuid,
     pub expires_at: DateTime<Utc>,
 }
 
-/// A key as it is stored.
+/// A stored signing key.
 #[derive(Debug, sqlx::FromRow)]
 pub struct StoredKey {
     pub id: String,
@@ -36,14 +39,13 @@ impl Store {
         Self { pool }
     }
 
-    /// The key that signs. On an empty database it becomes the one that is offered, unless another instance was
-    /// first.
+    /// Returns the key that signs. Stores `offered` as this key when there is none.
     pub async fn signing_key(
         &self,
         context: &Context,
         offered: &StoredKey,
         public_jwk: &serde_json::Value,
-    ) -> sqlx::Result<StoredKey> {
+    ) -> StoreResult<StoredKey> {
         let mut transaction = database::begin(&self.pool, context).await?;
         sqlx::query(
             "insert into signing_keys (id, private_key, public_jwk) values ($1, $2, $3)
@@ -61,7 +63,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Id and public half of each key that could have signed a token that is still good.
+    /// Returns id and public half of each key that may have signed a token that is still valid.
     pub async fn public_keys(&self) -> sqlx::Result<Vec<(String, serde_json::Value)>> {
         sqlx::query_as(
             "select id, public_jwk from signing_keys
@@ -72,10 +74,10 @@ impl Store {
         .await
     }
 
-    /// Says `false`, and stores nothing, when the user's password has changed since `issued_at`.
-    pub async fn insert(&self, context: &Context, token: &Token) -> Result<bool, Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
-        lock_user(&mut transaction, token.user_id).await.map_err(database::problem)?;
+    /// Stores a token. Returns false, and stores nothing, when the password has changed since `issued_at`.
+    pub async fn insert(&self, context: &Context, token: &Token) -> StoreResult<bool> {
+        let mut transaction = database::begin(&self.pool, context).await?;
+        lock_user(&mut transaction, token.user_id).await?;
         let inserted = sqlx::query(
             "insert into tokens (id, user_id, issued_at, expires_at)
              select $1, $2, $3, $4
@@ -87,15 +89,14 @@ impl Store {
         .bind(token.expires_at)
         .execute(&mut *transaction)
         .await
-        .map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)?;
+        .on_constraint(USER_KEY, || model::user_is_gone(token.user_id))?;
+        transaction.commit().await?;
         Ok(inserted.rows_affected() == 1)
     }
 
-    /// Marks the caller's token as revoked. A token that is not on record, because another owner of tokens issued
-    /// it, is put on record as revoked.
-    pub async fn revoke(&self, context: &Context, caller: &TokenCaller) -> Result<(), Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    /// Marks the caller's token as revoked. Inserts it when another owner of tokens issued it.
+    pub async fn revoke(&self, context: &Context, caller: &TokenCaller) -> StoreResult<()> {
+        let mut transaction = database::begin(&self.pool, context).await?;
         sqlx::query(
             "insert into tokens (id, user_id, issued_at, expires_at, revoked_at)
              values ($1, $2, to_timestamp($3) - make_interval(secs => $4), to_timestamp($3), now())
@@ -107,11 +108,11 @@ impl Store {
         .bind(TOKEN_LIFETIME.as_secs_f64())
         .execute(&mut *transaction)
         .await
-        .map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)
+        .on_constraint(USER_KEY, || model::user_is_gone(caller.user_id))?;
+        Ok(transaction.commit().await?)
     }
 
-    /// Revocations that the registry may not know yet, oldest first.
+    /// Returns revocations that may be missing in the registry, oldest first.
     pub async fn unpublished_revocations(&self, limit: i64) -> sqlx::Result<Vec<Revocation>> {
         sqlx::query_as(
             "select id, expires_at from tokens
@@ -124,8 +125,8 @@ impl Store {
         .await
     }
 
-    /// Every revocation that still matters.
-    pub async fn standing_revocations(&self) -> sqlx::Result<Vec<Revocation>> {
+    /// Returns the revocations of all tokens that have not expired.
+    pub async fn current_revocations(&self) -> sqlx::Result<Vec<Revocation>> {
         sqlx::query_as(
             "select id, expires_at from tokens where revoked_at is not null and expires_at > now()",
         )
@@ -145,7 +146,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Deletes up to `limit` expired tokens; says how many.
+    /// Deletes up to `limit` expired tokens and returns how many.
     pub async fn delete_expired(&self, context: &Context, limit: i64) -> sqlx::Result<u64> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let deleted = sqlx::query(
@@ -161,17 +162,12 @@ impl Store {
     }
 }
 
-/// A password has changed: revokes the user's older tokens, and says how many. Hearing of the same change twice
-/// does nothing. Runs in the transaction in which the event counts as seen.
+/// Stores a password change. The same change again has no effect. Runs in the transaction of the consumer.
 pub async fn password_changed(
     connection: &mut PgConnection,
     user_id: i64,
     changed_at: DateTime<Utc>,
-) -> sqlx::Result<u64> {
-    // No good token can be older than this change; every user who ever registered comes by here.
-    if (Utc::now() - changed_at).to_std().is_ok_and(|age| age > TOKEN_LIFETIME) {
-        return Ok(0);
-    }
+) -> sqlx::Result<()> {
     lock_user(connection, user_id).await?;
     sqlx::query(
         "insert into password_changes (user_id, changed_at) values ($1, $2)
@@ -182,23 +178,33 @@ pub async fn password_changed(
     .bind(changed_at)
     .execute(&mut *connection)
     .await?;
-    // What is older than every good token has nothing left to refuse.
+    // An older change has no valid token to refuse.
     sqlx::query("delete from password_changes where changed_at < now() - make_interval(secs => $1)")
         .bind(TOKEN_LIFETIME.as_secs_f64())
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Revokes the user's tokens that were issued before `changed_at` and returns how many. Follows `password_changed` in its
+/// transaction.
+pub async fn revoke_issued_before(
+    connection: &mut PgConnection,
+    user_id: i64,
+    changed_at: DateTime<Utc>,
+) -> sqlx::Result<u64> {
     let revoked = sqlx::query(
         "update tokens set revoked_at = now()
          where user_id = $1 and issued_at < $2 and revoked_at is null and expires_at > now()",
     )
     .bind(user_id)
     .bind(changed_at)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
     Ok(revoked.rows_affected())
 }
 
-/// Until the end of the transaction, nobody else stores a token or a new password of this user.
+/// Until the end of the transaction, no other transaction stores a token or a password change of this user.
 async fn lock_user(connection: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
     sqlx::query("select pg_advisory_xact_lock($1, hashint8($2))")
         .bind(USER_LOCK)

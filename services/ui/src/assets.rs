@@ -1,6 +1,6 @@
-//! The files of the browser app, inside the binary: one thing to copy, and nothing to find at run time.
+//! The files of the browser app, compiled into the binary.
 
-/// A file as it is served below `/static/`.
+/// A file that is served below `/static/`.
 #[derive(Debug)]
 pub struct Asset {
     pub path: &'static str,
@@ -18,7 +18,7 @@ macro_rules! asset {
     };
 }
 
-/// A test compares this list with the folder. Style sheets apply in this order.
+/// All files; a test compares the list with the folder. Style sheets are linked in this order.
 pub const ASSETS: &[Asset] = &[
     asset!("css/base.css", CSS),
     asset!("css/chat.css", CSS),

@@ -1,8 +1,8 @@
-//! What this process can be told from outside, all of it by environment.
+//! Configuration from environment variables.
 
 use flack_common::config::{DatabaseConfig, EventsConfig, ProcessConfig, RegistryConfig};
 
-/// ui: the browser app, and what each user wants of it
+/// ui: the browser app, with the preferences and read markers of its users
 #[derive(conf::Conf, Debug)]
 pub struct Config {
     #[conf(flatten)]

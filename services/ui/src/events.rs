@@ -1,11 +1,11 @@
-//! What others hear of ui: rows of the journal as events of the stream UI.
+//! Events of the stream UI, made from journal rows.
 
 use flack_api::events::UiEvent;
 use flack_common::events::{JournalRow, MappedEvent};
 
 use crate::model::{Preferences, ReadMarker};
 
-/// The relay asks this for every row of the journal.
+/// Maps a journal row to its event.
 pub fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
     let event = match row.entity.as_str() {
         "preferences" => UiEvent::PreferencesChanged(row.decode::<Preferences>()?.into()),

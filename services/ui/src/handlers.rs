@@ -1,4 +1,4 @@
-//! The operations of `api/openapi/ui.v1.yaml`, in its order; the two that answer pages are in `pages.rs`.
+//! The operations of `api/openapi/ui.v1.yaml`, in its order, without the two that return files (`pages.rs`).
 
 use async_trait::async_trait;
 use flack_api::{
@@ -9,7 +9,7 @@ use flack_common::rate::RequestRate;
 
 use crate::{model, store::Store};
 
-/// The ui API over this service's own database.
+/// The ui API over the part's database.
 #[derive(Debug)]
 pub struct Ui {
     store: Store,
@@ -42,7 +42,7 @@ impl UiApi for Ui {
         caller: TokenCaller,
         body: types::Preferences,
     ) -> Result<(), Problem> {
-        self.store.set_preferences(context, caller.user_id, &body).await
+        Ok(self.store.set_preferences(context, caller.user_id, &body).await?)
     }
 
     async fn list_read_markers(
@@ -61,6 +61,6 @@ impl UiApi for Ui {
         channel: types::ChannelName,
         body: types::NewReadMarker,
     ) -> Result<(), Problem> {
-        self.store.set_read_marker(context, caller.user_id, &channel, body.message_id).await
+        Ok(self.store.set_read_marker(context, caller.user_id, &channel, body.message_id).await?)
     }
 }

@@ -1,7 +1,9 @@
-//! Ui: the face. Serves the browser app; owns each user's preferences and read markers, in a database of its own.
+//! Ui: the browser app, and the preferences and read markers of its users.
 //!
-//! Leaves to others: everything that the app shows. The page talks to users, tokens, messages and websocket by itself;
-//! this service calls nobody.
+//! Leaves to others: everything that the app shows. The page itself calls users, tokens, messages and websocket; this part
+//! calls no other.
+//!
+//! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
 pub mod config;
 pub mod pages;
@@ -14,42 +16,53 @@ pub mod events;
 use std::sync::Arc;
 
 use axum::Router;
-use flack_api::{VerifyToken, docs, ui};
+use flack_api::{
+    VerifyToken, docs,
+    ui::{self, UiApi},
+};
 use flack_common::{
     auth::Verifier,
     database,
     events::{Events, JetStream, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::Registry,
+    registry::{Registry, ServiceDefinition},
 };
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{config::Config, handlers::Ui, store::Store};
 
-/// The tables of this service; the journal's come from `flack_common`.
+/// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/ui");
 
-/// The name of the service, of its database, its backend, its events.
+/// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "ui";
 
-/// Connects everything that this process is made of.
+/// The registration of the service.
+pub fn definition() -> ServiceDefinition {
+    ServiceDefinition::public(SERVICE, &["=/", "/static", "/stats", "/api/ui", "/api/docs"])
+}
+
+/// Starts the part over its database. It has no background tasks and no owner in the registry.
+pub fn start(pool: &PgPool) -> Arc<dyn UiApi> {
+    Arc::new(Ui::new(Store::new(pool.clone())))
+}
+
+/// The routes of the browser app, of the ui API, and of the documents of every API.
+pub fn router(api: Arc<dyn UiApi>, verify: Arc<dyn VerifyToken>) -> Router {
+    pages::router().merge(ui::router(api, verify)).merge(docs::router())
+}
+
+/// Connects to everything the service needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
     let verifier = Verifier::from_registry(&registry, &background).await?;
 
+    let api = start(&pool);
+    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
     let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
     background.spawn("relay", relay.run(background.drained()));
-    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
 
-    Ok(App {
-        router: router(Store::new(pool.clone()), verifier),
-        readiness: Readiness::new().database(&pool),
-    })
-}
-
-/// All that this service answers: the pages, the API, and the documents of every API.
-pub fn router(store: Store, verify: Arc<dyn VerifyToken>) -> Router {
-    pages::router().merge(ui::router(Arc::new(Ui::new(store)), verify)).merge(docs::router())
+    Ok(App { router: router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -1,4 +1,4 @@
-//! What preferences and read markers are, apart from where they are stored. The monolith may link this module too.
+//! Preferences and read markers: rows, their events and API models, limits, and problems.
 
 use std::str::FromStr;
 
@@ -10,10 +10,10 @@ use flack_api::{
 };
 use serde::Deserialize;
 
-/// Channels in which one user can have a marker: nobody reads more, and what users can add to must end somewhere.
+/// A user can have read markers in at most this many channels, so that no user fills the table.
 pub const READ_MARKERS_PER_USER_MAX: i64 = 1_000;
 
-/// A row of the table `preferences`.
+/// A row of `preferences`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
 pub struct Preferences {
     pub user_id: i64,
@@ -21,7 +21,7 @@ pub struct Preferences {
     pub notifications: bool,
 }
 
-/// A row of the table `read_markers`.
+/// A row of `read_markers`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
 pub struct ReadMarker {
     pub user_id: i64,
@@ -30,7 +30,7 @@ pub struct ReadMarker {
     pub updated_at: DateTime<Utc>,
 }
 
-/// Of everybody who has never said anything else.
+/// The preferences of a user who has never set any.
 pub fn default_preferences() -> types::Preferences {
     types::Preferences { theme: types::PreferencesTheme::System, notifications: false }
 }
@@ -38,7 +38,7 @@ pub fn default_preferences() -> types::Preferences {
 impl From<Preferences> for types::Preferences {
     fn from(preferences: Preferences) -> Self {
         Self {
-            // A theme of a later version, after a step back: better its default than no answer.
+            // After a downgrade the stored theme may be one that only the later version knows.
             theme: types::PreferencesTheme::from_str(&preferences.theme)
                 .unwrap_or(default_preferences().theme),
             notifications: preferences.notifications,
@@ -74,6 +74,12 @@ impl From<ReadMarker> for ReadMarkerModel {
 
 pub fn too_many_read_markers(user_id: i64) -> Problem {
     Problem::bad_request(format!(
-        "user {user_id} has read markers in {READ_MARKERS_PER_USER_MAX} channels already; that is the limit"
+        "user {user_id} has read markers in {READ_MARKERS_PER_USER_MAX} channels, which is the limit; \
+         only markers in these channels can be moved"
     ))
+}
+
+/// The token is valid, but its user was deleted.
+pub fn caller_is_gone(id: i64) -> Problem {
+    Problem::unauthorized(format!("user {id} of this token no longer exists; register again"))
 }

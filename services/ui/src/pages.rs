@@ -1,6 +1,4 @@
-//! The browser app as it goes over the wire: the page and its files, with the headers that keep strangers out.
-//!
-//! Needs nothing: no database, no other part. The monolith serves the same app through this router.
+//! The routes of the browser app: the page and its files, with security headers. They need no database.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -19,13 +17,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::assets::{ASSETS, Asset};
 
-/// Only what we serve ourselves, and nothing inline. The last two directives make the browser refuse HTML that does
-/// not come through the one policy in dom.js.
+/// Allows only our own files and nothing inline. The last two directives (Trusted Types) make the browser refuse HTML that
+/// does not pass the one policy in dom.js.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types flack";
 
-/// On every answer of this module.
+/// Set on every response of this module.
 const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -38,13 +36,13 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Ask every time, and hear "not modified" nearly every time. Files have no version in their names: a page and its
-/// modules must never be of different builds for longer than one upgrade takes.
+/// The browser revalidates every file, nearly always with 304. File names have no version, so a cache could otherwise
+/// combine the page of one build with modules of another.
 const CACHE_CONTROL: &str = "no-cache";
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Made once: nothing in the page depends on who asks.
+/// Rendered once: the page is the same for every request.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     Page {
         styles: paths_of("css/"),
@@ -73,7 +71,12 @@ async fn get_page(headers: HeaderMap) -> Response {
 async fn get_static_file(headers: HeaderMap, Path(path): Path<String>) -> Response {
     match ASSETS.iter().find(|asset| asset.path == path) {
         Some(Asset { kind, bytes, .. }) => cached(&headers, kind, bytes),
-        None => secured(Problem::not_found(format!("there is no file /static/{path}")).into_response()),
+        None => secured(
+            Problem::not_found(format!(
+                "there is no file /static/{path}; reload the page to load the present files"
+            ))
+            .into_response(),
+        ),
     }
 }
 
@@ -98,7 +101,7 @@ fn secured(mut response: Response) -> Response {
     response
 }
 
-/// Tells builds apart, not attackers: a fast hash does. The same content has the same tag on every instance.
+/// Returns the same tag for the same content on every instance. It needs no cryptographic hash.
 fn entity_tag(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -113,7 +116,7 @@ fn paths_of(folder: &str) -> Vec<String> {
         .collect()
 }
 
-/// Two scripts are no modules: one runs before the first paint, one is a worker.
+/// Whether a script is a module. Two are not: one runs before the first paint, one is a worker.
 fn is_module(path: &str) -> bool {
     !["theme-first.js", "heartbeat.js"].iter().any(|name| path.ends_with(name))
 }

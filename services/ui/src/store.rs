@@ -1,7 +1,7 @@
 //! All SQL of ui. Every write goes through `database::begin`, so that its journal row names the request.
 
-use flack_api::{Context, Problem, ui::types};
-use flack_common::database;
+use flack_api::{Context, ui::types};
+use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::PgPool;
 
 use crate::model::{self, Preferences, READ_MARKERS_PER_USER_MAX, ReadMarker};
@@ -16,22 +16,21 @@ impl Store {
         Self { pool }
     }
 
-    pub async fn find_preferences(&self, user_id: i64) -> Result<Option<Preferences>, Problem> {
-        sqlx::query_as("select user_id, theme, notifications from preferences where user_id = $1")
+    pub async fn find_preferences(&self, user_id: i64) -> StoreResult<Option<Preferences>> {
+        Ok(sqlx::query_as("select user_id, theme, notifications from preferences where user_id = $1")
             .bind(user_id)
             .fetch_optional(&self.pool)
-            .await
-            .map_err(database::problem)
+            .await?)
     }
 
-    /// Writes nothing when nothing changes: a row of the journal would tell of no news.
+    /// Writes nothing when nothing changes, so that no event is published.
     pub async fn set_preferences(
         &self,
         context: &Context,
         user_id: i64,
         preferences: &types::Preferences,
-    ) -> Result<(), Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    ) -> StoreResult<()> {
+        let mut transaction = database::begin(&self.pool, context).await?;
         sqlx::query(
             "insert into preferences as stored (user_id, theme, notifications) values ($1, $2, $3)
              on conflict (user_id) do update
@@ -43,31 +42,31 @@ impl Store {
         .bind(preferences.notifications)
         .execute(&mut *transaction)
         .await
-        .map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)
+        // The constraint exists only in the monolith's database.
+        .on_constraint("preferences_user_id_fkey", || model::caller_is_gone(user_id))?;
+        Ok(transaction.commit().await?)
     }
 
-    pub async fn list_read_markers(&self, user_id: i64) -> Result<Vec<ReadMarker>, Problem> {
-        sqlx::query_as(
+    pub async fn list_read_markers(&self, user_id: i64) -> StoreResult<Vec<ReadMarker>> {
+        Ok(sqlx::query_as(
             "select user_id, channel, message_id, updated_at from read_markers
              where user_id = $1 order by channel limit $2",
         )
         .bind(user_id)
         .bind(READ_MARKERS_PER_USER_MAX)
         .fetch_all(&self.pool)
-        .await
-        .map_err(database::problem)
+        .await?)
     }
 
-    /// A marker never moves back: two windows of one user tell where they are in any order, and the further one is right.
+    /// Moves a marker forward, never back: two windows of one user send their positions in any order.
     pub async fn set_read_marker(
         &self,
         context: &Context,
         user_id: i64,
         channel: &types::ChannelName,
         message_id: i64,
-    ) -> Result<(), Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    ) -> StoreResult<()> {
+        let mut transaction = database::begin(&self.pool, context).await?;
         let has_room: bool = sqlx::query_scalar(
             "select exists (select from read_markers where user_id = $1 and channel = $2)
                  or (select count(*) from read_markers where user_id = $1) < $3",
@@ -76,10 +75,9 @@ impl Store {
         .bind(channel.as_str())
         .bind(READ_MARKERS_PER_USER_MAX)
         .fetch_one(&mut *transaction)
-        .await
-        .map_err(database::problem)?;
+        .await?;
         if !has_room {
-            return Err(model::too_many_read_markers(user_id));
+            return Err(model::too_many_read_markers(user_id).into());
         }
         sqlx::query(
             "insert into read_markers as stored (user_id, channel, message_id) values ($1, $2, $3)
@@ -92,7 +90,8 @@ impl Store {
         .bind(message_id)
         .execute(&mut *transaction)
         .await
-        .map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)
+        // As above.
+        .on_constraint("read_markers_user_id_fkey", || model::caller_is_gone(user_id))?;
+        Ok(transaction.commit().await?)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     store::{Change, Store},
 };
 
-/// The users API over this service's own database.
+/// The users API over the part's database.
 #[derive(Debug)]
 pub struct Users {
     store: Store,
@@ -36,7 +36,8 @@ impl UsersApi for Users {
         let hash = password::hash(SecretString::from(body.password.to_string())).await?;
         let user = self.store.insert(context, &body.nickname, &hash).await?;
         info!(user.id = user.id, "registered");
-        Ok(CreateUserResponse { location: model::user_path(user.id), body: user.into() })
+        let body = types::User::from(user);
+        Ok(CreateUserResponse { location: body.links.self_.clone(), body })
     }
 
     async fn list_users(
@@ -52,13 +53,13 @@ impl UsersApi for Users {
     }
 
     async fn get_me(&self, context: &Context, caller: BasicCaller) -> Result<types::User, Problem> {
-        // What is not even a nickname belongs to nobody.
+        // An invalid nickname belongs to no user.
         let stored = match types::Nickname::try_from(caller.nickname) {
             Ok(nickname) => self.store.find_credentials(&nickname).await?,
             Err(_) => None,
         };
         let Some((id, hash)) = stored else {
-            // As much effort as for a wrong password: the time must not tell which nicknames exist.
+            // Takes as long as a wrong password, so that the time does not reveal which nicknames exist.
             password::verify_unknown_user(caller.password).await?;
             return Err(model::wrong_credentials());
         };
@@ -71,19 +72,13 @@ impl UsersApi for Users {
     }
 
     async fn set_me_online(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {
-        if self.store.set_online(context, caller.user_id).await? {
-            Ok(())
-        } else {
-            Err(model::caller_is_gone(caller.user_id))
-        }
+        let exists = self.store.set_online(context, caller.user_id).await?;
+        exists.then_some(()).ok_or_else(|| model::caller_is_gone(caller.user_id))
     }
 
     async fn set_me_offline(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {
-        if self.store.set_offline(context, caller.user_id).await? {
-            Ok(())
-        } else {
-            Err(model::caller_is_gone(caller.user_id))
-        }
+        let exists = self.store.set_offline(context, caller.user_id).await?;
+        exists.then_some(()).ok_or_else(|| model::caller_is_gone(caller.user_id))
     }
 
     async fn get_user(
@@ -119,7 +114,7 @@ impl UsersApi for Users {
         if !self.store.update(context, id, change).await? {
             return Err(model::no_such_user(id));
         }
-        info!(user.id = id, password = hash.is_some(), nickname = body.nickname.is_some(), "changed");
+        info!(user.id = id, password = hash.is_some(), nickname = body.nickname.is_some(), "changed a user");
         Ok(())
     }
 }

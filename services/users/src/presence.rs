@@ -1,41 +1,30 @@
-//! Finds users who have gone without a word, and marks them as gone.
+//! The presence task: marks users as offline whose last sign of life is too old.
 
 use std::time::Duration;
 
 use flack_api::Context;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use flack_common::{authority::Ownership, process::Background};
+use tracing::debug;
 
 use crate::{model::PRESENCE_SECONDS_MAX, store::Store};
 
-/// How often to look. A silent user is shown as here at most this much longer than the limit.
+/// A silent user is shown as online at most this much longer than `PRESENCE_SECONDS_MAX`.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Users marked in one transaction: short enough that nobody waits for its locks.
+/// Users marked in one transaction, so that its row locks are short.
 const SWEEP_USERS_MAX: i64 = 500;
 
-/// Runs until `stopping`; pauses while `owns` says that users belong to somebody else.
-pub async fn run(store: Store, owns: impl Fn() -> bool + Send, stopping: CancellationToken) {
-    let mut ticks = interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stopping.cancelled() => return,
+/// Starts the task, which works while this process owns users.
+pub fn start(store: Store, ownership: Ownership, background: &Background) {
+    background.every("presence", SWEEP_INTERVAL, move || {
+        let (store, ownership) = (store.clone(), ownership.clone());
+        async move {
+            if ownership.is_held() { sweep(&store, PRESENCE_SECONDS_MAX).await.map(drop) } else { Ok(()) }
         }
-        if !owns() {
-            continue;
-        }
-        match sweep(&store, PRESENCE_SECONDS_MAX).await {
-            Ok(0) => {}
-            Ok(users) => debug!(users, "no sign of life; marked as offline"),
-            Err(error) => warn!(%error, "could not look for silent users; trying again"),
-        }
-    }
+    });
 }
 
-/// Marks everybody as offline who gave no sign for `silence` (shorter in tests); says how many.
+/// Marks all users as offline whose last sign of life is older than `silence`, and returns how many.
 pub async fn sweep(store: &Store, silence: Duration) -> sqlx::Result<u64> {
     let context = Context::background();
     let mut users = 0;
@@ -43,6 +32,9 @@ pub async fn sweep(store: &Store, silence: Duration) -> sqlx::Result<u64> {
         let swept = store.set_silent_offline(&context, silence, SWEEP_USERS_MAX).await?;
         users += swept;
         if swept < SWEEP_USERS_MAX.unsigned_abs() {
+            if users > 0 {
+                debug!(users, "marked silent users as offline");
+            }
             return Ok(users);
         }
     }

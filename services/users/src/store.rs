@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use flack_api::{Context, Problem, users::types::Nickname};
-use flack_common::database;
+use flack_api::{Context, users::types::Nickname};
+use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::PgPool;
 
 use crate::model::{self, LIST_USERS_MAX, PRESENCE_WRITE_INTERVAL, User};
 
-/// The index that says no to a nickname that is taken.
+/// The unique index on nicknames, which decides between two concurrent requests for one nickname.
 const NICKNAME_KEY: &str = "users_nickname_key";
 
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct Store {
     pool: PgPool,
 }
 
-/// What `update` is to change; what is absent stays.
+/// The columns that `update` sets.
 #[derive(Debug)]
 pub struct Change<'a> {
     pub nickname: Option<&'a Nickname>,
@@ -28,14 +28,14 @@ impl Store {
         Self { pool }
     }
 
-    /// 409 when somebody has the nickname.
+    /// 409 when the nickname is taken.
     pub async fn insert(
         &self,
         context: &Context,
         nickname: &Nickname,
         password_hash: &str,
-    ) -> Result<User, Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    ) -> StoreResult<User> {
+        let mut transaction = database::begin(&self.pool, context).await?;
         let user = sqlx::query_as(
             "insert into users (nickname, password_hash) values ($1, $2)
              returning id, nickname, online, last_seen_at, password_changed_at, created_at, updated_at",
@@ -44,13 +44,13 @@ impl Store {
         .bind(password_hash)
         .fetch_one(&mut *transaction)
         .await
-        .map_err(|error| taken_or(error, nickname))?;
-        transaction.commit().await.map_err(database::problem)?;
+        .on_constraint(NICKNAME_KEY, || model::nickname_taken(nickname.as_str()))?;
+        transaction.commit().await?;
         Ok(user)
     }
 
-    pub async fn list(&self, online: Option<bool>, updated_since: Option<i64>) -> Result<Vec<User>, Problem> {
-        sqlx::query_as(
+    pub async fn list(&self, online: Option<bool>, updated_since: Option<i64>) -> StoreResult<Vec<User>> {
+        Ok(sqlx::query_as(
             "select id, nickname, online, last_seen_at, password_changed_at, created_at, updated_at
              from users
              where ($1::boolean is null or online = $1)
@@ -62,79 +62,73 @@ impl Store {
         .bind(updated_since)
         .bind(LIST_USERS_MAX)
         .fetch_all(&self.pool)
-        .await
-        .map_err(database::problem)
+        .await?)
     }
 
-    pub async fn find(&self, id: i64) -> Result<Option<User>, Problem> {
-        sqlx::query_as(
+    pub async fn find(&self, id: i64) -> StoreResult<Option<User>> {
+        Ok(sqlx::query_as(
             "select id, nickname, online, last_seen_at, password_changed_at, created_at, updated_at
              from users where id = $1",
         )
         .bind(id)
         .fetch_optional(&self.pool)
-        .await
-        .map_err(database::problem)
+        .await?)
     }
 
-    /// Id and password hash of whoever has this nickname, however it is capitalised.
-    pub async fn find_credentials(&self, nickname: &Nickname) -> Result<Option<(i64, String)>, Problem> {
-        sqlx::query_as("select id, password_hash from users where lower(nickname) = lower($1)")
+    /// Returns id and password hash of the user with this nickname in any case.
+    pub async fn find_credentials(&self, nickname: &Nickname) -> StoreResult<Option<(i64, String)>> {
+        Ok(sqlx::query_as("select id, password_hash from users where lower(nickname) = lower($1)")
             .bind(nickname.as_str())
             .fetch_optional(&self.pool)
-            .await
-            .map_err(database::problem)
+            .await?)
     }
 
-    /// Marks the user as here and seen now. Says `false` when there is no such user.
-    pub async fn set_online(&self, context: &Context, id: i64) -> Result<bool, Problem> {
-        // Most signs of life come from users who are known to be here: those cost one read and no write.
+    /// Marks the user as online and seen now. Returns false when there is no such user.
+    pub async fn set_online(&self, context: &Context, id: i64) -> StoreResult<bool> {
+        // Most signs of life come from users who are online already: they cost one read and no write.
         let fresh: Option<bool> = sqlx::query_scalar(
             "select online and last_seen_at > now() - make_interval(secs => $2) from users where id = $1",
         )
         .bind(id)
         .bind(PRESENCE_WRITE_INTERVAL.as_secs_f64())
         .fetch_optional(&self.pool)
-        .await
-        .map_err(database::problem)?;
+        .await?;
         match fresh {
             None => return Ok(false),
             Some(true) => return Ok(true),
             Some(false) => {}
         }
 
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+        let mut transaction = database::begin(&self.pool, context).await?;
         let updated = sqlx::query(
             "update users set online = true, last_seen_at = now(), updated_at = now() where id = $1",
         )
         .bind(id)
         .execute(&mut *transaction)
-        .await
-        .map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)?;
+        .await?;
+        transaction.commit().await?;
         Ok(updated.rows_affected() > 0)
     }
 
-    /// Says `false` when there is no such user.
-    pub async fn set_offline(&self, context: &Context, id: i64) -> Result<bool, Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    /// Returns false when there is no such user.
+    pub async fn set_offline(&self, context: &Context, id: i64) -> StoreResult<bool> {
+        let mut transaction = database::begin(&self.pool, context).await?;
         sqlx::query("update users set online = false, updated_at = now() where id = $1 and online")
             .bind(id)
             .execute(&mut *transaction)
-            .await
-            .map_err(database::problem)?;
+            .await?;
         let exists = sqlx::query_scalar("select exists (select from users where id = $1)")
             .bind(id)
             .fetch_one(&mut *transaction)
-            .await
-            .map_err(database::problem)?;
-        transaction.commit().await.map_err(database::problem)?;
+            .await?;
+        transaction.commit().await?;
         Ok(exists)
     }
 
-    /// Says `false` when there is no such user; 409 when somebody else has the nickname.
-    pub async fn update(&self, context: &Context, id: i64, change: Change<'_>) -> Result<bool, Problem> {
-        let mut transaction = database::begin(&self.pool, context).await.map_err(database::problem)?;
+    /// Returns false when there is no such user; 409 when another user has the nickname.
+    pub async fn update(&self, context: &Context, id: i64, change: Change<'_>) -> StoreResult<bool> {
+        let nickname = change.nickname.map(|nickname| nickname.as_str());
+        let mut transaction = database::begin(&self.pool, context).await?;
         let updated = sqlx::query(
             "update users set
                  nickname = coalesce($2, nickname),
@@ -144,20 +138,17 @@ impl Store {
              where id = $1",
         )
         .bind(id)
-        .bind(change.nickname.map(|nickname| nickname.as_str()))
+        .bind(nickname)
         .bind(change.password_hash)
         .execute(&mut *transaction)
         .await
-        .map_err(|error| match change.nickname {
-            Some(nickname) => taken_or(error, nickname),
-            None => database::problem(error),
-        })?;
-        transaction.commit().await.map_err(database::problem)?;
+        .on_constraint(NICKNAME_KEY, || model::nickname_taken(nickname.unwrap_or_default()))?;
+        transaction.commit().await?;
         Ok(updated.rows_affected() > 0)
     }
 
-    /// Marks up to `limit` users as gone who gave no sign for `silence`; says how many. Rows that somebody else
-    /// holds are left to the next round, so that sweepers of several instances share the work.
+    /// Marks up to `limit` users as offline whose last sign of life is older than `silence`, and returns how many. Skips
+    /// locked rows, so that several instances share the work.
     pub async fn set_silent_offline(
         &self,
         context: &Context,
@@ -181,13 +172,5 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(swept.rows_affected())
-    }
-}
-
-/// The database decides who was first; asking beforehand would leave a gap between two who ask at once.
-fn taken_or(error: sqlx::Error, nickname: &Nickname) -> Problem {
-    match error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) {
-        Some(NICKNAME_KEY) => model::nickname_taken(nickname),
-        _ => database::problem(error),
     }
 }

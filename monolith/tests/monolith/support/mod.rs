@@ -1,4 +1,4 @@
-//! The whole process as a router, and shortcuts to what it does.
+//! The monolith as a router, with shortcuts for frequent requests.
 
 #[path = "../../../../services/users/tests/service/support/client.rs"]
 pub mod client;
@@ -13,7 +13,7 @@ use flack_common::{
     process::Background,
     registry::Registry,
 };
-use flack_monolith::{SERVICE, assemble};
+use flack_monolith::{SERVICE, start};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
@@ -22,9 +22,9 @@ use self::client::Client;
 
 pub const PASSWORD: &str = "correct horse";
 
-/// How long a test waits for what should come soon, and how often it looks.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// Bound and interval of every wait for a condition.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub struct Monolith {
     client: Client,
@@ -34,7 +34,7 @@ pub struct Monolith {
 }
 
 impl Drop for Monolith {
-    /// Its tasks end, and give their connections back.
+    /// Ends its tasks, so that they return their connections.
     fn drop(&mut self) {
         self.background.stopping().cancel();
         self.background.drained().cancel();
@@ -50,12 +50,12 @@ impl Deref for Monolith {
 }
 
 impl Monolith {
-    /// With nothing but a database.
+    /// Starts a monolith that has only a database.
     pub async fn alone(pool: &PgPool) -> Self {
         Self::start(pool, None).await
     }
 
-    /// Beside others, whom it knows through a registry.
+    /// Starts a monolith beside services, with a registry.
     pub async fn beside(pool: &PgPool, registry: Registry) -> Self {
         Self::start(pool, Some(registry)).await
     }
@@ -63,7 +63,7 @@ impl Monolith {
     async fn start(pool: &PgPool, registry: Option<Registry>) -> Self {
         let events = Events::Local(Local::new(SERVICE));
         let background = Background::default();
-        let app = assemble(pool.clone(), events.clone(), registry, &background).await.expect("it starts");
+        let app = start(pool.clone(), events.clone(), registry, &background).await.expect("it starts");
         let router = app.router;
         Self { client: Client::new(router.clone()), router, events, background }
     }
@@ -85,15 +85,15 @@ impl Monolith {
     }
 }
 
-/// Looks until `condition` holds, for a bounded time.
+/// Waits until `condition` holds.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while !condition().await {
-            assert!(Instant::now() < deadline, "{caller}: {what}: not within {PATIENCE:?}");
-            sleep(LOOK_INTERVAL).await;
+            assert!(Instant::now() < deadline, "{caller}: {what}: not within {WAIT_MAX:?}");
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

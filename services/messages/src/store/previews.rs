@@ -1,20 +1,19 @@
-//! The SQL of link previews: the queue that the worker takes from, and the results.
+//! The SQL of link previews: a work queue in the rows that will hold the results.
 
-use async_trait::async_trait;
 use flack_api::Context;
 use flack_common::database;
 
 use super::Store;
 use crate::{
-    preview::{self, Job, Outcome, PreviewQueue},
-    render::{self, Preview},
+    model::Preview,
+    preview::{ATTEMPTS_MAX, Job, LEASE, Outcome},
 };
 
-#[async_trait]
-impl PreviewQueue for Store {
-    async fn take(&self, limit: i64) -> sqlx::Result<Vec<Job>> {
+impl Store {
+    /// Takes up to `limit` due jobs for `LEASE`. Jobs that have had `ATTEMPTS_MAX` attempts become failed.
+    pub async fn take(&self, limit: i64) -> sqlx::Result<Vec<Job>> {
         let mut transaction = self.pool.begin().await?;
-        // Taken as often as may be, and never finished: whoever works on it dies of it.
+        // Taken `ATTEMPTS_MAX` times and never finished: each worker was killed or crashed.
         sqlx::query(
             "update link_previews set state = 'failed'
              where id in (
@@ -23,7 +22,7 @@ impl PreviewQueue for Store {
                  for update skip locked
              )",
         )
-        .bind(preview::ATTEMPTS_MAX)
+        .bind(ATTEMPTS_MAX)
         .execute(&mut *transaction)
         .await?;
         let jobs = sqlx::query_as(
@@ -37,7 +36,7 @@ impl PreviewQueue for Store {
              )
              returning id, message_id, url, attempts, correlation_id",
         )
-        .bind(preview::LEASE.as_secs_f64())
+        .bind(LEASE.as_secs_f64())
         .bind(limit)
         .fetch_all(&mut *transaction)
         .await?;
@@ -45,14 +44,22 @@ impl PreviewQueue for Store {
         Ok(jobs)
     }
 
-    async fn finish(&self, context: &Context, job: &Job, outcome: &Outcome) -> sqlx::Result<()> {
+    /// Stores the outcome of a job. With a preview, also stores the message's HTML, which `render` makes from its source and
+    /// all its previews. Does nothing when the message was edited or another worker has finished the job.
+    pub async fn finish(
+        &self,
+        context: &Context,
+        job: &Job,
+        outcome: &Outcome,
+        render: impl Fn(&str, &[Preview]) -> String + Send,
+    ) -> sqlx::Result<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        let message: Option<(String,)> =
-            sqlx::query_as("select source from messages where id = $1 for update")
+        let source: Option<String> =
+            sqlx::query_scalar("select source from messages where id = $1 for update")
                 .bind(job.message_id)
                 .fetch_optional(&mut *transaction)
                 .await?;
-        let Some((source,)) = message else { return Ok(()) };
+        let Some(source) = source else { return Ok(()) };
         let (state, title, description, delay_seconds) = outcome.columns();
         let updated = sqlx::query(
             "update link_previews set state = $2, title = $3, description = $4,
@@ -66,9 +73,8 @@ impl PreviewQueue for Store {
         .bind(delay_seconds)
         .execute(&mut *transaction)
         .await?;
-        // Nothing there to update: the message was edited meanwhile, or somebody else was faster.
         if updated.rows_affected() > 0 && title.is_some() {
-            let previews: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            let previews: Vec<Preview> = sqlx::query_as(
                 "select url, title, description from link_previews
                  where message_id = $1 and state = 'fetched' and title is not null
                  order by position",
@@ -76,14 +82,9 @@ impl PreviewQueue for Store {
             .bind(job.message_id)
             .fetch_all(&mut *transaction)
             .await?;
-            let previews: Vec<Preview> = previews
-                .into_iter()
-                .map(|(url, title, description)| Preview { url, title, description })
-                .collect();
-            // A change as any other: with its version, its journal row and its event to all sockets.
             sqlx::query("update messages set html = $2, updated_at = now() where id = $1")
                 .bind(job.message_id)
-                .bind(render::render(&source, &previews))
+                .bind(render(&source, &previews))
                 .execute(&mut *transaction)
                 .await?;
         }

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use crate::support::{ADA, CORRELATION_ID, Service, pages::Pages};
 use flack_api::Context;
-use flack_common::fetch::PublicFetcher;
-use flack_messages::preview::{self, Job, Outcome, PreviewQueue};
+use flack_common::{authority::Ownership, fetch::PublicFetcher};
+use flack_messages::{
+    model::Preview,
+    preview::{self, Job, Outcome},
+    render::render,
+};
 use http::StatusCode;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -13,8 +17,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 fn work(service: &Service, fetcher: PublicFetcher) -> JoinHandle<()> {
-    let queue = Arc::new(service.store.clone());
-    tokio::spawn(preview::run(queue, fetcher, Arc::clone(&service.linked), || true, CancellationToken::new()))
+    tokio::spawn(preview::run(
+        service.store.clone(),
+        fetcher,
+        Arc::clone(&service.linked),
+        Ownership::always(),
+        CancellationToken::new(),
+    ))
 }
 
 fn html(message: &Value) -> &str {
@@ -110,10 +119,10 @@ async fn work_that_was_never_begun_is_found_at_the_next_start(pool: PgPool) {
     let first = work(&service, PublicFetcher::for_tests(pages.address));
     first.abort();
     assert!(first.await.is_err_and(|error| error.is_cancelled()));
-    // Another life, which nobody told of anything.
-    let queue = Arc::new(service.store.clone());
+    // The worker of another process, which was not woken.
     let fetcher = PublicFetcher::for_tests(pages.address);
-    tokio::spawn(preview::run(queue, fetcher, Arc::default(), || true, CancellationToken::new()));
+    let (store, stopping) = (service.store.clone(), CancellationToken::new());
+    tokio::spawn(preview::run(store, fetcher, Arc::default(), Ownership::always(), stopping));
     service
         .wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>"))
         .await;
@@ -178,7 +187,7 @@ async fn an_edit_drops_the_previews_of_before_also_those_on_their_way(pool: PgPo
     service.put(ADA, &id, &format!("now {}", pages.url()), StatusCode::NO_CONTENT).await;
 
     let late = preview_of(&before[0]);
-    service.store.finish(&Context::background(), &before[0], &late).await.expect("no error");
+    service.store.finish(&Context::background(), &before[0], &late, render).await.expect("no error");
     let message = service.get(&format!("/api/messages/{id}"), StatusCode::OK).await;
     assert!(!html(&message).contains("before"), "{message}");
 
@@ -194,7 +203,11 @@ async fn a_job_that_two_finish_changes_the_message_once(pool: PgPool) {
     service.post(ADA, "https://a.example").await;
     let job = service.store.take(1).await.expect("a job").remove(0);
     for _ in 0..2 {
-        service.store.finish(&Context::background(), &job, &preview_of(&job)).await.expect("no error");
+        service
+            .store
+            .finish(&Context::background(), &job, &preview_of(&job), render)
+            .await
+            .expect("no error");
     }
     assert_eq!(service.row::<i64>("select version from messages").await, 2);
 }
@@ -210,15 +223,11 @@ async fn a_worker_that_is_stopped_finishes_what_it_has_begun(pool: PgPool) {
     })
     .await;
     service.post(ADA, &pages.url()).await;
-    let queue = Arc::new(service.store.clone());
-    preview::run(queue, PublicFetcher::for_tests(pages.address), Arc::default(), || true, stopping).await;
+    let (store, fetcher) = (service.store.clone(), PublicFetcher::for_tests(pages.address));
+    preview::run(store, fetcher, Arc::default(), Ownership::always(), stopping).await;
     assert_eq!(service.row::<String>("select state from link_previews").await, "fetched");
 }
 
 fn preview_of(job: &Job) -> Outcome {
-    Outcome::Fetched(Some(flack_messages::render::Preview {
-        url: job.url.clone(),
-        title: "before".to_owned(),
-        description: None,
-    }))
+    Outcome::Fetched(Some(Preview { url: job.url.clone(), title: "before".to_owned(), description: None }))
 }

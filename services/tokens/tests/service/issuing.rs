@@ -94,7 +94,7 @@ async fn what_was_issued_and_revoked_before_a_restart_stays_so(pool: PgPool) {
         Err(401),
         "a verifier that knows no key trusts nobody"
     );
-    restarted.announcer.repair().await.expect("a repair");
+    restarted.publisher.repair().await.expect("a repair");
     assert_eq!(restarted.shows(&good).await, Ok(ADA));
     assert_eq!(restarted.shows(&revoked).await, Err(401));
 }

@@ -6,8 +6,12 @@ use crate::support::{ADA, PASSWORD, Service, eventually};
 use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
 use flack_api::events::{UserModel, UsersEvent};
-use flack_common::events::{Consumer, Events, JournalRow, Local, MappedEvent, Relay};
-use flack_tokens::{consumer, consumer::PasswordChanges, store};
+use flack_common::{
+    authority::Ownership,
+    events::{Consumer, Events, JournalRow, Local, MappedEvent, Relay},
+    process::Background,
+};
+use flack_tokens::consumer;
 use serde::Deserialize;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +22,12 @@ async fn hearing_of_a_new_password_revokes_the_older_tokens_of_that_user_alone(p
     service.users_know_ada();
     let old = service.token().await;
     let stopping = users_publish(&pool).await;
-    let handler = Arc::new(PasswordChanges::new(service.announcer.clone()));
+    let handler = Arc::new(service.password_changes());
     let consumer =
         Consumer::new("users", pool.clone(), stopping.events.clone(), handler).only(consumer::KIND);
-    let tasks = [
-        tokio::spawn(consumer.run(stopping.token.clone())),
-        tokio::spawn(service.announcer.clone().run(|| true, stopping.token.clone())),
-    ];
+    let consumer = tokio::spawn(consumer.run(stopping.token.clone()));
+    let background = Background::default();
+    service.publisher.start(&Ownership::always(), &background);
 
     change_password(&pool, 99).await;
     change_password(&pool, ADA).await;
@@ -44,9 +47,8 @@ async fn hearing_of_a_new_password_revokes_the_older_tokens_of_that_user_alone(p
     .await;
     assert_eq!(service.shows(&new).await, Ok(ADA));
     stopping.token.cancel();
-    for task in tasks {
-        task.await.expect("it ends");
-    }
+    consumer.await.expect("it ends");
+    background.stopping().cancel();
 }
 
 #[sqlx::test(migrations = false)]
@@ -56,7 +58,7 @@ async fn a_token_whose_password_changed_while_it_was_checked_is_not_issued(pool:
     // The news of the change comes before the token is stored; its time lies after the check began.
     let mut connection = pool.acquire().await.expect("a connection");
     let soon = Utc::now() + TimeDelta::seconds(30);
-    assert_eq!(store::password_changed(&mut connection, ADA, soon).await.expect("a change"), 0);
+    assert_eq!(service.password_changes().apply(&mut connection, ADA, soon).await.expect("a change"), 0);
     service.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::UNAUTHORIZED).await;
 }
 
@@ -68,7 +70,7 @@ async fn a_change_of_long_ago_neither_revokes_nor_is_remembered(pool: PgPool) {
     let mut connection = pool.acquire().await.expect("a connection");
     for hours in [2, 48] {
         let then = Utc::now() - TimeDelta::hours(hours);
-        assert_eq!(store::password_changed(&mut connection, ADA, then).await.expect("a change"), 0);
+        assert_eq!(service.password_changes().apply(&mut connection, ADA, then).await.expect("a change"), 0);
     }
     assert_eq!(service.shows(&token).await, Ok(ADA));
     let remembered: i64 =

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{ADA, Service, etcd::Etcd, eventually, shows};
 use axum::http::StatusCode;
-use flack_common::{auth::Verifier, process::Background, registry::keys};
+use flack_common::{auth::Verifier, authority::Ownership, process::Background, registry::keys};
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 
 /// What the contract promises.
 const REFUSED_EVERYWHERE_WITHIN: Duration = Duration::from_millis(250);
@@ -43,8 +42,8 @@ async fn a_revocation_while_the_registry_is_away_is_told_as_soon_as_it_is_back(p
     let service = Service::start(&pool, Some(etcd.registry())).await;
     service.users_know_ada();
     let token = service.token().await;
-    let stopping = CancellationToken::new();
-    let announcing = tokio::spawn(service.announcer.clone().run(|| true, stopping.clone()));
+    let background = Background::default();
+    service.publisher.start(&Ownership::always(), &background);
 
     etcd.stop();
     let answer = service.delete("/api/tokens").bearer(&token).expect(StatusCode::SERVICE_UNAVAILABLE).await;
@@ -58,8 +57,7 @@ async fn a_revocation_while_the_registry_is_away_is_told_as_soon_as_it_is_back(p
         registry.get_prefix(keys::REVOKED).await.is_ok_and(|entries| entries.len() == 1)
     })
     .await;
-    stopping.cancel();
-    announcing.await.expect("it ends");
+    background.stopping().cancel();
 }
 
 #[sqlx::test(migrations = false)]
@@ -72,7 +70,7 @@ async fn what_the_registry_lost_is_announced_again(pool: PgPool) {
 
     let registry = etcd.registry();
     registry.delete_prefix(keys::ROOT).await.expect("a registry that lost everything");
-    service.announcer.repair().await.expect("a repair");
+    service.publisher.repair().await.expect("a repair");
 
     let elsewhere = Verifier::from_registry(&registry, &Background::default()).await.expect("a verifier");
     assert_eq!(shows(&elsewhere, &good).await, Ok(ADA));

@@ -1,13 +1,13 @@
 //! The service over a database of its own, without a process around it; and who talks to it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{Router, body::Body};
 use flack_common::{
     auth::{SigningKey, Verifier},
     database,
 };
-use flack_ui::{MIGRATIONS, router, store::Store};
+use flack_ui::{MIGRATIONS, router, start};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use secrecy::ExposeSecret;
@@ -32,7 +32,7 @@ impl Service {
         let key = SigningKey::generate().expect("a key");
         let verifier = Verifier::standalone();
         verifier.add_key(key.key_id(), &key.public_jwk()).expect("our own key is usable");
-        let router = router(Store::new(pool.clone()), Arc::clone(&verifier) as _);
+        let router = router(start(&pool), verifier);
         Self { pool, key, router }
     }
 

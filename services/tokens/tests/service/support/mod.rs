@@ -12,8 +12,11 @@ use flack_api::{
     Problem,
     users::{UsersClient, mock::MockServerExt, types},
 };
-use flack_common::{auth::Verifier, database, http, registry::Registry};
-use flack_tokens::{MIGRATIONS, announce::Announcer, handlers::Tokens, keys::SigningKeys, store::Store};
+use flack_common::{auth::Verifier, authority::Ownership, database, http, registry::Registry};
+use flack_tokens::{
+    MIGRATIONS, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher,
+    store::Store,
+};
 use httpmock::MockServer;
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
@@ -31,7 +34,7 @@ pub struct Service {
     client: Client,
     pub users: MockServer,
     pub verifier: Arc<Verifier>,
-    pub announcer: Arc<Announcer>,
+    pub publisher: Arc<Publisher>,
     pub store: Store,
 }
 
@@ -68,11 +71,16 @@ impl Service {
         database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
         let seam = Arc::new(UsersClient::new(url, http::client()));
         let (store, verifier) = (Store::new(pool.clone()), Verifier::standalone());
-        let announcer = Arc::new(Announcer::new(store.clone(), verifier.clone(), registry));
-        let keys = Arc::new(SigningKeys::new(store.clone(), announcer.clone()));
-        let tokens = Tokens::new(store.clone(), keys, announcer.clone(), seam);
+        let publisher = Arc::new(Publisher::new(store.clone(), verifier.clone(), registry));
+        let keys = Arc::new(SigningKeys::new(store.clone(), publisher.clone()));
+        let tokens = Tokens::new(store.clone(), keys, publisher.clone(), seam);
         let client = Client::new(flack_api::tokens::router(Arc::new(tokens), verifier.clone()));
-        Self { client, users, verifier, announcer, store }
+        Self { client, users, verifier, publisher, store }
+    }
+
+    /// The handler of the owner of tokens.
+    pub fn password_changes(&self) -> PasswordChanges {
+        PasswordChanges::new(Arc::clone(&self.publisher), Ownership::always())
     }
 
     /// Users say that this is Ada, whoever asks.

@@ -1,4 +1,4 @@
-//! What others hear of the monolith.
+//! The events that the monolith publishes.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use crate::support::{Monolith, PASSWORD};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[sqlx::test(migrations = false)]
-async fn every_module_tells_of_its_changes_and_none_tells_a_secret(pool: PgPool) {
+async fn the_changes_of_every_part_are_published_without_secrets(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
@@ -29,16 +29,16 @@ async fn every_module_tells_of_its_changes_and_none_tells_a_secret(pool: PgPool)
     let mut kinds = BTreeSet::new();
     let mut reader = flack.events.read(SERVICE, None, Start::Beginning);
     while kinds.len() < 7 {
-        let Reading::Message(message) = timeout(PATIENCE, reader.next()).await.expect("an event") else {
+        let Reading::Message(message) = timeout(WAIT_MAX, reader.next()).await.expect("an event") else {
             continue;
         };
-        let told: Value = serde_json::from_slice(&message.payload).expect("JSON");
-        serde_json::from_value::<Event<MonolithEvent>>(told.clone()).expect("one of the stream's events");
-        let text = told.to_string();
+        let event: Value = serde_json::from_slice(&message.payload).expect("JSON");
+        serde_json::from_value::<Event<MonolithEvent>>(event.clone()).expect("one of the stream's events");
+        let text = event.to_string();
         for secret in ["argon2", "password_hash", "private_key", PASSWORD, &token] {
             assert!(!text.contains(secret), "{text}");
         }
-        kinds.insert(told["type"].as_str().expect("a type").to_owned());
+        kinds.insert(event["type"].as_str().expect("a type").to_owned());
     }
     let expected = [
         "channel_changed",

@@ -1,4 +1,4 @@
-//! What a user does from the first day to the last, against the process alone.
+//! What users do, against a monolith that runs alone.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -7,17 +7,17 @@ use sqlx::PgPool;
 use crate::support::{Monolith, PASSWORD, eventually};
 
 #[sqlx::test(migrations = false)]
-async fn a_user_registers_signs_in_talks_and_leaves(pool: PgPool) {
+async fn a_user_registers_signs_in_posts_and_signs_out(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     let ada = flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
     let message = flack.say(&token, "hello **all**").await;
 
     let list = flack.get("/api/messages?include=nickname").expect(StatusCode::OK).await.json();
-    let said = &list["messages"][0];
-    assert_eq!((said["id"].as_i64(), said["user_id"].as_i64()), (Some(message), Some(ada)));
+    let posted = &list["messages"][0];
+    assert_eq!((posted["id"].as_i64(), posted["user_id"].as_i64()), (Some(message), Some(ada)));
     assert_eq!(
-        (&said["nickname"], &said["html"]),
+        (&posted["nickname"], &posted["html"]),
         (&json!("ada"), &json!("<p>hello <strong>all</strong></p>\n"))
     );
 
@@ -39,7 +39,7 @@ async fn a_user_registers_signs_in_talks_and_leaves(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_new_password_ends_the_tokens_of_the_old_one_and_of_nobody_else(pool: PgPool) {
+async fn a_new_password_revokes_the_older_tokens_of_this_user_only(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     let ada = flack.register("ada").await;
     flack.register("bob").await;
@@ -59,7 +59,26 @@ async fn a_new_password_ends_the_tokens_of_the_old_one_and_of_nobody_else(pool: 
 }
 
 #[sqlx::test(migrations = false)]
-async fn tokens_outlive_a_restart_and_revoked_ones_do_not_come_back(pool: PgPool) {
+async fn tokens_requested_with_the_old_password_during_its_change_are_revoked(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    let ada = flack.register("ada").await;
+    let token = flack.sign_in("ada", PASSWORD).await;
+    let change = flack.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new" }));
+    let sign_in = async || flack.post("/api/tokens").basic("ada", PASSWORD).send().await;
+    let (_, first, second, third) =
+        tokio::join!(change.expect(StatusCode::NO_CONTENT), sign_in(), sign_in(), sign_in());
+    for answer in [first, second, third] {
+        // Either users refused the old password, or tokens revokes what it issued for it.
+        let Some(token) = answer.json()["token"].as_str().map(str::to_owned) else { continue };
+        eventually("the token is revoked", async || {
+            flack.put("/api/users/me").bearer(&token).send().await.status == StatusCode::UNAUTHORIZED
+        })
+        .await;
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn tokens_and_revocations_survive_a_restart(pool: PgPool) {
     let before = Monolith::alone(&pool).await;
     before.register("ada").await;
     let (good, revoked) = (before.sign_in("ada", PASSWORD).await, before.sign_in("ada", PASSWORD).await);
@@ -72,7 +91,7 @@ async fn tokens_outlive_a_restart_and_revoked_ones_do_not_come_back(pool: PgPool
 }
 
 #[sqlx::test(migrations = false)]
-async fn it_serves_the_app_its_documents_and_how_busy_it_is(pool: PgPool) {
+async fn it_serves_the_browser_app_the_documents_and_its_request_rate(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     let page = flack.get("/").expect(StatusCode::OK).await;
     assert!(page.header("content-type").starts_with("text/html"));
