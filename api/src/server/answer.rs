@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use tracing::error;
@@ -86,6 +86,7 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(VARY, HeaderValue::from_static("accept"));
         if status == StatusCode::UNAUTHORIZED {
             // Never `Basic`, even where that is taken: a browser would open its own dialogue.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="flack""#));
@@ -94,6 +95,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = seconds {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        // The middleware makes a page of it for a browser.
+        response.extensions_mut().insert(self);
         response
     }
 }

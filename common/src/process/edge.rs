@@ -15,7 +15,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use flack_api::{CORRELATION_ID, Problem, is_correlation_id};
+use flack_api::{CORRELATION_ID, Problem, accepts_html, is_correlation_id, problem_page};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::timeout;
@@ -64,6 +64,7 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
     edge.in_flight.fetch_add(1, Ordering::Relaxed);
     let in_flight = InFlight(Arc::clone(&edge));
     let correlation_id = correlation_id(request.headers());
+    let accepts_html = accepts_html(request.headers());
     let header = HeaderValue::from_str(&correlation_id).expect("checked, or made of plain characters");
     // Handlers find it where clients put it.
     request.headers_mut().insert(CORRELATION_ID, header.clone());
@@ -71,6 +72,9 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
     let span = info_span!("request", correlation_id);
     let mut response = observed(request, next, &correlation_id).instrument(span).await;
     drop(in_flight);
+    if accepts_html {
+        response = problem_page(response);
+    }
     response.headers_mut().insert(CORRELATION_ID, header);
     response.headers_mut().insert(INSTANCE, edge.instance.clone());
     response

@@ -73,6 +73,20 @@ async fn a_missing_or_odd_correlation_id_is_replaced() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_browser_gets_every_problem_as_a_page() {
+    for (path, status) in [("/nothing", 404), ("/slow", 503), ("/panic", 500)] {
+        let request =
+            Request::get(path).header(header::ACCEPT, "text/html,*/*;q=0.8").header(CORRELATION_ID, "b-1");
+        let response = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8", "{path}");
+        let html = to_bytes(response.into_body(), BODY_BYTES_MAX).await.unwrap();
+        let html = String::from_utf8_lossy(&html);
+        assert!(html.contains("<h1>") && html.contains("b-1"), "{path}: {html}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_that_says_not_found_stays_a_page() {
     let (parts, text) = get_with("/page", None).await;
