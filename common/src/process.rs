@@ -21,11 +21,13 @@ use std::{fmt, future::Future, io, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
+use conf::Conf;
+use flack_catalogue::Service;
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
 use crate::{
-    config::{EXIT_CODE_CONFIGURATION, ProcessConfig, RegistryConfig},
+    config::{EXIT_CODE_CONFIGURATION, ProcessConfig, RegistryConfig, parse_or_exit},
     registry::{Registry, ServiceDefinition},
     telemetry,
 };
@@ -53,10 +55,31 @@ impl fmt::Debug for App {
     }
 }
 
-/// Lives until a signal ends it: the whole of `main`, once the configuration is there. `build` gets the
-/// registry when there is one; it connects, migrates, starts tasks, and gives the router.
+/// The `main` of a service: reads the configuration `C`, then runs until a signal or an error ends the process.
+///
+/// `settings` returns the parts of the configuration that [`run`] needs. `build` connects, migrates, starts background
+/// tasks and returns the router.
+pub async fn main<C: Conf, F>(
+    service: &'static Service,
+    settings: impl FnOnce(&C) -> (&ProcessConfig, &RegistryConfig),
+    build: impl FnOnce(C, Background, Registry) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<App>>,
+{
+    telemetry::init(service.name);
+    let config: C = parse_or_exit();
+    let (process, registry) = settings(&config);
+    let (process, registry) = (process.clone(), registry.clone());
+    run(service, &process, Some(&registry), |background, registry| {
+        build(config, background, registry.expect("its configuration is present"))
+    })
+    .await
+}
+
+/// Runs until a signal or an error ends the process. `build` gets the registry when it is configured.
 pub async fn run<F>(
-    service: ServiceDefinition,
+    service: &'static Service,
     process: &ProcessConfig,
     registry: Option<&RegistryConfig>,
     build: impl FnOnce(Background, Option<Registry>) -> F,
@@ -64,17 +87,20 @@ pub async fn run<F>(
 where
     F: Future<Output = anyhow::Result<App>>,
 {
-    let instance = process.instance_name(&service.name);
+    let instance = process.instance_name(service.name);
     telemetry::set_instance(&instance);
     if registry.is_some() && process.listen.ip().is_unspecified() && process.advertise.is_none() {
-        error!("FLACK_LISTEN is {}, where nobody can call: set FLACK_ADVERTISE to our host", process.listen);
+        error!(
+            "FLACK_LISTEN is {}, which other hosts cannot reach: set FLACK_ADVERTISE to the name of this host",
+            process.listen
+        );
         return ExitCode::from(EXIT_CODE_CONFIGURATION);
     }
-    let outcome = async {
+    let result = async {
         let shutdown = signals::listen()?;
         let listener = bind(process).await?;
         let advertise = process.advertise.clone();
-        let identity = Identity { service, instance, advertise };
+        let identity = Identity { service: ServiceDefinition::of(service), instance, advertise };
         let build = async |background: Background| {
             let registry = match registry {
                 Some(config) => Some(Registry::connect(config, &background).await?),
@@ -84,13 +110,13 @@ where
         };
         serve(listener, shutdown, identity, build).await
     };
-    match outcome.await {
+    match result.await {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
         }
-        Err(problem) => {
-            error!(error = format!("{problem:#}"), "stopped because of an error");
+        Err(error) => {
+            error!(error = format!("{error:#}"), "stopped because of an error");
             ExitCode::from(EXIT_CODE_UNAVAILABLE)
         }
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Bytes, routing::get};
+use flack_catalogue::Service;
 use flack_common::{
     http::client,
     process::{App, BODY_BYTES_MAX, Background, Identity, Readiness, serve},
@@ -37,7 +38,7 @@ impl Process {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let identity = Identity {
-            service: ServiceDefinition::public("users", &["/api/users"]),
+            service: ServiceDefinition::of(Service::named("users")),
             instance: "users-1".to_owned(),
             advertise: None,
         };
@@ -255,7 +256,7 @@ async fn a_connection_that_is_held_may_say_goodbye() {
 async fn a_process_that_cannot_be_built_ends_with_the_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let identity = Identity {
-        service: ServiceDefinition::public("users", &["/api/users"]),
+        service: ServiceDefinition::of(Service::named("users")),
         instance: "users-1".to_owned(),
         advertise: None,
     };

@@ -13,6 +13,7 @@ use std::{
 use axum::Router;
 use chrono::Utc;
 use flack_api::VerifyToken;
+use flack_catalogue::Service;
 use flack_common::{
     auth::{SigningKey, Verifier},
     config::RegistryConfig,
@@ -89,7 +90,7 @@ async fn an_instance_is_known_once_it_is_ready_and_ends_when_the_balancer_has_le
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let identity = Identity {
-        service: ServiceDefinition::public("users", &["/api/users"]),
+        service: ServiceDefinition::of(Service::named("users")),
         instance: "users-1".to_owned(),
         advertise: None,
     };

@@ -26,7 +26,7 @@ use flack_common::{
     database,
     events::{Events, JetStream, Local, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition, keys},
+    registry::{Registry, keys},
 };
 use flack_websocket::{Hub, Limits, Memory, Seams};
 use sqlx::{PgPool, migrate::Migrator};
@@ -38,11 +38,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
 
 /// The name of the process, its backend and its stream. Its database is called `flack`.
 pub const SERVICE: &str = "monolith";
-
-/// The registration of this process: it has no paths, because the default backend gets what no route takes.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &[])
-}
 
 /// Connects to everything the process needs and starts it.
 pub async fn build(

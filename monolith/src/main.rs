@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
+use flack_catalogue::Service;
 use flack_common::{config, process, telemetry};
-use flack_monolith::{SERVICE, build, config::Config, definition};
+use flack_monolith::{SERVICE, build, config::Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     telemetry::init(SERVICE);
     let config: Config = config::parse_or_exit();
     let (process, registry) = (config.process(), config.registry.clone());
-    process::run(definition(), &process, registry.as_ref(), |background, registry| {
+    process::run(Service::named(SERVICE), &process, registry.as_ref(), |background, registry| {
         build(config, background, registry)
     })
     .await

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use flack_catalogue::{Exposure, Service};
 use serde::{Deserialize, Serialize};
 
 /// What a service is, whoever runs it: `services/<name>`.
@@ -20,6 +21,14 @@ pub struct ServiceDefinition {
 }
 
 impl ServiceDefinition {
+    /// Returns the definition of a service of the catalogue.
+    pub fn of(service: &Service) -> Self {
+        match service.exposure {
+            Exposure::Public => Self::public(service.name, service.paths),
+            Exposure::Internal => Self::internal(service.name, service.paths),
+        }
+    }
+
     /// A service that the public door may reach. Locations are written as in [`Location`]; a malformed one
     /// is a defect of the program, found the first time it starts.
     pub fn public(name: &str, location: &[&str]) -> Self {

@@ -26,7 +26,7 @@ use flack_common::{
     events::{Consumer, Events, JetStream, Relay, partitions},
     fetch::PublicFetcher,
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::{PgPool, migrate::Migrator};
 use tokio::sync::Notify;
@@ -38,11 +38,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/messages");
 
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "messages";
-
-/// The registration of the service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/api/messages"])
-}
 
 /// Starts the part over its database.
 pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Arc<dyn MessagesApi> {

@@ -29,7 +29,7 @@ use flack_common::{
     events::{Consumer, Events, JetStream, Relay, partitions},
     http,
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -43,11 +43,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/tokens");
 
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "tokens";
-
-/// The registration of the service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/api/tokens"])
-}
 
 /// Starts the part over its database. The owner's signing key exists and is published when this returns.
 pub async fn start(

@@ -25,7 +25,7 @@ use flack_common::{
     database,
     events::{Events, JetStream, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -36,11 +36,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/ui");
 
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "ui";
-
-/// The registration of the service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["=/", "/static", "/stats", "/api/ui", "/api/docs"])
-}
 
 /// Starts the part over its database. It has no background tasks and no owner in the registry.
 pub fn start(pool: &PgPool) -> Arc<dyn UiApi> {

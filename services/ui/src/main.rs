@@ -2,18 +2,11 @@
 
 use std::process::ExitCode;
 
-use flack_common::{config, process, telemetry};
-use flack_ui::{SERVICE, build, config::Config, definition};
+use flack_catalogue::Service;
+use flack_common::process;
+use flack_ui::{SERVICE, build, config::Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init(SERVICE);
-    let config: Config = config::parse_or_exit();
-    process::run(
-        definition(),
-        &config.process.clone(),
-        Some(&config.registry.clone()),
-        |background, registry| async { build(config, background, registry.expect("it was asked for")).await },
-    )
-    .await
+    process::main(Service::named(SERVICE), |config: &Config| (&config.process, &config.registry), build).await
 }

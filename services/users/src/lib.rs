@@ -21,7 +21,7 @@ use flack_common::{
     database,
     events::{Events, JetStream, Relay, partitions},
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -32,11 +32,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/users");
 
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "users";
-
-/// The registration of the service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/api/users"])
-}
 
 /// Starts the part over its database.
 pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Arc<dyn UsersApi> {

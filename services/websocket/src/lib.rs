@@ -38,7 +38,7 @@ use flack_common::{
     events::{Events, JetStream},
     http,
     process::{App, Background, Readiness},
-    registry::{Registry, ServiceDefinition},
+    registry::Registry,
 };
 use sqlx::migrate::Migrator;
 
@@ -54,11 +54,6 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/websocket");
 
 /// The name of the service, of its database, its backend, its signals.
 pub const SERVICE: &str = "websocket";
-
-/// What the registry is told about this service.
-pub fn definition() -> ServiceDefinition {
-    ServiceDefinition::public(SERVICE, &["/ws"])
-}
 
 /// Connects everything that this process is made of.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {

@@ -14,14 +14,14 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
+use flack_catalogue::Service;
 use flack_common::{
     auth::SigningKey,
     config::{self, DatabaseConfig},
     process as service,
     registry::{Registry, keys},
-    telemetry,
 };
-use flack_websocket::{SERVICE, build, config::Config, definition};
+use flack_websocket::{SERVICE, build, config::Config};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
@@ -40,15 +40,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The service; what `main.rs` does.
 pub async fn serve() -> ExitCode {
-    telemetry::init(SERVICE);
-    let config: Config = config::parse_or_exit();
-    service::run(
-        definition(),
-        &config.process.clone(),
-        Some(&config.registry.clone()),
-        |background, registry| async { build(config, background, registry.expect("it was asked for")).await },
-    )
-    .await
+    service::main(Service::named(SERVICE), |config: &Config| (&config.process, &config.registry), build).await
 }
 
 /// Whether this process is to be the service.
