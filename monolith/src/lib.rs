@@ -28,7 +28,7 @@ use flack_common::{
     process::{App, Background, Readiness},
     registry::{Registry, keys},
 };
-use flack_websocket::{Hub, Limits, Memory, Seams};
+use flack_websocket::{Limits, Peers};
 use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{config::Config, guard::Guard};
@@ -89,17 +89,17 @@ pub async fn start(
     let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(guard, messages));
     let ui = flack_ui::start(&pool);
 
-    // Without an inbox: a client can resume as far back as the ring reaches.
-    let hub = Hub::start(SERVICE, &events, Memory::default(), None, background);
     let verify: Arc<dyn VerifyToken> = Arc::clone(&verifier) as _;
-    let peers = Seams {
+    let peers = Peers {
         users: Arc::clone(&users),
         messages: Arc::clone(&messages),
         revocations: verifier.revocations(),
         verify: Arc::clone(&verify),
     };
+    // Without an inbox: a client can resume as far back as the ring reaches.
+    let websocket = flack_websocket::start(SERVICE, &events, peers, None, Limits::default(), background);
     let router = Router::new()
-        .merge(flack_websocket::router(hub, peers, Limits::default()))
+        .merge(websocket)
         .merge(users::router(users, Arc::clone(&verify)))
         .merge(tokens::router(tokens, Arc::clone(&verify)))
         .merge(messages::router(messages, Arc::clone(&verify)))

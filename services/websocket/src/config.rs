@@ -1,10 +1,10 @@
-//! What this process can be told from outside, all of it by environment.
+//! Configuration from environment variables.
 
 use flack_common::config::{
     DatabaseConfig, EventsConfig, InternalListenerConfig, ProcessConfig, RegistryConfig,
 };
 
-/// websocket: the live connections
+/// websocket: the open connections of clients
 #[derive(conf::Conf, Debug)]
 pub struct Config {
     #[conf(flatten)]
@@ -15,7 +15,7 @@ pub struct Config {
     pub registry: RegistryConfig,
     #[conf(flatten)]
     pub events: EventsConfig,
-    /// users and messages are called through it.
+    /// For the calls to users and messages.
     #[conf(flatten)]
     pub internal_listener: InternalListenerConfig,
 }

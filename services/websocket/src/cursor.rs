@@ -1,63 +1,62 @@
-//! Where a client stands in the streams: "<epoch>.<position>", one part of each for every stream.
+//! A client's position in the streams, and its text form `<incarnations>.<sequences>`, such as `6a1b-0-6a1c.17-0-4`.
 //!
-//! The position alone would lie after NATS lost its data: numbers begin anew. The epoch names the incarnation of each
-//! stream, so that a cursor of another one is recognised. Every instance speaks of the same streams in the same numbers:
-//! a cursor of one is good at any other.
+//! When NATS loses its data, a stream begins at sequence 1 again. The incarnation tells the new stream from the old one, so a
+//! cursor of the old one is recognised. Sequences are the streams' own: a cursor is valid at every instance.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-/// The streams that sockets are fed from, in the order in which cursors speak of them.
-pub const OWNERS: [&str; 3] = ["users", "messages", "monolith"];
-pub const STREAMS: usize = OWNERS.len();
+use flack_catalogue::Service;
 
-/// In a cursor, the incarnation of a stream that was not there yet.
+/// The services whose streams are read, in the order of a cursor's offsets.
+pub const SOURCES: &[&str] = Service::named("websocket").reads_events_of;
+pub const STREAMS: usize = SOURCES.len();
+
+/// In a cursor's text, the incarnation of a stream that does not exist yet.
 const ABSENT: &str = "0";
 
-/// How far one stream was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// `None`: there was no such stream.
-    pub incarnation: Option<String>,
+/// A position in a stream: the last message that was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offset {
+    /// `None`: the stream does not exist yet. Shared, because each connection keeps a cursor.
+    pub incarnation: Option<Arc<str>>,
     pub sequence: u64,
 }
 
-/// How far all streams were delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(pub [Place; STREAMS]);
-
-impl Default for Cursor {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Place { incarnation: None, sequence: 0 }))
-    }
-}
+/// One offset per stream, in the order of [`SOURCES`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor(pub [Offset; STREAMS]);
 
 impl Cursor {
-    /// `None` for anything that we did not write.
+    /// Parses the text form; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        let (epoch, position) = text.split_once('.')?;
-        let (mut epoch, mut position) = (epoch.split('-'), position.split('-'));
+        let (incarnations, sequences) = text.split_once('.')?;
+        let (mut incarnations, mut sequences) = (incarnations.split('-'), sequences.split('-'));
         let mut cursor = Self::default();
-        for place in &mut cursor.0 {
-            let incarnation = epoch.next()?;
+        for offset in &mut cursor.0 {
+            let incarnation = incarnations.next()?;
             if incarnation.is_empty() || !incarnation.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return None;
             }
-            place.incarnation = (incarnation != ABSENT).then(|| incarnation.to_owned());
-            place.sequence = position.next()?.parse().ok()?;
+            offset.incarnation = (incarnation != ABSENT).then(|| incarnation.into());
+            offset.sequence = sequences.next()?.parse().ok()?;
         }
-        (epoch.next().is_none() && position.next().is_none()).then_some(cursor)
+        (incarnations.next().is_none() && sequences.next().is_none()).then_some(cursor)
+    }
+
+    pub fn sequences(&self) -> [u64; STREAMS] {
+        std::array::from_fn(|stream| self.0[stream].sequence)
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, place) in self.0.iter().enumerate() {
-            let between = if index == 0 { "" } else { "-" };
-            write!(f, "{between}{}", place.incarnation.as_deref().unwrap_or(ABSENT))?;
+        for (index, offset) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "-" };
+            write!(f, "{separator}{}", offset.incarnation.as_deref().unwrap_or(ABSENT))?;
         }
-        for (index, place) in self.0.iter().enumerate() {
-            let between = if index == 0 { '.' } else { '-' };
-            write!(f, "{between}{}", place.sequence)?;
+        for (index, offset) in self.0.iter().enumerate() {
+            let separator = if index == 0 { '.' } else { '-' };
+            write!(f, "{separator}{}", offset.sequence)?;
         }
         Ok(())
     }
@@ -68,16 +67,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written() {
+    fn a_cursor_has_one_offset_per_stream_in_the_order_of_the_catalogue() {
         let mut cursor = Cursor::default();
-        cursor.0[0] = Place { incarnation: Some("6a1b".to_owned()), sequence: 17 };
-        cursor.0[2] = Place { incarnation: Some("6a1c".to_owned()), sequence: u64::MAX };
+        cursor.0[0] = Offset { incarnation: Some("6a1b".into()), sequence: 17 };
+        cursor.0[2] = Offset { incarnation: Some("6a1c".into()), sequence: u64::MAX };
+        assert_eq!(SOURCES, ["users", "messages", "monolith"]);
         assert_eq!(cursor.to_string(), "6a1b-0-6a1c.17-0-18446744073709551615");
         assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
     }
 
     #[test]
-    fn what_is_no_cursor_is_refused() {
+    fn text_that_is_not_a_cursor_is_refused() {
         for text in [
             "",
             ".",

@@ -1,36 +1,27 @@
-//! Websocket: the live connections. `GET /ws`, JSON text frames, everything once and in order.
+//! Websocket: the open connections of clients. `GET /ws`, JSON text frames, every event once and in order.
 //!
-//! Owns the connections and a copy of recent events. What users and messages are is theirs: what a client wants done is
-//! handed to their APIs in the user's name, what they tell of is handed on to every socket.
+//! Owns the connections and a copy of recent events. Leaves users, messages and tokens to their parts: what a client asks for
+//! is sent to their APIs in the user's name, and their events are delivered to every connection.
 //!
-//! A library for two processes: this service, and the monolith, whose websocket module it is. The seams are the same:
-//! ```ignore
-//! let hub = Hub::start("monolith", &events, Memory::default(), None, &background); // JetStream, or the process's own events
-//! let seams = Seams { users, messages, verify, revocations };  // Arc<dyn UsersApi>, Arc<dyn MessagesApi>, Arc<dyn VerifyToken>
-//! let router = flack_websocket::router(hub, seams, Limits::default()); // GET /ws, nothing else
-//! ```
+//! The crate is a library for two processes, the websocket service and the monolith. Both call [`start`].
+//! `docs/websocket.md` explains how an event becomes a frame, and how a client resumes.
 //!
-//! Reading order: an event becomes an entry (`entry`), which stands in the one ring that all sockets read (`ring`), which the
-//! hub fills from the streams (`hub`); beside it the keeper (`keeper`) fills the inbox (`inbox`) for those who come back late. A client comes in by the door (`door`), says hello and is served (`socket`), which
-//! does what it asks for (`actions`) and writes to it (`outlet`).
+//! Reading order: a `cursor` is a position in the streams. The `feed` reads the streams into the `ring`; the `inbox` keeps more
+//! of them in the database. `resume` chooses where a client starts to read. A `connection` serves a client.
 
 pub mod config;
 pub mod limits;
-pub mod cursor;
-mod entry;
-mod twins;
+mod cursor;
 mod ring;
-pub mod inbox;
-pub mod keeper;
-pub mod hub;
-mod connections;
-mod door;
-mod actions;
-mod outlet;
-mod socket;
+mod feed;
+mod inbox;
+mod resume;
+mod typing;
+mod connection;
 
 use std::sync::Arc;
 
+use axum::Router;
 use flack_api::{messages::MessagesClient, users::UsersClient};
 use flack_common::{
     auth::Verifier,
@@ -40,38 +31,74 @@ use flack_common::{
     process::{App, Background, Readiness},
     registry::Registry,
 };
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    connection::{Permits, SocketContext, upgrade},
+    feed::Feed,
+    inbox::{store::Inbox, writer},
+    resume::Resume,
+    typing::TypingSignals,
+};
 
-pub use door::{Seams, router};
-pub use hub::Hub;
-pub use inbox::Inbox;
-pub use limits::{Limits, Memory};
+pub use connection::Peers;
+pub use limits::{Limits, Retention};
 
 /// The tables of this service; the inbox comes from `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/websocket");
 
-/// The name of the service, of its database, its backend, its signals.
+/// The name of the service in the catalogue.
 pub const SERVICE: &str = "websocket";
 
-/// Connects everything that this process is made of.
+/// Starts to read the streams, and returns the router of `GET /ws`.
+///
+/// `process` is the name of the process that publishes typing signals: this service or the monolith. `inbox` is the database
+/// with the inbox, which this also writes; without it, clients can resume only from the ring.
+pub fn start(
+    process: &str,
+    events: &Events,
+    peers: Peers,
+    inbox: Option<PgPool>,
+    limits: Limits,
+    background: &Background,
+) -> Router {
+    let inbox = inbox.map(|pool| Inbox { pool });
+    if let Some(inbox) = &inbox {
+        writer::start(inbox, events, background);
+    }
+    let permits = Permits::default();
+    let (following, stopping) =
+        (permits.clone().follow_revocations(peers.revocations.subscribe()), background.stopping());
+    background.spawn("revocations", async move {
+        stopping.run_until_cancelled(following).await;
+    });
+    let feed = Feed::start(events, &limits.retention, background);
+    upgrade::router(SocketContext {
+        feed: feed.clone(),
+        resume: Resume { feed, inbox, retention: limits.retention.clone() },
+        typing: TypingSignals::start(process, events, background),
+        peers,
+        limits,
+        permits,
+        background: background.clone(),
+    })
+}
+
+/// Connects the service to its database, events and peers, and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
     let pool = database::connect(&config.database).await?;
     database::migrate(&pool, &MIGRATIONS).await?;
     let events = Events::JetStream(JetStream::connect(&config.events).await?);
     let verifier = Verifier::from_registry(&registry, &background).await?;
-    let door = &config.internal_listener.url;
-    let seams = Seams {
-        users: Arc::new(UsersClient::new(door, http::client())),
-        messages: Arc::new(MessagesClient::new(door, http::client())),
+    let url = &config.internal_listener.url;
+    let peers = Peers {
+        users: Arc::new(UsersClient::new(url, http::client())),
+        messages: Arc::new(MessagesClient::new(url, http::client())),
         revocations: verifier.revocations(),
         verify: verifier,
     };
-    let inbox = Inbox::new(pool);
-    background.spawn("inbox", keeper::keep(inbox.clone(), events.clone(), background.stopping()));
-    background.spawn("partitions", keeper::maintain(inbox.clone(), background.stopping()));
-    let hub = Hub::start(SERVICE, &events, Memory::default(), Some(inbox), &background);
-    // The database is no part of readiness: without it live goes on, and who comes back late reloads.
-    Ok(App { router: router(hub, seams, Limits::default()), readiness: Readiness::new() })
+    let router = start(SERVICE, &events, peers, Some(pool), Limits::default(), &background);
+    // Readiness does not depend on the database: without it events are delivered, and only old cursors are not resumed.
+    Ok(App { router, readiness: Readiness::new() })
 }

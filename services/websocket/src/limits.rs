@@ -1,116 +1,109 @@
-//! Every limit of a connection, and what happens when it is reached.
+//! Every limit, and what happens when it is reached. Numbers such as 1008 are close codes of the websocket protocol.
 
 use std::time::Duration;
 
-/// Event ids remembered of each stream, to drop one that is published a second time.
-pub const SEEN_EVENTS_MAX: usize = 20_000;
+/// Keys that deduplication remembers: event ids of each stream, and entity versions. When one stream is further behind
+/// the other than that, clients may receive a version twice.
+pub const DEDUPLICATION_KEYS_MAX: usize = 20_000;
 
-/// Versions of entities remembered, to tell once what two streams tell. While one stream is that far behind the other (a
-/// backfill), clients may be told twice of what has not changed.
-pub const TOLD_VERSIONS_MAX: usize = 20_000;
-
-/// Requests of one client that wait for their turn. Beyond it nothing more is read from the client.
+/// Requests of one client that wait for the one before. When it is reached, nothing more is read from the client.
 pub const ACTIONS_WAITING_MAX: usize = 16;
-/// Entries taken out of the ring at once.
-pub const ENTRIES_PER_READ_MAX: usize = 32;
-/// Of each connection, kept while it is idle; a larger frame gets its own room. axum's default is 128 KiB.
+/// Frames read from the ring at once.
+pub const FRAMES_PER_READ_MAX: usize = 32;
+/// Of each connection, kept while it is idle. A larger frame gets a larger buffer. axum's default is 128 KiB.
 pub const READ_BUFFER_BYTES: usize = 1024;
-/// What is written at once. The buffer keeps this size after a burst, so it is a part of an idle socket's memory.
+/// Of each connection. The buffer keeps this size after a burst, so it is a part of an idle connection's memory.
 pub const WRITE_BUFFER_BYTES: usize = 4096;
+/// Typing signals that a connection may be behind; it misses older ones.
+pub const TYPING_SIGNALS_MAX: usize = 32;
 
-/// Of each stream the inbox offers so many messages more than the ring had dropped when it was asked, so that the
-/// ring may go on meanwhile.
-pub const RESUME_OVERLAP_MESSAGES: u64 = 1_000;
-/// Frames read from the inbox at once.
-pub const RESUME_CHUNK_FRAMES: i64 = 256;
+/// A backfill reads so many messages of each stream beyond the oldest one in the ring, because the ring drops more
+/// messages meanwhile.
+pub const BACKFILL_OVERLAP_MESSAGES: u64 = 1_000;
+/// Rows read from the inbox at once.
+pub const BACKFILL_PAGE_ROWS: i64 = 256;
 
-/// How far a client may be behind while a write to it hangs.
-pub const SOCKET_QUEUE_MESSAGES_MAX: u64 = 64;
-const FRAME_BYTES_MAX: usize = 64 * 1024;
-const FRAMES_PER_SECOND_MAX: u32 = 20;
-const FRAMES_BURST_MAX: u32 = 60;
-const CONNECTIONS_MAX: usize = 10_000;
-const CONNECTIONS_PER_USER_MAX: usize = 20;
-
-/// How much is remembered of what happened, for those who come back.
+/// How much history is kept for reconnecting clients that send a cursor.
 #[derive(Debug, Clone)]
-pub struct Memory {
-    /// In memory. Older cursors are resumed from the inbox, if there is one.
+pub struct Retention {
+    /// Of the ring. An older cursor is resumed from the inbox, if there is one.
     pub events_max: usize,
     pub bytes_max: usize,
-    /// Of each stream an instance reads so many old messages when it starts, so that clients of one that was stopped can
-    /// resume also while the inbox is away.
+    /// Messages of each stream that an instance reads when it starts: clients of a stopped instance can resume here even
+    /// while the inbox is unavailable.
     pub tail_messages_max: u64,
-    /// Who missed more than so many frames gets `resumed: false`: to reload is less work for both.
-    pub resume_frames_max: i64,
-    /// How long a client that comes back waits for the inbox to hold all that memory does not.
-    pub resume_wait: Duration,
+    /// A client that missed more gets `resumed: false`: reloading is less work for both sides.
+    pub backfill_frames_max: i64,
+    /// How long a resume waits for the ring to catch up with the cursor, and again for the inbox to catch up with the ring.
+    pub resume_timeout: Duration,
 }
 
-impl Default for Memory {
+impl Default for Retention {
     fn default() -> Self {
         Self {
             events_max: 10_000,
             bytes_max: 32 * 1024 * 1024,
             tail_messages_max: 5_000,
-            resume_frames_max: 5_000,
-            resume_wait: Duration::from_secs(2),
+            backfill_frames_max: 5_000,
+            resume_timeout: Duration::from_secs(2),
         }
     }
 }
 
-/// All that a test may want to be smaller.
+/// The limits that tests make smaller.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    pub retention: Retention,
     /// For the first frame; then 1008.
-    pub hello_wait: Duration,
-    /// Until the streams have been read at the start of an instance; then 1013.
-    pub ready_wait: Duration,
-    /// Of a frame from a client; beyond it 1009. The largest message, escaped, fits.
+    pub hello_timeout: Duration,
+    /// For reading the streams after the start of an instance; then 1013.
+    pub ready_timeout: Duration,
+    /// Of a frame from a client; a larger one ends the connection with 1009. The largest message, escaped, fits.
     pub frame_bytes_max: usize,
-    /// Sustained; beyond it, after a burst, 1008.
+    /// Sustained rate of a client; beyond it, after a burst, 1008.
     pub frames_per_second_max: u32,
     pub frames_burst_max: u32,
     /// Of this instance; beyond it 503.
     pub connections_max: usize,
     /// Beyond it 1008.
     pub connections_per_user_max: usize,
-    /// Events that a client may be behind while a write to it hangs longer than `write_stall`; then 1008.
+    /// Events that a client may be behind while one write to it takes longer than `write_stall`; then 1008.
     pub socket_queue_messages_max: u64,
     pub write_stall: Duration,
-    /// A write that hangs so long ends the connection, however little is behind it.
-    pub write_wait: Duration,
+    /// A write that takes longer ends the connection with 1008, however few events wait.
+    pub write_timeout: Duration,
     /// Between pings.
     pub heartbeat_interval: Duration,
-    /// Without any sign the other side is gone.
+    /// A client that sends nothing for this time, not even a pong, is disconnected.
     pub silence_max: Duration,
-    /// A token is looked at so often, at its end, and when one is said to be revoked. What is asked with one that
-    /// is no longer good is refused at once.
+    /// Between checks of a connection's token. It is also checked when it expires, when a revocation is reported, and
+    /// before each action.
     pub token_check_interval: Duration,
-    /// More frequent typing is not told.
+    /// More frequent typing frames are dropped.
     pub typing_interval: Duration,
-    /// For the other side's answer to our close.
-    pub close_wait: Duration,
+    /// For the client's answer to a close frame.
+    pub close_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            hello_wait: Duration::from_secs(10),
-            ready_wait: Duration::from_secs(3),
-            frame_bytes_max: FRAME_BYTES_MAX,
-            frames_per_second_max: FRAMES_PER_SECOND_MAX,
-            frames_burst_max: FRAMES_BURST_MAX,
-            connections_max: CONNECTIONS_MAX,
-            connections_per_user_max: CONNECTIONS_PER_USER_MAX,
-            socket_queue_messages_max: SOCKET_QUEUE_MESSAGES_MAX,
+            retention: Retention::default(),
+            hello_timeout: Duration::from_secs(10),
+            ready_timeout: Duration::from_secs(3),
+            frame_bytes_max: 64 * 1024,
+            frames_per_second_max: 20,
+            frames_burst_max: 60,
+            connections_max: 10_000,
+            connections_per_user_max: 20,
+            socket_queue_messages_max: 64,
             write_stall: Duration::from_secs(1),
-            write_wait: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(20),
             silence_max: Duration::from_secs(50),
             token_check_interval: Duration::from_mins(1),
             typing_interval: Duration::from_secs(1),
-            close_wait: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(1),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What clients ask for is done in their name.
+//! What clients ask for is done in the user's name.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn a_message_is_posted_once_however_often_its_frame_is_sent() {
         client.send(json!({ "type": "post_message", "id": id, "channel": "general", "source": "hi" })).await;
         assert_eq!(client.next().await, json!({ "type": "posted", "id": id, "message_id": 1 }));
     }
-    assert_eq!(*server.peers.said.lock().unwrap(), [(id, (7, "hi".to_owned()))].into());
+    assert_eq!(*server.peers.posted.lock().unwrap(), [(id, (7, "hi".to_owned()))].into());
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn ping_user_keeps_the_user_online() {
     let server = Server::start(&nats).await;
     let mut client = server.user(7).await;
     client.send(json!({ "type": "ping_user" })).await;
-    // The next answer shows that the one before was handled: their order is kept.
+    // Actions run in order: when the second one is answered, the first one is done.
     client
         .send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" }))
         .await;
@@ -36,7 +36,7 @@ async fn ping_user_keeps_the_user_online() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_answered_by_a_problem_with_the_id() {
+async fn a_refused_action_is_answered_by_a_problem_with_its_id() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.user(7).await;
@@ -60,17 +60,17 @@ async fn what_cannot_be_done_is_answered_by_a_problem_with_the_id() {
         let answer = client.next().await;
         assert_eq!((&answer["type"], &answer["status"]), (&json!("problem"), &json!(400)));
     }
-    *server.peers.away.lock().unwrap() = true;
+    *server.peers.are_unavailable.lock().unwrap() = true;
     client.send(post("general", "hi")).await;
     assert_eq!(client.next().await["status"], 503);
-    assert!(server.peers.said.lock().unwrap().is_empty());
+    assert!(server.peers.posted.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn who_only_listens_cannot_post() {
+async fn a_connection_without_a_token_cannot_post_or_type() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    let mut client = server.listener().await;
+    let mut client = server.guest().await;
     client
         .send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" }))
         .await;
@@ -80,7 +80,7 @@ async fn who_only_listens_cannot_post() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_at_once_and_the_connection_listens_until_a_new_hello() {
+async fn a_revoked_token_is_refused_at_once_and_the_connection_gets_events_until_a_new_hello() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.user(7).await;
@@ -89,8 +89,8 @@ async fn a_revoked_token_is_refused_at_once_and_the_connection_listens_until_a_n
     client.send(post.clone()).await;
     assert_eq!(client.next().await["status"], 401);
     assert_eq!(client.next().await, json!({ "type": "expired_token" }));
-    nats.tell_message(1, "for all").await;
-    assert_eq!(client.next_source().await, "for all");
+    nats.publish_message(1, "for everyone").await;
+    assert_eq!(client.next_source().await, "for everyone");
 
     let welcome = client.hello(json!({ "token": "token-8" })).await;
     assert_eq!((&welcome["user_id"], &welcome["resumed"]), (&json!(8), &json!(true)));
@@ -99,36 +99,36 @@ async fn a_revoked_token_is_refused_at_once_and_the_connection_listens_until_a_n
 }
 
 #[tokio::test]
-async fn a_silent_connection_hears_at_once_that_its_token_was_revoked_and_the_others_hear_nothing() {
+async fn an_idle_connection_is_notified_at_once_that_its_token_was_revoked_and_others_are_not() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let [mut first, mut second, mut other] =
         [server.user(7).await, server.user(7).await, server.user(8).await];
     let revoked = Instant::now();
-    server.peers.revoke_and_tell(7);
+    server.peers.revoke_and_report(7);
     for client in [&mut first, &mut second] {
         assert_eq!(client.next().await, json!({ "type": "expired_token" }));
     }
-    // The promise is 250 ms; a busy machine is given more. The next look without being told is after a minute.
+    // The target is 250 ms; a busy machine may need more. The next periodic check is after a minute.
     assert!(revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
-    nats.tell_message(1, "for all").await;
-    assert_eq!(other.next_source().await, "for all");
+    nats.publish_message(1, "for everyone").await;
+    assert_eq!(other.next_source().await, "for everyone");
 }
 
 #[tokio::test]
-async fn when_too_many_revocations_come_at_once_every_token_is_looked_at() {
+async fn when_revocation_reports_are_dropped_every_token_is_checked() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.user(7).await;
-    server.peers.revoke_and_tell(7);
+    server.peers.revoke_and_report(7);
     for user_id in 100..200 {
-        server.peers.revoke_and_tell(user_id);
+        server.peers.revoke_and_report(user_id);
     }
     assert_eq!(client.next().await, json!({ "type": "expired_token" }));
 }
 
 #[tokio::test]
-async fn a_silent_connection_hears_that_its_token_has_ended() {
+async fn an_idle_connection_is_notified_that_its_token_has_expired() {
     let nats = Nats::start().await;
     let limits = Limits { token_check_interval: Duration::from_millis(20), ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
@@ -138,12 +138,12 @@ async fn a_silent_connection_hears_that_its_token_has_ended() {
 }
 
 #[tokio::test]
-async fn typing_is_told_to_the_others_at_every_instance_and_not_too_often() {
+async fn typing_reaches_other_users_at_every_instance_at_a_limited_rate() {
     let nats = Nats::start().await;
     let (one, other) = (Server::start(&nats).await, Server::start(&nats).await);
     let mut typist = one.user(7).await;
     let mut reader = other.user(8).await;
-    // The signals are not stored: until the reader's instance listens, they are repeated by another who types.
+    // Signals are not stored: another user repeats them until the reader's instance has subscribed.
     let mut prompter = one.user(9).await;
     let first = loop {
         prompter.send(json!({ "type": "typing", "channel": "general" })).await;
@@ -155,7 +155,7 @@ async fn typing_is_told_to_the_others_at_every_instance_and_not_too_often() {
     typist.send(json!({ "type": "typing", "channel": "general" })).await;
     typist.send(json!({ "type": "typing", "channel": "general" })).await;
     typist.send(json!({ "type": "typing", "channel": "secret" })).await;
-    // What the prompter types may still be on its way; one's own typing one is not told.
+    // A signal of the prompter may still arrive. A user's own signal does not.
     loop {
         let frame = typist.next().await;
         if frame["type"] == "problem" {
@@ -164,16 +164,16 @@ async fn typing_is_told_to_the_others_at_every_instance_and_not_too_often() {
         }
         assert_eq!(frame["user_id"], 9);
     }
-    nats.tell_message(1, "done").await;
+    nats.publish_message(1, "done").await;
     let mut typed = 0;
     loop {
         let frame = reader.next().await;
         match frame["user_id"].as_i64() {
             Some(7) => typed += 1,
             Some(9) => {}
-            // Signals and events come by different ways: the one typing frame may also come last.
+            // Signals and events use different channels: the typing frame may also arrive last.
             _ if typed == 1 => break,
-            _ => nats.tell_message(1, "done").await,
+            _ => nats.publish_message(1, "done").await,
         }
     }
     assert_eq!(typed, 1);

@@ -1,4 +1,4 @@
-//! A client that speaks the protocol, and gives up after a bound.
+//! A client of the protocol. It waits for each frame with a timeout.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,26 +11,26 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::CloseFrame},
 };
 
-/// Longer than anything here takes on a busy machine.
-pub const BOUND: Duration = Duration::from_secs(20);
+/// Longer than any step of these tests on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct Client {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Of the last frame that had one.
+    /// The cursor of the last frame that had one.
     pub cursor: String,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        let (socket, _) = connect_async(format!("ws://{address}/ws")).await.expect("the door is open");
+        let (socket, _) = connect_async(format!("ws://{address}/ws")).await.expect("the upgrade succeeds");
         Self { socket, cursor: String::new() }
     }
 
     pub async fn send(&mut self, frame: Value) {
-        self.socket.send(Message::text(frame.to_string())).await.expect("it is open");
+        self.socket.send(Message::text(frame.to_string())).await.expect("the connection is open");
     }
 
-    /// Sends `hello` with these members; gives the welcome.
+    /// Sends `hello` with these members, and returns the welcome.
     pub async fn hello(&mut self, mut members: Value) -> Value {
         members["type"] = json!("hello");
         self.send(members).await;
@@ -39,20 +39,20 @@ impl Client {
         welcome
     }
 
-    /// Comes back with the cursor that `self` has; gives the new connection, and whether it was resumed.
-    pub async fn come_back_to(self, address: SocketAddr) -> (Self, bool) {
+    /// Connects again with the cursor; returns the new connection, and whether it was resumed.
+    pub async fn reconnect_to(self, address: SocketAddr) -> (Self, bool) {
         let mut client = Self::connect(address).await;
         let welcome = client.hello(json!({ "cursor": self.cursor })).await;
         (client, welcome["resumed"].as_bool().unwrap())
     }
 
-    /// The next frame, which is one of the schema's.
+    /// Returns the next frame, and checks that the schema has it.
     pub async fn next(&mut self) -> Value {
         loop {
-            let message = timeout(BOUND, self.socket.next()).await.expect("a frame in time");
-            match message.expect("it is open").expect("it is well") {
+            let message = timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time");
+            match message.expect("the connection is open").expect("it has no error") {
                 Message::Text(text) => {
-                    serde_json::from_str::<ServerFrame>(&text).expect("a frame of the schema");
+                    serde_json::from_str::<ServerFrame>(&text).expect("a frame that matches the schema");
                     let frame: Value = serde_json::from_str(&text).unwrap();
                     if let Some(cursor) = frame["cursor"].as_str() {
                         cursor.clone_into(&mut self.cursor);
@@ -60,12 +60,12 @@ impl Client {
                     return frame;
                 }
                 Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("no frame but {other:?}"),
+                other => panic!("expected a text frame, got {other:?}"),
             }
         }
     }
 
-    /// The source of the next message.
+    /// Returns the source of the next message.
     pub async fn next_source(&mut self) -> String {
         let frame = self.next().await;
         assert_eq!(
@@ -76,13 +76,13 @@ impl Client {
         frame["model"]["source"].as_str().unwrap().to_owned()
     }
 
-    /// The server closes, whatever comes before that.
+    /// Waits until the server closes, and returns the reason.
     pub async fn closed(&mut self) -> CloseFrame {
         loop {
-            match timeout(BOUND, self.socket.next()).await.expect("an end in time") {
-                Some(Ok(Message::Close(frame))) => return frame.expect("with a reason"),
+            match timeout(TIMEOUT, self.socket.next()).await.expect("a close frame in time") {
+                Some(Ok(Message::Close(frame))) => return frame.expect("a close frame with a reason"),
                 Some(Ok(_)) => {}
-                end => panic!("ended without a word: {end:?}"),
+                end => panic!("ended without a close frame: {end:?}"),
             }
         }
     }

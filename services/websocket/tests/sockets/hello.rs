@@ -1,4 +1,4 @@
-//! How a connection begins.
+//! The beginning of a connection.
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _, http::StatusCode};
@@ -6,42 +6,42 @@ use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _, http
 use crate::{nats::Nats, server::Server};
 
 #[tokio::test]
-async fn hello_with_a_token_is_welcomed_by_user_and_without_one_may_listen() {
+async fn hello_with_a_token_signs_the_user_in_and_without_one_the_connection_only_gets_events() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let welcome = server.connect().await.hello(json!({ "token": "token-7" })).await;
     assert_eq!((&welcome["user_id"], &welcome["resumed"]), (&json!(7), &json!(false)));
-    let mut listener = server.connect().await;
-    let welcome = listener.hello(json!({})).await;
+    let mut guest = server.connect().await;
+    let welcome = guest.hello(json!({})).await;
     assert!(welcome.get("user_id").is_none());
-    nats.tell_message(1, "for all").await;
-    assert_eq!(listener.next_source().await, "for all");
+    nats.publish_message(1, "for everyone").await;
+    assert_eq!(guest.next_source().await, "for everyone");
 }
 
 #[tokio::test]
-async fn hello_with_a_bad_token_may_listen_and_is_told() {
+async fn hello_with_an_invalid_token_is_answered_and_the_connection_gets_events() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.connect().await;
     let welcome = client.hello(json!({ "token": "forged" })).await;
     assert!(welcome.get("user_id").is_none());
     assert_eq!(client.next().await, json!({ "type": "expired_token" }));
-    nats.tell_message(1, "for all").await;
-    assert_eq!(client.next_source().await, "for all");
+    nats.publish_message(1, "for everyone").await;
+    assert_eq!(client.next_source().await, "for everyone");
 }
 
 #[tokio::test]
-async fn who_says_something_else_first_is_sent_away() {
+async fn another_first_frame_than_hello_ends_the_connection() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.connect().await;
     client.send(json!({ "type": "ping_user" })).await;
     let end = client.closed().await;
-    assert_eq!((u16::from(end.code), end.reason.as_str()), (1008, "the first frame must be a good hello"));
+    assert_eq!((u16::from(end.code), end.reason.as_str()), (1008, "the first frame must be a valid hello"));
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_and_a_plain_request_do_not_come_in() {
+async fn a_page_of_another_origin_cannot_connect() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let url = format!("ws://{}/ws", server.address);
@@ -64,11 +64,11 @@ async fn a_page_of_another_site_and_a_plain_request_do_not_come_in() {
 }
 
 #[tokio::test]
-async fn while_nats_was_never_there_clients_are_told_to_try_again() {
+async fn before_nats_was_reached_once_connections_are_closed_with_1013() {
     let mut nats = Nats::start().await;
     nats.kill();
     let limits = flack_websocket::Limits {
-        ready_wait: std::time::Duration::from_millis(50),
+        ready_timeout: std::time::Duration::from_millis(50),
         ..flack_websocket::Limits::default()
     };
     let server = Server::with_limits(&nats, limits).await;

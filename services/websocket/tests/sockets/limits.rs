@@ -1,4 +1,4 @@
-//! Every limit is felt by whoever reaches it, and by nobody else.
+//! A limit ends the connection that reaches it, and no other.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::{nats::Nats, server::Server};
 
 #[tokio::test]
-async fn who_does_not_say_hello_in_time_is_sent_away() {
+async fn a_connection_without_hello_in_time_is_closed() {
     let nats = Nats::start().await;
-    let limits = Limits { hello_wait: Duration::from_millis(30), ..Limits::default() };
+    let limits = Limits { hello_timeout: Duration::from_millis(30), ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
     let end = server.connect().await.closed().await;
     assert_eq!((u16::from(end.code), end.reason.as_str()), (1008, "no hello in time"));
 }
 
 #[tokio::test]
-async fn a_frame_that_is_too_big_ends_the_connection_with_1009() {
+async fn a_frame_that_is_too_large_ends_the_connection_with_1009() {
     let nats = Nats::start().await;
     let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
-    let mut client = server.listener().await;
+    let mut client = server.guest().await;
     client.send(json!({ "type": "typing", "channel": "x".repeat(2000) })).await;
     assert_eq!(u16::from(client.closed().await.code), 1009);
 }
@@ -32,7 +32,7 @@ async fn a_frame_that_is_too_big_ends_the_connection_with_1009() {
 async fn a_binary_frame_ends_the_connection_with_1003() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    let mut client = server.listener().await;
+    let mut client = server.guest().await;
     client.socket.send(Message::binary(vec![1, 2, 3])).await.unwrap();
     assert_eq!(u16::from(client.closed().await.code), 1003);
 }
@@ -44,7 +44,7 @@ async fn too_many_frames_a_second_end_the_connection() {
     let server = Server::with_limits(&nats, limits).await;
     let mut client = server.user(7).await;
     for _ in 0..8 {
-        // The last ones may find it closed.
+        // The connection may be closed before the last ones.
         let _ = client.socket.send(Message::text(r#"{"type":"ping_user"}"#)).await;
     }
     let end = client.closed().await;
@@ -53,7 +53,7 @@ async fn too_many_frames_a_second_end_the_connection() {
 }
 
 #[tokio::test]
-async fn a_user_has_so_many_connections_and_no_more_until_one_is_closed() {
+async fn a_user_with_the_maximum_of_connections_gets_another_when_one_is_closed() {
     let nats = Nats::start().await;
     let limits = Limits { connections_per_user_max: 2, ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
@@ -64,7 +64,7 @@ async fn a_user_has_so_many_connections_and_no_more_until_one_is_closed() {
     assert_eq!(third.closed().await.reason.as_str(), "too many connections of this user");
 
     drop(first);
-    let room = async {
+    let admitted = async {
         loop {
             let mut again = server.connect().await;
             again.send(json!({ "type": "hello", "token": "token-7" })).await;
@@ -73,40 +73,40 @@ async fn a_user_has_so_many_connections_and_no_more_until_one_is_closed() {
             }
         }
     };
-    tokio::time::timeout(crate::client::BOUND, room).await.expect("a place is given back");
+    tokio::time::timeout(crate::client::TIMEOUT, admitted).await.expect("the permit is returned");
 }
 
 #[tokio::test]
-async fn a_full_instance_refuses_with_503() {
+async fn an_instance_with_the_maximum_of_connections_answers_503() {
     let nats = Nats::start().await;
     let limits = Limits { connections_max: 1, ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
-    let _only = server.listener().await;
+    let _only = server.guest().await;
     let Err(Error::Http(refused)) =
         tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
     else {
-        panic!("it was let in");
+        panic!("the connection was accepted");
     };
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_closed_with_1008_and_the_others_go_on() {
+async fn a_client_that_does_not_read_is_closed_with_1008_and_others_get_all_events() {
     let nats = Nats::start().await;
     let limits = Limits {
         socket_queue_messages_max: 4,
         write_stall: Duration::from_millis(20),
-        // It reads again only after all has been told, which takes a busy machine some seconds.
-        close_wait: Duration::from_mins(1),
+        // It reads again only after the last event, which takes a busy machine some seconds.
+        close_timeout: Duration::from_mins(1),
         ..Limits::default()
     };
     let server = Server::with_limits(&nats, limits).await;
-    let mut slow = server.listener().await;
-    let mut quick = server.listener().await;
-    // More than the buffers of both sides' kernels hold.
+    let mut slow = server.guest().await;
+    let mut quick = server.guest().await;
+    // More than the kernel's buffers hold on both sides.
     let large = "x".repeat(200_000);
     for id in 0..60 {
-        nats.tell_message(id, &large).await;
+        nats.publish_message(id, &large).await;
         assert_eq!(quick.next_source().await.len(), large.len());
     }
     let end = slow.closed().await;
@@ -115,7 +115,7 @@ async fn a_client_that_does_not_read_is_closed_with_1008_and_the_others_go_on() 
 }
 
 #[tokio::test]
-async fn who_gives_no_sign_is_dropped_and_who_answers_pings_stays() {
+async fn a_client_that_answers_no_pings_is_disconnected_and_one_that_does_stays() {
     let nats = Nats::start().await;
     let limits = Limits {
         heartbeat_interval: Duration::from_millis(20),
@@ -124,17 +124,17 @@ async fn who_gives_no_sign_is_dropped_and_who_answers_pings_stays() {
         ..Limits::default()
     };
     let server = Server::with_limits(&nats, limits).await;
-    // Not polled, it answers no ping; the lively one does while it waits for a frame.
-    let _silent = server.listener().await;
-    let mut lively = server.listener().await;
-    let room = async {
+    // A client answers pings while it waits for a frame. The silent one never does.
+    let _silent = server.guest().await;
+    let mut answering = server.guest().await;
+    let admitted = async {
         while let Err(Error::Http(_)) =
             tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
         {
-            let _ = tokio::time::timeout(Duration::from_millis(20), lively.socket.next()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(20), answering.socket.next()).await;
         }
     };
-    tokio::time::timeout(crate::client::BOUND, room).await.expect("the silent one's place is given back");
-    nats.tell_message(1, "still here").await;
-    assert_eq!(lively.next_source().await, "still here");
+    tokio::time::timeout(crate::client::TIMEOUT, admitted).await.expect("the silent client's permit is returned");
+    nats.publish_message(1, "still here").await;
+    assert_eq!(answering.next_source().await, "still here");
 }

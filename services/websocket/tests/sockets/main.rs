@@ -1,4 +1,4 @@
-//! The websocket service with a real nats-server and real sockets; its peers are stand-ins behind the same seams.
+//! The websocket service with a real nats-server and real sockets. Its peers are mocks behind the API traits.
 
 mod nats;
 mod peers;
@@ -8,7 +8,7 @@ mod client;
 mod hello;
 mod events;
 mod inbox;
-mod twins;
+mod duplicates;
 mod actions;
 mod limits;
 mod shutdown;

@@ -1,4 +1,4 @@
-//! A nats-server of the test's own, and an owner that tells of its data.
+//! A nats-server for one test, and a publisher of events.
 
 use std::{
     net::TcpListener,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpStream, sync::OnceCell};
 
-use crate::client::BOUND;
+use crate::client::TIMEOUT;
 
 pub struct Nats {
     folder: TempDir,
@@ -55,44 +55,44 @@ impl Nats {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(BOUND, listening).await.expect("nats-server listens");
+        tokio::time::timeout(TIMEOUT, listening).await.expect("nats-server listens");
     }
 
-    /// As kill -9 does it.
+    /// Kills the server, as kill -9 does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it runs");
-            child.wait().expect("it was ours");
+            child.wait().expect("it is a child of this process");
         }
         self.client = OnceCell::new();
     }
 
-    /// What a lost disk does.
-    pub fn forget_everything(&mut self) {
+    /// Deletes all data, as the loss of a disk does.
+    pub fn lose_disk(&mut self) {
         self.folder = TempDir::new().expect("a temporary folder");
     }
 
     pub async fn events(&self) -> Events {
         let config = EventsConfig { url: self.url(), user: None, password: None };
-        Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
+        Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
     }
 
     fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// As `owner` would: creates its stream if need be, and waits for the ack.
+    /// Publishes an event of `owner`, and waits for the acknowledgement. Creates the stream if it does not exist.
     pub async fn publish(&self, owner: &str, kind: &str, data: Value) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.publish_as(owner, kind, data, id, "").await;
     }
 
-    /// `suffix` makes another message of the same event.
+    /// `suffix` gives the message of the same event another id.
     pub async fn publish_as(&self, owner: &str, kind: &str, data: Value, id: i64, suffix: &str) {
         let context = self.context().await;
         let subjects = vec![format!("flack.{owner}.*.>")];
         let config = Config { name: owner.to_uppercase(), subjects, ..Config::default() };
-        context.get_or_create_stream(config).await.expect("a stream");
+        context.get_or_create_stream(config).await.expect("the stream exists");
         let subject = format!("flack.{owner}.{kind}.{}", data["id"]);
         let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",
             "version": 1, "type": kind, "data": data });
@@ -107,13 +107,13 @@ impl Nats {
         jetstream::new(self.client.get_or_init(connect).await.clone())
     }
 
-    /// Takes these out of the stream, so that nobody can read them there again.
+    /// Deletes all messages of a stream.
     pub async fn purge(&self, stream: &str) {
-        let stream = self.context().await.get_stream(stream).await.expect("it is there");
-        stream.purge().await.expect("it is ours");
+        let stream = self.context().await.get_stream(stream).await.expect("the stream exists");
+        stream.purge().await.expect("it is purged");
     }
 
-    pub async fn tell_message(&self, id: i64, source: &str) {
+    pub async fn publish_message(&self, id: i64, source: &str) {
         self.publish("messages", "message_changed", message(id, source)).await;
     }
 }

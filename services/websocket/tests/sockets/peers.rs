@@ -1,4 +1,4 @@
-//! Users, messages and tokens, as far as a connection asks them.
+//! Mocks of users, messages and the token verifier.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,18 +11,19 @@ use flack_api::{
     messages::{self, CreateMessageResponse, MessagesApi},
     users::{self, CreateUserResponse, UsersApi},
 };
-use flack_websocket::Seams;
+use flack_websocket::Peers;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-/// What the peers were asked, and what they know.
-pub struct Peers {
+/// The state of the mocks.
+pub struct MockPeers {
+    /// The calls of `set_me_online`.
     pub online: Mutex<Vec<i64>>,
-    /// By Idempotency-Key: who said what. The message's id is its place, from 1.
-    pub said: Mutex<BTreeMap<Uuid, (i64, String)>>,
+    /// By Idempotency-Key: user and source of a message. Its id is its index here, from 1.
+    pub posted: Mutex<BTreeMap<Uuid, (i64, String)>>,
     pub revoked: Mutex<HashSet<String>>,
-    pub away: Mutex<bool>,
+    pub are_unavailable: Mutex<bool>,
     pub revocations: broadcast::Sender<Uuid>,
 }
 
@@ -31,21 +32,21 @@ pub fn token_id(user_id: i64) -> Uuid {
     Uuid::from_u64_pair(0, user_id.unsigned_abs())
 }
 
-impl Default for Peers {
+impl Default for MockPeers {
     fn default() -> Self {
         Self {
             online: Mutex::default(),
-            said: Mutex::default(),
+            posted: Mutex::default(),
             revoked: Mutex::default(),
-            away: Mutex::default(),
+            are_unavailable: Mutex::default(),
             revocations: broadcast::Sender::new(4),
         }
     }
 }
 
-impl Peers {
-    pub fn seams(self: &Arc<Self>) -> Seams {
-        Seams {
+impl MockPeers {
+    pub fn as_peers(self: &Arc<Self>) -> Peers {
+        Peers {
             users: self.clone(),
             messages: self.clone(),
             verify: self.clone(),
@@ -57,21 +58,21 @@ impl Peers {
         self.revoked.lock().unwrap().insert(token.to_owned());
     }
 
-    /// As the verifier does it: whoever listens hears of it.
-    pub fn revoke_and_tell(&self, user_id: i64) {
+    /// Revokes a token, and reports it as the verifier does.
+    pub fn revoke_and_report(&self, user_id: i64) {
         self.revoke(&format!("token-{user_id}"));
-        // Nobody listens: nobody need be told.
+        // It fails while there is no receiver.
         let _ = self.revocations.send(token_id(user_id));
     }
 
-    fn is_there(&self, part: &str) -> Result<(), Problem> {
-        if *self.away.lock().unwrap() { Err(Problem::unavailable(part)) } else { Ok(()) }
+    fn check_available(&self, part: &str) -> Result<(), Problem> {
+        if *self.are_unavailable.lock().unwrap() { Err(Problem::unavailable(part)) } else { Ok(()) }
     }
 }
 
 #[async_trait]
-impl VerifyToken for Peers {
-    /// `token-7` is user 7's.
+impl VerifyToken for MockPeers {
+    /// `token-7` is a token of user 7.
     async fn verify_token(&self, token: &SecretString) -> Result<TokenCaller, Problem> {
         let text = token.expose_secret();
         let user_id = text.strip_prefix("token-").and_then(|id| id.parse().ok());
@@ -82,13 +83,13 @@ impl VerifyToken for Peers {
                 expires_at: i64::MAX,
                 token: token.clone(),
             }),
-            _ => Err(Problem::unauthorized("this token is not good")),
+            _ => Err(Problem::unauthorized("this token is not valid")),
         }
     }
 }
 
 #[async_trait]
-impl MessagesApi for Peers {
+impl MessagesApi for MockPeers {
     async fn create_message(
         &self,
         _: &Context,
@@ -96,12 +97,12 @@ impl MessagesApi for Peers {
         idempotency_key: Option<Uuid>,
         body: messages::types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
-        self.is_there("messages")?;
+        self.check_available("messages")?;
         let key = idempotency_key.expect("a connection always has one");
-        let mut said = self.said.lock().unwrap();
-        said.entry(key).or_insert((caller.user_id, body.source.to_string()));
-        let id = i64::try_from(said.keys().position(|known| *known == key).unwrap()).unwrap() + 1;
-        let (user_id, source) = said[&key].clone();
+        let mut posted = self.posted.lock().unwrap();
+        posted.entry(key).or_insert((caller.user_id, body.source.to_string()));
+        let id = i64::try_from(posted.keys().position(|known| *known == key).unwrap()).unwrap() + 1;
+        let (user_id, source) = posted[&key].clone();
         let links = messages::types::MessageLinks { self_: String::new(), user: String::new() };
         Ok(CreateMessageResponse {
             location: format!("/api/messages/{id}"),
@@ -149,9 +150,9 @@ impl MessagesApi for Peers {
 }
 
 #[async_trait]
-impl UsersApi for Peers {
+impl UsersApi for MockPeers {
     async fn set_me_online(&self, _: &Context, caller: TokenCaller) -> Result<(), Problem> {
-        self.is_there("users")?;
+        self.check_available("users")?;
         self.online.lock().unwrap().push(caller.user_id);
         Ok(())
     }

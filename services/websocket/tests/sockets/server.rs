@@ -3,15 +3,16 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use flack_common::process::Background;
-use flack_websocket::{Hub, Inbox, Limits, Memory, keeper, router};
+use flack_websocket::{Limits, Retention, start};
+use serde_json::json;
 use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{client::Client, nats::Nats, peers::Peers};
+use crate::{client::Client, nats::Nats, peers::MockPeers};
 
 pub struct Server {
     pub address: SocketAddr,
-    pub peers: Arc<Peers>,
+    pub peers: Arc<MockPeers>,
     pub background: Background,
     serving: JoinHandle<()>,
 }
@@ -22,23 +23,18 @@ impl Server {
     }
 
     pub async fn with_limits(nats: &Nats, limits: Limits) -> Self {
-        Self::with(nats, limits, Memory::default(), None).await
+        Self::with(nats, limits, None).await
     }
 
-    /// With little memory, and an inbox that it keeps.
-    pub async fn with_inbox(nats: &Nats, memory: Memory, pool: &PgPool) -> Self {
-        let inbox = Inbox::new(pool.clone());
-        let server = Self::with(nats, Limits::default(), memory, Some(inbox.clone())).await;
-        let stopping = server.background.stopping();
-        server.background.spawn("inbox", keeper::keep(inbox, nats.events().await, stopping));
-        server
+    pub async fn with_inbox(nats: &Nats, retention: Retention, pool: &PgPool) -> Self {
+        Self::with(nats, Limits { retention, ..Limits::default() }, Some(pool.clone())).await
     }
 
-    async fn with(nats: &Nats, limits: Limits, memory: Memory, inbox: Option<Inbox>) -> Self {
+    async fn with(nats: &Nats, limits: Limits, inbox: Option<PgPool>) -> Self {
         let background = Background::default();
-        let peers = Arc::new(Peers::default());
-        let hub = Hub::start("websocket", &nats.events().await, memory, inbox, &background);
-        let app = router(hub, peers.seams(), limits);
+        let peers = Arc::new(MockPeers::default());
+        let events = nats.events().await;
+        let app = start("websocket", &events, peers.as_peers(), inbox, limits, &background);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -49,17 +45,17 @@ impl Server {
         Client::connect(self.address).await
     }
 
-    /// Connected, and greeted as a user's.
+    /// Connects, and signs in as a user.
     pub async fn user(&self, id: i64) -> Client {
         let mut client = self.connect().await;
-        client.hello(serde_json::json!({ "token": format!("token-{id}") })).await;
+        client.hello(json!({ "token": format!("token-{id}") })).await;
         client
     }
 
-    /// Connected without a token.
-    pub async fn listener(&self) -> Client {
+    /// Connects without a token.
+    pub async fn guest(&self) -> Client {
         let mut client = self.connect().await;
-        client.hello(serde_json::json!({})).await;
+        client.hello(json!({})).await;
         client
     }
 }

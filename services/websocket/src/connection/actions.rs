@@ -1,4 +1,4 @@
-//! What a client asks for, done in the user's name through the others' APIs.
+//! What clients ask for, done in the user's name through the peers' APIs.
 
 use flack_api::{
     Context, Problem, TokenCaller,
@@ -9,37 +9,39 @@ use secrecy::SecretString;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::door::Seams;
+use super::context::Peers;
 
-/// The one channel of this version.
+/// The only channel of this version.
 pub const GENERAL: &str = "general";
 
-/// Takes its turn behind the one before it: what a client says keeps its order.
+/// A request of a client. Requests of one client run one after the other, in order.
 #[derive(Debug)]
 pub enum Action {
     PingUser,
     PostMessage { id: Uuid, channel: String, source: ClientFrameSource },
 }
 
-/// How it went.
+/// The result of an action.
 #[derive(Debug)]
 pub struct Outcome {
-    pub frame: Option<ServerFrame>,
-    /// The token is no longer good; the connection goes on without.
-    pub token_refused: bool,
+    pub reply: Option<ServerFrame>,
+    /// The token is not valid any more.
+    pub is_token_refused: bool,
 }
 
-/// `token` is that of the connection, if it said one. It is checked anew: it may have been revoked a moment ago.
-pub async fn perform(action: Action, token: Option<SecretString>, seams: Seams) -> Outcome {
+/// Performs an action with the token of the connection.
+///
+/// The token is verified again: it may have been revoked a moment ago.
+pub async fn perform(action: Action, token: Option<SecretString>, peers: &Peers) -> Outcome {
     let id = match &action {
         Action::PingUser => None,
         Action::PostMessage { id, .. } => Some(*id),
     };
-    match attempt(action, token, &seams).await {
-        Ok(frame) => Outcome { frame, token_refused: false },
+    match attempt(action, token, peers).await {
+        Ok(reply) => Outcome { reply, is_token_refused: false },
         Err(problem) => {
-            debug!(%problem, "refused");
-            Outcome { token_refused: problem.status == 401, frame: Some(problem_frame(&problem, id)) }
+            debug!(%problem, "an action was refused");
+            Outcome { is_token_refused: problem.status == 401, reply: Some(problem_frame(&problem, id)) }
         }
     }
 }
@@ -47,13 +49,13 @@ pub async fn perform(action: Action, token: Option<SecretString>, seams: Seams) 
 async fn attempt(
     action: Action,
     token: Option<SecretString>,
-    seams: &Seams,
+    peers: &Peers,
 ) -> Result<Option<ServerFrame>, Problem> {
-    let caller = verified(token, seams).await?;
+    let caller = verify(token, peers).await?;
     let context = Context::background();
     match action {
         Action::PingUser => {
-            seams.users.set_me_online(&context, caller).await?;
+            peers.users.set_me_online(&context, caller).await?;
             Ok(None)
         }
         Action::PostMessage { id, channel, source } => {
@@ -64,24 +66,28 @@ async fn attempt(
                 .try_into()
                 .map_err(|problem| Problem::bad_request(format!("source: {problem}")))?;
             let created =
-                seams.messages.create_message(&context, caller, Some(id), NewMessage { source }).await?;
+                peers.messages.create_message(&context, caller, Some(id), NewMessage { source }).await?;
             Ok(Some(ServerFrame::Posted { id, message_id: created.body.id }))
         }
     }
 }
 
-async fn verified(token: Option<SecretString>, seams: &Seams) -> Result<TokenCaller, Problem> {
+async fn verify(token: Option<SecretString>, peers: &Peers) -> Result<TokenCaller, Problem> {
     match token {
-        Some(token) => seams.verify.verify_token(&token).await,
-        None => Err(Problem::unauthorized("this connection only listens; say hello with a token first")),
+        Some(token) => peers.verify.verify_token(&token).await,
+        None => Err(no_token()),
     }
+}
+
+pub fn no_token() -> Problem {
+    Problem::unauthorized("this connection has no token: send hello with a token first")
 }
 
 pub fn check_channel(channel: &str) -> Result<(), Problem> {
     if channel == GENERAL {
         Ok(())
     } else {
-        Err(Problem::not_found("there is no such channel; this version knows only `general`"))
+        Err(Problem::not_found("there is no such channel; the only channel is `general`"))
     }
 }
 

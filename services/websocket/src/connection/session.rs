@@ -1,0 +1,270 @@
+//! A session: one client's connection after `hello`, until it ends.
+
+use std::{collections::VecDeque, convert::Infallible, future::pending, pin::Pin, time::Duration};
+
+use axum::{
+    body::Bytes,
+    extract::ws::Message,
+};
+use chrono::Utc;
+use flack_api::{
+    Problem, TokenCaller,
+    frames::{ClientFrame, ServerFrame, Token},
+};
+use secrecy::SecretString;
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, sleep_until},
+};
+use tracing::info;
+use uuid::Uuid;
+
+use super::{
+    actions::{self, Action, Outcome},
+    context::SocketContext,
+    incoming::{RateLimiter, id_in, text_of},
+    outgoing::{CloseReason, Outgoing},
+    permits::UserConnectionPermit,
+};
+use crate::{
+    limits::{ACTIONS_WAITING_MAX, Limits},
+    typing::Typing,
+};
+
+type RunningAction<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// The state of a session.
+pub struct Session<'a> {
+    context: &'a SocketContext,
+    pub outgoing: Outgoing<'a>,
+    typing: broadcast::Receiver<Typing>,
+    user: Option<SignedInUser>,
+    waiting: VecDeque<Action>,
+    rate: RateLimiter,
+    last_typed: Option<Instant>,
+    last_received: Instant,
+    last_ping: Instant,
+}
+
+/// The user of a session with a valid token.
+struct SignedInUser {
+    caller: TokenCaller,
+    permit: UserConnectionPermit,
+    /// When the token is checked next, if no revocation is reported before.
+    check_at: Instant,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(context: &'a SocketContext, outgoing: Outgoing<'a>) -> Self {
+        Self {
+            context,
+            outgoing,
+            typing: context.typing.subscribe(),
+            user: None,
+            waiting: VecDeque::new(),
+            rate: RateLimiter::new(&context.limits),
+            last_typed: None,
+            last_received: Instant::now(),
+            last_ping: Instant::now(),
+        }
+    }
+
+    /// Serves the client until the session ends.
+    pub async fn run(&mut self) -> CloseReason {
+        let Err(reason) = self.run_until_error().await;
+        reason
+    }
+
+    async fn run_until_error(&mut self) -> Result<Infallible, CloseReason> {
+        let context = self.context;
+        let stopping = context.background.stopping();
+        let mut running: Option<RunningAction<'_>> = None;
+        self.outgoing.deliver(&context.feed).await?;
+        loop {
+            if running.is_none()
+                && let Some(action) = self.waiting.pop_front()
+            {
+                let token = self.user.as_ref().map(|user| user.caller.token.clone());
+                running = Some(Box::pin(actions::perform(action, token, &context.peers)));
+            }
+            let next_timer = self.next_timer();
+            tokio::select! {
+                // In the order of urgency. The client's frames are rate limited, so they cannot delay its events for long.
+                biased;
+                () = stopping.cancelled() => return Err(CloseReason::Restart),
+                outcome = completed(&mut running) => {
+                    running = None;
+                    self.complete(outcome).await?;
+                }
+                // Not read while too many actions wait: TCP then slows the client down.
+                received = self.outgoing.socket.recv(), if self.waiting.len() < ACTIONS_WAITING_MAX => {
+                    self.last_received = Instant::now();
+                    if let Some(text) = text_of(received)? {
+                        self.receive(&text).await?;
+                    }
+                }
+                changed = self.outgoing.progress.head.changed() => {
+                    changed.map_err(|_| CloseReason::Restart)?;
+                    self.outgoing.deliver(&context.feed).await?;
+                }
+                typing = self.typing.recv() => self.send_typing(typing).await?,
+                () = token_check_requested(self.user.as_ref()) => self.check_token().await?,
+                () = sleep_until(next_timer) => self.handle_timers().await?,
+            }
+        }
+    }
+
+    /// Signs the user in, if there is a token, and sends `welcome`. The read position does not change.
+    pub async fn welcome(&mut self, token: Option<Token>, is_resumed: bool) -> Result<(), CloseReason> {
+        self.user = None;
+        let mut refused = None;
+        if let Some(token) = token {
+            match self.context.peers.verify.verify_token(&SecretString::from(String::from(token))).await {
+                Ok(caller) => self.user = Some(self.sign_in(caller)?),
+                Err(problem) => refused = Some(problem),
+            }
+        }
+        let user_id = self.user.as_ref().map(|user| user.caller.user_id);
+        info!(user.id = user_id, is_resumed, "a client was welcomed");
+        let cursor = self.outgoing.progress.position.cursor.to_string();
+        self.send(&ServerFrame::Welcome { cursor, resumed: is_resumed, user_id }).await?;
+        match refused {
+            None => Ok(()),
+            Some(problem) if problem.status == 401 => self.send(&ServerFrame::ExpiredToken).await,
+            Some(problem) => self.send_problem(&problem, None).await,
+        }
+    }
+
+    fn sign_in(&self, caller: TokenCaller) -> Result<SignedInUser, CloseReason> {
+        let limits = &self.context.limits;
+        let (permits, max) = (&self.context.permits, limits.connections_per_user_max);
+        let permit = permits
+            .acquire_for_user(caller.user_id, caller.token_id, max)
+            .ok_or(CloseReason::TooManyConnections)?;
+        // The token may have been revoked after it was verified, and before this permit could be notified.
+        permit.request_token_check();
+        Ok(SignedInUser { check_at: next_check(&caller, limits), caller, permit })
+    }
+
+    async fn receive(&mut self, text: &str) -> Result<(), CloseReason> {
+        if !self.rate.allow(&self.context.limits) {
+            return Err(CloseReason::TooManyFrames);
+        }
+        match serde_json::from_str::<ClientFrame>(text) {
+            Ok(ClientFrame::Hello { token, .. }) => self.welcome(token, true).await?,
+            Ok(ClientFrame::PingUser) => self.waiting.push_back(Action::PingUser),
+            Ok(ClientFrame::PostMessage { id, channel, source }) => {
+                self.waiting.push_back(Action::PostMessage { id, channel: channel.into(), source });
+            }
+            Ok(ClientFrame::Typing { channel }) => self.publish_typing(&channel).await?,
+            Err(error) => {
+                let problem = Problem::bad_request(format!("unknown or invalid frame: {error}"));
+                self.send_problem(&problem, id_in(text)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_typing(&mut self, channel: &str) -> Result<(), CloseReason> {
+        if let Err(problem) = actions::check_channel(channel) {
+            return self.send_problem(&problem, None).await;
+        }
+        let Some(user) = &self.user else { return self.send_problem(&actions::no_token(), None).await };
+        if self.last_typed.is_none_or(|typed| typed.elapsed() >= self.context.limits.typing_interval) {
+            self.last_typed = Some(Instant::now());
+            self.context.typing.publish(channel, user.caller.user_id).await;
+        }
+        Ok(())
+    }
+
+    async fn send_typing(&mut self, typing: Result<Typing, RecvError>) -> Result<(), CloseReason> {
+        match typing {
+            // The user's own signal.
+            Ok(typing) if self.user.as_ref().is_some_and(|user| user.caller.user_id == typing.user_id) => {
+                Ok(())
+            }
+            Ok(typing) => self.outgoing.send(Message::Text(typing.text)).await,
+            Err(RecvError::Lagged(_)) => Ok(()),
+            Err(RecvError::Closed) => Err(CloseReason::Restart),
+        }
+    }
+
+    async fn complete(&mut self, outcome: Outcome) -> Result<(), CloseReason> {
+        if let Some(reply) = &outcome.reply {
+            self.send(reply).await?;
+        }
+        if outcome.is_token_refused { self.expire_token().await } else { Ok(()) }
+    }
+
+    /// Continues without a user.
+    async fn expire_token(&mut self) -> Result<(), CloseReason> {
+        let Some(user) = self.user.take() else { return Ok(()) };
+        info!(user.id = user.caller.user_id, "the token of a connection has expired or was revoked");
+        self.send(&ServerFrame::ExpiredToken).await
+    }
+
+    async fn check_token(&mut self) -> Result<(), CloseReason> {
+        let Some(user) = &mut self.user else { return Ok(()) };
+        user.check_at = next_check(&user.caller, &self.context.limits);
+        match self.context.peers.verify.verify_token(&user.caller.token).await {
+            Err(problem) if problem.status == 401 => self.expire_token().await,
+            // Valid, or unknown at the moment: then the next check decides.
+            _ => Ok(()),
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let limits = &self.context.limits;
+        let ping = self.last_ping + limits.heartbeat_interval;
+        let silence = self.last_received + limits.silence_max;
+        let check = self.user.as_ref().map(|user| user.check_at);
+        check.into_iter().fold(ping.min(silence), Instant::min)
+    }
+
+    async fn handle_timers(&mut self) -> Result<(), CloseReason> {
+        let limits = &self.context.limits;
+        if self.last_received.elapsed() >= limits.silence_max {
+            return Err(CloseReason::ClientGone);
+        }
+        if self.last_ping.elapsed() >= limits.heartbeat_interval {
+            self.last_ping = Instant::now();
+            self.outgoing.send(Message::Ping(Bytes::new())).await?;
+        }
+        if self.user.as_ref().is_some_and(|user| user.check_at <= Instant::now()) {
+            self.check_token().await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {
+        self.outgoing.send_frame(frame).await
+    }
+
+    async fn send_problem(&mut self, problem: &Problem, id: Option<Uuid>) -> Result<(), CloseReason> {
+        self.send(&actions::problem_frame(problem, id)).await
+    }
+}
+
+/// A second after the token expires, which is not reported, and at intervals.
+fn next_check(caller: &TokenCaller, limits: &Limits) -> Instant {
+    // The token is valid until the end of its last second.
+    let seconds_left = caller.expires_at.saturating_sub(Utc::now().timestamp()).saturating_add(1);
+    let left = Duration::from_secs(seconds_left.try_into().unwrap_or(1));
+    Instant::now() + left.min(limits.token_check_interval)
+}
+
+/// Waits for a request to check the user's token; without a user, for ever.
+async fn token_check_requested(user: Option<&SignedInUser>) {
+    match user {
+        Some(user) => user.permit.token_check_requested().await,
+        None => pending().await,
+    }
+}
+
+/// Waits for the running action; without one, for ever.
+async fn completed(running: &mut Option<RunningAction<'_>>) -> Outcome {
+    match running {
+        Some(action) => action.as_mut().await,
+        None => pending().await,
+    }
+}

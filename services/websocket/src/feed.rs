@@ -1,0 +1,136 @@
+//! The feed: reads the streams into the ring and wakes the connections. This is the hot path; it uses no database.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use flack_api::events::{Event, MonolithEvent};
+use flack_common::{
+    events::{self, Events, Reading, StreamMessage},
+    process::Background,
+};
+use tokio::{
+    sync::watch,
+    time::{Duration, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    cursor::{Offset, SOURCES, STREAMS},
+    limits::Retention,
+    ring::{
+        Ring,
+        frame::{Update, update_of},
+    },
+};
+
+/// The ring of a process, fed by its streams. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Feed(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ring: RwLock<Ring>,
+    /// The ring's head; connections wait for it to change.
+    head: watch::Sender<u64>,
+    /// Of each stream, whether it was read up to the message that was its last at the start.
+    ready: watch::Sender<[bool; STREAMS]>,
+}
+
+impl Feed {
+    /// Starts one reading task per stream.
+    pub fn start(events: &Events, retention: &Retention, background: &Background) -> Self {
+        let feed = Self(Arc::new(Inner {
+            ring: RwLock::new(Ring::new(retention.clone())),
+            head: watch::Sender::new(0),
+            ready: watch::Sender::new([false; STREAMS]),
+        }));
+        for (stream, source) in SOURCES.iter().enumerate() {
+            let (feed, events, stopping) = (feed.clone(), events.clone(), background.stopping());
+            let tail = events::Start::Tail(retention.tail_messages_max);
+            // Task names are static; this one is leaked once per stream.
+            background.supervise(format!("feed from {source}").leak(), move || {
+                let (feed, events, stopping, tail) =
+                    (feed.clone(), events.clone(), stopping.clone(), tail.clone());
+                async move {
+                    stopping.run_until_cancelled(feed.read_stream(&events, stream, tail)).await;
+                }
+            });
+        }
+        feed
+    }
+
+    pub fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.0.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a receiver that changes with each entry, and when a stream is reset.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe()
+    }
+
+    /// Waits until the streams were read once up to their ends; returns false after the timeout.
+    pub async fn is_ready(&self, ready_timeout: Duration) -> bool {
+        let mut ready = self.0.ready.subscribe();
+        timeout(ready_timeout, ready.wait_for(|ready| ready.iter().all(|stream| *stream)))
+            .await
+            .is_ok_and(|ready| ready.is_ok())
+    }
+
+    async fn read_stream(&self, events: &Events, stream: usize, tail: events::Start) {
+        // After a restart of this task: where it stopped.
+        let start = match self.ring().offset(stream) {
+            Offset { incarnation: Some(incarnation), sequence } => {
+                events::Start::After { incarnation: incarnation.to_string(), sequence: *sequence }
+            }
+            Offset { incarnation: None, .. } => tail,
+        };
+        let mut reader = events.read(SOURCES[stream], None, start);
+        let mut last_at_start = None;
+        loop {
+            match reader.next().await {
+                Reading::Absent => last_at_start = Some(0),
+                Reading::Opened { incarnation, after, last } => {
+                    if self.ring_mut().open_stream(stream, &incarnation, after) {
+                        let source = SOURCES[stream];
+                        warn!(source, after, "a stream was reset or has a gap; clients reload");
+                        self.0.head.send_modify(|_| {});
+                    }
+                    last_at_start.get_or_insert(last);
+                }
+                Reading::Message(message) => self.add(stream, &message),
+            }
+            if last_at_start.is_some_and(|last| self.ring().offset(stream).sequence >= last) {
+                self.0.ready.send_if_modified(|ready| !std::mem::replace(&mut ready[stream], true));
+            }
+        }
+    }
+
+    fn add(&self, stream: usize, message: &StreamMessage) {
+        // A replay is for consumers that rebuild a projection; clients have received it.
+        let event = if message.is_replay() { None } else { decode(stream, message) };
+        let mut ring = self.ring_mut();
+        let update = event.and_then(|(id, update)| update.filter(|_| ring.is_first(stream, &id)));
+        ring.advance(stream, message.sequence, update.as_ref());
+        let head = ring.head();
+        drop(ring);
+        // Thousands of connections wait: they are woken only for a new entry.
+        self.0.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+    }
+
+    fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
+        self.0.ring.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the event's id, and what clients receive for it.
+fn decode(stream: usize, message: &StreamMessage) -> Option<(String, Option<Update>)> {
+    // The monolith's union holds the events of all services.
+    let decoded = serde_json::from_slice::<Event<MonolithEvent>>(&message.payload)
+        .and_then(|event| Ok((event.id.clone(), update_of(event)?)));
+    // A newer version of the owner may publish events that this version does not know.
+    decoded
+        .inspect_err(|error| {
+            let (source, sequence) = (SOURCES[stream], message.sequence);
+            warn!(source, sequence, %error, "an unknown event was not delivered");
+        })
+        .ok()
+}

@@ -1,0 +1,223 @@
+//! The inbox writer: stores the events that clients receive, beside the hot path.
+//!
+//! One instance writes at a time (`database::leader`). The lock, the offsets and the rows use one connection. The leader reads
+//! the streams after the stored range, so a crash loses nothing.
+
+use std::{cmp::Ordering, time::Duration};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use flack_api::events::Operation;
+use flack_common::{
+    database::leader,
+    events::{Events, Reader, Reading, Start, StreamMessage, partitions, stream_of},
+    process::Background,
+};
+use futures::future::select_all;
+use metrics::counter;
+use serde::Deserialize;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info};
+
+use super::store::{self, Inbox, NewRow, StoredRange};
+use crate::{
+    cursor::{Offset, SOURCES, STREAMS},
+    ring::frame::is_for_clients,
+};
+
+/// Messages stored in one transaction.
+const BATCH_MESSAGES_MAX: usize = 1_000;
+/// Of the payloads in one transaction. A message has at most 512 KiB.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a batch waits for more messages. Clients need the inbox only for what the ring has dropped.
+const BATCH_WAIT: Duration = Duration::from_millis(100);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Starts the writer, and the maintenance of the partitions.
+pub fn start(inbox: &Inbox, events: &Events, background: &Background) {
+    let (writer, events, stopping) = (inbox.clone(), events.clone(), background.stopping());
+    background.supervise("inbox writer", move || {
+        let (inbox, events, stopping) = (writer.clone(), events.clone(), stopping.clone());
+        async move { stopping.run_until_cancelled(write(&inbox, &events)).await.unwrap_or(Ok(())) }
+    });
+    let inbox = inbox.clone();
+    background.every("inbox partitions", MAINTENANCE_INTERVAL, move || {
+        let inbox = inbox.clone();
+        async move {
+            // First the stored range, then the partitions: what is dropped is no longer offered.
+            inbox.shorten_stored_ranges().await?;
+            let (made, dropped) = partitions::maintain_once(&inbox.pool).await?;
+            if made + dropped > 0 {
+                info!(made, dropped, "maintained the partitions of the inbox");
+            }
+            anyhow::Ok(())
+        }
+    });
+}
+
+/// Waits to become the leader, then writes until an error.
+async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<()> {
+    let mut connection =
+        leader::acquire(&inbox.pool, "inbox", "").await.context("the database is unavailable")?;
+    let ranges = store::stored_ranges(&mut connection).await?;
+    let mut readers = std::array::from_fn(|stream| {
+        let start = match ranges[stream].as_ref().map(|range| &range.last) {
+            Some(Offset { incarnation: Some(incarnation), sequence }) => {
+                Start::After { incarnation: incarnation.to_string(), sequence: *sequence }
+            }
+            _ => Start::Beginning,
+        };
+        events.read(SOURCES[stream], None, start)
+    });
+    let mut ranges = ranges.map(Option::unwrap_or_default);
+    info!("this instance writes the inbox");
+    loop {
+        let batch = leader::keep_alive(&mut connection, next_batch(&mut readers)).await?;
+        store_batch(&mut connection, &mut ranges, batch).await.context("the inbox was not written")?;
+    }
+}
+
+/// What was read, in the order of arrival, with its stream.
+type Batch = Vec<(usize, Reading)>;
+
+/// Waits for one message, and takes what follows within `BATCH_WAIT`.
+async fn next_batch(readers: &mut [Reader; STREAMS]) -> Batch {
+    let mut batch = vec![next(readers).await];
+    let mut bytes = 0;
+    let deadline = Instant::now() + BATCH_WAIT;
+    while batch.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX {
+        let Ok(more) = timeout_at(deadline, next(readers)).await else { break };
+        if let (_, Reading::Message(message)) = &more {
+            bytes += message.payload.len();
+        }
+        batch.push(more);
+    }
+    batch
+}
+
+/// Cancel safe, as `Reader::next` is.
+async fn next(readers: &mut [Reader; STREAMS]) -> (usize, Reading) {
+    let waiting = readers.iter_mut().map(|reader| Box::pin(reader.next()));
+    let (reading, stream, _) = select_all(waiting).await;
+    (stream, reading)
+}
+
+async fn store_batch(
+    connection: &mut PgConnection,
+    ranges: &mut [StoredRange; STREAMS],
+    batch: Batch,
+) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let mut rows = Vec::new();
+    let mut has_changed = [false; STREAMS];
+    for (stream, reading) in batch {
+        match reading {
+            Reading::Absent => continue,
+            Reading::Opened { incarnation, after, .. } => {
+                // The rows before it belong to the old incarnation.
+                store::insert(&mut transaction, &std::mem::take(&mut rows)).await?;
+                let (range, delete_after) = opened(&ranges[stream], &incarnation, after);
+                if let Some(sequence) = delete_after {
+                    store::delete_after(&mut transaction, stream, sequence).await?;
+                }
+                ranges[stream] = range;
+            }
+            Reading::Message(message) => {
+                ranges[stream].last.sequence = message.sequence;
+                rows.extend(row_of(stream, &message));
+            }
+        }
+        has_changed[stream] = true;
+    }
+    let stored = store::insert(&mut transaction, &rows).await?;
+    for stream in (0..STREAMS).filter(|stream| has_changed[*stream]) {
+        store::set_stored_range(&mut transaction, stream, &ranges[stream]).await?;
+    }
+    transaction.commit().await?;
+    counter!("websocket_inbox_stored_total").increment(stored);
+    Ok(())
+}
+
+/// Returns the stored range of a stream that is read on after `after`, and after which sequence its rows must be deleted.
+fn opened(stored: &StoredRange, incarnation: &str, after: u64) -> (StoredRange, Option<u64>) {
+    let last = Offset { incarnation: Some(incarnation.into()), sequence: after };
+    if stored.last.incarnation != last.incarnation {
+        return (StoredRange { after, last }, Some(0));
+    }
+    match after.cmp(&stored.last.sequence) {
+        // The stream was restored from an older copy: it will use the later sequences again.
+        Ordering::Less => (StoredRange { after: stored.after.min(after), last }, Some(after)),
+        Ordering::Equal => (StoredRange { after: stored.after, last }, None),
+        // A gap: a cursor before it cannot be resumed.
+        Ordering::Greater => (StoredRange { after, last }, None),
+    }
+}
+
+/// The members of an event that have columns of their own.
+#[derive(Deserialize)]
+struct Envelope {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    operation: Operation,
+    time: DateTime<Utc>,
+    version: i64,
+}
+
+/// `None`: clients do not receive it.
+fn row_of(stream: usize, message: &StreamMessage) -> Option<NewRow> {
+    // A replay is for consumers that rebuild a projection; clients have received it.
+    if message.is_replay() {
+        return None;
+    }
+    let envelope: Envelope = match serde_json::from_slice(&message.payload) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            let stream = stream_of(SOURCES[stream]);
+            error!(stream, sequence = message.sequence, %error, "a message that is not an event was not stored");
+            return None;
+        }
+    };
+    let payload = std::str::from_utf8(&message.payload).ok()?;
+    // PostgreSQL stores no NUL, so no owner can have published one.
+    if !is_for_clients(&envelope.kind, envelope.operation) || payload.contains("\\u0000") {
+        return None;
+    }
+    // flack.<owner>.<kind>.<entity id>
+    let entity_id = message.subject.splitn(4, '.').nth(3).unwrap_or_default().to_owned();
+    Some(NewRow {
+        stream,
+        sequence: message.sequence,
+        event_time: envelope.time,
+        message_id: message.message_id.clone().unwrap_or(envelope.id),
+        kind: envelope.kind,
+        entity_id,
+        version: envelope.version,
+        payload: payload.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(incarnation: &str, after: u64, sequence: u64) -> StoredRange {
+        StoredRange { after, last: Offset { incarnation: Some(incarnation.into()), sequence } }
+    }
+
+    #[test]
+    fn a_continued_stream_keeps_its_range_and_a_gap_shortens_it() {
+        let stored = range("a", 5, 20);
+        assert_eq!(opened(&stored, "a", 20), (range("a", 5, 20), None));
+        assert_eq!(opened(&stored, "a", 30), (range("a", 30, 30), None));
+    }
+
+    #[test]
+    fn rows_whose_sequences_will_be_used_again_are_deleted() {
+        let stored = range("a", 5, 20);
+        assert_eq!(opened(&stored, "b", 0), (range("b", 0, 0), Some(0)));
+        assert_eq!(opened(&stored, "a", 12), (range("a", 5, 12), Some(12)));
+        assert_eq!(opened(&stored, "a", 3), (range("a", 3, 3), Some(3)));
+    }
+}

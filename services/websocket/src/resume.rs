@@ -1,0 +1,80 @@
+//! Where a connection starts to read: at the end of the ring, after its cursor in the ring, or with a backfill.
+
+mod backfill;
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+pub use self::backfill::Backfill;
+use crate::{
+    cursor::Cursor,
+    feed::Feed,
+    inbox::store::Inbox,
+    limits::Retention,
+    ring::{NotResumable, ReadPosition},
+};
+
+/// Usually this instance reads what another one has delivered within milliseconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Resumes the cursors of reconnecting clients.
+#[derive(Debug)]
+pub struct Resume {
+    pub feed: Feed,
+    /// `None`: only the ring is used.
+    pub inbox: Option<Inbox>,
+    pub retention: Retention,
+}
+
+/// Where a connection starts to read.
+#[derive(Debug)]
+pub struct Start {
+    pub position: ReadPosition,
+    /// Whether the client gets all events after its cursor. If not, it reloads.
+    pub is_resumed: bool,
+    /// What the client receives first. Then it continues with [`Resume::from_ring`].
+    pub backfill: Option<Box<Backfill>>,
+}
+
+impl Resume {
+    /// Returns where a connection with this cursor starts.
+    pub async fn start(&self, cursor: Option<Cursor>) -> Start {
+        if let Some(cursor) = cursor {
+            match self.from_ring(cursor.clone()).await {
+                Ok(position) => return Start { position, is_resumed: true, backfill: None },
+                Err(NotResumable::OtherIncarnation) => {}
+                Err(NotResumable::TooOld) => {
+                    let position = self.feed.ring().before_backfill(cursor);
+                    if let Some(backfill) = self.from_inbox(&position.cursor).await {
+                        return Start { position, is_resumed: true, backfill: Some(Box::new(backfill)) };
+                    }
+                }
+            }
+        }
+        Start { position: self.feed.ring().end(), is_resumed: false, backfill: None }
+    }
+
+    /// Resumes from the ring. Waits if the client comes from an instance that has read more.
+    pub async fn from_ring(&self, cursor: Cursor) -> Result<ReadPosition, NotResumable> {
+        let reached = async {
+            while !self.feed.ring().has_reached(&cursor) {
+                sleep(POLL_INTERVAL).await;
+            }
+        };
+        // After the timeout the client can start all the same: what it has received is skipped when it arrives.
+        let _ = timeout(self.retention.resume_timeout, reached).await;
+        self.feed.ring().resume(cursor)
+    }
+
+    /// Returns a backfill; `None` if the inbox does not hold all missed events, or is unavailable.
+    pub async fn from_inbox(&self, cursor: &Cursor) -> Option<Backfill> {
+        let retained = || self.feed.ring().retained();
+        let prepared = Backfill::prepare(self.inbox.as_ref()?, cursor, retained, &self.retention).await;
+        prepared.unwrap_or_else(|error| {
+            warn!(%error, "the inbox is unavailable; a client has to reload");
+            None
+        })
+    }
+}

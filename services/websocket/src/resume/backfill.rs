@@ -1,0 +1,123 @@
+//! A backfill: the missed events that the ring no longer holds, read from the inbox.
+
+use std::{collections::HashSet, time::Duration};
+
+use axum::extract::ws::Utf8Bytes;
+use flack_api::events::{Event, MonolithEvent};
+use serde::Deserialize as _;
+use tokio::time::{sleep, timeout};
+use tracing::error;
+
+use crate::{
+    cursor::{Cursor, SOURCES, STREAMS},
+    inbox::store::{self, Inbox, InboxRow},
+    limits::{BACKFILL_OVERLAP_MESSAGES, Retention},
+    ring::{
+        RetainedRange,
+        frame::{EntityVersion, update_of, with_cursor},
+    },
+};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The backfill of one client.
+#[derive(Debug)]
+pub struct Backfill {
+    inbox: Inbox,
+    /// What the client has received by now.
+    cursor: Cursor,
+    /// What it had received before. Of each stream, the rows after this are read.
+    after: [u64; STREAMS],
+    /// Of each stream, the last sequence that is read; 0: nothing.
+    until: [u64; STREAMS],
+    /// The last row that was read.
+    last_id: i64,
+    versions: HashSet<EntityVersion>,
+}
+
+impl Backfill {
+    /// Prepares the backfill between `cursor` and the events that the ring retains.
+    ///
+    /// Returns `None` if the inbox does not hold all of it within `resume_timeout`, or holds too many events.
+    pub async fn prepare(
+        inbox: &Inbox,
+        cursor: &Cursor,
+        retained: impl Fn() -> RetainedRange,
+        retention: &Retention,
+    ) -> sqlx::Result<Option<Self>> {
+        let stored = async {
+            loop {
+                match last_to_read(inbox, cursor, &retained()).await.transpose() {
+                    Some(until) => return until,
+                    None => sleep(POLL_INTERVAL).await,
+                }
+            }
+        };
+        let Ok(until) = timeout(retention.resume_timeout, stored).await else { return Ok(None) };
+        let (until, after) = (until?, cursor.sequences());
+        let max = retention.backfill_frames_max;
+        if inbox.count(after, until, max + 1).await? > max {
+            return Ok(None);
+        }
+        let (inbox, cursor) = (inbox.clone(), cursor.clone());
+        Ok(Some(Self { inbox, cursor, after, until, last_id: 0, versions: HashSet::new() }))
+    }
+
+    /// What the client has received by now; at the end, where the ring continues.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Returns the next frames, in the order in which the events arrived; `None` at the end.
+    pub async fn next(&mut self) -> sqlx::Result<Option<Vec<Utf8Bytes>>> {
+        let rows = self.inbox.page(self.after, self.until, self.last_id).await?;
+        let Some(last) = rows.last() else {
+            for (offset, until) in self.cursor.0.iter_mut().zip(self.until) {
+                offset.sequence = offset.sequence.max(until);
+            }
+            return Ok(None);
+        };
+        self.last_id = last.id;
+        Ok(Some(rows.iter().filter_map(|row| self.frame(row)).collect()))
+    }
+
+    fn frame(&mut self, row: &InboxRow) -> Option<Utf8Bytes> {
+        let (stream, sequence) = row.stream_and_sequence()?;
+        self.cursor.0[stream].sequence = sequence;
+        let update = match Event::<MonolithEvent>::deserialize(&row.payload).and_then(update_of) {
+            Ok(update) => update?,
+            Err(error) => {
+                error!(source = SOURCES[stream], sequence, %error, "an unknown event in the inbox was skipped");
+                return None;
+            }
+        };
+        let is_new = self.versions.insert(update.version) && !row.is_duplicate;
+        is_new.then(|| with_cursor(&update.prefix, &self.cursor).into())
+    }
+}
+
+/// Returns the last sequence to read of each stream, so that the ring holds the rest; `None` if the inbox has a gap there.
+async fn last_to_read(
+    inbox: &Inbox,
+    cursor: &Cursor,
+    ring: &RetainedRange,
+) -> sqlx::Result<Option<[u64; STREAMS]>> {
+    let ranges = store::stored_ranges(&inbox.pool).await?;
+    let mut until = [0; STREAMS];
+    for (stream, range) in ranges.into_iter().enumerate() {
+        let (sequence, ring_after) = (cursor.0[stream].sequence, ring.after[stream]);
+        if sequence >= ring_after {
+            continue;
+        }
+        let own = &ring.cursor.0[stream];
+        let Some(range) = range.filter(|range| range.last.incarnation == own.incarnation) else {
+            return Ok(None);
+        };
+        if sequence < range.after || range.last.sequence < ring_after {
+            return Ok(None);
+        }
+        // Not further than this instance has read: the ring could not recognise later duplicates.
+        until[stream] = range.last.sequence.min(own.sequence).min(ring_after + BACKFILL_OVERLAP_MESSAGES);
+    }
+    Ok(Some(until))
+}

@@ -1,0 +1,88 @@
+//! Deduplication of events, by two keys:
+//! - the event id: a relay may publish an event twice. JetStream drops duplicates within two minutes; this is for a relay that was
+//!   suspended for longer.
+//! - the entity version: while data moves from the monolith to a service, both streams hold the same version of the same
+//!   entity. Clients receive the one that this instance reads first.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher as _, Hash, RandomState},
+};
+
+use super::frame::EntityVersion;
+use crate::{cursor::STREAMS, limits::DEDUPLICATION_KEYS_MAX};
+
+/// The keys of the most recent events.
+#[derive(Debug, Default)]
+pub struct Deduplicator {
+    hasher: RandomState,
+    /// Of each stream, hashes of event ids.
+    ids: [Recent<u64, ()>; STREAMS],
+    versions: Recent<EntityVersion, Delivered>,
+}
+
+/// Where a version was added to the ring.
+#[derive(Debug)]
+struct Delivered {
+    stream: usize,
+    entry: u64,
+}
+
+impl Deduplicator {
+    /// Returns whether this stream has this event for the first time.
+    pub fn is_first(&mut self, stream: usize, event_id: &str) -> bool {
+        let hash = self.hasher.hash_one(event_id);
+        let is_first = self.ids[stream].get_mut(&hash).is_none();
+        if is_first {
+            self.ids[stream].insert(hash, ());
+        }
+        is_first
+    }
+
+    /// Returns the number of the entry that another stream added for this version. If there is none, records `entry` for it.
+    ///
+    /// A version that one stream has twice is not a duplicate: a row that is deleted and inserted again begins with version 1.
+    pub fn duplicate_of(&mut self, version: EntityVersion, stream: usize, entry: u64) -> Option<u64> {
+        match self.versions.get_mut(&version) {
+            Some(delivered) if delivered.stream != stream => return Some(delivered.entry),
+            Some(delivered) => delivered.entry = entry,
+            None => self.versions.insert(version, Delivered { stream, entry }),
+        }
+        None
+    }
+
+    /// Forgets what a stream that was reset invalidates: its event ids, and all entries.
+    pub fn reset(&mut self, stream: usize) {
+        self.ids[stream] = Recent::default();
+        self.versions = Recent::default();
+    }
+}
+
+/// A map that keeps the last `DEDUPLICATION_KEYS_MAX` keys.
+#[derive(Debug)]
+struct Recent<K, V> {
+    values: HashMap<K, V>,
+    order: VecDeque<K>,
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self { values: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Recent<K, V> {
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.values.get_mut(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.values.insert(key, value);
+        self.order.push_back(key);
+        if self.order.len() > DEDUPLICATION_KEYS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.values.remove(&oldest);
+        }
+    }
+}

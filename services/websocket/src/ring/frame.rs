@@ -1,0 +1,130 @@
+//! The `updated_model` frame of an event. It is serialised once for all connections; only the cursor at its end differs.
+
+use flack_api::{
+    events::{Event, MessageModel, MonolithEvent, Operation, UserModel},
+    frames::ModelClass,
+    messages::types::{Message, MessageLinks},
+    users::types::{User, UserLinks},
+};
+
+use crate::cursor::Cursor;
+
+/// One version of one entity. The same change has the same value in every stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntityVersion {
+    pub class: ModelClass,
+    pub id: i64,
+    pub version: i64,
+}
+
+/// A change that clients receive.
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub version: EntityVersion,
+    /// The beginning of the frame, up to the cursor.
+    pub prefix: String,
+}
+
+/// Returns the whole frame.
+pub fn with_cursor(prefix: &str, cursor: &Cursor) -> String {
+    format!("{prefix}{cursor}\"}}")
+}
+
+/// Returns whether clients receive an event of this kind. Version 1 of the protocol has no frame for a deletion.
+pub fn is_for_clients(kind: &str, operation: Operation) -> bool {
+    matches!(kind, "user_changed" | "message_changed") && operation != Operation::Delete
+}
+
+/// Returns what clients receive for this event; `None` if they receive nothing.
+///
+/// The text is written by hand so that `type` comes first and the cursor last.
+pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Update>> {
+    if event.operation == Operation::Delete {
+        return Ok(None);
+    }
+    let (class, id, model) = match event.union {
+        MonolithEvent::UserChanged(user) => {
+            (ModelClass::User, user.id, serde_json::to_string(&user_model(user))?)
+        }
+        MonolithEvent::MessageChanged(message) => {
+            (ModelClass::Message, message.id, serde_json::to_string(&message_model(message))?)
+        }
+        _ => return Ok(None),
+    };
+    let version = EntityVersion { class, id, version: event.version };
+    let prefix = format!(r#"{{"type":"updated_model","class":"{class}","model":{model},"cursor":""#);
+    Ok(Some(Update { version, prefix }))
+}
+
+/// As version 1 of the API answers it.
+fn user_model(user: UserModel) -> User {
+    User {
+        id: user.id,
+        created_at: user.created_at,
+        updated_at: user.updated_at,
+        last_seen_at: user.last_seen_at,
+        nickname: user.nickname,
+        online: user.online,
+        links: UserLinks {
+            self_: format!("/api/users/{}", user.id),
+            messages: "/api/messages".to_owned(),
+            tokens: "/api/tokens".to_owned(),
+        },
+    }
+}
+
+/// As version 1 of the API answers it.
+fn message_model(message: MessageModel) -> Message {
+    Message {
+        id: message.id,
+        created_at: message.created_at,
+        updated_at: message.updated_at,
+        source: message.source,
+        html: message.html,
+        user_id: message.user_id,
+        nickname: None,
+        links: MessageLinks {
+            self_: format!("/api/messages/{}", message.id),
+            user: format!("/api/users/{}", message.user_id),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flack_api::frames::ServerFrame;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(operation: &str, union: &serde_json::Value) -> Event<MonolithEvent> {
+        let mut event =
+            json!({ "id": "users-1", "operation": operation, "time": "2026-11-21T12:00:00Z", "version": 1 });
+        event.as_object_mut().unwrap().extend(union.as_object().unwrap().clone());
+        serde_json::from_value(event).unwrap()
+    }
+
+    #[test]
+    fn the_frame_of_a_message_matches_the_schema() {
+        let message = json!({ "type": "message_changed", "data": { "id": 7, "created_at": 1, "updated_at": 2,
+            "user_id": 3, "channel_id": 1, "source": "a \"quoted\" one", "html": "<p>x</p>" } });
+        let update = update_of(event("update", &message)).unwrap().unwrap();
+        assert_eq!(update.version, EntityVersion { class: ModelClass::Message, id: 7, version: 1 });
+        let text = with_cursor(&update.prefix, &Cursor::default());
+        let ServerFrame::UpdatedModel { class, cursor, model } = serde_json::from_str(&text).unwrap() else {
+            panic!("another frame: {text}")
+        };
+        assert_eq!((class, cursor), (ModelClass::Message, Cursor::default().to_string()));
+        let expected = json!({ "id": 7, "created_at": 1, "updated_at": 2, "user_id": 3, "source": "a \"quoted\" one",
+            "html": "<p>x</p>", "_links": { "self": "/api/messages/7", "user": "/api/users/3" } });
+        assert_eq!(serde_json::Value::Object(model), expected);
+        assert!(text.starts_with(r#"{"type":"updated_model""#));
+    }
+
+    #[test]
+    fn an_event_that_is_not_for_clients_has_no_frame() {
+        let token = json!({ "type": "token_changed", "data": { "id": "5bd1b9a2-4f9b-4f4e-8f0a-9d4b3c2a1f00",
+            "user_id": 3, "issued_at": 1, "expires_at": 2 } });
+        assert!(update_of(event("insert", &token)).unwrap().is_none());
+    }
+}

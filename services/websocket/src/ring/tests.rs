@@ -1,0 +1,186 @@
+use flack_api::frames::ModelClass;
+
+use super::{frame::EntityVersion, *};
+
+const USERS: usize = 0;
+const MESSAGES: usize = 1;
+const MONOLITH: usize = 2;
+const EVENTS_MAX: u8 = 100;
+
+fn ring() -> Ring {
+    let mut ring = Ring::new(Retention { events_max: EVENTS_MAX.into(), ..Retention::default() });
+    ring.open_stream(USERS, "a", 10);
+    ring.open_stream(MESSAGES, "b", 0);
+    ring
+}
+
+/// Adds a message of its own entity.
+fn add(ring: &mut Ring, stream: usize, sequence: u64) {
+    let id = i64::try_from(sequence * 10).unwrap() + i64::try_from(stream).unwrap();
+    add_entity(ring, stream, sequence, id);
+}
+
+/// Adds version 1 of an entity.
+fn add_entity(ring: &mut Ring, stream: usize, sequence: u64, id: i64) {
+    let prefix = format!(r#"{{"n":"{stream}/{sequence}","cursor":""#);
+    let version = EntityVersion { class: ModelClass::Message, id, version: 1 };
+    ring.advance(stream, sequence, Some(&Update { version, prefix }));
+}
+
+fn read_all(ring: &Ring, position: &mut ReadPosition) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let frames = ring.read(position).unwrap();
+        if frames.is_empty() {
+            return all;
+        }
+        for frame in frames {
+            let value: serde_json::Value = serde_json::from_str(&frame).unwrap();
+            assert!(value["cursor"].as_str().unwrap().starts_with("a-b-"));
+            all.push(value["n"].as_str().unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn a_connection_without_a_cursor_gets_the_events_from_now_on() {
+    let mut ring = ring();
+    add(&mut ring, USERS, 11);
+    let mut position = ring.end();
+    add(&mut ring, MESSAGES, 1);
+    assert_eq!(read_all(&ring, &mut position), ["1/1"]);
+    assert_eq!(position.cursor, ring.end().cursor);
+}
+
+#[test]
+fn a_cursor_is_resumed_with_exactly_the_missed_events() {
+    let mut ring = ring();
+    add(&mut ring, USERS, 11);
+    add(&mut ring, MESSAGES, 1);
+    let cursor = ring.end().cursor;
+    add(&mut ring, MESSAGES, 2);
+    add(&mut ring, USERS, 12);
+    let mut position = ring.resume(cursor).unwrap();
+    assert_eq!(read_all(&ring, &mut position), ["1/2", "0/12"]);
+}
+
+#[test]
+fn a_cursor_of_an_instance_with_another_order_repeats_and_skips_nothing() {
+    let mut ring = ring();
+    // This instance reads the user first; the other one read the message first, and the client disconnected after it.
+    let mut cursor = ring.end().cursor;
+    cursor.0[MESSAGES].sequence = 1;
+    add(&mut ring, USERS, 11);
+    let mut position = ring.resume(cursor).unwrap();
+    let frames = ring.read(&mut position).unwrap();
+    let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
+    assert_eq!(frame["cursor"], "a-b-0.11-1-0", "the cursor does not go back to before the message");
+    add(&mut ring, MESSAGES, 1);
+    add(&mut ring, MESSAGES, 2);
+    assert_eq!(read_all(&ring, &mut position), ["1/2"]);
+}
+
+#[test]
+fn a_cursor_older_than_the_ring_is_not_resumed() {
+    let mut ring = ring();
+    let mut cursor = ring.end().cursor;
+    cursor.0[USERS].sequence = 9;
+    assert_eq!(ring.resume(cursor).unwrap_err(), NotResumable::TooOld);
+
+    let cursor = ring.end().cursor;
+    for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
+        add(&mut ring, MESSAGES, sequence);
+    }
+    assert_eq!(ring.resume(cursor.clone()).unwrap_err(), NotResumable::TooOld, "the first entry is gone");
+    let mut later = cursor;
+    later.0[MESSAGES].sequence = 1;
+    assert_eq!(read_all(&ring, &mut ring.resume(later).unwrap()).len(), usize::from(EVENTS_MAX));
+}
+
+#[test]
+fn a_cursor_of_another_incarnation_is_not_resumed() {
+    let ring = ring();
+    let mut cursor = ring.end().cursor;
+    cursor.0[USERS].incarnation = Some("other".into());
+    assert_eq!(ring.resume(cursor).unwrap_err(), NotResumable::OtherIncarnation);
+}
+
+#[test]
+fn all_events_of_a_stream_that_was_created_later_are_new() {
+    let mut ring = ring();
+    let cursor = ring.end().cursor;
+    ring.open_stream(MONOLITH, "c", 0);
+    add(&mut ring, MONOLITH, 1);
+    let mut position = ring.resume(cursor).unwrap();
+    assert_eq!(ring.read(&mut position).unwrap().len(), 1);
+}
+
+#[test]
+fn after_a_stream_reset_no_connection_continues_to_read() {
+    let mut ring = ring();
+    let mut position = ring.end();
+    assert!(!ring.open_stream(USERS, "a", 10), "an interruption without a gap is no reset");
+    assert_eq!(ring.read(&mut position), Ok(vec![]));
+    assert!(ring.open_stream(USERS, "other", 0));
+    assert_eq!(ring.read(&mut position), Err(ReadError::StreamReset));
+    assert_eq!(ring.resume(position.cursor).unwrap_err(), NotResumable::OtherIncarnation);
+}
+
+#[test]
+fn a_position_whose_next_entry_is_gone_has_lagged() {
+    let mut ring = ring();
+    let mut position = ring.end();
+    for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
+        add(&mut ring, MESSAGES, sequence);
+    }
+    assert_eq!(ring.read(&mut position), Err(ReadError::Lagged));
+}
+
+#[test]
+fn an_event_id_is_first_once_per_stream() {
+    let mut ring = ring();
+    assert!(ring.is_first(USERS, "users-1"));
+    assert!(!ring.is_first(USERS, "users-1"));
+    assert!(ring.is_first(MESSAGES, "users-1"));
+}
+
+#[test]
+fn a_version_in_two_streams_is_delivered_once() {
+    let mut ring = ring();
+    ring.open_stream(MONOLITH, "c", 0);
+    let mut position = ring.end();
+    add_entity(&mut ring, MONOLITH, 1, 7);
+    add_entity(&mut ring, MESSAGES, 1, 7);
+    add_entity(&mut ring, MESSAGES, 2, 8);
+    add_entity(&mut ring, MONOLITH, 2, 8);
+    assert_eq!(read_all(&ring, &mut position), ["2/1", "1/2"]);
+}
+
+#[test]
+fn a_duplicate_of_what_another_instance_delivered_is_not_delivered_here() {
+    let [mut here, mut there] = [ring(), ring()];
+    for ring in [&mut here, &mut there] {
+        ring.open_stream(MONOLITH, "c", 0);
+    }
+    let mut position = there.end();
+    add_entity(&mut there, MONOLITH, 1, 7);
+    assert_eq!(read_all(&there, &mut position), ["2/1"]);
+
+    let before = here.end().cursor;
+    add_entity(&mut here, MESSAGES, 1, 7);
+    assert!(!here.has_reached(&position.cursor), "this instance has not read the duplicate yet");
+    add_entity(&mut here, MONOLITH, 1, 7);
+    add_entity(&mut here, MESSAGES, 2, 8);
+    assert!(here.has_reached(&position.cursor));
+    assert_eq!(read_all(&here, &mut here.resume(position.cursor).unwrap()), ["1/2"]);
+    assert_eq!(read_all(&here, &mut here.resume(before).unwrap()), ["1/1", "1/2"]);
+}
+
+#[test]
+fn one_stream_may_deliver_the_same_version_again() {
+    let mut ring = ring();
+    let mut position = ring.end();
+    add_entity(&mut ring, MESSAGES, 1, 7);
+    add_entity(&mut ring, MESSAGES, 2, 7);
+    assert_eq!(read_all(&ring, &mut position), ["1/1", "1/2"]);
+}
