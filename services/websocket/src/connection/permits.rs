@@ -52,12 +52,7 @@ impl Permits {
     }
 
     /// `None` if the user has `max` connections.
-    pub fn acquire_for_user(
-        &self,
-        user_id: i64,
-        token_id: Uuid,
-        max: usize,
-    ) -> Option<UserConnectionPermit> {
+    pub fn acquire_for_user(&self, user_id: i64, token_id: Uuid, max: usize) -> Option<UserConnectionPermit> {
         let mut counts = self.counts();
         let count = counts.by_user.entry(user_id).or_default();
         if *count >= max {

@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, future::pending, pin::Pin, time::Duration};
 
-use axum::{
-    body::Bytes,
-    extract::ws::Message,
-};
+use axum::{body::Bytes, extract::ws::Message};
 use chrono::Utc;
 use flack_api::{
     Problem, TokenCaller,

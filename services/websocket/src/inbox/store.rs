@@ -61,12 +61,7 @@ impl InboxRow {
 
 impl Inbox {
     /// Returns how many events each stream has after `after`, up to `until`, in sum; `max` at most.
-    pub async fn count(
-        &self,
-        after: [u64; STREAMS],
-        until: [u64; STREAMS],
-        max: i64,
-    ) -> sqlx::Result<i64> {
+    pub async fn count(&self, after: [u64; STREAMS], until: [u64; STREAMS], max: i64) -> sqlx::Result<i64> {
         sqlx::query_scalar(
             "select count(*) from (
                 select from unnest($1::text[], $2::bigint[], $3::bigint[]) as missed (stream, after, until)

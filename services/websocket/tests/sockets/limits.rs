@@ -134,7 +134,9 @@ async fn a_client_that_answers_no_pings_is_disconnected_and_one_that_does_stays(
             let _ = tokio::time::timeout(Duration::from_millis(20), answering.socket.next()).await;
         }
     };
-    tokio::time::timeout(crate::client::TIMEOUT, admitted).await.expect("the silent client's permit is returned");
+    tokio::time::timeout(crate::client::TIMEOUT, admitted)
+        .await
+        .expect("the silent client's permit is returned");
     nats.publish_message(1, "still here").await;
     assert_eq!(answering.next_source().await, "still here");
 }
