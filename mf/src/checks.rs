@@ -1,4 +1,4 @@
-//! What has to hold before anything is started. All problems are told at once: nobody likes to meet them one by one.
+//! Checks before anything is started. They report all problems at once.
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
@@ -9,22 +9,22 @@ use crate::infra::postgres::Server;
 use crate::infra::programs;
 use crate::ports::{self, Ports};
 
-/// A new stack takes about 100 MB; `JetStream`, write-ahead logs and our own logs need room to grow.
+/// A new stack takes about 100 MB; JetStream, write-ahead logs and logs grow.
 const DISK_FREE_BYTES_MIN: u64 = 500 * 1024 * 1024;
-/// PostgreSQL and HAProxy count theirs in hundreds, each websocket and each request through the balancer needs some.
+/// PostgreSQL and HAProxy need some hundreds, and each connection needs a few.
 const OPEN_FILES_MIN: u64 = 1024;
 
-/// Gives the PostgreSQL to use, or everything that stands in the way.
+/// Returns the PostgreSQL to use, or a failure with every problem.
 pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
     let mut problems = Vec::new();
     let taken: Vec<_> = ports.named().into_iter().filter(|(_, port)| !ports::is_free(*port)).collect();
-    for (whose, port) in &taken {
+    for (purpose, port) in &taken {
         let holder = ports::holder(*port).unwrap_or_else(|| "another process".to_owned());
-        problems.push(format!("port {port}, for {whose}, is taken by {holder}"));
+        problems.push(format!("port {port}, for {purpose}, is in use by {holder}"));
     }
     if !taken.is_empty() {
         problems.push(format!(
-            "end who holds these ports, or take others: mfup --port {}",
+            "stop these processes, or use other ports: mfup --port {}",
             other_port(ports.public)
         ));
     }
@@ -53,7 +53,7 @@ fn disk(home: &Home) -> Option<String> {
     let mib = |bytes: u64| bytes / (1024 * 1024);
     (free < DISK_FREE_BYTES_MIN).then(|| {
         format!(
-            "only {} MiB are free where {} is, and {} are needed. Make room, or set MF_HOME to another disk",
+            "only {} MiB are free on the disk of {}, but {} are needed. Make room, or set MF_HOME to another disk",
             mib(free),
             home.path().display(),
             mib(DISK_FREE_BYTES_MIN)
@@ -64,11 +64,11 @@ fn disk(home: &Home) -> Option<String> {
 fn open_files() -> Option<String> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     (hard < OPEN_FILES_MIN).then(|| {
-        format!("only {hard} open files are allowed, and {OPEN_FILES_MIN} are needed: raise it (ulimit -Hn)")
+        format!("only {hard} open files are allowed, but {OPEN_FILES_MIN} are needed. Raise the limit (ulimit -Hn)")
     })
 }
 
-/// A number that is easy to remember and valid.
+/// Returns a valid port to suggest.
 fn other_port(port: u16) -> u16 {
     port.checked_add(1000).filter(|port| *port <= ports::PUBLIC_MAX).unwrap_or(ports::PUBLIC_MAX)
 }

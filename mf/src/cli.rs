@@ -1,4 +1,4 @@
-//! The command line: which commands there are, and how each ends.
+//! The command line: all commands, and their exit codes.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use crate::commands::{bench, build, down, env, events, kill, logs, ps, run, supe
 use crate::failure::{Exit, Failure};
 use crate::help::EXIT_CODES;
 
-/// Runs, watches and breaks a flack stack on this machine.
+/// Run, observe and break a flack stack on this machine
 ///
-/// Everything that a stack leaves on disk is in its state folder: `MF_HOME`, or .mf in the repository. Another `MF_HOME` and
-/// another port make another stack.
+/// Everything that a stack writes to disk is in its state folder: `MF_HOME`, or .mf in the repository. For a second stack, set
+/// another `MF_HOME` and another port.
 #[derive(Debug, Parser)]
 #[command(name = "mf", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Cli {
@@ -43,20 +43,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            // Help and version go to standard output and are no mistake.
+            // Help and version are no errors.
             return if error.use_stderr() { Failure::new(Exit::Usage, "").code() } else { ExitCode::SUCCESS };
         }
     };
-    // What we write is ours alone, unless said otherwise where it is written.
+    // New files are private by default.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("mf: cannot start: {error}");
+            eprintln!("mf: the runtime cannot be started: {error}");
             return Failure::internal("").code();
         }
     };
-    match runtime.block_on(carry_out(cli.command)) {
+    match runtime.block_on(execute(cli.command)) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("mf: {failure}");
@@ -65,7 +65,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
+async fn execute(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(args) => Box::pin(up::run(args)).await?,
         Command::Down(args) => down::run(args).await?,
@@ -96,17 +96,17 @@ mod tests {
         cli.clone().debug_assert();
         for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
             let name = command.get_name();
-            assert!(command.get_about().is_some(), "mf {name} says what it does");
+            assert!(command.get_about().is_some(), "mf {name} has a description");
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains(&format!("mf{name}")), "mf {name} has an example");
-            assert!(help.contains("Exit codes"), "mf {name} tells its exit codes");
+            assert!(help.contains("Exit codes"), "mf {name} lists its exit codes");
         }
     }
 
     #[test]
-    fn the_verifier_is_asked_for_its_own_help() {
+    fn help_after_verify_delivery_is_passed_to_the_verifier() {
         let cli =
-            Cli::try_parse_from(["mf", "verify", "delivery", "--help"]).expect("it is for the verifier");
+            Cli::try_parse_from(["mf", "verify", "delivery", "--help"]).expect("an argument of the verifier");
         assert!(matches!(cli.command, Command::Verify(_)));
     }
 }

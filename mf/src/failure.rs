@@ -1,9 +1,11 @@
-//! How a command ends when it does not end well: one message for people, one exit code for scripts.
+//! The failure of a command: a message for people, an exit code for scripts.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Exit codes, taken from sysexits.h where it has one.
+/// Exit codes; those from 64 to 78 are from sysexits.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     TestsFailed = 1,
@@ -41,6 +43,11 @@ impl Failure {
         Self::new(Exit::Internal, message)
     }
 
+    pub fn cannot_write(path: &Path, error: &io::Error) -> Self {
+        let hint = "Set MF_HOME to a folder that you may write, or make room.";
+        Self::new(Exit::CannotWrite, format!("cannot write {}: {error}. {hint}", path.display()))
+    }
+
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.exit as u8)
     }
@@ -53,6 +60,18 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<flack_supervisor::Error> for Failure {
+    fn from(error: flack_supervisor::Error) -> Self {
+        use flack_supervisor::Error;
+        match error {
+            Error::CannotWrite { path, source } => Self::cannot_write(&path, &source),
+            Error::AlreadyRunning => Self::new(Exit::TryAgain, "this stack has a supervisor already"),
+            Error::Unavailable(_) => Self::unavailable(format!("{error}. Run mfdown, then mfup")),
+            Error::Failed(message) => Self::internal(message),
+        }
+    }
+}
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {

@@ -1,4 +1,4 @@
-//! The state folder of one stack (`MF_HOME`, by default `.mf` in the repository): where everything is that a run leaves on disk.
+//! The state folder of one stack: everything that a stack writes to disk. `MF_HOME`, by default `.mf` in the repository.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,9 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use flack_supervisor::Paths;
+
 use crate::failure::{Exit, Failure, Result};
 
-/// The kernel takes socket paths of at most 107 bytes; HAProxy appends a suffix while it binds.
+/// The kernel allows socket paths of at most 107 bytes, and HAProxy appends a suffix while it binds.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 #[derive(Debug, Clone)]
@@ -18,7 +20,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// Finds the folder from the environment, without making it.
+    /// Returns the folder that the environment selects. It may not exist yet.
     pub fn from_environment() -> Result<Self> {
         let path = match std::env::var_os("MF_HOME") {
             Some(path) if !path.is_empty() => PathBuf::from(path),
@@ -28,14 +30,14 @@ impl Home {
     }
 
     pub fn at(path: &Path) -> Result<Self> {
-        let root = std::path::absolute(path).map_err(|error| cannot_write(path, &error))?;
-        // The canonical name, so that two ways to write one folder are one stack.
+        let root = std::path::absolute(path).map_err(|error| Failure::cannot_write(path, &error))?;
+        // The canonical path, so that two paths to one folder are the same stack.
         Ok(Self { root: root.canonicalize().unwrap_or(root) })
     }
 
-    /// Makes the folder and those below it, private to who runs the stack.
+    /// Creates the folder and its subfolders, private to the current user.
     pub fn create(&mut self) -> Result<()> {
-        // As root, PostgreSQL runs as another user and has to pass through to its data; what is private is private by itself.
+        // If we are root, PostgreSQL runs as another user, which must be able to enter this folder.
         let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
         for (folder, mode) in
             [("", mode), ("log", 0o700), ("run", 0o700), ("secrets", 0o700), ("haproxy", 0o700)]
@@ -46,13 +48,13 @@ impl Home {
                     .recursive(true)
                     .mode(mode)
                     .create(&path)
-                    .map_err(|error| cannot_write(&path, &error))?;
-                // The umask may have taken away what was asked for.
+                    .map_err(|error| Failure::cannot_write(&path, &error))?;
+                // Again, because the umask applies to the first.
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode))
-                    .map_err(|error| cannot_write(&path, &error))?;
+                    .map_err(|error| Failure::cannot_write(&path, &error))?;
             }
         }
-        self.root = self.root.canonicalize().map_err(|error| cannot_write(&self.root, &error))?;
+        self.root = self.root.canonicalize().map_err(|error| Failure::cannot_write(&self.root, &error))?;
         Ok(())
     }
 
@@ -80,9 +82,8 @@ impl Home {
         self.root.join("log")
     }
 
-    /// Who runs: one small file a process, for the day when the supervisor itself was killed.
-    pub fn pids(&self) -> PathBuf {
-        self.root.join("run")
+    pub fn supervisor(&self) -> Result<Paths> {
+        Ok(Paths { socket: self.socket()?, ..Paths::in_folder(&self.root) })
     }
 
     pub fn etcd(&self) -> PathBuf {
@@ -101,8 +102,8 @@ impl Home {
         self.root.join("postgres")
     }
 
-    /// The supervisor's control socket; in a short folder of its own when the home's path is too long for a socket.
-    pub fn socket(&self) -> Result<PathBuf> {
+    /// Returns the path of the supervisor's socket: in the temporary folder if the state folder's path is too long.
+    fn socket(&self) -> Result<PathBuf> {
         let path = self.root.join("mf.sock");
         if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return Ok(path);
@@ -112,20 +113,21 @@ impl Home {
         if let Err(error) = DirBuilder::new().mode(0o700).create(&folder)
             && error.kind() != std::io::ErrorKind::AlreadyExists
         {
-            return Err(cannot_write(&folder, &error));
+            return Err(Failure::cannot_write(&folder, &error));
         }
-        // The temporary folder is everybody's: a folder that somebody else made there is not to be trusted.
-        let metadata = fs::symlink_metadata(&folder).map_err(|error| cannot_write(&folder, &error))?;
+        // Every user may write to the temporary folder: a folder of another user there is not trusted.
+        let metadata =
+            fs::symlink_metadata(&folder).map_err(|error| Failure::cannot_write(&folder, &error))?;
         if !metadata.is_dir() || metadata.uid() != user.as_raw() || metadata.mode() & 0o077 != 0 {
             return Err(Failure::new(
                 Exit::CannotWrite,
-                format!("{} belongs to somebody else; set MF_HOME to a shorter path", folder.display()),
+                format!("{} belongs to another user; set MF_HOME to a shorter path", folder.display()),
             ));
         }
         Ok(folder.join("mf.sock"))
     }
 
-    /// Takes the stack for one command that changes it; whoever comes second is told who was first.
+    /// Locks the stack for a command that changes it. The failure names the command that holds the lock.
     pub fn lock(&self, command: &str) -> Result<HomeLock> {
         let path = self.root.join("lock");
         let mut file = open_private(&path)?;
@@ -139,27 +141,28 @@ impl Home {
                 return Err(Failure::new(
                     Exit::TryAgain,
                     format!(
-                        "{holder} is busy with this stack ({}). Wait until it ends (or end it with Ctrl-C), then try again.",
+                        "{holder} is changing this stack ({}). Wait until it ends, then try again.",
                         self.root.display()
                     ),
                 ));
             }
-            Err(TryLockError::Error(error)) => return Err(cannot_write(&path, &error)),
+            Err(TryLockError::Error(error)) => return Err(Failure::cannot_write(&path, &error)),
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "mf {command} (pid {})", std::process::id()))
-            .map_err(|error| cannot_write(&path, &error))?;
+            .map_err(|error| Failure::cannot_write(&path, &error))?;
         Ok(HomeLock { _file: file })
     }
 }
 
-/// Held as long as the value lives; the kernel lets go of it when the process dies.
+/// Holds the lock until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct HomeLock {
     _file: File,
 }
 
+/// Opens or creates a file (0600).
 pub fn open_private(path: &Path) -> Result<File> {
     File::options()
         .read(true)
@@ -168,10 +171,10 @@ pub fn open_private(path: &Path) -> Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|error| cannot_write(path, &error))
+        .map_err(|error| Failure::cannot_write(path, &error))
 }
 
-/// Writes a whole file (0600) in one step: a reader sees the old or the new, never half.
+/// Replaces a file (0600) atomically.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || {
@@ -180,17 +183,7 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
         file.sync_all()?;
         fs::rename(&partial, path)
     };
-    write().map_err(|error| cannot_write(path, &error))
-}
-
-pub fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(
-        Exit::CannotWrite,
-        format!(
-            "cannot write {}: {error}. Set MF_HOME to a folder that you may write, or make room.",
-            path.display()
-        ),
-    )
+    write().map_err(|error| Failure::cannot_write(path, &error))
 }
 
 /// Returns a short name for a path, for folders that belong to it but are elsewhere.
@@ -200,7 +193,7 @@ pub fn short_hash(path: &Path) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// The checkout that this program belongs to.
+/// Returns the checkout that this program was built from.
 pub fn repository() -> PathBuf {
     if let Some(path) = std::env::var_os("MF_REPOSITORY") {
         return PathBuf::from(path);
@@ -218,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folders_of_secrets_are_private() {
+    fn secrets_are_private() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut home = home(&folder.path().join("stack"));
         home.create().expect("a new home");
@@ -229,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_gets_a_socket_in_a_short_folder() {
+    fn the_socket_of_a_long_path_is_in_a_short_folder() {
         let short = home(Path::new("/srv/flack"));
         assert_eq!(short.socket().expect("a socket"), Path::new("/srv/flack/mf.sock"));
         let long = home(&PathBuf::from(format!("/srv/{}", "flack/".repeat(30))));
@@ -239,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_lock_says_who_holds_the_first() {
+    fn the_second_lock_fails_and_names_the_first_command() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut home = home(folder.path());
         home.create().expect("a new home");

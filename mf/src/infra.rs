@@ -1,4 +1,4 @@
-//! The programs a stack stands on: how each is found, set up with its accounts, started, and known to be ready.
+//! Third-party servers: how each is found, started and checked, and how its accounts are created.
 
 pub mod etcd;
 pub mod haproxy;

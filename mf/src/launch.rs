@@ -1,28 +1,30 @@
-//! Brings a stack up, step by step, and remembers what it started, so that a start that fails leaves nothing behind.
+//! Starts a stack step by step, and knows what it started, so that a failed start leaves nothing behind.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use flack_catalogue::{MONOLITH, Service};
+use flack_supervisor::{Client, Ended, ProcessStatus, Spec, State};
+use tokio::process::Child;
 
 use crate::failure::{Failure, Result};
 use crate::infra::postgres::{self, Server};
 use crate::infra::{etcd, haproxy, nats};
 use crate::logs;
 use crate::probe;
-use crate::progress::{Progress, Step};
+use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::settings::Stage;
 use crate::stack::{Stack, free_names, number};
-use crate::supervisor::{Client, ProcessStatus, Spec, State};
 
-const READY_MAX: Duration = Duration::from_mins(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Asking the supervisor each time we look would be most of its work.
-const ASK_SUPERVISOR_AGAIN: Duration = Duration::from_millis(250);
-/// Who falls this often before it was ready once will fall again.
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Longer, because listing processes costs the supervisor more than the readiness checks cost.
+const STATUS_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// A process that was restarted this often before it was ready will not become ready.
 const RESTARTS_BEFORE_READY_MAX: u32 = 3;
-const LAST_LINES: usize = 12;
+/// Lines of a process's log in the message that it did not become ready.
+const LOG_LINES: usize = 12;
 
 #[derive(Debug)]
 pub struct Launcher<'a> {
@@ -37,40 +39,40 @@ impl<'a> Launcher<'a> {
         Self { stack, client, progress, started: RefCell::default() }
     }
 
-    /// What was started by this launcher, and by nobody before.
+    /// Returns the names of the processes that this launcher started.
     pub fn started(&self) -> Vec<String> {
         self.started.borrow().clone()
     }
 
-    /// PostgreSQL, etcd and NATS, with the accounts of all services.
+    /// Starts PostgreSQL, etcd and NATS, with the accounts of all services.
     pub async fn stores(&self, server: &Server) -> Result<()> {
         tokio::try_join!(self.postgres(server), self.etcd(), self.nats()).map(drop)
     }
 
     async fn postgres(&self, server: &Server) -> Result<()> {
-        let step = self.progress.step("postgres", "making its data folder");
+        let step = self.progress.step("postgres", "creating its data folder");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
-        let made = tokio::task::spawn_blocking({
+        let create = tokio::task::spawn_blocking({
             let (server, home, secrets) = (server.clone(), home.clone(), secrets.clone());
             move || server.create(&home, &secrets)
         });
-        let told = made
+        let note = create
             .await
-            .map_err(|error| Failure::internal(format!("PostgreSQL could not be made: {error}")))??;
+            .map_err(|error| Failure::internal(format!("PostgreSQL's data cannot be created: {error}")))??;
         self.ensure(server.spec(home, ports)).await?;
-        step.doing("waiting until it accepts connections");
+        step.update("waiting until it accepts connections");
         self.wait("postgres", async || {
             postgres::ready(ports, secrets).await.map_err(|error| error.to_string())
         })
         .await?;
-        step.doing("making databases and roles");
+        step.update("creating databases and roles");
         postgres::set_up(ports, secrets).await.map_err(|error| {
             Failure::internal(format!(
-                "PostgreSQL's databases could not be made: {error}. See mflogs postgres"
+                "PostgreSQL's databases cannot be created: {error}. See mflogs postgres"
             ))
         })?;
-        let told = told.map(|told| format!("; {told}")).unwrap_or_default();
-        step.done(&format!("ready on port {}, version {}{told}", ports.postgres, server.major));
+        let note = note.map(|note| format!("; {note}")).unwrap_or_default();
+        step.done(&format!("ready on port {}, version {}{note}", ports.postgres, server.major));
         Ok(())
     }
 
@@ -78,11 +80,8 @@ impl<'a> Launcher<'a> {
         let step = self.progress.step("etcd", "starting");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
         self.ensure(etcd::spec(home, ports)).await?;
-        self.wait("etcd", async || {
-            etcd::ready(ports).await.then_some(()).ok_or_else(|| "no healthy answer".to_owned())
-        })
-        .await?;
-        step.doing("making accounts");
+        self.wait("etcd", async || healthy(etcd::ready(ports).await)).await?;
+        step.update("creating accounts");
         etcd::set_up(ports, secrets).await?;
         Registry::connect(ports, secrets).await?.seed(self.stack.settings.stage).await?;
         step.done(&format!("ready on port {}", ports.etcd));
@@ -94,21 +93,18 @@ impl<'a> Launcher<'a> {
         let (home, ports) = (&self.stack.home, &self.stack.ports);
         nats::configure(home, ports, &self.stack.secrets)?;
         self.ensure(nats::spec(home)).await?;
-        self.wait("nats", async || {
-            nats::ready(ports).await.then_some(()).ok_or_else(|| "no healthy answer".to_owned())
-        })
-        .await?;
+        self.wait("nats", async || healthy(nats::ready(ports).await)).await?;
         step.done(&format!("ready on port {}", ports.nats));
         Ok(())
     }
 
-    /// The agent first: HAProxy starts from the file that it writes.
+    /// Starts the agent, then HAProxy, which needs the configuration that the agent writes.
     pub async fn balancer(&self) -> Result<()> {
         let step = self.progress.step("haproxy", "the agent writes its configuration");
         let (home, ports) = (&self.stack.home, &self.stack.ports);
         let configuration = home.haproxy().join("haproxy.cfg");
         if !self.client.list().await?.iter().any(|process| process.name == "agent") {
-            // Of an earlier run, with its ports: not to be taken for the new one.
+            // A file of an earlier run may have other ports, and must not be taken for the new one.
             let _ = std::fs::remove_file(&configuration);
         }
         self.ensure(haproxy::agent(home, ports, &self.stack.secrets)?).await?;
@@ -116,121 +112,120 @@ impl<'a> Launcher<'a> {
             configuration.exists().then_some(()).ok_or_else(|| "haproxy.cfg is not written".to_owned())
         })
         .await?;
-        step.doing("starting");
+        step.update("starting");
         self.ensure(haproxy::balancer(home)).await?;
         let stats = format!("127.0.0.1:{}", ports.stats);
         self.wait("haproxy", async || {
-            probe::get(&stats, "/metrics")
-                .await
-                .map(drop)
-                .ok_or_else(|| "the stats port does not answer".to_owned())
+            let response = probe::get(&stats, "/metrics").await;
+            response.map(drop).ok_or_else(|| "no response on the stats port".to_owned())
         })
         .await?;
         step.done(&format!("ready on port {}, stats on {}", ports.public, ports.stats));
         Ok(())
     }
 
-    /// The monolith, and as many instances of each service as are wanted; gives the names of those that were new.
+    /// Starts the instances that are missing: of the monolith, and of each service as many as the settings say.
     pub async fn instances(&self) -> Result<Vec<String>> {
-        let listed = self.client.list().await?;
-        let mut new = Vec::new();
-        for (service, wanted) in self.wanted() {
-            let names: Vec<String> = listed
-                .iter()
-                .filter(|process| process.service == service.name)
-                .map(|process| process.name.clone())
-                .collect();
-            let missing = wanted.saturating_sub(u16::try_from(names.len()).unwrap_or(u16::MAX));
-            new.extend(free_names(service, &names, missing).into_iter().map(|name| (service, name)));
+        let processes = self.client.list().await?;
+        let mut missing = Vec::new();
+        for (service, count) in self.desired() {
+            let running = instances_of(&processes, service);
+            let count = count.saturating_sub(u16::try_from(running.len()).unwrap_or(u16::MAX));
+            missing.extend(free_names(service, &running, count).into_iter().map(|name| (service, name)));
         }
-        self.start_instances(new).await
+        self.start_instances(missing).await
     }
 
-    fn wanted(&self) -> Vec<(&'static Service, u16)> {
-        let mut wanted = vec![(Service::named(MONOLITH), 1)];
+    fn desired(&self) -> Vec<(&'static Service, u16)> {
+        let mut desired = vec![(Service::named(MONOLITH), 1)];
         if self.stack.settings.stage == Stage::Services {
-            wanted.extend(self.stack.settings.instances.iter());
+            desired.extend(self.stack.settings.instances.iter());
         }
-        wanted
+        desired
     }
 
-    /// Starts them all, then waits until the balancer has each.
+    /// Starts instances, and waits until each is in the balancer. Returns their names.
     pub async fn start_instances(&self, new: Vec<(&'static Service, String)>) -> Result<Vec<String>> {
-        let registry = self.stack.registry().await?;
-        let registry = &registry;
+        let registry = &self.stack.registry().await?;
         let starts = new.iter().map(|(service, name)| async move {
             let step = self.progress.step(name, "starting");
             self.ensure(self.stack.instance(service, name)?).await?;
-            step.doing("waiting until it is ready and in the balancer");
+            step.update("waiting until it is ready and in the balancer");
             self.wait(name, async || match registry.is_in_balancer(service.name, name).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err("it is not in the balancer".to_owned()),
                 Err(error) => Err(format!("{error:#}")),
             })
             .await?;
-            self.tell_address(step, registry, name).await
+            let snapshot = registry.snapshot().await?;
+            let address =
+                snapshot.instances.get(name).map_or("an unknown address", |instance| &instance.address);
+            step.done(&format!("ready on {address}"));
+            Ok::<_, Failure>(())
         });
         futures::future::try_join_all(starts).await?;
         Ok(new.into_iter().map(|(_, name)| name).collect())
     }
 
-    async fn tell_address(&self, step: Step, registry: &Registry, name: &str) -> Result<()> {
-        let address = registry.snapshot().await?.instances.get(name).map(|instance| instance.address.clone());
-        step.done(&format!("ready on {}", address.unwrap_or_else(|| "an unknown address".to_owned())));
+    /// Stops the newest instances of services that have more than the settings say.
+    pub async fn scale_down(&self) -> Result<()> {
+        let processes = self.client.list().await?;
+        let mut surplus = Vec::new();
+        for (service, count) in self.desired() {
+            surplus.extend(instances_of(&processes, service).into_iter().skip(count.into()));
+        }
+        if !surplus.is_empty() {
+            self.client.stop(surplus, |ended| self.progress.print_ended(&ended)).await?;
+        }
         Ok(())
     }
 
-    /// Ends the youngest instances of services that have more than wanted; gives their names.
-    pub async fn scale_down(&self) -> Result<Vec<String>> {
-        let listed = self.client.list().await?;
-        let mut surplus = Vec::new();
-        for (service, wanted) in self.wanted() {
-            let mut names: Vec<String> = listed
-                .iter()
-                .filter(|process| process.service == service.name)
-                .map(|process| process.name.clone())
-                .collect();
-            names.sort_by_key(|name| number(name));
-            surplus.extend(names.into_iter().skip(wanted.into()));
+    /// Stops what this launcher started; everything and the supervisor itself, if that was started, too.
+    pub async fn undo(&self, supervisor: Option<Child>) {
+        let print = |ended: Ended| self.progress.print_ended(&ended);
+        let undone = match supervisor {
+            Some(mut supervisor) => {
+                let undone = self.client.shutdown(print).await;
+                let _ = supervisor.wait().await;
+                undone
+            }
+            None => self.client.stop(self.started(), print).await,
+        };
+        if let Err(error) = undone {
+            self.progress.print(&format!("not everything could be stopped: {error}. Use mfdown."));
         }
-        if !surplus.is_empty() {
-            self.client
-                .stop(surplus.clone(), |ended| self.progress.say(&format!("{} {}", ended.name, ended.how)))
-                .await?;
-        }
-        Ok(surplus)
     }
 
-    /// Starts it unless it is on the supervisor's list, where even a crashing one stays.
+    /// Starts a process unless the supervisor has it, even if it is crash looping there.
     async fn ensure(&self, spec: Spec) -> Result<()> {
         let name = spec.name.clone();
         if self.client.list().await?.iter().any(|process| process.name == name) {
             return Ok(());
         }
-        // Before it is asked for: a Ctrl-C right after must find it here.
+        // Before the request, so that Ctrl-C right after it stops the process.
         self.started.borrow_mut().push(name);
-        self.client.start(spec).await.map(drop)
+        Ok(self.client.start(spec).await.map(drop)?)
     }
 
-    /// Waits until the check holds; when it does not, or the process keeps falling, says what its log says.
+    /// Waits until the check passes. Fails at the timeout, or as soon as the process is gone or restarts repeatedly.
     async fn wait(
         &self,
         name: &str,
         mut check: impl AsyncFnMut() -> std::result::Result<(), String>,
     ) -> Result<()> {
         let began = Instant::now();
-        let mut asked = began;
+        let mut status_read = began;
         loop {
-            let Err(not_yet) = check().await else { return Ok(()) };
-            if asked.elapsed() >= ASK_SUPERVISOR_AGAIN {
-                asked = Instant::now();
-                let listed = self.client.list().await?;
-                let process = listed.into_iter().find(|process| process.name == name);
-                if began.elapsed() > READY_MAX || process.as_ref().is_none_or(is_hopeless) {
-                    return Err(self.not_ready(name, process.as_ref(), &not_yet, began.elapsed()));
+            let Err(problem) = check().await else { return Ok(()) };
+            if status_read.elapsed() >= STATUS_POLL_INTERVAL {
+                status_read = Instant::now();
+                let processes = self.client.list().await?;
+                let process = processes.iter().find(|process| process.name == name);
+                if began.elapsed() > READY_TIMEOUT || process.is_none_or(cannot_become_ready) {
+                    return Err(self.not_ready(name, process, &problem, began.elapsed()));
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(READY_POLL_INTERVAL).await;
         }
     }
 
@@ -238,27 +233,38 @@ impl<'a> Launcher<'a> {
         &self,
         name: &str,
         process: Option<&ProcessStatus>,
-        not_yet: &str,
+        problem: &str,
         after: Duration,
     ) -> Failure {
-        let state = process.map_or("gone", |process| process.state.words());
+        let state = process.map_or_else(|| "gone".to_owned(), |process| process.state.to_string());
         let last_end = process
-            .and_then(|process| process.last_end.clone())
+            .and_then(|process| process.last_end.as_ref())
             .map(|end| format!(", it {end}"))
             .unwrap_or_default();
-        let lines = logs::tail(&self.stack.home.log(name), LAST_LINES);
-        let lines = if lines.is_empty() {
-            "    (nothing)".to_owned()
-        } else {
-            lines.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
-        };
+        let mut lines = logs::tail(&self.stack.home.log(name), LOG_LINES);
+        if lines.is_empty() {
+            lines.push("(nothing)".to_owned());
+        }
         Failure::internal(format!(
-            "{name} did not become ready in {:.0} s ({state}{last_end}; {not_yet}).\n  Its last lines:\n{lines}\n  More: mflogs {name}",
-            after.as_secs_f64()
+            "{name} did not become ready in {:.0} s ({state}{last_end}; {problem}).\n  Its last lines:\n    {}\n  More: mflogs {name}",
+            after.as_secs_f64(),
+            lines.join("\n    ")
         ))
     }
 }
 
-fn is_hopeless(process: &ProcessStatus) -> bool {
+/// Returns the names of a service's instances, oldest first.
+pub fn instances_of(processes: &[ProcessStatus], service: &Service) -> Vec<String> {
+    let of_service = processes.iter().filter(|process| process.group == service.name);
+    let mut names: Vec<String> = of_service.map(|process| process.name.clone()).collect();
+    names.sort_by_key(|name| number(name));
+    names
+}
+
+fn healthy(is_healthy: bool) -> std::result::Result<(), String> {
+    if is_healthy { Ok(()) } else { Err("its health check does not pass".to_owned()) }
+}
+
+fn cannot_become_ready(process: &ProcessStatus) -> bool {
     process.state == State::CrashLooping || process.restarts >= RESTARTS_BEFORE_READY_MAX
 }

@@ -1,14 +1,13 @@
-//! `mf` runs, watches and breaks a flack stack on this machine.
+//! `mf` runs, observes and breaks a flack stack on this machine.
 //!
-//! It owns the processes (one supervisor per stack is the parent of all), the state folder with its settings and
-//! secrets, and the accounts in PostgreSQL, etcd and NATS. It leaves to others: what the services do with their
-//! databases (each migrates its own), and how HAProxy follows the registry (the agent's work).
+//! It owns the processes of a stack, the state folder with settings and secrets, and the accounts in PostgreSQL, etcd and NATS.
+//! It leaves to others: database schemas (each service migrates its own), and HAProxy's configuration (its agent's).
 
 // First, because the others use its macro.
 #[macro_use]
 pub mod output;
 
-// What a stack is: its name, its folder, its parts.
+// A stack: its state folder, ports, settings.
 pub mod failure;
 pub mod home;
 pub mod ports;
@@ -16,17 +15,14 @@ pub mod secrets;
 pub mod services;
 pub mod settings;
 
-// What runs it.
-pub mod process;
-pub mod supervisor;
-
-// What it runs.
+// Its processes.
 pub mod infra;
 pub mod launch;
 pub mod registry;
 pub mod stack;
+pub mod supervisor;
 
-// What people see.
+// The commands, and what they use.
 pub mod cargo;
 pub mod checks;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! `mf`: the operator's command line. What it does is in the library, so that tests reach it.
+//! `mf`: the operator's command line.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Which port is whose. All of a stack's ports follow from the public one, so that two stacks need only two numbers.
+//! The ports of a stack. All follow from the public one, so that a second stack needs only one other number.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ pub struct Ports {
     pub stats: u16,
 }
 
-/// The largest public port with which all others stay below 65536.
+/// The largest public port for which all other ports are valid.
 pub const PUBLIC_MAX: u16 = u16::MAX - STATS_OFFSET;
 const STATS_OFFSET: u16 = 324;
 
@@ -35,8 +35,8 @@ impl Ports {
 
     pub fn named(&self) -> [(&'static str, u16); 8] {
         [
-            ("the public door", self.public),
-            ("the internal door", self.internal),
+            ("the public listener", self.public),
+            ("the internal listener", self.internal),
             ("etcd", self.etcd),
             ("etcd's peers", self.etcd_peer),
             ("NATS", self.nats),
@@ -51,7 +51,7 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// The process that listens on a port, when it is one whose open files we may see.
+/// Returns the process that listens on a port, if we may read its open files.
 pub fn holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
@@ -74,7 +74,7 @@ pub fn holder(port: u16) -> Option<String> {
     None
 }
 
-/// The socket's inode in a table of `/proc/net`: state 0A is listening, the local address's port is in hexadecimal.
+/// Returns the socket's inode from a table of `/proc/net`. Ports are hexadecimal there, and state 0A is listening.
 fn listening_inode(table: &str, port: u16) -> Option<String> {
     let suffix = format!(":{port:04X}");
     table.lines().skip(1).find_map(|line| {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_of_a_port_is_named() {
+    fn the_process_that_uses_a_port_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         assert!(!is_free(port));

@@ -1,38 +1,38 @@
-//! The smallest HTTP client that can ask "are you there?": one GET, one answer, a deadline.
+//! A minimal HTTP client for health checks: one GET request with a timeout.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const DEADLINE: Duration = Duration::from_secs(2);
-/// HAProxy's statistics are the longest thing we read.
-const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// HAProxy's statistics are the longest response.
+const RESPONSE_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub body: String,
 }
 
-/// None when nobody answers in time, or not in HTTP.
-pub async fn get(address: &str, path: &str) -> Option<Answer> {
-    tokio::time::timeout(DEADLINE, exchange(address, path)).await.ok()?.ok()?
+/// Returns `None` if there is no HTTP response in time.
+pub async fn get(address: &str, path: &str) -> Option<Response> {
+    tokio::time::timeout(TIMEOUT, exchange(address, path)).await.ok()?.ok()?
 }
 
-async fn exchange(address: &str, path: &str) -> std::io::Result<Option<Answer>> {
+async fn exchange(address: &str, path: &str) -> std::io::Result<Option<Response>> {
     let mut stream = TcpStream::connect(address).await?;
-    // HTTP/1.0: the answer ends where the connection does.
+    // HTTP/1.0: the response ends where the connection ends.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut bytes).await?;
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
-    // HAProxy sends its statistics in chunks, whatever version it is asked in.
+    // HAProxy sends its statistics in chunks even to HTTP/1.0.
     let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if is_chunked { unchunked(body) } else { body.to_owned() };
-    Ok(status.map(|status| Answer { status, body }))
+    Ok(status.map(|status| Response { status, body }))
 }
 
 fn unchunked(mut rest: &str) -> String {
@@ -47,7 +47,7 @@ fn unchunked(mut rest: &str) -> String {
 }
 
 pub async fn is_ok(address: &str, path: &str) -> bool {
-    get(address, path).await.is_some_and(|answer| answer.status == 200)
+    get(address, path).await.is_some_and(|response| response.status == 200)
 }
 
 #[cfg(test)]
@@ -55,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_become_one_text() {
+    fn chunks_are_joined() {
         assert_eq!(unchunked("5\r\nhello\r\n7; x=y\r\n, world\r\n0\r\n\r\n"), "hello, world");
-        assert_eq!(unchunked("5\r\nhel"), "", "a part of a chunk is no chunk");
+        assert_eq!(unchunked("5\r\nhel"), "", "an incomplete chunk is left out");
     }
 }

@@ -1,9 +1,10 @@
-//! What people see while a stack starts: moving lines in a terminal, plain ones in a file. On standard error, so that
-//! standard output holds results only.
+//! What people see while a stack starts: spinners in a terminal, plain lines in a file. On standard error, because standard
+//! output is for results.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use flack_supervisor::Ended;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -22,42 +23,41 @@ pub struct Step {
 }
 
 impl Progress {
+    #[expect(clippy::new_without_default, reason = "it depends on the terminal")]
     pub fn new() -> Self {
         Self { lines: std::io::stderr().is_terminal().then(MultiProgress::new) }
     }
 
-    /// Begins a step. When it is dropped without an end, its line goes away: what failed is told by the failure.
-    pub fn step(&self, name: &str, doing: &str) -> Step {
+    /// Begins a step. If it is dropped before `done`, its line disappears: the failure is reported at the end.
+    pub fn step(&self, name: &str, activity: &str) -> Step {
         let line = self.lines.as_ref().map(|lines| {
-            let style = ProgressStyle::with_template("{spinner} {prefix} {msg} {elapsed:.dim}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = style("{spinner} {prefix} {msg} {elapsed:.dim}");
             let line = lines
                 .add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{name:NAME_WIDTH$}")));
-            line.set_message(doing.to_owned());
+            line.set_message(activity.to_owned());
             line.enable_steady_tick(TICK);
             line
         });
         Step { name: name.to_owned(), began: Instant::now(), line }
     }
 
-    pub fn say(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         match &self.lines {
             Some(lines) => drop(lines.println(text)),
             None => eprintln!("{text}"),
         }
     }
-}
 
-impl Default for Progress {
-    fn default() -> Self {
-        Self::new()
+    /// Prints how a process ended.
+    pub fn print_ended(&self, ended: &Ended) {
+        self.print(&format!("{:NAME_WIDTH$} {}", ended.name, ended.outcome));
     }
 }
 
 impl Step {
-    pub fn doing(&self, what: &str) {
+    pub fn update(&self, activity: &str) {
         if let Some(line) = &self.line {
-            line.set_message(what.to_owned());
+            line.set_message(activity.to_owned());
         }
     }
 
@@ -66,15 +66,16 @@ impl Step {
             format!("{:NAME_WIDTH$} {result} ({:.1} s)", self.name, self.began.elapsed().as_secs_f64());
         match self.line.take() {
             Some(line) => {
-                line.set_style(
-                    ProgressStyle::with_template("✓ {msg}")
-                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-                );
+                line.set_style(style("✓ {msg}"));
                 line.finish_with_message(text);
             }
             None => eprintln!("{text}"),
         }
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 impl Drop for Step {

@@ -1,4 +1,4 @@
-//! The registry as the operator sees it: routes and owners, which `mf` writes; instances and the balancer's word, which it reads.
+//! The registry: `mf` writes the first routes and owners, and reads instances and what the balancer's agent reports.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ struct BalancerState {
     state: String,
 }
 
-/// Everything at one moment. Keys are instance, service and resource names.
+/// The content of the registry at one moment. Keys are names of instances, services and parts.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub instances: BTreeMap<String, Instance>,
@@ -60,11 +60,11 @@ impl Registry {
     pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Self> {
         let client = etcd::connect(ports, secrets)
             .await
-            .context("etcd cannot be reached; `mfps` shows whether it runs")?;
+            .context("etcd cannot be reached; mfps shows whether it runs")?;
         Ok(Self { client })
     }
 
-    /// Writes who owns what when a stack is new. What is there already stays: it may have been moved since.
+    /// Writes owners and routes of a new stack. Existing keys stay: a migration may have changed them.
     pub async fn seed(&self, stage: Stage) -> Result<()> {
         let mut seeds = Vec::new();
         for part in SERVICES.iter().filter(|service| service.has_authority) {
@@ -110,11 +110,11 @@ impl Registry {
         for pair in answer.kvs() {
             let (Ok(key), value) = (pair.key_str(), pair.value()) else { continue };
             let parts: Vec<&str> = key.split('/').skip(2).collect();
-            // An entry that we do not understand is somebody's experiment; the rest is still worth showing.
+            // Entries with unknown keys or values are skipped.
             match parts.as_slice() {
-                ["services", _, instance] => keep(&mut snapshot.instances, instance, value),
-                ["routes", service] => keep(&mut snapshot.routes, service, value),
-                ["authority", resource] => keep(&mut snapshot.authority, resource, value),
+                ["services", _, instance] => insert(&mut snapshot.instances, instance, value),
+                ["routes", service] => insert(&mut snapshot.routes, service, value),
+                ["authority", part] => insert(&mut snapshot.authority, part, value),
                 ["balancer", _, instance] => {
                     if let Ok(state) = serde_json::from_slice::<BalancerState>(value) {
                         snapshot.balancer.insert((*instance).to_owned(), state.state);
@@ -127,7 +127,7 @@ impl Registry {
     }
 }
 
-fn keep<T: for<'de> Deserialize<'de>>(into: &mut BTreeMap<String, T>, name: &str, value: &[u8]) {
+fn insert<T: for<'de> Deserialize<'de>>(into: &mut BTreeMap<String, T>, name: &str, value: &[u8]) {
     if let Ok(value) = serde_json::from_slice(value) {
         into.insert(name.to_owned(), value);
     }

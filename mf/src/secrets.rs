@@ -1,4 +1,5 @@
-//! The passwords of a stack: made once, kept in one file (0600), handed on by environment or private files, never on a command line.
+//! The passwords of a stack. They are generated once, kept in one private file, and passed to processes by environment or
+//! private files, never on a command line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Exit, Failure, Result};
 use crate::home::{self, Home};
 
-/// 40 letters and digits are 238 bits; no character needs quoting anywhere.
+/// 40 letters and digits are 238 bits, and need no quoting.
 const PASSWORD_CHARACTERS: usize = 40;
 
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Secrets {
-    /// PostgreSQL's superuser.
+    /// Of PostgreSQL's superuser.
     pub postgres: String,
-    /// Etcd's root: what `mf` itself uses.
+    /// Of etcd's root, which `mf` uses.
     pub etcd: String,
-    /// Of each service in PostgreSQL, etcd and NATS; the balancer's agent and the operator have one too.
+    /// Of each service, of the balancer's agent, and of the operator.
     pub accounts: BTreeMap<String, Account>,
 }
 
@@ -31,14 +32,14 @@ pub struct Account {
     pub nats: String,
 }
 
-/// The name of the agent's account in etcd.
+/// The account of the balancer's agent in etcd.
 pub const AGENT: &str = "balancer";
-/// The operator's account in NATS.
+/// The account of `mf` in NATS.
 pub const OPERATOR: &str = "mf";
 
 impl Secrets {
-    /// Reads the stack's secrets, and makes those that are missing (a service that is new since the stack was made).
-    pub fn load_or_make(home: &Home) -> Result<Self> {
+    /// Reads the stack's secrets, and generates missing ones, for example of a service that was added later.
+    pub fn load_or_create(home: &Home) -> Result<Self> {
         let before = Self::load(home)?;
         let mut secrets = before.clone().unwrap_or_else(|| Self {
             postgres: password(),
@@ -65,10 +66,13 @@ impl Secrets {
         let path = home.secrets();
         match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map(Some).map_err(|_| {
-                // Not the parser's own words: they may quote the file.
+                // Without the parser's message, which may quote the file.
                 Failure::new(
                     Exit::Contradiction,
-                    format!("{} is not what mf wrote; `mfdown --purge` starts from nothing", path.display()),
+                    format!(
+                        "{} is not valid. Restore it, or delete the stack: mfdown --purge",
+                        path.display()
+                    ),
                 )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -79,7 +83,7 @@ impl Secrets {
     }
 
     pub fn account(&self, name: &str) -> &Account {
-        self.accounts.get(name).expect("load_or_make gives every name an account")
+        self.accounts.get(name).expect("load_or_create generates an account for every name")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a stack is made of: its port, its stage, how many instances of each service. Kept in `stack.json` in the state folder.
+//! Settings of a stack: its port, its stage, how many instances of each service. They are in `stack.json` in the state folder.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,16 +13,16 @@ use crate::home::{self, Home};
 use crate::services;
 
 pub const PORT_DEFAULT: u16 = 8080;
-/// PostgreSQL's connections are shared out among the instances; see `postgres::CONNECTIONS_MAX`.
+/// Limited by PostgreSQL's connections; see `CONNECTIONS_MAX` in `infra/postgres/server.rs`.
 pub const INSTANCES_MAX: u16 = 16;
 
-/// Who owns the data and the routes when a stack is made: the two ends of the road.
+/// Who owns the data and the routes when a stack is created: before or after the migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The monolith owns everything; no service runs.
     Monolith,
-    /// Each service owns its own; the monolith stays beside them as the default backend.
+    /// Each service owns its data; the monolith is the default backend.
     Services,
 }
 
@@ -57,7 +57,7 @@ impl FromStr for Instances {
                 .ok_or_else(|| format!("`{part}` has no count; write it like users=2"))?;
             let service = services::parse(name.trim())?;
             if service.name == MONOLITH {
-                return Err("the monolith runs once; only services take a count".to_owned());
+                return Err("the monolith always has one instance; only services take a count".to_owned());
             }
             let count: u16 =
                 count.trim().parse().map_err(|_| format!("`{count}` is not a count of {service}"))?;
@@ -65,7 +65,7 @@ impl FromStr for Instances {
                 return Err(format!("at most {INSTANCES_MAX} instances of {service}, not {count}"));
             }
             if counts.insert(service.name.to_owned(), count).is_some() {
-                return Err(format!("{service} is there twice"));
+                return Err(format!("{service} is given twice"));
             }
         }
         if counts.is_empty() {
@@ -89,9 +89,9 @@ pub struct Settings {
     pub instances: Instances,
 }
 
-/// What the command line asks for; nothing means as before.
+/// Options of `mf up`. An absent option means "as before".
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct UpOptions {
     pub port: Option<u16>,
     pub stage: Option<Stage>,
     pub instances: Option<Instances>,
@@ -105,7 +105,7 @@ impl Settings {
                 Failure::new(
                     Exit::Contradiction,
                     format!(
-                        "{} cannot be read ({error}); `mfdown --purge` starts from nothing",
+                        "{} is not valid ({error}). Repair it, or delete the stack: mfdown --purge",
                         path.display()
                     ),
                 )
@@ -122,31 +122,31 @@ impl Settings {
         home::write_private(&home.settings(), &text)
     }
 
-    /// What the stack was, changed by what is asked for now.
-    pub fn merge(before: Option<&Self>, wishes: &Wishes) -> Result<Self> {
-        if let (Some(before), Some(stage)) = (before, wishes.stage)
+    /// Returns the settings before, changed by the options.
+    pub fn merge(before: Option<&Self>, options: &UpOptions) -> Result<Self> {
+        if let (Some(before), Some(stage)) = (before, options.stage)
             && before.stage != stage
         {
             return Err(Failure::new(
                 Exit::Contradiction,
                 format!(
-                    "this stack was made with --stage {}, and its data is there: it cannot be started with --stage {stage}.\n\
-                     Use another state folder and port (MF_HOME=.mf-{stage} mfup --stage {stage} --port 9080), or throw this one away (mfdown --purge).",
+                    "this stack was created with --stage {}: it cannot be started with --stage {stage}.\n\
+                     Use another state folder and port (MF_HOME=.mf-{stage} mfup --stage {stage} --port 9080), or delete this one (mfdown --purge).",
                     before.stage
                 ),
             ));
         }
-        let stage = wishes.stage.or(before.map(|before| before.stage)).unwrap_or(Stage::Services);
+        let stage = options.stage.or(before.map(|before| before.stage)).unwrap_or(Stage::Services);
         let mut instances = before.map(|before| before.instances.clone()).unwrap_or_default();
         if stage == Stage::Services {
             for service in extracted() {
                 instances.0.entry(service.name.to_owned()).or_insert(1);
             }
         }
-        if let Some(wished) = &wishes.instances {
-            instances.0.extend(wished.0.clone());
+        if let Some(changed) = &options.instances {
+            instances.0.extend(changed.0.clone());
         }
-        let port = wishes.port.or(before.map(|before| before.port)).unwrap_or(PORT_DEFAULT);
+        let port = options.port.or(before.map(|before| before.port)).unwrap_or(PORT_DEFAULT);
         Ok(Self { port, stage, instances })
     }
 }
@@ -156,21 +156,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_read_in_any_order_and_with_spaces() {
+    fn counts_are_parsed_in_any_order_and_with_spaces() {
         let counts: Instances = "websocket=3, users=2".parse().expect("two counts");
         assert_eq!(counts.to_string(), "users=2,websocket=3");
     }
 
     #[test]
-    fn a_bad_count_says_what_is_wrong_with_it() {
+    fn the_error_for_a_bad_count_names_the_problem() {
         for (text, why) in [
             ("usres=2", "there is no service `usres`; services are monolith, ui, users"),
             ("users", "write it like users=2"),
             ("users=two", "`two` is not a count of users"),
             ("users=-1", "`-1` is not a count of users"),
             ("users=17", "at most 16 instances of users"),
-            ("users=1,users=2", "users is there twice"),
-            ("monolith=2", "the monolith runs once"),
+            ("users=1,users=2", "users is given twice"),
+            ("monolith=2", "the monolith always has one instance"),
             ("", "no instances given"),
         ] {
             let error = text.parse::<Instances>().expect_err(text);
@@ -179,23 +179,23 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stack_has_one_of_each_service() {
-        let settings = Settings::merge(None, &Wishes::default()).expect("settings");
+    fn a_new_stack_has_one_instance_of_each_service() {
+        let settings = Settings::merge(None, &UpOptions::default()).expect("settings");
         assert_eq!(settings.instances.to_string(), "ui=1,users=1,tokens=1,messages=1,websocket=1");
         assert_eq!((settings.port, settings.stage), (PORT_DEFAULT, Stage::Services));
     }
 
     #[test]
-    fn what_is_not_asked_for_stays_as_it_was() {
-        let wishes = Wishes {
+    fn settings_without_an_option_stay_as_they_were() {
+        let options = UpOptions {
             port: Some(18_080),
             instances: Some("users=2".parse().expect("a count")),
-            ..Wishes::default()
+            ..UpOptions::default()
         };
-        let before = Settings::merge(None, &wishes).expect("settings");
+        let before = Settings::merge(None, &options).expect("settings");
         let after = Settings::merge(
             Some(&before),
-            &Wishes { instances: Some("ui=0".parse().expect("a count")), ..Wishes::default() },
+            &UpOptions { instances: Some("ui=0".parse().expect("a count")), ..UpOptions::default() },
         )
         .expect("settings");
         assert_eq!(after.instances.to_string(), "ui=0,users=2,tokens=1,messages=1,websocket=1");
@@ -203,12 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_does_not_change_its_stage() {
-        let before = Settings::merge(None, &Wishes { stage: Some(Stage::Monolith), ..Wishes::default() })
-            .expect("settings");
-        let failure =
-            Settings::merge(Some(&before), &Wishes { stage: Some(Stage::Services), ..Wishes::default() })
-                .expect_err("another stage");
+    fn the_stage_of_a_stack_cannot_be_changed() {
+        let before =
+            Settings::merge(None, &UpOptions { stage: Some(Stage::Monolith), ..UpOptions::default() })
+                .expect("settings");
+        let failure = Settings::merge(
+            Some(&before),
+            &UpOptions { stage: Some(Stage::Services), ..UpOptions::default() },
+        )
+        .expect_err("another stage");
         assert_eq!(failure.exit, Exit::Contradiction);
     }
 }

@@ -1,15 +1,15 @@
-//! When somebody wants us to stop.
+//! Signals that interrupt a command.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Ctrl-C, a polite kill, or the terminal's end.
+/// Returns on SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed).
 pub async fn interrupted() {
     let mut waits = Vec::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         match signal(kind) {
             Ok(mut signal) => waits.push(Box::pin(async move { signal.recv().await })),
-            // Then this one ends us as it does by default, and mfdown cleans up.
-            Err(error) => eprintln!("mf: cannot listen to signals: {error}"),
+            // This signal then ends the process at once, as it does by default; mfdown cleans up.
+            Err(error) => eprintln!("mf: cannot handle signals: {error}"),
         }
     }
     if waits.is_empty() {

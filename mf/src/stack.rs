@@ -1,6 +1,7 @@
-//! One stack: its folder, settings, ports and secrets, and from them what each of our own processes is started with.
+//! One stack: its state folder, settings, ports and secrets, and the specification of each service process.
 
 use flack_catalogue::Service;
+use flack_supervisor::{Environment, Spec, Stop, StopSignal};
 
 use crate::failure::{Failure, Result};
 use crate::home::Home;
@@ -9,9 +10,9 @@ use crate::ports::Ports;
 use crate::registry::Registry;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
+use crate::supervisor::{inherited_environment, priority};
 
-/// Leaving takes an instance at most 5 s (until the balancer let go) and 10 s (requests in flight); then it is stuck.
+/// An instance needs at most 5 s until the balancer has drained it, and 10 s for requests in flight.
 const INSTANCE_STOP_SECONDS_MAX: u64 = 20;
 
 #[derive(Debug, Clone)]
@@ -24,15 +25,15 @@ pub struct Stack {
 
 impl Stack {
     pub fn new(home: Home, settings: Settings) -> Result<Self> {
-        let secrets = Secrets::load_or_make(&home)?;
+        let secrets = Secrets::load_or_create(&home)?;
         Ok(Self { ports: Ports::of(settings.port), home, settings, secrets })
     }
 
-    /// The stack that was made before in this folder.
+    /// Returns the stack of an existing state folder.
     pub fn open(home: &Home) -> Result<Self> {
         let none = || {
             Failure::unavailable(format!(
-                "there is no stack in {}. Make one with mfup.",
+                "there is no stack in {}. Create one with mfup.",
                 home.path().display()
             ))
         };
@@ -49,11 +50,11 @@ impl Stack {
         format!("http://127.0.0.1:{}", self.ports.public)
     }
 
-    /// What every instance of a service is told; README of `mf` and the services' own explain each.
+    /// Returns the environment of an instance. The services' READMEs explain each variable.
     pub fn environment(&self, service: &Service, instance: &str) -> Environment {
         let account = self.secrets.account(service.name);
         let database = service.database;
-        Environment::inherited()
+        inherited_environment()
             .with("FLACK_INSTANCE", instance)
             .with("FLACK_LISTEN", "127.0.0.1:0")
             .with(
@@ -72,26 +73,27 @@ impl Stack {
             .with("INTERNAL_URL", format!("http://127.0.0.1:{}", self.ports.internal))
     }
 
+    /// Returns the specification of an instance's process.
     pub fn instance(&self, service: &Service, name: &str) -> Result<Spec> {
         Ok(Spec {
             name: name.to_owned(),
-            service: service.name.to_owned(),
-            tier: Tier::Instance,
+            group: service.name.to_owned(),
+            priority: priority::INSTANCE,
             program: programs::own(&service.program())?,
             args: Vec::new(),
             env: self.environment(service, name),
-            folder: self.home.path().to_path_buf(),
+            working_directory: self.home.path().to_path_buf(),
             stop: Stop { signal: StopSignal::Terminate, seconds_max: INSTANCE_STOP_SECONDS_MAX },
         })
     }
 }
 
-/// The number in `users-2`.
+/// Returns 2 for `users-2`.
 pub fn number(instance: &str) -> u16 {
     instance.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-/// The lowest numbers that are free, so that logs of a service stay few.
+/// Returns names with the lowest free numbers, so that a service does not get more and more log files.
 pub fn free_names(service: &Service, taken: &[String], count: u16) -> Vec<String> {
     (1..=u16::MAX)
         .map(|number| format!("{service}-{number}"))
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_instance_takes_the_lowest_free_number() {
+    fn a_new_instance_gets_the_lowest_free_number() {
         let taken = ["users-1".to_owned(), "users-3".to_owned()];
         assert_eq!(free_names(Service::named("users"), &taken, 2), ["users-2", "users-4"]);
         assert_eq!(number("users-14"), 14);

@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use flack_supervisor::orphans;
+
 use crate::failure::{Exit, Failure, Result};
 use crate::help::examples;
-use crate::home::{Home, cannot_write};
+use crate::home::Home;
 use crate::infra::postgres;
-use crate::supervisor::{Client, leftovers};
+use crate::supervisor;
 
 /// Stop the whole stack
 ///
@@ -46,13 +48,13 @@ pub async fn run(args: Args) -> Result<()> {
     }
     let _lock = home.lock("down")?;
     let mut ended_any = false;
-    if let Some(client) = Client::find(&home).await? {
-        client.shutdown(|ended| eprintln!("{:12} {}", ended.name, ended.how)).await?;
+    if let Some(client) = supervisor::find(&home).await? {
+        client.shutdown(|ended| eprintln!("{:12} {}", ended.name, ended.outcome)).await?;
         ended_any = true;
     }
-    leftovers::end(&home, |name| {
+    orphans::stop(&home.supervisor()?, |name| {
         ended_any = true;
-        eprintln!("{name:12} ended (left over from a supervisor that was killed)");
+        eprintln!("{name:12} stopped (its supervisor had been killed)");
     })
     .await;
     let what = if ended_any { "The stack is stopped" } else { "No stack ran" };
@@ -88,7 +90,7 @@ fn purge(home: &Home) -> Result<()> {
             Ok(_) => fs::remove_file(&path),
             Err(_) => Ok(()),
         };
-        removed.map_err(|error| cannot_write(&path, &error))?;
+        removed.map_err(|error| Failure::cannot_write(&path, &error))?;
     }
     // Stays when it holds what is not ours.
     let _ = fs::remove_dir(home.path());

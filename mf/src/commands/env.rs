@@ -7,7 +7,7 @@ use crate::help::examples;
 use crate::home::Home;
 use crate::services;
 use crate::stack::Stack;
-use crate::supervisor::Environment;
+use crate::supervisor::inherited_environment;
 
 /// Print the environment to run a service by hand
 #[derive(Debug, clap::Args)]
@@ -26,8 +26,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let stack = Stack::open(&Home::from_environment()?)?;
-    let Environment(all) = stack.environment(args.service, &format!("{}-by-hand", args.service));
-    let inherited = Environment::inherited().0;
+    let all = stack.environment(args.service, &format!("{}-by-hand", args.service)).0;
+    let inherited = inherited_environment().0;
     let own = all.into_iter().filter(|(name, _)| !inherited.contains_key(name));
     let (secret, open): (Vec<_>, Vec<_>) = own.partition(|(name, _)| is_secret(name));
     let shown: std::collections::BTreeMap<String, String> =

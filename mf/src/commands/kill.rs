@@ -1,12 +1,13 @@
 //! `mf kill`: takes instances away, politely or as a crash would.
 
 use flack_catalogue::extracted;
+use flack_supervisor::ProcessStatus;
 
 use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
 use crate::stack::number;
-use crate::supervisor::{Client, ProcessStatus};
+use crate::supervisor;
 
 /// Stop one instance for good, or kill it as a crash would
 ///
@@ -39,7 +40,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
-    let client = Client::require(&home).await?;
+    let client = supervisor::require(&home).await?;
     let names = choose(&client.list().await?, &args.target, args.all || args.which.is_some())?;
     let mut results = Vec::new();
     if args.hard {
@@ -54,7 +55,7 @@ pub async fn run(args: Args) -> Result<()> {
             results.push((name.clone(), how));
         }
     } else {
-        client.stop(names, |ended| results.push((ended.name, ended.how))).await?;
+        client.stop(names, |ended| results.push((ended.name, ended.outcome))).await?;
     }
     if args.json {
         let results: Vec<_> =
@@ -75,7 +76,7 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
         names.sort_by_key(|name| number(name));
         names
     };
-    let is_split = |process: &ProcessStatus| extracted().any(|service| service.name == process.service);
+    let is_split = |process: &ProcessStatus| extracted().any(|service| service.name == process.group);
     if target == "all" {
         let every = names(&is_split);
         return if every.is_empty() {
@@ -87,7 +88,7 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
     if listed.iter().any(|process| process.name == target) {
         return Ok(vec![target.to_owned()]);
     }
-    let mut of_service = names(&|process| process.service == target);
+    let mut of_service = names(&|process| process.group == target);
     if of_service.is_empty() {
         let running: Vec<&str> = listed.iter().map(|process| process.name.as_str()).collect();
         return Err(Failure::usage(format!("`{target}` does not run. What runs: {}", running.join(", "))));
@@ -100,7 +101,7 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
-    use crate::supervisor::State;
+    use flack_supervisor::State;
 
     fn listed() -> Vec<ProcessStatus> {
         [
@@ -113,7 +114,7 @@ mod tests {
         ]
         .map(|(name, service)| ProcessStatus {
             name: name.to_owned(),
-            service: service.to_owned(),
+            group: service.to_owned(),
             state: State::Running,
             pid: None,
             restarts: 0,

@@ -1,18 +1,21 @@
-//! `mf ps`: what runs where, as the supervisor, the registry, the balancer and the processes themselves see it.
+//! `mf ps`: what runs, from the supervisor, the registry, the balancer and the processes' health checks.
 
-mod look;
 mod table;
+mod view;
+
+use flack_supervisor::orphans;
 
 use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
+use crate::output::print_json;
 use crate::stack::Stack;
-use crate::supervisor::{Client, leftovers};
+use crate::supervisor;
 
 /// Show what runs where: version, health, memory, routes
 ///
-/// `health` is what the process answers itself (/health, /ready); `registry` is whether it is announced there;
-/// `balancer` is what HAProxy's own checks say.
+/// `health` is the result of the process's own checks (/health, /ready); `registry` is whether it is registered; `balancer` is
+/// the result of HAProxy's checks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("  mfps\n  mfps --json | jq -r '.processes[] | select(.health != \"ready\") | .name'"))]
 pub struct Args {
@@ -23,35 +26,25 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
-    let Some(client) = Client::find(&home).await? else {
-        return Err(no_stack(&home));
-    };
-    let stack = Stack::open(&home)?;
-    let view = look::look(&stack, &client).await?;
+    let Some(client) = supervisor::find(&home).await? else { return Err(not_running(&home)?) };
+    let view = view::collect(&Stack::open(&home)?, &client).await?;
     if args.json {
-        print_line!("{}", serde_json::to_string_pretty(&view).expect("a view is plain data"));
+        print_json(&view);
     } else {
         table::print(&view);
     }
     Ok(())
 }
 
-fn no_stack(home: &Home) -> Failure {
-    let left: Vec<String> = if home.exists() {
-        leftovers::find(home).into_iter().map(|(name, _)| name).collect()
-    } else {
-        Vec::new()
-    };
-    let left = if left.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "\nIts supervisor was killed, and these still run: {}. mfdown ends them; mfup ends them and starts anew.",
-            left.join(", ")
-        )
-    };
-    Failure::unavailable(format!(
-        "the stack in {} does not run. Start it with mfup.{left}",
-        home.path().display()
-    ))
+fn not_running(home: &Home) -> Result<Failure> {
+    let orphans = if home.exists() { orphans::find(&home.supervisor()?) } else { Vec::new() };
+    if orphans.is_empty() {
+        return Ok(supervisor::not_running(home));
+    }
+    let failure = supervisor::not_running(home);
+    let orphans = orphans.join(", ");
+    let hint = format!(
+        "Its supervisor was killed, and these processes still run: {orphans}. mfdown and mfup stop them."
+    );
+    Ok(Failure { message: format!("{}\n{hint}", failure.message), ..failure })
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use flack_catalogue::{MONOLITH, Service};
+use flack_supervisor::Client;
 
 use crate::failure::{Failure, Result};
 use crate::help::examples;
@@ -12,7 +13,7 @@ use crate::progress::Progress;
 use crate::services;
 use crate::settings::INSTANCES_MAX;
 use crate::stack::{Stack, free_names};
-use crate::supervisor::Client;
+use crate::supervisor;
 
 /// Start one more instance of a service
 ///
@@ -32,7 +33,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
-    let client = Client::require(&home).await?;
+    let client = supervisor::require(&home).await?;
     let _lock = home.lock("run")?;
     let stack = Stack::open(&home)?;
     let (service, taken) = (args.service, instances_of(&client, args.service).await?);
@@ -53,7 +54,7 @@ pub async fn run(args: Args) -> Result<()> {
     let names = match result {
         Ok(names) => names,
         Err(failure) => {
-            client.stop(launcher.started(), |_| {}).await?;
+            launcher.undo(None).await;
             return Err(failure);
         }
     };
@@ -70,7 +71,7 @@ async fn instances_of(client: &Client, service: &Service) -> Result<Vec<String>>
     let listed = client.list().await?;
     Ok(listed
         .into_iter()
-        .filter(|process| process.service == service.name)
+        .filter(|process| process.group == service.name)
         .map(|process| process.name)
         .collect())
 }

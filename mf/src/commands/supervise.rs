@@ -1,12 +1,11 @@
-//! `mf supervise`: the stack's supervisor. `mf up` starts it; nobody types it.
+//! `mf supervise`: the stack's supervisor. `mf up` starts it; it is not for people.
 
 use crate::failure::Result;
 use crate::home::Home;
-use crate::supervisor;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 pub async fn run() -> Result<()> {
-    supervisor::run(Home::from_environment()?).await
+    Ok(flack_supervisor::run(Home::from_environment()?.supervisor()?).await?)
 }

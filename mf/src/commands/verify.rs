@@ -10,7 +10,7 @@ use crate::help::examples;
 use crate::home::Home;
 use crate::infra::programs;
 use crate::stack::Stack;
-use crate::supervisor::Client;
+use crate::supervisor;
 
 const PROGRAM: &str = "verify-delivery";
 
@@ -46,7 +46,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     } else {
         let stack = Stack::open(&home)?;
         // Before the build, which may take minutes.
-        Client::require(&home).await?;
+        supervisor::require(&home).await?;
         Some(stack)
     };
     build().await?;

@@ -1,18 +1,19 @@
-//! Etcd: the registry. One account for each service, which may write below its own keys and read all of `/flack/`.
+//! Etcd: the registry. Each service has an account that may write its own keys and read all of `/flack/`.
 
 use anyhow::{Context, Result};
 use etcd_client::{Client, ConnectOptions, Error, Permission};
 use flack_catalogue::{SERVICES, Service};
+use flack_supervisor::{Spec, Stop, StopSignal};
 
 use crate::home::Home;
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::secrets::{AGENT, Secrets};
-use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
+use crate::supervisor::{inherited_environment, priority};
 
-/// Etcd forgets who signed in after this; clients sign in again by themselves, but every time costs a password check.
-const SIGN_IN_SECONDS: u32 = 24 * 3600;
+/// Lifetime of a token. Clients renew theirs by themselves, but each renewal costs a password check.
+const TOKEN_SECONDS: u32 = 24 * 3600;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub fn spec(home: &Home, ports: &Ports) -> Spec {
@@ -25,27 +26,27 @@ pub fn spec(home: &Home, ports: &Ports) -> Spec {
         &format!("--listen-peer-urls={peer}"),
         &format!("--initial-advertise-peer-urls={peer}"),
         &format!("--initial-cluster=flack={peer}"),
-        // Leases and balancer states change all day; an hour of history is more than any watcher is away.
+        // Leases change all the time; no watcher is disconnected for longer than an hour.
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=1h",
-        &format!("--auth-token-ttl={SIGN_IN_SECONDS}"),
+        &format!("--auth-token-ttl={TOKEN_SECONDS}"),
         "--logger=zap",
         "--log-outputs=stderr",
         "--log-level=warn",
     ];
-    let mut env = Environment::inherited();
+    let mut env = inherited_environment();
     if cfg!(target_arch = "aarch64") {
-        // Debian 12's etcd calls this architecture untested, and refuses without a word of consent.
+        // Debian 12's etcd does not start on this architecture without it.
         env = env.with("ETCD_UNSUPPORTED_ARCH", "arm64");
     }
     Spec {
         name: "etcd".to_owned(),
-        service: "etcd".to_owned(),
-        tier: Tier::Store,
+        group: "etcd".to_owned(),
+        priority: priority::STORE,
         program: programs::find("etcd").unwrap_or_else(|| "etcd".into()),
         args: args.iter().map(ToString::to_string).collect(),
         env,
-        folder: home.path().to_path_buf(),
+        working_directory: home.path().to_path_buf(),
         stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
     }
 }
@@ -58,7 +59,7 @@ pub async fn ready(ports: &Ports) -> bool {
     probe::is_ok(&format!("127.0.0.1:{}", ports.etcd), "/health").await
 }
 
-/// As the operator, who may do everything.
+/// Connects as root.
 pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Client, Error> {
     let options = ConnectOptions::new()
         .with_user("root", &secrets.etcd)
@@ -67,54 +68,53 @@ pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Client, Error> 
     Client::connect([url(ports)], Some(options)).await
 }
 
-/// Makes the accounts that are missing, and closes etcd to everybody else. A half-made set is completed.
+/// Creates missing accounts, and enables authentication. An interrupted run is completed by the next one.
 pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
-    let (mut client, is_open) = match connect(ports, secrets).await {
+    let (mut client, is_unprotected) = match connect(ports, secrets).await {
         Ok(client) => (client, false),
-        Err(error) if says(&error, "authentication is not enabled") => {
+        Err(error) if has_message(&error, "authentication is not enabled") => {
             let client = Client::connect([url(ports)], Some(ConnectOptions::new().with_timeout(DEADLINE)))
                 .await
                 .context("etcd cannot be reached")?;
             (client, true)
         }
         Err(error) => {
-            return Err(error)
-                .context("etcd refuses the operator's password; was secrets/stack.json replaced?");
+            return Err(error).context("etcd rejects root's password; was secrets/stack.json replaced?");
         }
     };
     let users: Vec<String> =
         client.user_list().await.context("etcd's accounts cannot be read")?.users().to_vec();
     for service in &SERVICES {
-        // Behind closed doors all accounts that are there are whole; every change would make etcd forget who signed in.
-        if !is_open && users.iter().any(|user| user == service.name) {
+        // With authentication enabled, existing accounts are complete, and each change would invalidate all tokens.
+        if !is_unprotected && users.iter().any(|user| user == service.name) {
             continue;
         }
         add(&mut client, &users, service.name, &secrets.account(service.name).etcd, own_keys(service))
             .await?;
     }
-    if is_open {
+    if is_unprotected {
         let balancer = vec![Permission::read_write("/flack/balancer/").with_prefix()];
         add(&mut client, &users, AGENT, &secrets.account(AGENT).etcd, balancer).await?;
         ignore_if(client.role_add("root").await, "already exists")
-            .context("etcd's role root cannot be made")?;
+            .context("etcd's role root cannot be created")?;
         if users.iter().any(|user| user == "root") {
             client
                 .user_change_password("root", secrets.etcd.as_str())
                 .await
-                .context("etcd's root cannot be given its password")?;
+                .context("etcd's root password cannot be set")?;
         } else {
             client
                 .user_add("root", secrets.etcd.as_str(), None)
                 .await
-                .context("etcd's root cannot be made")?;
+                .context("etcd's user root cannot be created")?;
         }
-        client.user_grant_role("root", "root").await.context("etcd's root cannot be given its role")?;
+        client.user_grant_role("root", "root").await.context("etcd's role root cannot be granted")?;
         client.auth_enable().await.context("etcd's authentication cannot be enabled")?;
     }
     Ok(())
 }
 
-/// `/flack/services/<name>` is the service's own entry, its instances are below it: two grants, so that `ui` does not open `uix`.
+/// Returns what a service may write. `/flack/services/ui` and `/flack/services/ui/` are two grants, so that `uix` is not included.
 fn own_keys(service: &Service) -> Vec<Permission> {
     let entry = format!("/flack/services/{service}");
     let mut keys = vec![
@@ -136,7 +136,7 @@ async fn add(
     password: &str,
     keys: Vec<Permission>,
 ) -> Result<()> {
-    let context = || format!("etcd's account {name} cannot be made");
+    let context = || format!("etcd's account {name} cannot be created");
     ignore_if(client.role_add(name).await, "already exists").with_context(context)?;
     client
         .role_grant_permission(name, Permission::read("/flack/").with_prefix())
@@ -155,11 +155,11 @@ async fn add(
 fn ignore_if<T>(result: Result<T, Error>, words: &str) -> Result<(), Error> {
     match result {
         Ok(_) => Ok(()),
-        Err(error) if says(&error, words) => Ok(()),
+        Err(error) if has_message(&error, words) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn says(error: &Error, words: &str) -> bool {
+fn has_message(error: &Error, words: &str) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.message().contains(words))
 }

@@ -1,29 +1,30 @@
-//! NATS with JetStream: the events pipeline. An owner alone may publish its events; a reader may read the streams it needs.
+//! NATS with JetStream: the event streams. A service publishes only its own events and reads only the streams it needs.
 
 use std::fmt::Write;
 
 use flack_catalogue::{SERVICES, Service};
+use flack_supervisor::{Spec, Stop, StopSignal};
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::secrets::{OPERATOR, Secrets};
-use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
+use crate::supervisor::{inherited_environment, priority};
 
-/// Each of five streams reserves 512 MiB when it is created; with less than their sum the last could not be.
+/// More than the five streams reserve together: 512 MiB each.
 const STORE_MAX: &str = "4GB";
 
 pub fn spec(home: &Home) -> Spec {
     Spec {
         name: "nats".to_owned(),
-        service: "nats".to_owned(),
-        tier: Tier::Store,
+        group: "nats".to_owned(),
+        priority: priority::STORE,
         program: programs::find("nats-server").unwrap_or_else(|| "nats-server".into()),
         args: vec!["-c".to_owned(), home.nats().join("nats.conf").display().to_string()],
-        env: Environment::inherited(),
-        folder: home.nats(),
+        env: inherited_environment(),
+        working_directory: home.nats(),
         stop: Stop { signal: StopSignal::Interrupt, seconds_max: 10 },
     }
 }
@@ -32,9 +33,9 @@ pub async fn ready(ports: &Ports) -> bool {
     probe::is_ok(&format!("127.0.0.1:{}", ports.nats_monitor), "/healthz").await
 }
 
-/// Writes the configuration, private because it holds the passwords.
+/// Writes the configuration. It is private, because it contains passwords.
 pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<()> {
-    std::fs::create_dir_all(home.nats()).map_err(|error| home::cannot_write(&home.nats(), &error))?;
+    std::fs::create_dir_all(home.nats()).map_err(|error| Failure::cannot_write(&home.nats(), &error))?;
     home::write_private(&home.nats().join("nats.conf"), &configuration(home, ports, secrets))
 }
 
@@ -50,7 +51,7 @@ fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
         .expect("a string takes every write");
     }
     format!(
-        "# Written by mf at every start.\n\
+        "# mf writes this file at every start.\n\
          listen: \"127.0.0.1:{}\"\n\
          http: \"127.0.0.1:{}\"\n\
          server_name: flack\n\
@@ -83,12 +84,12 @@ fn may_publish(service: &Service) -> Vec<String> {
 }
 
 fn may_subscribe(service: &Service) -> Vec<String> {
-    // An inbox subject of its own, so that no service reads replies to another.
+    // Replies go to an inbox subject of the service, so that no other service can read them.
     let signals = service.reads_signals.iter().map(ToString::to_string);
     std::iter::once(format!("_INBOX.{service}.>")).chain(signals).collect()
 }
 
-/// In quotes: an unquoted `$` begins a variable.
+/// Quotes subjects: in the configuration an unquoted `$` begins a variable.
 fn quoted(subjects: &[String]) -> String {
     subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
 }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_may_publish_another_owners_events() {
+    fn a_service_may_only_publish_its_own_events() {
         for service in &SERVICES {
             for subject in may_publish(service).iter().filter(|subject| subject.starts_with("flack.")) {
                 assert!(subject.starts_with(&format!("flack.{service}.")), "{service} may publish {subject}");
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_reads_another_inbox() {
+    fn a_service_may_only_read_its_own_inbox() {
         for service in &SERVICES {
             let inboxes: Vec<String> =
                 may_subscribe(service).into_iter().filter(|subject| subject.starts_with("_INBOX")).collect();

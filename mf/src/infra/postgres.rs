@@ -1,4 +1,4 @@
-//! PostgreSQL: one server for the stack, one database and one role for each owner, none of which can connect elsewhere.
+//! PostgreSQL: one server for the stack, one database and one role per service. A role can connect only to its own database.
 
 mod accounts;
 mod folder;

@@ -1,10 +1,10 @@
-//! Where the programs are.
+//! Paths of programs.
 
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Result};
 
-/// An ordinary user's PATH often leaves these out, and Debian puts servers there.
+/// Debian installs servers here, and the PATH of a user often lacks these folders.
 const FOLDERS_BESIDES_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"];
 
 pub fn find(name: &str) -> Option<PathBuf> {

@@ -1,7 +1,6 @@
-//! `mf` from outside, with real processes. One program, so that what the tests share is built and linked once.
+//! Tests of the program `mf` with real processes. One test binary, so that shared code is built and linked once.
 
 mod support;
 
 mod stores;
-mod supervisor;
 mod usage;

@@ -1,4 +1,4 @@
-//! A real stack, as far as it stands without the services: PostgreSQL, etcd and NATS, started, broken and stopped by `mf`.
+//! A stack without services: PostgreSQL, etcd and NATS, started, broken and stopped by `mf`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ fn signal(pid: i64, signal: Signal) {
 }
 
 #[test]
-fn a_second_start_changes_nothing_and_data_outlives_a_stop() {
+fn a_second_start_changes_nothing_and_data_survives_a_stop() {
     let stack = Stack::new();
     stack.up();
     let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
@@ -29,7 +29,7 @@ fn a_second_start_changes_nothing_and_data_outlives_a_stop() {
 }
 
 #[test]
-fn purge_leaves_nothing() {
+fn purge_deletes_everything() {
     let stack = Stack::new();
     stack.up();
     let data = fs::canonicalize(stack.home.path().join("postgres")).expect("PostgreSQL's data");
@@ -39,8 +39,8 @@ fn purge_leaves_nothing() {
 }
 
 #[test]
-fn below_a_folder_that_is_closed_to_others_postgres_runs_all_the_same() {
-    // As in a clone below root's own folder, when we are root and PostgreSQL is not.
+fn postgres_runs_below_a_folder_that_its_user_may_not_enter() {
+    // As in a clone below /root: we are root, and PostgreSQL runs as another user.
     let closed = tempfile::tempdir().expect("a temporary folder");
     let home = tempfile::tempdir_in(closed.path()).expect("a temporary folder");
     let stack = Stack { home, ..Stack::new() };
@@ -57,63 +57,63 @@ fn two_stacks_run_side_by_side() {
     other.up();
     assert_ne!(one.pid("postgres"), other.pid("postgres"));
     other.expect(&["down"], 0);
-    assert!(is_alive(one.pid("postgres")), "the first is not touched by the end of the second");
+    assert!(is_alive(one.pid("postgres")), "the first one still runs after the second was stopped");
 }
 
 #[test]
-fn a_taken_port_is_told_with_its_holder_and_nothing_is_started() {
+fn a_port_in_use_is_reported_with_its_process_and_nothing_is_started() {
     let stack = Stack::new();
     let ports = mf::ports::Ports::of(stack.port);
     let _etcd = TcpListener::bind(("127.0.0.1", ports.etcd)).expect("a free port");
     let _nats = TcpListener::bind(("127.0.0.1", ports.nats)).expect("a free port");
-    let said = stack.expect(&["up", "--detach", "--port", &stack.port.to_string()], 69);
+    let output = stack.expect(&["up", "--detach", "--port", &stack.port.to_string()], 69);
     let me = format!("(pid {})", std::process::id());
     assert!(
-        said.contains(&format!("port {}, for etcd, is taken by", ports.etcd)) && said.contains(&me),
-        "{said}"
+        output.contains(&format!("port {}, for etcd, is in use by", ports.etcd)) && output.contains(&me),
+        "{output}"
     );
     assert!(
-        said.contains(&format!("port {}, for NATS, is taken by", ports.nats)),
-        "all problems at once: {said}"
+        output.contains(&format!("port {}, for NATS, is in use by", ports.nats)),
+        "all problems at once: {output}"
     );
     stack.expect(&["ps"], 69);
 }
 
 #[test]
-fn a_second_mfup_is_told_that_the_first_is_busy() {
+fn a_second_mfup_reports_that_the_first_holds_the_lock() {
     let stack = Stack::new();
     let mut home = mf::home::Home::at(stack.home.path()).expect("a home");
     home.create().expect("its folders");
     let _lock = home.lock("up").expect("the first");
-    let said = stack.expect(&["up", "--detach"], 75);
-    assert!(said.contains("mf up (pid"), "{said}");
+    let output = stack.expect(&["up", "--detach"], 75);
+    assert!(output.contains("mf up (pid"), "{output}");
 }
 
 #[test]
-fn a_store_that_does_not_start_is_told_with_its_last_lines_and_the_rest_is_stopped() {
+fn a_store_that_does_not_start_is_reported_with_its_log_and_the_rest_is_stopped() {
     let stack = Stack::new();
-    // A file where etcd wants its folder.
+    // A file in the place of etcd's folder.
     fs::write(stack.home.path().join("etcd"), "").expect("written");
-    let said = stack.expect(&["up", "--detach", "--only", "infra", "--port", &stack.port.to_string()], 70);
-    assert!(said.contains("etcd did not become ready") && said.contains("Its last lines:"), "{said}");
-    assert!(said.contains("mflogs etcd"), "{said}");
+    let output = stack.expect(&["up", "--detach", "--only", "infra", "--port", &stack.port.to_string()], 70);
+    assert!(output.contains("etcd did not become ready") && output.contains("Its last lines:"), "{output}");
+    assert!(output.contains("mflogs etcd"), "{output}");
     stack.expect(&["ps"], 69);
-    assert_eq!(left_running(&stack), Vec::<String>::new());
+    assert_eq!(orphans(&stack), Vec::<String>::new());
 }
 
 #[test]
 fn a_stack_keeps_its_stage_and_a_running_one_its_port() {
     let stack = Stack::new();
     stack.up();
-    let said = stack.expect(&["up", "--detach", "--stage", "monolith"], 78);
-    assert!(said.contains("mfdown --purge"), "{said}");
-    let said = stack.expect(&["up", "--detach", "--port", "30000"], 78);
-    assert!(said.contains("mfdown, then mfup --port 30000"), "{said}");
-    assert!(stack.process("postgres").is_some(), "and goes on running");
+    let output = stack.expect(&["up", "--detach", "--stage", "monolith"], 78);
+    assert!(output.contains("mfdown --purge"), "{output}");
+    let output = stack.expect(&["up", "--detach", "--port", "30000"], 78);
+    assert!(output.contains("mfdown, then mfup --port 30000"), "{output}");
+    assert!(stack.process("postgres").is_some(), "it still runs");
 }
 
 #[test]
-fn a_crash_is_followed_by_a_restart_and_a_stop_is_not() {
+fn a_crashed_process_is_restarted_and_a_stopped_one_is_not() {
     let stack = Stack::new();
     stack.up();
     let before = stack.pid("nats");
@@ -131,53 +131,53 @@ fn a_crash_is_followed_by_a_restart_and_a_stop_is_not() {
     );
     assert!(stack.process("nats").is_some());
 
-    let said = stack.expect(&["kill", "nats", "--hard", "--no-restart"], 0);
-    assert!(said.contains("for good"), "{said}");
+    let output = stack.expect(&["kill", "nats", "--hard", "--no-restart"], 0);
+    assert!(output.contains("for good"), "{output}");
     assert!(stack.process("nats").is_none());
     assert!(stack.expect(&["kill", "nats"], 64).contains("What runs: etcd, postgres"));
 }
 
 #[test]
-fn postgres_comes_back_after_kill_9() {
+fn postgres_recovers_after_kill_9() {
     let stack = Stack::new();
     stack.up();
     stack.expect(&["kill", "postgres", "--hard"], 0);
-    wait_for("PostgreSQL accepts again", || {
+    wait_for("PostgreSQL accepts connections again", || {
         stack.process("postgres").is_some_and(|postgres| postgres["health"] == "accepting")
     });
 }
 
 #[test]
-fn after_kill_9_of_the_supervisor_the_leftovers_are_told_and_ended() {
+fn orphans_of_a_killed_supervisor_are_reported_and_stopped() {
     let stack = Stack::new();
     stack.up();
     let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
     let supervisor = parent(pids[0]);
     signal(supervisor, Signal::SIGKILL);
     wait_for("the supervisor is gone", || !is_alive(supervisor));
-    assert!(is_alive(pids[1]), "what it ran goes on");
+    assert!(is_alive(pids[1]), "its processes still run");
 
-    let said = stack.expect(&["ps"], 69);
-    assert!(said.contains("still run") && said.contains("etcd"), "{said}");
-    let said = stack.up();
-    assert!(said.contains("ended postgres, left over"), "{said}");
+    let output = stack.expect(&["ps"], 69);
+    assert!(output.contains("still run") && output.contains("etcd"), "{output}");
+    let output = stack.up();
+    assert!(output.contains("stopped postgres, whose supervisor had been killed"), "{output}");
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
-    assert!(stack.process("postgres").is_some(), "a new set runs");
+    assert!(stack.process("postgres").is_some(), "new processes run");
 
     signal(parent(stack.pid("postgres")), Signal::SIGKILL);
     stack.expect(&["down"], 0);
-    assert_eq!(left_running(&stack), Vec::<String>::new());
+    assert_eq!(orphans(&stack), Vec::<String>::new());
 }
 
 #[test]
-fn ctrl_c_in_the_middle_leaves_nothing_behind() {
+fn ctrl_c_during_the_start_leaves_nothing_running() {
     let stack = Stack::new();
     let mut up =
         stack.mf(&["up", "--only", "infra", "--port", &stack.port.to_string()]).spawn().expect("mf runs");
-    wait_for("something was started", || !left_running(&stack).is_empty());
+    wait_for("something was started", || !orphans(&stack).is_empty());
     signal(i64::from(up.id()), Signal::SIGINT);
     assert_eq!(up.wait().expect("it ended").code(), Some(130));
-    assert_eq!(left_running(&stack), Vec::<String>::new());
+    assert_eq!(orphans(&stack), Vec::<String>::new());
     stack.expect(&["ps"], 69);
 }
 
@@ -195,11 +195,11 @@ fn ctrl_c_in_the_foreground_stops_the_stack() {
     signal(i64::from(up.id()), Signal::SIGINT);
     output.read_to_string(&mut line).expect("readable");
     assert_eq!(up.wait().expect("it ended").code(), Some(0), "{line}");
-    assert_eq!(left_running(&stack), Vec::<String>::new());
+    assert_eq!(orphans(&stack), Vec::<String>::new());
 }
 
 #[test]
-fn secrets_are_private_and_in_no_log_and_no_command_line() {
+fn secrets_are_private_and_appear_in_no_log_and_no_command_line() {
     let stack = Stack::new();
     stack.up();
     let home = stack.home.path();
@@ -221,12 +221,12 @@ fn secrets_are_private_and_in_no_log_and_no_command_line() {
     }));
     texts.push(stack.expect(&["env", "users"], 0));
     for password in passwords.iter().filter_map(serde_json::Value::as_str) {
-        assert!(texts.iter().all(|text| !text.contains(password)), "a password is written somewhere");
+        assert!(texts.iter().all(|text| !text.contains(password)), "a password was printed");
     }
 }
 
 #[tokio::test]
-async fn a_role_cannot_connect_to_another_owners_database() {
+async fn a_role_cannot_connect_to_the_database_of_another_service() {
     use sqlx::Connection;
     let stack = Stack::new();
     stack.up();
@@ -241,7 +241,7 @@ async fn a_role_cannot_connect_to_another_owners_database() {
 }
 
 #[tokio::test]
-async fn a_service_writes_its_own_registry_keys_and_reads_all() {
+async fn a_service_may_write_its_own_registry_keys_and_read_all() {
     use etcd_client::{Client, ConnectOptions};
     let stack = Stack::new();
     stack.up();
@@ -276,15 +276,18 @@ async fn a_service_writes_its_own_registry_keys_and_reads_all() {
         .expect("the agent signs in")
         .put("/flack/balancer/users/users-1", "{}", None)
         .await
-        .expect("the agent tells what it did");
-    let nobody = Client::connect([url.clone()], None).await;
-    if let Ok(mut nobody) = nobody {
-        assert!(nobody.get("/flack/routes/users", None).await.is_err(), "who is not signed in reads");
+        .expect("the agent reports its state");
+    let anonymous = Client::connect([url.clone()], None).await;
+    if let Ok(mut anonymous) = anonymous {
+        assert!(
+            anonymous.get("/flack/routes/users", None).await.is_err(),
+            "a client without a password reads"
+        );
     }
 }
 
 #[test]
-fn a_service_publishes_its_own_events_alone() {
+fn a_service_may_publish_only_its_own_events() {
     let stack = Stack::new();
     stack.up();
     let port = mf::ports::Ports::of(stack.port).nats;
@@ -300,7 +303,7 @@ fn a_service_publishes_its_own_events_alone() {
 }
 
 #[test]
-fn logs_come_in_the_order_of_time_and_by_name() {
+fn logs_are_sorted_by_time_and_filtered_by_name() {
     let stack = Stack::new();
     stack.up();
     let all = stack.expect(&["logs", "--lines", "500"], 0);
@@ -315,10 +318,10 @@ fn logs_come_in_the_order_of_time_and_by_name() {
     assert!(stack.expect(&["logs", "usres"], 64).contains("Logs: etcd, nats, postgres"));
 }
 
-/// Names of the pid files whose processes live.
-fn left_running(stack: &Stack) -> Vec<String> {
+/// Returns the names of processes in pid files that still run.
+fn orphans(stack: &Stack) -> Vec<String> {
     let home = mf::home::Home::at(stack.home.path()).expect("a home");
-    mf::supervisor::leftovers::find(&home).into_iter().map(|(name, _)| name).collect()
+    flack_supervisor::orphans::find(&home.supervisor().expect("its paths"))
 }
 
 fn parent(pid: i64) -> i64 {
@@ -333,7 +336,7 @@ fn parent(pid: i64) -> i64 {
 }
 
 #[test]
-fn a_postgres_of_the_wrong_version_is_told_before_anything_is_started() {
+fn a_postgres_of_the_wrong_version_is_reported_before_anything_is_started() {
     use std::os::unix::fs::PermissionsExt;
     let stack = Stack::new();
     let old = tempfile::tempdir().expect("a temporary folder");
@@ -349,13 +352,13 @@ fn a_postgres_of_the_wrong_version_is_told_before_anything_is_started() {
         assert_eq!(output.status.code(), Some(69));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let said = up(&["up", "--detach", "--port", &port]);
-    assert!(said.contains("PostgreSQL 13") && said.contains("14 or newer is needed"), "{said}");
+    let output = up(&["up", "--detach", "--port", &port]);
+    assert!(output.contains("PostgreSQL 13") && output.contains("14 or newer is needed"), "{output}");
 
     let data = stack.home.path().join("postgres");
     fs::create_dir(&data).expect("a data folder");
     fs::write(data.join("PG_VERSION"), "12\n").expect("written");
-    let said = up(&["up", "--detach", "--port", &port]);
-    assert!(said.contains("was made by PostgreSQL 12, but 13 is installed"), "{said}");
+    let output = up(&["up", "--detach", "--port", &port]);
+    assert!(output.contains("was created by PostgreSQL 12, but 13 is installed"), "{output}");
     stack.expect(&["ps"], 69);
 }

@@ -1,4 +1,4 @@
-//! A stack of its own for each test, in a temporary folder, on ports that nobody uses; gone when the test ends.
+//! A stack for one test, in a temporary folder and on free ports, deleted when the test ends.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -18,7 +18,7 @@ impl Stack {
         Self { home: tempfile::tempdir().expect("a temporary folder"), port: free_port() }
     }
 
-    /// Made, but not yet started.
+    /// Returns a command that is not started yet.
     pub fn mf(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mf"));
         command.args(arguments).env("MF_HOME", self.home.path()).stdin(Stdio::null());
@@ -29,13 +29,13 @@ impl Stack {
         self.mf(arguments).output().expect("mf runs")
     }
 
-    /// Runs a command, and tells what it said when it does not end as expected.
+    /// Runs a command, checks its exit code, and returns its output.
     pub fn expect(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments);
-        let said =
+        let output_text =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "mf {} said:\n{said}", arguments.join(" "));
-        said
+        assert_eq!(output.status.code(), Some(code), "mf {} printed:\n{output_text}", arguments.join(" "));
+        output_text
     }
 
     pub fn up(&self) -> String {
@@ -43,7 +43,7 @@ impl Stack {
         self.expect(&["up", "--detach", "--only", "infra", "--port", &port], 0)
     }
 
-    /// What `mf ps --json` says of one process.
+    /// Returns one process from `mf ps --json`.
     pub fn process(&self, name: &str) -> Option<serde_json::Value> {
         let output = self.run(&["ps", "--json"]);
         let view: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
@@ -68,20 +68,21 @@ impl Drop for Stack {
     }
 }
 
-/// Waits for a condition, with a bound.
+/// Waits for a condition, with a timeout.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + WAIT_MAX;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out: {what}");
         std::thread::yield_now();
     }
 }
 
 pub fn is_alive(pid: i64) -> bool {
-    mf::process::Identity::of(i32::try_from(pid).expect("a pid")).is_some_and(|identity| identity.is_alive())
+    flack_supervisor::process::Identity::of(i32::try_from(pid).expect("a pid"))
+        .is_some_and(|identity| identity.is_alive())
 }
 
-/// A public port such that all that follow from it are free. Each test program looks in a range of its own.
+/// Returns a public port for which all other ports of a stack are free. The search starts at a different port in each process.
 fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -1,11 +1,11 @@
-//! What happens when somebody types something wrong, or nothing runs.
+//! Wrong arguments, and commands without a running stack.
 
 use crate::support::Stack;
 
 #[test]
-fn what_does_not_exist_is_a_usage_error_with_the_choices() {
+fn unknown_names_and_values_are_usage_errors_that_list_the_choices() {
     let stack = Stack::new();
-    for (arguments, says) in [
+    for (arguments, expected) in [
         (vec!["upp"], "up"),
         (vec!["up", "--stage", "microservices"], "monolith, services"),
         (vec!["up", "--instances", "usres=2"], "services are monolith, ui, users"),
@@ -18,13 +18,13 @@ fn what_does_not_exist_is_a_usage_error_with_the_choices() {
         (vec!["kill", "users", "--no-restart"], "--hard"),
         (vec!["kill", "users", "some"], "all"),
     ] {
-        let said = stack.expect(&arguments, 64);
-        assert!(said.contains(says), "mf {arguments:?} said:\n{said}");
+        let output = stack.expect(&arguments, 64);
+        assert!(output.contains(expected), "mf {arguments:?} printed:\n{output}");
     }
 }
 
 #[test]
-fn commands_that_need_a_stack_say_how_to_start_one() {
+fn commands_that_need_a_stack_name_the_command_that_starts_one() {
     let stack = Stack::new();
     for arguments in [
         &["ps"][..],
@@ -34,23 +34,26 @@ fn commands_that_need_a_stack_say_how_to_start_one() {
         &["logs"],
         &["verify", "delivery"],
     ] {
-        let said = stack.expect(arguments, 69);
-        assert!(said.contains("mfup") || said.contains("ever started"), "mf {arguments:?} said:\n{said}");
+        let output = stack.expect(arguments, 69);
+        assert!(
+            output.contains("mfup") || output.contains("ever started"),
+            "mf {arguments:?} printed:\n{output}"
+        );
     }
     assert!(stack.expect(&["down"], 0).contains("No stack"));
 }
 
 #[test]
-fn help_is_no_error_and_shows_an_example() {
+fn help_succeeds_and_shows_examples_and_exit_codes() {
     let stack = Stack::new();
     for command in ["up", "down", "ps", "run", "kill", "logs", "env", "events", "verify", "build", "test"] {
-        let said = stack.expect(&[command, "--help"], 0);
-        assert!(said.contains("Examples:") && said.contains("Exit codes:"), "{said}");
+        let output = stack.expect(&[command, "--help"], 0);
+        assert!(output.contains("Examples:") && output.contains("Exit codes:"), "{output}");
     }
 }
 
 #[test]
-fn a_folder_that_is_no_stack_is_not_purged() {
+fn purge_deletes_nothing_in_a_folder_that_is_no_stack() {
     let stack = Stack::new();
     let precious = stack.home.path().join("thesis.txt");
     std::fs::write(&precious, "years of work").expect("written");
@@ -60,7 +63,7 @@ fn a_folder_that_is_no_stack_is_not_purged() {
 }
 
 #[test]
-fn a_state_folder_that_cannot_be_made_is_named() {
+fn a_state_folder_that_cannot_be_created_is_named() {
     let stack = Stack::new();
     let file = stack.home.path().join("file");
     std::fs::write(&file, "").expect("written");

@@ -1,6 +1,6 @@
 //! The view as people read it.
 
-use super::look::View;
+use super::view::View;
 use crate::output;
 
 pub(super) fn print(view: &View) {

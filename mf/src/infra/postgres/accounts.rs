@@ -1,4 +1,4 @@
-//! Databases and roles: one pair for each owner.
+//! Databases and roles: one pair per service.
 
 use flack_catalogue::SERVICES;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -7,19 +7,19 @@ use sqlx::{AssertSqlSafe, Connection};
 use crate::ports::Ports;
 use crate::secrets::Secrets;
 
-/// Whether the superuser can sign in; the error says why not (yet).
+/// Checks that the superuser can connect.
 pub async fn ready(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error> {
     connect(ports, secrets).await?.close().await
 }
 
-/// Makes what is missing, and gives every role the password that is in the stack's secrets.
+/// Creates missing databases and roles, and sets every role's password to the one in the stack's secrets.
 pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error> {
     let mut connection = connect(ports, secrets).await?;
-    // A statement that fails is written to the log, and these hold passwords.
+    // PostgreSQL logs a failed statement, and these contain passwords.
     sqlx::query("set log_min_error_statement = panic").execute(&mut connection).await?;
     for service in &SERVICES {
         let name = service.database;
-        // Names are our own words, passwords are letters and digits: nothing here needs quoting beyond quotes.
+        // Safe to format: names are from the catalogue, and passwords are letters and digits.
         let password = &secrets.account(service.name).postgres;
         let role: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
             .bind(name)
@@ -53,13 +53,13 @@ async fn connect(ports: &Ports, secrets: &Secrets) -> Result<PgConnection, sqlx:
     connect_to(ports, secrets, "postgres").await
 }
 
-/// As the superuser, to any database: what `mf events` looks at belongs to many owners.
+/// Connects to a database as the superuser.
 pub async fn connect_to(
     ports: &Ports,
     secrets: &Secrets,
     database: &str,
 ) -> Result<PgConnection, sqlx::Error> {
-    // `new_without_pgpass`: what the operator's own PG* variables and files say is about other servers.
+    // Without the operator's PG* variables and ~/.pgpass, which are for other servers.
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(ports.postgres)

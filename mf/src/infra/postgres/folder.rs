@@ -1,4 +1,4 @@
-//! Where the data is: in the state folder, or beside it when PostgreSQL's user may not get there.
+//! Where PostgreSQL's data is: in the state folder, or in /var/lib if PostgreSQL's user may not enter the state folder.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -7,20 +7,23 @@ use std::path::{Path, PathBuf};
 use nix::unistd::User;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::home::{Home, cannot_write, short_hash};
+use crate::home::{Home, short_hash};
 
-const ELSEWHERE: &str = "/var/lib";
+const PARENT_OUTSIDE: &str = "/var/lib";
 
-/// Gives the data folder (which may not exist yet), and what to tell when it is not where one expects it.
+/// Returns the data folder, which may not exist yet, and a note if it is not in the state folder.
 pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Option<String>)> {
     let link = home.postgres();
-    let Some(account) = account.filter(|account| !may_pass(home.path(), account)) else {
+    let Some(account) = account.filter(|account| !may_enter(home.path(), account)) else {
         return Ok((link, None));
     };
-    let parent = elsewhere(home);
+    let parent = folder_outside(home);
     let data = parent.join("data");
     if !parent.is_dir() {
-        DirBuilder::new().mode(0o700).create(&parent).map_err(|error| cannot_write(&parent, &error))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&parent)
+            .map_err(|error| Failure::cannot_write(&parent, &error))?;
         give(&parent, Some(account))?;
     }
     match fs::read_link(&link) {
@@ -28,23 +31,23 @@ pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Op
         Ok(_) => {
             fs::remove_file(&link)
                 .and_then(|()| symlink(&data, &link))
-                .map_err(|error| cannot_write(&link, &error))?;
+                .map_err(|error| Failure::cannot_write(&link, &error))?;
         }
         Err(_) if link.exists() => {
             return Err(Failure::new(
                 Exit::Contradiction,
                 format!(
-                    "PostgreSQL's user may not reach its data in {} any more; give it the right to pass (chmod o+x), or mfdown --purge",
+                    "PostgreSQL's user may not enter {} any more. Allow it (chmod o+x on the folders above), or delete the stack: mfdown --purge",
                     link.display()
                 ),
             ));
         }
-        Err(_) => symlink(&data, &link).map_err(|error| cannot_write(&link, &error))?,
+        Err(_) => symlink(&data, &link).map_err(|error| Failure::cannot_write(&link, &error))?,
     }
     Ok((
         data.clone(),
         Some(format!(
-            "its data is in {}: user {} may not pass through {}",
+            "its data is in {}: user {} may not enter {}",
             data.display(),
             account.name,
             home.path().display()
@@ -52,30 +55,32 @@ pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Op
     ))
 }
 
+/// Deletes the data if it is not in the state folder.
 pub fn remove(home: &Home) -> Result<()> {
     let target = fs::read_link(home.postgres()).ok();
-    let parent = elsewhere(home);
-    // Only what this stack made: the link names it.
+    let parent = folder_outside(home);
+    // Only a folder that this stack created: its link points there.
     if target.is_some_and(|target| target.starts_with(&parent)) && parent.is_dir() {
-        fs::remove_dir_all(&parent).map_err(|error| cannot_write(&parent, &error))?;
+        fs::remove_dir_all(&parent).map_err(|error| Failure::cannot_write(&parent, &error))?;
     }
     Ok(())
 }
 
+/// Makes a folder private to the user.
 pub(super) fn give(path: &Path, account: Option<&User>) -> Result<()> {
     let give = || {
         fs::set_permissions(path, Permissions::from_mode(0o700))?;
         account.map_or(Ok(()), |account| chown(path, Some(account.uid.as_raw()), Some(account.gid.as_raw())))
     };
-    give().map_err(|error| cannot_write(path, &error))
+    give().map_err(|error| Failure::cannot_write(path, &error))
 }
 
-fn elsewhere(home: &Home) -> PathBuf {
-    Path::new(ELSEWHERE).join(format!("flack-{}", short_hash(home.path())))
+fn folder_outside(home: &Home) -> PathBuf {
+    Path::new(PARENT_OUTSIDE).join(format!("flack-{}", short_hash(home.path())))
 }
 
-/// Whether the user may pass through the folder and all above it. The data folder itself will be the user's own.
-fn may_pass(path: &Path, account: &User) -> bool {
+/// Whether the user may enter a folder and all folders above it.
+fn may_enter(path: &Path, account: &User) -> bool {
     path.ancestors().all(|folder| {
         fs::metadata(folder).is_ok_and(|metadata| {
             let bit = if metadata.uid() == account.uid.as_raw() {

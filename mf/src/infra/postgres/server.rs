@@ -1,4 +1,4 @@
-//! Which PostgreSQL, as which user, and how it is made and started.
+//! The PostgreSQL server: which version, run by which user, how its data is created, and how it is started.
 
 use std::fs;
 use std::io::Write;
@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flack_catalogue::SERVICES;
+use flack_supervisor::{Spec, Stop, StopSignal};
 use nix::unistd::{Uid, User, geteuid};
 
 use super::folder;
 use crate::failure::{Failure, Result};
-use crate::home::{Home, cannot_write};
+use crate::home::Home;
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::secrets::Secrets;
-use crate::supervisor::spec::{Environment, Spec, Stop, StopSignal, Tier};
+use crate::supervisor::{inherited_environment, priority};
 
 /// `security_invoker`, `range_agg` and others that the migrations may use; Debian 11 has 13, Debian 12 has 15.
 pub const MAJOR_MIN: u32 = 14;
-/// 16 instances of 5 services with 8 each would be more than this; such a stack has to lower `DATABASE_CONNECTIONS_MAX`.
+/// Less than 16 instances of 5 services with 8 connections each: such a stack must lower `DATABASE_CONNECTIONS_MAX`.
 const CONNECTIONS_MAX: u32 = 500;
-/// The user that Debian's package makes.
+/// The user that Debian's package creates.
 const ACCOUNT: &str = "postgres";
 
 #[derive(Debug, Clone)]
@@ -31,13 +32,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// The newest that is installed, or the one that the data was made with.
+    /// Returns the newest installed version, or the version that created the data.
     pub fn find(home: &Home) -> std::result::Result<Self, String> {
         Self::find_for(&home.postgres())
     }
 
     pub(super) fn find_for(data: &Path) -> std::result::Result<Self, String> {
-        let made_with = data_major(data);
+        let created_by = data_major(data);
         let mut installed: Vec<Self> = folders()
             .into_iter()
             .filter_map(|folder| Some(Self { major: major(&folder)?, folder }))
@@ -46,10 +47,10 @@ impl Server {
         let Some(newest) = installed.last().cloned() else {
             return Err("PostgreSQL is missing. Install it: apt-get install postgresql (or set MF_POSTGRES_BIN to the folder of initdb and postgres)".to_owned());
         };
-        if let Some(made_with) = made_with {
-            return installed.into_iter().rfind(|server| server.major == made_with).ok_or_else(|| {
+        if let Some(created_by) = created_by {
+            return installed.into_iter().rfind(|server| server.major == created_by).ok_or_else(|| {
                 format!(
-                    "the data in {} was made by PostgreSQL {made_with}, but {} is installed. Install PostgreSQL {made_with}, or throw the data away with mfdown --purge",
+                    "the data in {} was created by PostgreSQL {created_by}, but {} is installed. Install PostgreSQL {created_by}, or delete the stack: mfdown --purge",
                     data.display(),
                     newest.major
                 )
@@ -70,24 +71,24 @@ impl Server {
         Ok(newest)
     }
 
-    /// Makes the data folder when there is none. Gives what is worth telling about where it went.
+    /// Creates the data folder unless it exists. Returns a note if it is not in the state folder.
     pub fn create(&self, home: &Home, secrets: &Secrets) -> Result<Option<String>> {
-        let (data, told) = folder::choose(home, account().as_ref())?;
+        let (data, note) = folder::choose(home, account().as_ref())?;
         if !data.join("PG_VERSION").exists() {
             self.initdb(&data, secrets)?;
         }
         let rules = data.join("pg_hba.conf");
         write_as_account(&rules, &access_rules())?;
-        Ok(told)
+        Ok(note)
     }
 
     fn initdb(&self, data: &Path, secrets: &Secrets) -> Result<()> {
-        // Made under another name first: when it is cut off in the middle, the next start makes it anew.
+        // Created under another name first, so that an interrupted start leaves no half of a data folder.
         let partial = data.with_extension("partial");
         let password = data.with_extension("password");
         let _ = fs::remove_dir_all(&partial);
         let _ = fs::remove_file(&password);
-        fs::create_dir(&partial).map_err(|error| cannot_write(&partial, &error))?;
+        fs::create_dir(&partial).map_err(|error| Failure::cannot_write(&partial, &error))?;
         folder::give(&partial, account().as_ref())?;
         write_as_account(&password, &secrets.postgres)?;
         let output = self
@@ -110,20 +111,20 @@ impl Server {
                 String::from_utf8_lossy(&output.stderr).trim()
             )));
         }
-        fs::rename(&partial, data).map_err(|error| cannot_write(data, &error))
+        fs::rename(&partial, data).map_err(|error| Failure::cannot_write(data, &error))
     }
 
     pub fn spec(&self, home: &Home, ports: &Ports) -> Spec {
         let command = self.command("postgres");
         let mut args: Vec<String> =
             command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        // Not through the link: it lies in a folder that PostgreSQL's user may not enter (see folder.rs).
+        // Not the link itself, which is in a folder that PostgreSQL's user may not enter (see folder.rs).
         let data = fs::read_link(home.postgres()).unwrap_or_else(|_| home.postgres());
         args.extend(["-D".to_owned(), data.display().to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
             &format!("port={}", ports.postgres),
-            // No socket file: access is by password over loopback, the same for every user of the machine.
+            // No Unix socket: every user of the machine connects over loopback, with a password.
             "unix_socket_directories=",
             &format!("max_connections={CONNECTIONS_MAX}"),
             "shared_buffers=64MB",
@@ -135,17 +136,17 @@ impl Server {
         }
         Spec {
             name: "postgres".to_owned(),
-            service: "postgres".to_owned(),
-            tier: Tier::Store,
+            group: "postgres".to_owned(),
+            priority: priority::STORE,
             program: PathBuf::from(command.get_program()),
             args,
-            env: Environment::inherited().with("LC_ALL", "C.UTF-8"),
-            folder: PathBuf::from("/"),
+            env: inherited_environment().with("LC_ALL", "C.UTF-8"),
+            working_directory: PathBuf::from("/"),
             stop: Stop { signal: StopSignal::Interrupt, seconds_max: 20 },
         }
     }
 
-    /// A program of this PostgreSQL, as a user that it accepts. `setpriv` becomes the program: the pid stays the same.
+    /// Returns a command that runs a program of this PostgreSQL, not as root. `setpriv` keeps the pid.
     pub fn command(&self, program: &str) -> Command {
         let program = self.folder.join(program);
         if geteuid().is_root() {
@@ -162,17 +163,17 @@ impl Server {
     }
 }
 
-/// Whom PostgreSQL runs as when we are root.
+/// Returns the user that PostgreSQL runs as if `mf` runs as root.
 pub(super) fn account() -> Option<User> {
     if geteuid() == Uid::from_raw(0) { User::from_name(ACCOUNT).ok().flatten() } else { None }
 }
 
-/// Each role to its own database and nowhere else; what is not listed is refused.
+/// Returns `pg_hba.conf`: each role may connect only to its own database.
 fn access_rules() -> String {
     use std::fmt::Write;
 
     let mut rules =
-        "# Written by mf at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
+        "# mf writes this file at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
     for service in &SERVICES {
         let name = service.database;
         writeln!(rules, "host {name} {name} 127.0.0.1/32 scram-sha-256").expect("a string takes every write");
@@ -188,14 +189,14 @@ fn write_as_account(path: &Path, text: &str) -> Result<()> {
         }
         file.write_all(text.as_bytes())
     };
-    write().map_err(|error| cannot_write(path, &error))
+    write().map_err(|error| Failure::cannot_write(path, &error))
 }
 
 fn folders() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("MF_POSTGRES_BIN") {
         return vec![PathBuf::from(folder)];
     }
-    // Debian keeps versions side by side here; elsewhere they are where PATH says.
+    // Debian installs versions side by side here; other systems have one in PATH.
     let versions = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -205,7 +206,7 @@ fn folders() -> Vec<PathBuf> {
     versions.chain(on_path).collect()
 }
 
-/// From `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)`.
+/// Returns 15 for `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)`.
 fn major(folder: &Path) -> Option<u32> {
     if !folder.join("initdb").exists() {
         return None;

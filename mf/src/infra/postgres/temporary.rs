@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::folder;
 use super::server::{Server, account};
 use crate::failure::{Failure, Result};
-use crate::home::{cannot_write, repository, short_hash};
+use crate::home::{repository, short_hash};
 
 /// Each test has a connection pool of its own, and many tests run at the same time.
 const CONNECTIONS_MAX: u32 = 400;
@@ -71,7 +71,7 @@ impl TemporaryServer {
     }
 
     async fn start_new(&self) -> Result<()> {
-        fs::create_dir(&self.folder).map_err(|error| cannot_write(&self.folder, &error))?;
+        fs::create_dir(&self.folder).map_err(|error| Failure::cannot_write(&self.folder, &error))?;
         folder::give(&self.folder, account().as_ref())?;
         let started = self.initialise_and_start().await;
         if started.is_err() {

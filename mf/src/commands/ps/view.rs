@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use flack_catalogue::SERVICES;
+use flack_supervisor::process::memory_kib;
+use flack_supervisor::{Client, ProcessStatus};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::ports::Ports;
 use crate::probe;
-use crate::process;
 use crate::registry::{Authority, Route, Snapshot};
 use crate::stack::{Stack, number};
-use crate::supervisor::{Client, ProcessStatus};
 
 #[derive(Debug, Serialize)]
 pub(super) struct View {
@@ -45,7 +45,7 @@ pub(super) struct Row {
     pub(super) memory_mib: Option<u64>,
 }
 
-pub(super) async fn look(stack: &Stack, client: &Client) -> Result<View> {
+pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
     let mut problems = Vec::new();
     let processes = client.list().await?;
     let registry = match stack.registry().await {
@@ -79,7 +79,7 @@ async fn row(
     balancer: &BTreeMap<String, String>,
 ) -> Row {
     let instance = registry.instances.get(&process.name);
-    let (address, check) = match process.service.as_str() {
+    let (address, check) = match process.group.as_str() {
         "postgres" => (Some(ports.postgres), None),
         "etcd" => (Some(ports.etcd), Some((ports.etcd, "/health"))),
         "nats" => (Some(ports.nats), Some((ports.nats_monitor, "/healthz"))),
@@ -99,7 +99,7 @@ async fn row(
         (_, None, Some(instance)) => health(&instance.address).await,
         _ => "-",
     };
-    let health = if process.service == "postgres" && process.pid.is_some() {
+    let health = if process.group == "postgres" && process.pid.is_some() {
         postgres_health(ports).await
     } else {
         health
@@ -110,11 +110,11 @@ async fn row(
         balancer: balancer.get(&process.name).or_else(|| registry.balancer.get(&process.name)).cloned(),
         version: instance.map(|instance| instance.version.clone()),
         address,
-        state: process.state.words().to_owned(),
-        memory_mib: process.pid.and_then(process::memory_kib).map(|kib| kib.div_ceil(1024)),
+        state: process.state.to_string(),
+        memory_mib: process.pid.and_then(memory_kib).map(|kib| kib.div_ceil(1024)),
         uptime_seconds: (Utc::now() - process.started).num_seconds(),
         name: process.name,
-        service: process.service,
+        service: process.group,
         pid: process.pid,
         started: process.started,
         restarts: process.restarts,

@@ -1,35 +1,37 @@
-//! The words on the control socket: one request a connection, one JSON object a line; replies may come in several lines.
+//! Messages on the control socket: one request per connection, one JSON object per line. A request may have several replies.
+
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::spec::Spec;
+use crate::spec::Spec;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Starts a process; refused when its name is taken.
+pub(crate) enum Request {
+    /// Starts a process, unless one with its name exists.
     Start(Box<Spec>),
     List,
-    /// In good order, all at the same time, for good.
+    /// Stops processes and removes them, all at the same time.
     Stop(Vec<String>),
-    /// kill -9. `restart: false` takes it off the list as well.
+    /// Sends SIGKILL. `restart: false` also removes the process.
     Kill {
         name: String,
         restart: bool,
     },
-    /// Stops everything, from the last tier to the first, then the supervisor.
+    /// Stops every process, in order of priority, then the supervisor.
     Shutdown,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub(crate) enum Reply {
     Started {
         pid: i32,
     },
     Processes(Vec<ProcessStatus>),
-    /// One process has ended, in the way that is told; more lines follow.
+    /// One process has ended; more replies follow.
     Ended(Ended),
     Killed {
         pid: Option<i32>,
@@ -38,24 +40,26 @@ pub enum Reply {
     Failed(String),
 }
 
+/// How a process ended that was stopped.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ended {
     pub name: String,
-    pub how: String,
-    /// It did not end by itself in time.
+    /// For people: `stopped`, `ended with exit code 3`.
+    pub outcome: String,
+    /// It was killed because it had not ended in time.
     pub forced: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProcessStatus {
     pub name: String,
-    pub service: String,
+    pub group: String,
     pub state: State,
     pub pid: Option<i32>,
     pub restarts: u32,
-    /// Of the process that runs now, or ran last.
+    /// When the current process started, or the last one.
     pub started: DateTime<Utc>,
-    /// How the one before ended.
+    /// How the previous process ended, or why it could not be started.
     pub last_end: Option<String>,
 }
 
@@ -63,20 +67,20 @@ pub struct ProcessStatus {
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Running,
-    /// It ended by itself, and is started again after a pause.
+    /// It exited, and is restarted after a pause.
     Restarting,
-    /// The same, many times in a row: somebody should look at its log.
+    /// The same, many times in a row.
     CrashLooping,
     Stopping,
 }
 
-impl State {
-    pub fn words(self) -> &'static str {
-        match self {
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
             Self::Running => "running",
             Self::Restarting => "restarting",
             Self::CrashLooping => "crash looping",
             Self::Stopping => "stopping",
-        }
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel says about a process: whether it is still the one we started, and how much memory it takes.
+//! The identity and the memory of a process, from `/proc`.
 
 use std::fs;
 
@@ -6,11 +6,11 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-/// A process that cannot be mistaken for a later one with the same number.
+/// A pid with its start time, because the kernel reuses pids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub pid: i32,
-    /// In clock ticks since the machine started.
+    /// In clock ticks since the machine booted.
     pub started: u64,
 }
 
@@ -20,27 +20,27 @@ impl Identity {
         Some(Self { pid, started })
     }
 
-    /// True while it runs; a zombie has ended, even where nobody has collected it yet.
+    /// Whether the process runs. A zombie has ended.
     pub fn is_alive(&self) -> bool {
         stat(self.pid)
             .is_some_and(|(state, _, started)| started == self.started && !matches!(state, 'Z' | 'X'))
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
 
-    /// Ends it and everything in its process group.
-    pub fn kill_group(&self) {
+    /// Kills the process and its process group.
+    pub(crate) fn kill_group(&self) {
         if self.is_alive() {
             let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
 }
 
-/// State, parent and start time from `/proc/<pid>/stat`. The name in there may hold spaces and brackets: read from the last one.
+/// Returns state, parent and start time. The program's name may contain brackets, so reading starts after the last one.
 fn stat(pid: i32) -> Option<(char, i32, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let rest = text.rsplit_once(')')?.1;
@@ -48,7 +48,7 @@ fn stat(pid: i32) -> Option<(char, i32, u64)> {
     Some((fields.first()?.chars().next()?, fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
 }
 
-/// The memory of a process and all below it in kibibytes, shared pages counted once among those who share them (PSS).
+/// Returns the memory of a process and its descendants in KiB, as PSS: a page shared by n processes counts 1/n for each.
 pub fn memory_kib(pid: i32) -> Option<u64> {
     let mut family = vec![pid];
     let processes: Vec<(i32, i32)> = fs::read_dir("/proc")
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_itself_and_no_other_with_its_number() {
+    fn a_process_differs_from_a_later_one_with_its_pid() {
         let me = Identity::of(std::process::id().cast_signed()).expect("this process");
         assert!(me.is_alive());
         assert!(!Identity { started: me.started + 1, ..me }.is_alive());
@@ -90,12 +90,12 @@ mod tests {
         let identity = Identity::of(child.id().cast_signed()).expect("the child");
         assert!(identity.is_alive());
         identity.signal(Signal::SIGKILL);
-        // Not collected yet: the state in /proc turns to Z a moment after the signal.
+        // Nothing has waited for it: its state becomes Z shortly after the signal.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
         while identity.is_alive() {
             assert!(std::time::Instant::now() < deadline, "the child did not end");
             std::thread::yield_now();
         }
-        child.wait().expect("collected");
+        child.wait().expect("it has ended");
     }
 }

@@ -1,0 +1,57 @@
+//! The stack's supervisor: how `mf` finds and starts it, and what all of its processes have in common.
+
+use flack_supervisor::{Client, Environment};
+use tokio::process::{Child, Command};
+
+use crate::failure::{Failure, Result};
+use crate::home::Home;
+use crate::infra::programs;
+
+/// Priorities in the supervisor: instances stop first, while balancer and registry still let them drain.
+pub mod priority {
+    pub const STORE: u8 = 0;
+    pub const AGENT: u8 = 1;
+    pub const BALANCER: u8 = 2;
+    pub const INSTANCE: u8 = 3;
+}
+
+/// Variables of the operator's shell that processes inherit.
+const INHERITED: [&str; 9] =
+    ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
+const INHERITED_PREFIX: &str = "OTEL_";
+
+/// Returns the environment that every process of a stack gets.
+pub fn inherited_environment() -> Environment {
+    let passes = |name: &str| INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX);
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| passes(name));
+    Environment(variables.collect())
+}
+
+/// Returns the client of the stack's supervisor; `None` if the stack does not run.
+pub async fn find(home: &Home) -> Result<Option<Client>> {
+    if !home.exists() {
+        return Ok(None);
+    }
+    Ok(Client::find(&home.supervisor()?).await)
+}
+
+/// The same, for commands that need a running stack.
+pub async fn require(home: &Home) -> Result<Client> {
+    find(home).await?.ok_or_else(|| not_running(home))
+}
+
+pub fn not_running(home: &Home) -> Failure {
+    let home = home.path().display();
+    Failure::unavailable(format!(
+        "the stack in {home} does not run. Start it with mfup, or set MF_HOME to another stack."
+    ))
+}
+
+/// Starts the stack's supervisor as `mf supervise`.
+pub async fn start(home: &Home) -> Result<(Client, Child)> {
+    let mut command = Command::new(programs::mf()?);
+    command.arg("supervise").env("MF_HOME", home.path());
+    Ok(Client::spawn(&home.supervisor()?, command).await?)
+}
