@@ -8,9 +8,16 @@ mod operation;
 mod schema;
 mod server;
 mod shapes;
+mod swagger;
 mod types;
 
-use std::{env, error::Error, fs, path::Path, process::ExitCode};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use heck::ToPascalCase;
 use proc_macro2::TokenStream;
@@ -42,6 +49,7 @@ fn generate() -> Result<(), Box<dyn Error>> {
         documents.push(api(path).map_err(|problem| format!("api/{}: {problem}", path.display()))?);
     }
     write("services", services(&documents))?;
+    write("swagger_ui", swagger::generate(&out_dir()?)?)?;
     for schema in SCHEMAS {
         let path = format!("schemas/{schema}.schema.json");
         println!("cargo:rerun-if-changed={path}");
@@ -124,8 +132,11 @@ fn services(documents: &[Document]) -> TokenStream {
 
 /// Writes formatted code: compiler messages point to it.
 fn write(module: &str, tokens: TokenStream) -> Result<(), Box<dyn Error>> {
-    #[expect(clippy::disallowed_methods, reason = "OUT_DIR comes from cargo; it is not configuration")]
-    let folder = env::var("OUT_DIR")?;
     let text = prettyplease::unparse(&syn::parse2(tokens)?);
-    Ok(fs::write(Path::new(&folder).join(format!("{module}.rs")), text)?)
+    Ok(fs::write(out_dir()?.join(format!("{module}.rs")), text)?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "OUT_DIR comes from cargo; it is not configuration")]
+fn out_dir() -> Result<PathBuf, env::VarError> {
+    env::var("OUT_DIR").map(PathBuf::from)
 }

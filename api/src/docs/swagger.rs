@@ -1,60 +1,47 @@
-//! Swagger UI, for the OpenAPI documents; its files are in our binary.
+//! Swagger UI for the OpenAPI documents. The binary contains its files.
 
-use std::sync::Arc;
+use askama::Template;
+use axum::{Router, response::IntoResponse, routing::get};
+use http::header;
+use serde_json::{Value, json};
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use http::{HeaderValue, header};
-use tracing::error;
-use utoipa_swagger_ui::{Config, Url};
+use crate::OPENAPI_DOCUMENTS;
 
-use crate::{OPENAPI_DOCUMENTS, Problem};
+include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
 
-/// Swagger UI sets styles from its scripts and carries its pictures in them; nothing else comes from elsewhere.
+/// Swagger UI sets styles from its scripts and has its pictures in them. It loads nothing from other hosts.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Put before Swagger UI's own part of its page: the way to what it cannot show.
-const BEFORE: &str = r#"<div id="swagger-ui">"#;
-const LINKS: &str = r#"<nav style="font: 1rem/1.5 sans-serif; padding: 0.75rem 1.25rem">Operations &middot; <a href="/api/docs/events">Events and frames</a> &middot; <a href="/api/docs/problems">Problems</a></nav>"#;
+#[derive(Template)]
+#[template(path = "swagger.html")]
+struct Page;
 
-pub fn router() -> Router {
-    let urls = OPENAPI_DOCUMENTS
-        .iter()
-        .map(|(path, _)| Url::new(path.rsplit('/').next().unwrap_or(path), path))
-        .collect::<Vec<_>>();
-    Router::new()
-        .route("/api/docs/", get(async |config| answer(config, "")))
-        .route("/api/docs/{file}", get(async |config, Path::<String>(file)| answer(config, &file)))
-        .with_state(Arc::new(Config::new(urls)))
+#[derive(Template)]
+#[template(path = "swagger-initializer.js", escape = "none")]
+struct Initializer {
+    /// The documents to show, as JSON.
+    urls: Value,
 }
 
-fn answer(State(config): State<Arc<Config<'static>>>, file: &str) -> Response {
-    match utoipa_swagger_ui::serve(file, config) {
-        Ok(Some(found)) => {
-            let mut response = if file.is_empty() {
-                let html = String::from_utf8_lossy(&found.bytes);
-                html.replacen(BEFORE, &format!("{LINKS}{BEFORE}"), 1).into_response()
-            } else {
-                found.bytes.into_response()
-            };
-            let headers = response.headers_mut();
-            if let Ok(kind) = found.content_type.parse() {
-                headers.insert(header::CONTENT_TYPE, kind);
-            }
-            headers
-                .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
-            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            response
-        }
-        Ok(None) => Problem::not_found(format!("there is no file {file} of Swagger UI")).into_response(),
-        Err(problem) => {
-            error!(%problem, file, "Swagger UI cannot serve its own file");
-            Problem::internal().into_response()
-        }
-    }
+pub fn router() -> Router {
+    let urls =
+        OPENAPI_DOCUMENTS.iter().map(|(path, _)| json!({ "name": path.rsplit('/').next(), "url": path }));
+    let [page, initializer] = [Page.render(), Initializer { urls: urls.collect() }.render()]
+        .map(|text| text.expect("the template has no filter that fails"));
+    let pages = Router::new()
+        .route("/api/docs/", get(async move || answer("text/html; charset=utf-8", page)))
+        .route("/api/docs/swagger-initializer.js", get(async move || answer("text/javascript", initializer)));
+    FILES.iter().fold(pages, |router, (name, kind, bytes)| {
+        router.route(&format!("/api/docs/{name}"), get(async move || answer(kind, *bytes)))
+    })
+}
+
+fn answer(kind: &'static str, body: impl IntoResponse) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, body)
 }
