@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The service that owns everything before the migration, and the balancer's default backend.
 pub const MONOLITH: &str = "monolith";
 
@@ -37,8 +39,10 @@ pub struct Service {
 }
 
 /// Which listener of the balancer reaches a service. The internal listener reaches every service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Exposure {
+    #[default]
     Public,
     Internal,
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use etcd_client::{Client, Permission};
-use flack_common::registry::{Credentials, Left, Registry, ServiceDefinition, keys};
+use flack_common::registry::{Credentials, Deregistration, Registry, ServiceDefinition, keys};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -150,7 +150,7 @@ async fn an_instance_that_leaves_waits_for_the_balancer_though_its_process_is_st
     root.put(&acknowledgement, r#"{"state":"up"}"#, None).await.expect("root may");
 
     stopping.cancel();
-    let leaving = tokio::spawn(registration.leave());
+    let leaving = tokio::spawn(registration.deregister());
     let key = keys::instance("users", "users-1");
     wait_for("the farewell", async || {
         root.get(&key).await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("leaving")))
@@ -158,7 +158,7 @@ async fn an_instance_that_leaves_waits_for_the_balancer_though_its_process_is_st
     .await;
     assert!(!leaving.is_finished(), "the balancer has not let go");
     root.delete(&acknowledgement).await.expect("root may");
-    assert_eq!(leaving.await.expect("no panic"), Left::LetGo);
+    assert_eq!(leaving.await.expect("no panic"), Deregistration::Confirmed);
     assert_eq!(root.get(&key).await.expect("etcd is there"), None);
 }
 

@@ -56,7 +56,7 @@ async fn settle(
     let copy = mirror.snapshot();
     let is: BTreeSet<(String, String)> = copy
         .keys()
-        .filter_map(|key| match keys::parts(key, keys::BALANCER)[..] {
+        .filter_map(|key| match keys::segments(key, keys::BALANCER)[..] {
             [service, instance] => Some((service.to_owned(), instance.to_owned())),
             _ => None,
         })

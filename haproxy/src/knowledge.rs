@@ -73,7 +73,7 @@ impl Knowledge {
     fn below<T: DeserializeOwned>(&self, prefix: &str, parts: usize) -> BTreeMap<String, T> {
         self.entries
             .iter()
-            .filter(|(key, _)| keys::parts(key, prefix).len() == parts)
+            .filter(|(key, _)| keys::segments(key, prefix).len() == parts)
             .filter_map(|(key, value)| match serde_json::from_str(value) {
                 Ok(value) => Some((key[prefix.len()..].to_owned(), value)),
                 Err(error) => {
@@ -87,11 +87,11 @@ impl Knowledge {
 
 /// Written once and for good: definitions and routes. Instances come and go with their leases.
 fn is_lasting(key: &str) -> bool {
-    keys::parts(key, keys::SERVICES).len() == 1 || keys::parts(key, keys::ROUTES).len() == 1
+    keys::segments(key, keys::SERVICES).len() == 1 || keys::segments(key, keys::ROUTES).len() == 1
 }
 
 fn is_instance(key: &str) -> bool {
-    keys::parts(key, keys::SERVICES).len() == 2
+    keys::segments(key, keys::SERVICES).len() == 2
 }
 
 const NAME_BYTES_MAX: usize = 64;

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use flack_common::registry::{Balance, Door, InstanceEntry, Location, ServiceDefinition};
+use flack_common::registry::{Balance, Exposure, InstanceEntry, PathPattern, ServiceDefinition};
 
 use crate::{
     actual::{Actual, Duty},
@@ -82,7 +82,7 @@ pub fn target(knowledge: &Knowledge, addresses: &Addresses, actual: Option<&Actu
         if backend.servers.is_empty() {
             let leaving = instances
                 .iter()
-                .filter(|(service, _, entry)| service == name && entry.leaving)
+                .filter(|(service, _, entry)| service == name && entry.draining)
                 .map(|(_, instance, _)| instance.as_str())
                 .collect();
             backend.servers = still_well(name, &leaving, knowledge, actual);
@@ -103,7 +103,7 @@ fn definitions(knowledge: &Knowledge) -> BTreeMap<String, ServiceDefinition> {
 
 fn server(entry: &InstanceEntry, addresses: &Addresses) -> Option<Server> {
     let address = addresses.get(&entry.address).copied()?;
-    (!entry.leaving).then(|| Server { address, weight: entry.weight.min(WEIGHT_MAX) })
+    (!entry.draining).then(|| Server { address, weight: entry.weight.min(WEIGHT_MAX) })
 }
 
 /// All instances of a service seem gone. Those that said farewell are; the others stay as long as their health
@@ -159,10 +159,10 @@ fn maps(knowledge: &Knowledge, definitions: &BTreeMap<String, ServiceDefinition>
         // Two routes to one owner: the smaller share counts, it can only send less where less was meant.
         let percent = percents.entry(owner).or_insert(PERCENT_MAX);
         *percent = route.percentage.min(*percent);
-        for location in &definition.location {
+        for location in &definition.paths {
             match location {
-                Location::Exactly(path) => set(EXACT, path.clone(), owner.clone()),
-                Location::Below(path) => {
+                PathPattern::Exact(path) => set(EXACT, path.clone(), owner.clone()),
+                PathPattern::Prefix(path) => {
                     set(PREFIX, format!("{}/", path.trim_end_matches('/')), owner.clone());
                 }
             }
@@ -172,7 +172,7 @@ fn maps(knowledge: &Knowledge, definitions: &BTreeMap<String, ServiceDefinition>
         set(PERCENT, owner.to_owned(), percent.to_string());
     }
     for (name, definition) in definitions {
-        if definition.door == Door::Internal {
+        if definition.exposure == Exposure::Internal {
             set(DOORS, name.clone(), "internal".to_owned());
         }
     }

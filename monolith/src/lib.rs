@@ -24,7 +24,7 @@ use flack_common::{
     auth::Verifier,
     authority::Authority,
     database,
-    events::{Events, JetStream, Local, Relay, partitions},
+    events::{Events, InProcess, JetStream, Relay, partitions},
     process::{App, Background, Readiness},
     registry::{Registry, keys},
 };
@@ -48,7 +48,7 @@ pub async fn build(
     let pool = database::connect(&config.database).await?;
     let events = match &config.events {
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
-        None => Events::Local(Local::new(SERVICE)),
+        None => Events::InProcess(InProcess::new(SERVICE)),
     };
     start(pool, events, registry, &background).await
 }

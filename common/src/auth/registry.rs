@@ -43,7 +43,7 @@ async fn follow(verifier: Arc<Verifier>, mut mirror: Mirror, update: Update) {
 fn update_keys(verifier: &Verifier, mirror: &Mirror) {
     let mut jwks: BTreeMap<String, Value> = BTreeMap::new();
     for (key, text) in mirror.snapshot().iter() {
-        let [key_id] = keys::parts(key, keys::JWKS)[..] else { continue };
+        let [key_id] = keys::segments(key, keys::JWKS)[..] else { continue };
         match serde_json::from_str(text) {
             Ok(jwk) => {
                 jwks.insert(key_id.to_owned(), jwk);
@@ -56,6 +56,7 @@ fn update_keys(verifier: &Verifier, mirror: &Mirror) {
 
 fn update_revoked(verifier: &Verifier, mirror: &Mirror) {
     let entries = mirror.snapshot();
-    verifier
-        .replace_revoked(entries.keys().filter_map(|key| keys::parts(key, keys::REVOKED).first().copied()));
+    verifier.replace_revoked(
+        entries.keys().filter_map(|key| keys::segments(key, keys::REVOKED).first().copied()),
+    );
 }

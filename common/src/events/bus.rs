@@ -4,10 +4,10 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::{
+    in_process::{InProcess, InProcessSubscription},
     jetstream::JetStream,
-    jetstream_reader::JetStreamReader,
+    jetstream_subscription::JetStreamSubscription,
     journal_row::is_replay,
-    local::{Local, LocalReader},
 };
 
 /// Signals (such as somebody typing) that a listener may miss when it is slow; they are worth nothing later.
@@ -17,7 +17,7 @@ pub(super) const SIGNALS_KEPT_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub enum Events {
     JetStream(JetStream),
-    Local(Local),
+    InProcess(InProcess),
 }
 
 /// A message on its way into the stream.
@@ -47,18 +47,18 @@ impl StreamMessage {
 
 /// Where to begin to read.
 #[derive(Debug, Clone)]
-pub enum Start {
+pub enum StartOffset {
     /// With the oldest message that is kept.
-    Beginning,
+    Earliest,
     /// With the last so many messages.
-    Tail(u64),
+    Last(u64),
     /// Behind `sequence`, if the stream is still the same `incarnation`; else at the beginning of the new one.
     After { incarnation: String, sequence: u64 },
 }
 
 /// What a reader tells.
 #[derive(Debug, Clone)]
-pub enum Reading {
+pub enum Received {
     /// What follows is all that the stream `incarnation` holds behind `after`. Told at the beginning, and again when the
     /// stream began anew, or when messages between were lost because they were too old.
     /// `last` is the sequence of the last message that was there then; 0 when there was none.
@@ -68,30 +68,30 @@ pub enum Reading {
         last: u64,
     },
     /// The stream is not there yet; told once. Reading goes on when it is made.
-    Absent,
+    StreamMissing,
     Message(StreamMessage),
 }
 
 /// Reads one stream in order, without gap, for ever; waits for a stream that is not there yet.
 #[derive(Debug)]
-pub enum Reader {
-    JetStream(Box<JetStreamReader>),
-    Local(LocalReader),
+pub enum Subscription {
+    JetStream(Box<JetStreamSubscription>),
+    InProcess(InProcessSubscription),
 }
 
-impl Reader {
+impl Subscription {
     /// The next message. May be dropped while it waits.
-    pub async fn next(&mut self) -> Reading {
+    pub async fn next(&mut self) -> Received {
         match self {
             Self::JetStream(reader) => reader.next().await,
-            Self::Local(reader) => reader.next().await,
+            Self::InProcess(reader) => reader.next().await,
         }
     }
 
     /// Says that everything up to `sequence` is stored by the reader.
     pub(super) fn confirm(&self, sequence: u64) {
         // NATS keeps its messages anyway.
-        if let Self::Local(reader) = self {
+        if let Self::InProcess(reader) = self {
             reader.confirm(sequence);
         }
     }
@@ -102,7 +102,7 @@ impl Events {
     pub(super) async fn prepare(&self, owner: &str) -> anyhow::Result<()> {
         match self {
             Self::JetStream(jetstream) => jetstream.prepare(owner).await,
-            Self::Local(_) => Ok(()),
+            Self::InProcess(_) => Ok(()),
         }
     }
 
@@ -111,7 +111,7 @@ impl Events {
     pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         match self {
             Self::JetStream(jetstream) => jetstream.publish(batch, last).await,
-            Self::Local(local) => local.publish(batch).await,
+            Self::InProcess(local) => local.publish(batch).await,
         }
     }
 
@@ -119,7 +119,7 @@ impl Events {
     pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<()> {
         match self {
             Self::JetStream(jetstream) => jetstream.publish_one(message).await,
-            Self::Local(local) => {
+            Self::InProcess(local) => {
                 local.publish(std::slice::from_ref(message)).await;
                 Ok(())
             }
@@ -127,20 +127,28 @@ impl Events {
     }
 
     /// Reads the stream of `owner`, all of it or one kind of event.
-    pub fn read(&self, owner: &str, kind: Option<&str>, start: Start) -> Reader {
+    pub fn subscribe(&self, owner: &str, kind: Option<&str>, start: StartOffset) -> Subscription {
         match self {
-            Self::JetStream(jetstream) => {
-                Reader::JetStream(Box::new(JetStreamReader::new(jetstream.clone(), owner, kind, start)))
-            }
-            Self::Local(local) => Reader::Local(local.read(owner, kind, start, false)),
+            Self::JetStream(jetstream) => Subscription::JetStream(Box::new(JetStreamSubscription::new(
+                jetstream.clone(),
+                owner,
+                kind,
+                start,
+            ))),
+            Self::InProcess(local) => Subscription::InProcess(local.subscribe(owner, kind, start, false)),
         }
     }
 
     /// As `read`, for one that stores what it reads: nothing counts as published before it is confirmed.
-    pub(super) fn read_durable(&self, owner: &str, kind: Option<&str>, start: Start) -> Reader {
+    pub(super) fn subscribe_durable(
+        &self,
+        owner: &str,
+        kind: Option<&str>,
+        start: StartOffset,
+    ) -> Subscription {
         match self {
-            Self::JetStream(_) => self.read(owner, kind, start),
-            Self::Local(local) => Reader::Local(local.read(owner, kind, start, true)),
+            Self::JetStream(_) => self.subscribe(owner, kind, start),
+            Self::InProcess(local) => Subscription::InProcess(local.subscribe(owner, kind, start, true)),
         }
     }
 
@@ -148,7 +156,7 @@ impl Events {
     pub async fn signal(&self, subject: &str, payload: Bytes) {
         match self {
             Self::JetStream(jetstream) => jetstream.signal(subject, payload).await,
-            Self::Local(local) => local.signal(subject, payload),
+            Self::InProcess(local) => local.signal(subject, payload),
         }
     }
 
@@ -156,7 +164,7 @@ impl Events {
     pub fn signals(&self, subjects: &[&str]) -> broadcast::Receiver<Bytes> {
         match self {
             Self::JetStream(jetstream) => jetstream.signals(subjects),
-            Self::Local(local) => local.signals(subjects),
+            Self::InProcess(local) => local.signals(subjects),
         }
     }
 }

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Events, Reader, Reading, Start, StreamMessage,
+    Events, Received, StartOffset, StreamMessage, Subscription,
     inbox::{self, StoredEvent},
     relay::jittered,
-    stream_of,
+    stream_name,
 };
 use crate::database::leader;
 
@@ -113,7 +113,7 @@ impl Consumer {
             let Some(result) = stopping.run_until_cancelled(self.lead()).await else { break };
             if let Err(problem) = result {
                 warn!(
-                    stream = stream_of(self.owner),
+                    stream = stream_name(self.owner),
                     error = format!("{problem:#}"),
                     "the consumer begins anew"
                 );
@@ -124,31 +124,31 @@ impl Consumer {
     }
 
     async fn lead(&self) -> anyhow::Result<()> {
-        let stream = stream_of(self.owner);
+        let stream = stream_name(self.owner);
         // Spoken with every second at least, by `process`.
         let mut connection =
             leader::acquire(&self.pool, "inbox", &stream).await.context("the database does not answer")?;
         let start = match inbox::position(&mut connection, &stream).await? {
             Some((incarnation, sequence)) => {
-                Start::After { incarnation, sequence: u64::try_from(sequence).unwrap_or(0) }
+                StartOffset::After { incarnation, sequence: u64::try_from(sequence).unwrap_or(0) }
             }
-            None => Start::Beginning,
+            None => StartOffset::Earliest,
         };
-        let mut reader = self.events.read_durable(self.owner, self.kind, start);
+        let mut reader = self.events.subscribe_durable(self.owner, self.kind, start);
         let mut incarnation = String::new();
         info!(stream, "consuming");
         loop {
             let next_due = self.process(&mut connection, &stream).await?;
             match timeout(next_due, reader.next()).await {
                 // Nothing new: see whether something is due again.
-                Err(_) | Ok(Reading::Absent) => {}
-                Ok(Reading::Opened { incarnation: opened, after, .. }) => {
+                Err(_) | Ok(Received::StreamMissing) => {}
+                Ok(Received::Opened { incarnation: opened, after, .. }) => {
                     incarnation = opened;
                     inbox::set_position(&mut connection, &stream, &incarnation, i64::try_from(after)?)
                         .await?;
                     inbox::note_kind(&mut connection, &stream, self.kind).await?;
                 }
-                Ok(Reading::Message(first)) => {
+                Ok(Received::Message(first)) => {
                     let (messages, opened) = batch(&mut reader, first).await;
                     self.store(&mut connection, &stream, &incarnation, &messages, &reader).await?;
                     if let Some((opened, after)) = opened {
@@ -167,7 +167,7 @@ impl Consumer {
         stream: &str,
         incarnation: &str,
         messages: &[StreamMessage],
-        reader: &Reader,
+        reader: &Subscription,
     ) -> anyhow::Result<()> {
         let Some(last) = messages.last().map(|message| message.sequence) else { return Ok(()) };
         let wanted: Vec<StreamMessage> =
@@ -227,7 +227,7 @@ impl Consumer {
         inbox::finish(&mut transaction, &finished).await?;
         transaction.commit().await?;
         let done = finished.iter().filter(|(_, done)| *done).count();
-        counter!("inbox_processed_total", "stream" => stream_of(self.owner)).increment(done as u64);
+        counter!("inbox_processed_total", "stream" => stream_name(self.owner)).increment(done as u64);
         debug!(done, ignored = finished.len() - done, failed = failing.len(), "processed");
         Ok(())
     }
@@ -288,14 +288,17 @@ impl Consumer {
 }
 
 /// The first message and those that come right behind it; and, if the stream was opened anew then, how.
-async fn batch(reader: &mut Reader, first: StreamMessage) -> (Vec<StreamMessage>, Option<(String, u64)>) {
+async fn batch(
+    reader: &mut Subscription,
+    first: StreamMessage,
+) -> (Vec<StreamMessage>, Option<(String, u64)>) {
     let deadline = Instant::now() + BATCH_WAIT;
     let mut messages = vec![first];
     while messages.len() < BATCH_MAX {
         match timeout_at(deadline, reader.next()).await {
-            Ok(Reading::Message(message)) => messages.push(message),
-            Ok(Reading::Opened { incarnation, after, .. }) => return (messages, Some((incarnation, after))),
-            Ok(Reading::Absent) | Err(_) => break,
+            Ok(Received::Message(message)) => messages.push(message),
+            Ok(Received::Opened { incarnation, after, .. }) => return (messages, Some((incarnation, after))),
+            Ok(Received::StreamMissing) | Err(_) => break,
         }
     }
     (messages, None)

@@ -22,7 +22,7 @@ use super::{
     JOURNAL_RETENTION_DAYS, Outgoing,
     bus::SIGNALS_KEPT_MAX,
     connection::{self, Changes},
-    stream_of,
+    stream_name,
 };
 use crate::config::EventsConfig;
 
@@ -70,7 +70,7 @@ impl JetStream {
         if !self.is_connected() {
             return Err(anyhow!("NATS is away"));
         }
-        let name = stream_of(owner);
+        let name = stream_name(owner);
         let config = Config {
             name: name.clone(),
             description: Some(self.incarnation_to_keep(&name).await?),

@@ -124,7 +124,7 @@ async fn become_known(
 async fn leave(registration: Option<Registration>) {
     if let Some(registration) = registration {
         let started = Instant::now();
-        let outcome = registration.leave().await;
+        let outcome = registration.deregister().await;
         info!(?outcome, ms = started.elapsed().as_millis(), "left the registry");
     }
 }

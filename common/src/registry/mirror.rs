@@ -185,7 +185,7 @@ fn apply(answer: &WatchResponse, sender: &watch::Sender<View>) {
 
 impl Registry {
     /// Waits until a key is gone; false when it is still there at the end of `patience`.
-    pub async fn wait_until_gone(&self, key: &str, patience: Duration) -> Result<bool, RegistryError> {
+    pub async fn wait_until_deleted(&self, key: &str, patience: Duration) -> Result<bool, RegistryError> {
         // Ask first: mostly it is gone already, and a mirror costs a stream.
         if self.get(key).await?.is_none() {
             return Ok(true);

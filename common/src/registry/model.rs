@@ -1,86 +1,90 @@
-//! What the values of the registry look like, as JSON. Written by one side, read by another: fields are only
-//! ever added, and unknown ones are ignored, so that two versions can run side by side.
+//! The values of the registry as JSON types.
+//!
+//! Two versions of a service run side by side and read each other's values: fields are only ever added, and unknown
+//! fields are ignored.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use flack_catalogue::{Exposure, Service};
+pub use flack_catalogue::Exposure;
+use flack_catalogue::Service;
 use serde::{Deserialize, Serialize};
 
-/// What a service is, whoever runs it: `services/<name>`.
+/// A service as the balancer has to know it: `services/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceDefinition {
-    /// Stands in the key, not in the value.
+    /// Part of the key, not of the value.
     #[serde(skip)]
     pub name: String,
-    pub location: Vec<Location>,
+    #[serde(rename = "location")]
+    pub paths: Vec<PathPattern>,
     #[serde(default)]
     pub balance: Balance,
     #[serde(default)]
-    pub door: Door,
+    pub exposure: Exposure,
 }
 
 impl ServiceDefinition {
     /// Returns the definition of a service of the catalogue.
     pub fn of(service: &Service) -> Self {
-        match service.exposure {
-            Exposure::Public => Self::public(service.name, service.paths),
-            Exposure::Internal => Self::internal(service.name, service.paths),
-        }
+        Self::new(service.name, service.paths, service.exposure)
     }
 
-    /// A service that the public door may reach. Locations are written as in [`Location`]; a malformed one
-    /// is a defect of the program, found the first time it starts.
-    pub fn public(name: &str, location: &[&str]) -> Self {
-        let location = location
-            .iter()
-            .map(|text| Location::try_from((*text).to_owned()).expect("a location begins with / or =/"))
-            .collect();
-        Self { name: name.to_owned(), location, balance: Balance::default(), door: Door::Public }
+    /// Returns the definition of a service that both listeners reach. Panics when a path pattern is malformed.
+    pub fn public(name: &str, paths: &[&str]) -> Self {
+        Self::new(name, paths, Exposure::Public)
     }
 
-    /// The same, but behind the internal door only.
-    pub fn internal(name: &str, location: &[&str]) -> Self {
-        Self { door: Door::Internal, ..Self::public(name, location) }
+    /// Like [`Self::public`], for a service that only the internal listener reaches.
+    pub fn internal(name: &str, paths: &[&str]) -> Self {
+        Self::new(name, paths, Exposure::Internal)
+    }
+
+    fn new(name: &str, paths: &[&str], exposure: Exposure) -> Self {
+        let parse = |text: &&str| {
+            PathPattern::try_from((*text).to_owned()).expect("the program's patterns are well formed")
+        };
+        let paths = paths.iter().map(parse).collect();
+        Self { name: name.to_owned(), paths, balance: Balance::default(), exposure }
     }
 }
 
-/// Which paths a service answers: `/api/users` is that path and all below it, `=/` exactly that path.
+/// A pattern for request paths: `/api/users` matches that path and every path below it, `=/` matches exactly `/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Location {
-    Exactly(String),
-    Below(String),
+pub enum PathPattern {
+    Exact(String),
+    Prefix(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the location {0:?} is neither \"/path\" nor \"=/path\" in plain path characters")]
-pub struct LocationError(String);
+#[error("the path pattern {0:?} is neither \"/path\" nor \"=/path\" in plain path characters")]
+pub struct PathPatternError(String);
 
-impl TryFrom<String> for Location {
-    type Error = LocationError;
+impl TryFrom<String> for PathPattern {
+    type Error = PathPatternError;
 
-    fn try_from(text: String) -> Result<Self, LocationError> {
+    fn try_from(text: String) -> Result<Self, PathPatternError> {
         let path = text.strip_prefix('=').unwrap_or(&text);
-        // These words end up in the balancer's map files, one a line, split at spaces.
+        // The balancer's map files hold one path per line and split it at spaces.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
         if !path.starts_with('/') || !path.bytes().all(plain) {
-            return Err(LocationError(text));
+            return Err(PathPatternError(text));
         }
-        Ok(if text.starts_with('=') { Self::Exactly(path.to_owned()) } else { Self::Below(path.to_owned()) })
+        Ok(if text.starts_with('=') { Self::Exact(path.to_owned()) } else { Self::Prefix(path.to_owned()) })
     }
 }
 
-impl From<Location> for String {
-    fn from(location: Location) -> Self {
-        match location {
-            Location::Exactly(path) => format!("={path}"),
-            Location::Below(path) => path,
+impl From<PathPattern> for String {
+    fn from(pattern: PathPattern) -> Self {
+        match pattern {
+            PathPattern::Exact(path) => format!("={path}"),
+            PathPattern::Prefix(path) => path,
         }
     }
 }
 
-/// How the balancer spreads requests over the instances of a service.
+/// The balancer's algorithm for choosing an instance of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Balance {
@@ -98,55 +102,46 @@ impl fmt::Display for Balance {
     }
 }
 
-/// Through which door a service may be reached. Everything may be reached through the internal one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Door {
-    #[default]
-    Public,
-    Internal,
-}
-
-/// Where an instance listens: `services/<name>/<instance>`.
+/// An instance of a service: `services/<name>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceEntry {
-    /// `host:port`, as others reach it.
+    /// `host:port` at which other processes reach the instance.
     pub address: String,
     pub version: String,
     #[serde(default = "weight_default")]
     pub weight: u16,
     pub started: DateTime<Utc>,
-    /// Says farewell: no new requests, please. An entry that is just gone may be a registry that lost its
-    /// data; this word is how the balancer tells one from the other.
+    /// Whether the instance is about to stop and should get no new requests. The balancer needs it to tell a stopping
+    /// instance from a registry that lost its data: in both cases the entry disappears.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub leaving: bool,
+    pub draining: bool,
 }
 
 const fn weight_default() -> u16 {
     100
 }
 
-/// Who gets the locations of a service: `routes/<name>`. Without a route a service gets no traffic.
+/// The owner of a service's paths: `routes/<name>`. A service without a route gets no traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// The name of a service; `monolith` gives its locations back to the default backend.
+    /// The name of a service; `monolith` returns the paths to the default backend.
     pub owner: String,
-    /// How many of a hundred users go there; one user is always on one side.
+    /// The share of users whose requests the owner gets, in percent. All requests of one user go to the same side.
     pub percentage: u8,
 }
 
-/// Who owns a resource: `authority/<resource>`.
+/// The owner of a part: `authority/<part>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
     pub owner: Owner,
-    /// Grows by one with each hand-over; what was written under an older one is refused.
+    /// Grows by one with each change of the owner; writes under an older epoch are refused.
     pub epoch: i64,
 }
 
 /// The name of a service, or `monolith`.
 pub type Owner = String;
 
-/// What the balancer does with an instance: `balancer/<service>/<instance>`.
+/// The state of an instance in the balancer: `balancer/<service>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerState {
     pub state: String,
@@ -157,21 +152,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_is_written_as_the_contract_says() {
+    fn a_definition_has_the_json_form_of_the_contract() {
         let definition = ServiceDefinition::public("ui", &["=/", "/static"]);
         let value = serde_json::to_value(&definition).expect("it is JSON");
         assert_eq!(
             value,
-            serde_json::json!({"location": ["=/", "/static"], "balance": "leastconn", "door": "public"})
+            serde_json::json!({"location": ["=/", "/static"], "balance": "leastconn", "exposure": "public"})
         );
         let back: ServiceDefinition = serde_json::from_value(value).expect("it is a definition");
-        assert_eq!(back.location, definition.location);
+        assert_eq!(back.paths, definition.paths);
     }
 
     #[test]
-    fn a_location_that_would_break_a_map_file_is_refused() {
+    fn a_path_pattern_that_would_break_a_map_file_is_refused() {
         for text in ["", "api", "/a b", "/a\nb", "=api", "/a#b"] {
-            assert!(Location::try_from(text.to_owned()).is_err(), "{text:?} was taken");
+            assert!(PathPattern::try_from(text.to_owned()).is_err(), "{text:?} was accepted");
         }
     }
 

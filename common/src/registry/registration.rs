@@ -48,13 +48,13 @@ struct Held {
 
 /// What came of leaving; for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum Deregistration {
     /// The balancer sends nothing here any more.
-    LetGo,
+    Confirmed,
     /// The balancer (or its agent) did not react in time; requests may still come.
-    StillThere,
+    TimedOut,
     /// The registry is away: nobody was told. Health checks will find out.
-    RegistryAway,
+    RegistryUnavailable,
 }
 
 impl fmt::Debug for Registration {
@@ -90,9 +90,9 @@ impl Registry {
             version: version.to_owned(),
             weight: WEIGHT,
             started: Utc::now(),
-            leaving: false,
+            draining: false,
         };
-        let farewell = InstanceEntry { leaving: true, ..value.clone() };
+        let farewell = InstanceEntry { draining: true, ..value.clone() };
         let entry = Entry {
             definition_key: keys::service(&service.name),
             definition: serde_json::to_string(service).expect("a definition is plain data"),
@@ -125,7 +125,7 @@ impl Registration {
     }
 
     /// Says farewell, waits, bounded, until the balancer sends nothing more, then takes the entry out.
-    pub async fn leave(mut self) -> Left {
+    pub async fn deregister(mut self) -> Deregistration {
         self.leaving.cancel();
         // The task may be amid a write: wait for it, or the entry could come back after its removal.
         let _ = (&mut self.task).await;
@@ -134,14 +134,18 @@ impl Registration {
             Ok(left) => left,
             Err(error) => {
                 warn!(service = self.service, instance = self.instance, %error, "could not leave the registry");
-                Left::RegistryAway
+                Deregistration::RegistryUnavailable
             }
         }
     }
 }
 
 impl Registry {
-    async fn farewell(&self, registration: &Registration, lease: Option<i64>) -> Result<Left, RegistryError> {
+    async fn farewell(
+        &self,
+        registration: &Registration,
+        lease: Option<i64>,
+    ) -> Result<Deregistration, RegistryError> {
         let key = keys::instance(&registration.service, &registration.instance);
         match self.put_under(&key, &registration.farewell, lease).await {
             // The lease was lost before: nobody sends requests here on our word, so there is nothing to wait for.
@@ -149,13 +153,13 @@ impl Registry {
             Err(error) => return Err(error),
         }
         let balancer = keys::balancer(&registration.service, &registration.instance);
-        let let_go = self.wait_until_gone(&balancer, LET_GO_TIMEOUT).await?;
+        let let_go = self.wait_until_deleted(&balancer, LET_GO_TIMEOUT).await?;
         self.delete(&key).await?;
         if let Some(lease) = lease {
             // It holds nothing any more; when this fails it runs out by itself.
             let _ = self.revoke(lease).await;
         }
-        Ok(if let_go { Left::LetGo } else { Left::StillThere })
+        Ok(if let_go { Deregistration::Confirmed } else { Deregistration::TimedOut })
     }
 }
 

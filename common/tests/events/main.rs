@@ -7,5 +7,5 @@ mod journal;
 mod operations;
 mod relay;
 mod consumer;
-mod local;
+mod in_process;
 mod permissions;

@@ -29,7 +29,8 @@ async fn an_owner_publishes_and_a_reader_reads_with_the_least_permissions(pool: 
     let (owner, reader) = (nats.events_as("things", "a").await, nats.events_as("reader", "b").await);
     relay(&pool, &owner);
     let mut all = read(&reader);
-    let mut filtered = reader.read("things", Some("thing_changed"), flack_common::events::Start::Beginning);
+    let mut filtered =
+        reader.subscribe("things", Some("thing_changed"), flack_common::events::StartOffset::Earliest);
     insert(&pool, "told").await;
     assert_eq!(next_name(&mut all).await, "told");
     assert_eq!(next_name(&mut filtered).await, "told");

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use flack_api::events::Event;
 use flack_common::{
     database,
-    events::{Events, JournalRow, MappedEvent, Reader, Reading, Relay, Start},
+    events::{Events, JournalRow, MappedEvent, Received, Relay, StartOffset, Subscription},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, migrate::Migrator};
@@ -90,15 +90,15 @@ where
     sqlx::query_scalar(sql).fetch_one(pool).await.expect("reads work")
 }
 
-pub fn read(events: &Events) -> Reader {
-    events.read("things", None, Start::Beginning)
+pub fn read(events: &Events) -> Subscription {
+    events.subscribe("things", None, StartOffset::Earliest)
 }
 
 /// The next event, waited for.
-pub async fn next(reader: &mut Reader) -> Event<ThingsEvent> {
+pub async fn next(reader: &mut Subscription) -> Event<ThingsEvent> {
     timeout(BOUND, async {
         loop {
-            if let Reading::Message(message) = reader.next().await {
+            if let Received::Message(message) = reader.next().await {
                 break serde_json::from_slice(&message.payload).expect("an event");
             }
         }
@@ -107,7 +107,7 @@ pub async fn next(reader: &mut Reader) -> Event<ThingsEvent> {
     .expect("an event arrives")
 }
 
-pub async fn next_name(reader: &mut Reader) -> String {
+pub async fn next_name(reader: &mut Subscription) -> String {
     let ThingsEvent::ThingChanged(thing) = next(reader).await.union;
     thing.name
 }

@@ -20,7 +20,7 @@ fn address(port: u16) -> SocketAddr {
 
 const ENTRY: &str =
     r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z"}"#;
-const LEAVING: &str = r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z","leaving":true}"#;
+const DRAINING: &str = r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z","draining":true}"#;
 
 fn with_server(service: &str, instance: &str, healthy: bool) -> Actual {
     let server = ActualServer {
@@ -43,7 +43,7 @@ fn a_registered_instance_is_a_server() {
 
 #[test]
 fn an_instance_that_says_farewell_is_no_server_even_if_it_is_well() {
-    let knowledge = knowledge(&[("/flack/services/users/users-1", LEAVING)]);
+    let knowledge = knowledge(&[("/flack/services/users/users-1", DRAINING)]);
     let target = target(&knowledge, &addresses(), Some(&with_server("users", "users-1", true)));
     assert!(target.backends["users"].servers.is_empty());
 }
@@ -90,7 +90,7 @@ fn without_a_route_a_service_gets_no_traffic() {
 
 #[test]
 fn a_service_with_a_new_name_gets_a_backend_and_its_own_locations() {
-    let definition = r#"{"location":["/api/rooms"],"balance":"roundrobin","door":"internal"}"#;
+    let definition = r#"{"location":["/api/rooms"],"balance":"roundrobin","exposure":"internal"}"#;
     let knowledge = knowledge(&[
         ("/flack/services/rooms", definition),
         ("/flack/routes/rooms", r#"{"owner":"rooms","percentage":100}"#),

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use flack_common::registry::{Left, ServiceDefinition, keys};
+use flack_common::registry::{Deregistration, ServiceDefinition, keys};
 
 use crate::support::{Instance, Load, Stack, answered_by, wait_for};
 
@@ -50,7 +50,7 @@ async fn an_instance_that_leaves_loses_no_request() {
 
     let load = Load::start(&stack, PATH);
     load.more(200).await;
-    assert_eq!(goes.leave().await, Left::LetGo);
+    assert_eq!(goes.leave().await, Deregistration::Confirmed);
     load.more(200).await;
     load.end_without_failure().await;
     wait_for("the server to be removed", async || !stack.has_server("users-2").await).await;
@@ -62,7 +62,7 @@ async fn the_last_instance_can_leave_though_its_checks_pass() {
     stack.route("users", 100).await;
     let last = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance(PATH, "users-1").await;
-    assert_eq!(last.leave().await, Left::LetGo);
+    assert_eq!(last.leave().await, Deregistration::Confirmed);
     wait_for("the server to be removed", async || !stack.has_server("users-1").await).await;
 }
 
@@ -78,7 +78,7 @@ async fn a_request_in_flight_is_finished_when_its_instance_leaves() {
         stat.lines().any(|line| line.starts_with("users,users-1,") && line.split(',').nth(4) == Some("1"))
     })
     .await;
-    assert_eq!(instance.leave().await, Left::LetGo);
+    assert_eq!(instance.leave().await, Deregistration::Confirmed);
     assert_eq!(slow.await.expect("no panic").expect("an answer").status(), 200);
 }
 

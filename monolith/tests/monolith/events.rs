@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use axum::http::StatusCode;
 use flack_api::events::{Event, MonolithEvent};
-use flack_common::events::{Reading, Start};
+use flack_common::events::{Received, StartOffset};
 use flack_monolith::SERVICE;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -27,9 +27,9 @@ async fn the_changes_of_every_part_are_published_without_secrets(pool: PgPool) {
     mark.expect(StatusCode::NO_CONTENT).await;
 
     let mut kinds = BTreeSet::new();
-    let mut reader = flack.events.read(SERVICE, None, Start::Beginning);
+    let mut reader = flack.events.subscribe(SERVICE, None, StartOffset::Earliest);
     while kinds.len() < 7 {
-        let Reading::Message(message) = timeout(WAIT_MAX, reader.next()).await.expect("an event") else {
+        let Received::Message(message) = timeout(WAIT_MAX, reader.next()).await.expect("an event") else {
             continue;
         };
         let event: Value = serde_json::from_slice(&message.payload).expect("JSON");

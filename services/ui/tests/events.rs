@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use flack_api::events::{Event, PreferencesModel, ReadMarkerModel, UiEvent};
-use flack_common::events::{Events, Local, Reading, Relay, Start};
+use flack_common::events::{Events, InProcess, Received, Relay, StartOffset};
 use http::StatusCode;
 use serde_json::json;
 use sqlx::PgPool;
@@ -20,8 +20,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 #[sqlx::test(migrations = false)]
 async fn what_is_stored_is_told_once_on_the_stream_of_ui(pool: PgPool) {
     let service = Service::start(pool.clone()).await;
-    let events = Events::Local(Local::new("ui"));
-    let mut reader = events.read("ui", None, Start::Beginning);
+    let events = Events::InProcess(InProcess::new("ui"));
+    let mut reader = events.subscribe("ui", None, StartOffset::Earliest);
     let stopping = CancellationToken::new();
     let relay = tokio::spawn(Relay::new("ui", pool, events, flack_ui::events::map).run(stopping.clone()));
 
@@ -38,7 +38,7 @@ async fn what_is_stored_is_told_once_on_the_stream_of_ui(pool: PgPool) {
     let mut heard = Vec::new();
     while heard.len() < 2 {
         let reading = timeout(WAIT_MAX, reader.next()).await.expect("the relay publishes what was committed");
-        if let Reading::Message(message) = reading {
+        if let Received::Message(message) = reading {
             let event: Event<UiEvent> = serde_json::from_slice(&message.payload).expect("an event of ui");
             heard.push((message.subject, event.union));
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use flack_api::events::{Event, MonolithEvent};
 use flack_common::{
-    events::{self, Events, Reading, StreamMessage},
+    events::{self, Events, Received, StreamMessage},
     process::Background,
 };
 use tokio::{
@@ -45,7 +45,7 @@ impl Feed {
         }));
         for (stream, source) in SOURCES.iter().enumerate() {
             let (feed, events, stopping) = (feed.clone(), events.clone(), background.stopping());
-            let tail = events::Start::Tail(retention.tail_messages_max);
+            let tail = events::StartOffset::Last(retention.tail_messages_max);
             // Task names are static; this one is leaked once per stream.
             background.supervise(format!("feed from {source}").leak(), move || {
                 let (feed, events, stopping, tail) =
@@ -75,20 +75,20 @@ impl Feed {
             .is_ok_and(|ready| ready.is_ok())
     }
 
-    async fn read_stream(&self, events: &Events, stream: usize, tail: events::Start) {
+    async fn read_stream(&self, events: &Events, stream: usize, tail: events::StartOffset) {
         // After a restart of this task: where it stopped.
         let start = match self.ring().offset(stream) {
             Offset { incarnation: Some(incarnation), sequence } => {
-                events::Start::After { incarnation: incarnation.to_string(), sequence: *sequence }
+                events::StartOffset::After { incarnation: incarnation.to_string(), sequence: *sequence }
             }
             Offset { incarnation: None, .. } => tail,
         };
-        let mut reader = events.read(SOURCES[stream], None, start);
+        let mut reader = events.subscribe(SOURCES[stream], None, start);
         let mut last_at_start = None;
         loop {
             match reader.next().await {
-                Reading::Absent => last_at_start = Some(0),
-                Reading::Opened { incarnation, after, last } => {
+                Received::StreamMissing => last_at_start = Some(0),
+                Received::Opened { incarnation, after, last } => {
                     if self.ring_mut().open_stream(stream, &incarnation, after) {
                         let source = SOURCES[stream];
                         warn!(source, after, "a stream was reset or has a gap; clients reload");
@@ -96,7 +96,7 @@ impl Feed {
                     }
                     last_at_start.get_or_insert(last);
                 }
-                Reading::Message(message) => self.add(stream, &message),
+                Received::Message(message) => self.add(stream, &message),
             }
             if last_at_start.is_some_and(|last| self.ring().offset(stream).sequence >= last) {
                 self.0.ready.send_if_modified(|ready| !std::mem::replace(&mut ready[stream], true));

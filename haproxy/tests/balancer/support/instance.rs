@@ -12,7 +12,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use flack_common::registry::{InstanceEntry, Left, Registration, Registry, ServiceDefinition, keys};
+use flack_common::registry::{
+    Deregistration, InstanceEntry, Registration, Registry, ServiceDefinition, keys,
+};
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +116,7 @@ impl Instance {
             version: "0.1.0".to_owned(),
             weight: 100,
             started: chrono::Utc::now(),
-            leaving: false,
+            draining: false,
         };
         let entry = serde_json::to_string(&entry).expect("an entry is plain data");
         stack
@@ -129,10 +131,15 @@ impl Instance {
     }
 
     /// As a process does on SIGTERM: out of the registry, then the port is closed, then what is in flight is finished.
-    pub async fn leave(mut self) -> Left {
+    pub async fn leave(mut self) -> Deregistration {
         let registration = self.registration.take().expect("it is registered");
-        let left =
-            self.runtime.as_ref().expect("it runs").spawn(registration.leave()).await.expect("it leaves");
+        let left = self
+            .runtime
+            .as_ref()
+            .expect("it runs")
+            .spawn(registration.deregister())
+            .await
+            .expect("it leaves");
         self.closing.cancel();
         let server = self.server.take().expect("it serves");
         // Bounded: a connection that is kept alive may stay, and ends with the runtime.

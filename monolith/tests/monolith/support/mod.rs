@@ -9,7 +9,7 @@ use std::{ops::Deref, time::Duration};
 
 use axum::{Router, http::StatusCode};
 use flack_common::{
-    events::{Events, Local},
+    events::{Events, InProcess},
     process::Background,
     registry::Registry,
 };
@@ -61,7 +61,7 @@ impl Monolith {
     }
 
     async fn start(pool: &PgPool, registry: Option<Registry>) -> Self {
-        let events = Events::Local(Local::new(SERVICE));
+        let events = Events::InProcess(InProcess::new(SERVICE));
         let background = Background::default();
         let app = start(pool.clone(), events.clone(), registry, &background).await.expect("it starts");
         let router = app.router;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{ADA, CORRELATION_ID, Service};
 use flack_api::events::{Event, MessagesEvent, Operation};
-use flack_common::events::{Events, Local, Reader, Reading, Relay, Start};
+use flack_common::events::{Events, InProcess, Received, Relay, StartOffset, Subscription};
 use flack_messages::events;
 use http::StatusCode;
 use sqlx::PgPool;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-async fn next(reader: &mut Reader) -> Event<MessagesEvent> {
+async fn next(reader: &mut Subscription) -> Event<MessagesEvent> {
     loop {
         let reading = timeout(WAIT_MAX, reader.next()).await.expect("an event in time");
-        if let Reading::Message(message) = reading {
+        if let Received::Message(message) = reading {
             return serde_json::from_slice(&message.payload).expect("an event of the schema");
         }
     }
@@ -25,10 +25,10 @@ async fn next(reader: &mut Reader) -> Event<MessagesEvent> {
 #[sqlx::test(migrations = false)]
 async fn every_change_of_a_message_is_told_in_order_with_what_it_is_now(pool: PgPool) {
     let service = Service::start(pool).await;
-    let bus = Events::Local(Local::new("messages"));
+    let bus = Events::InProcess(InProcess::new("messages"));
     let relay = Relay::new("messages", service.pool.clone(), bus.clone(), events::map);
     tokio::spawn(relay.run(CancellationToken::new()));
-    let mut reader = bus.read("messages", None, Start::Beginning);
+    let mut reader = bus.subscribe("messages", None, StartOffset::Earliest);
 
     let posted = service.post(ADA, "one https://a.example").await;
     service.put(ADA, &posted["id"], "*two*", StatusCode::NO_CONTENT).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::{ADA, Service};
 use flack_api::events::{UserModel, UsersEvent};
-use flack_common::events::{Consumer, Events, JournalRow, Local, MappedEvent, Relay};
+use flack_common::events::{Consumer, Events, InProcess, JournalRow, MappedEvent, Relay};
 use flack_messages::nicknames::Nicknames;
 use serde::Deserialize;
 use sqlx::PgPool;
@@ -24,7 +24,7 @@ impl Users {
     async fn start(service: &Service) -> DropGuard {
         service.execute("create table users (id bigint primary key, nickname text not null, version bigint not null default 1)").await;
         service.execute("select attach_journal('users', 'user')").await;
-        let events = Events::Local(Local::new("users"));
+        let events = Events::InProcess(InProcess::new("users"));
         let stopping = CancellationToken::new();
         let relay = Relay::new("users", service.pool.clone(), events.clone(), map);
         tokio::spawn(relay.run(stopping.clone()));

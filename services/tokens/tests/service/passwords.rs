@@ -8,7 +8,7 @@ use chrono::{TimeDelta, Utc};
 use flack_api::events::{UserModel, UsersEvent};
 use flack_common::{
     authority::Ownership,
-    events::{Consumer, Events, JournalRow, Local, MappedEvent, Relay},
+    events::{Consumer, Events, InProcess, JournalRow, MappedEvent, Relay},
     process::Background,
 };
 use flack_tokens::consumer;
@@ -94,7 +94,7 @@ async fn users_publish(pool: &PgPool) -> Publishing {
     ] {
         sqlx::query(statement).execute(pool).await.expect("a table");
     }
-    let events = Events::Local(Local::new("users"));
+    let events = Events::InProcess(InProcess::new("users"));
     let token = CancellationToken::new();
     let relay = Relay::new("users", pool.clone(), events.clone(), map);
     tokio::spawn(relay.run(token.clone()));

@@ -3,7 +3,7 @@
 use crate::support::{ADA, PASSWORD, Service};
 use axum::http::StatusCode;
 use flack_api::events::{Event, Operation, TokensEvent};
-use flack_common::events::{Events, Local, Reading, Relay, Start};
+use flack_common::events::{Events, InProcess, Received, Relay, StartOffset};
 use flack_tokens::{SERVICE, events};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -50,13 +50,13 @@ async fn a_token_and_its_end_are_told_but_neither_the_token_nor_the_private_key(
 }
 
 async fn published(pool: &PgPool, count: usize) -> Vec<Value> {
-    let local = Events::Local(Local::new(SERVICE));
-    let mut reader = local.read(SERVICE, None, Start::Beginning);
+    let local = Events::InProcess(InProcess::new(SERVICE));
+    let mut reader = local.subscribe(SERVICE, None, StartOffset::Earliest);
     let stopping = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(SERVICE, pool.clone(), local, events::map).run(stopping.clone()));
     let mut published = Vec::new();
     while published.len() < count {
-        if let Reading::Message(message) = timeout(PATIENCE, reader.next()).await.expect("an event") {
+        if let Received::Message(message) = timeout(PATIENCE, reader.next()).await.expect("an event") {
             published.push(serde_json::from_slice(&message.payload).expect("JSON"));
         }
     }

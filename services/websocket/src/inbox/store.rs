@@ -1,7 +1,7 @@
 //! The SQL of the inbox.
 
 use chrono::{DateTime, Utc};
-use flack_common::events::{JOURNAL_RETENTION_DAYS, stream_of};
+use flack_common::events::{JOURNAL_RETENTION_DAYS, stream_name};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
@@ -54,7 +54,7 @@ pub struct InboxRow {
 impl InboxRow {
     /// Returns the stream, as an index in [`SOURCES`], and the sequence.
     pub fn stream_and_sequence(&self) -> Option<(usize, u64)> {
-        let stream = SOURCES.iter().position(|source| stream_of(source) == self.stream)?;
+        let stream = SOURCES.iter().position(|source| stream_name(source) == self.stream)?;
         Some((stream, unsigned(self.sequence)))
     }
 }
@@ -137,7 +137,7 @@ pub async fn stored_ranges(executor: impl PgExecutor<'_>) -> sqlx::Result<[Optio
     .fetch_all(executor)
     .await?;
     Ok(std::array::from_fn(|stream| {
-        let name = stream_of(SOURCES[stream]);
+        let name = stream_name(SOURCES[stream]);
         let (_, incarnation, sequence, after) = rows.iter().find(|(stream, ..)| *stream == name)?;
         let last = Offset { incarnation: Some(incarnation.as_str().into()), sequence: unsigned(*sequence) };
         Some(StoredRange { after: unsigned(*after), last })
@@ -160,7 +160,7 @@ pub async fn set_stored_range(
         on conflict (stream) do update
         set incarnation = excluded.incarnation, sequence = excluded.sequence, updated_at = clock_timestamp()",
     )
-    .bind(stream_of(SOURCES[stream]))
+    .bind(stream_name(SOURCES[stream]))
     .bind(signed(range.after))
     .bind(range.last.incarnation.as_deref())
     .bind(signed(range.last.sequence))
@@ -174,7 +174,7 @@ pub async fn delete_after(connection: &mut PgConnection, stream: usize, sequence
     // Usually none; after NATS lost its disk, two weeks of events.
     sqlx::query("set local statement_timeout = '10min'").execute(&mut *connection).await?;
     sqlx::query("delete from inbox where stream = $1 and sequence > $2")
-        .bind(stream_of(SOURCES[stream]))
+        .bind(stream_name(SOURCES[stream]))
         .bind(signed(sequence))
         .execute(connection)
         .await?;
@@ -197,7 +197,7 @@ pub async fn insert(connection: &mut PgConnection, rows: &[NewRow]) -> sqlx::Res
         on conflict do nothing",
     )
     .bind(rows.iter().map(|row| row.event_time).collect::<Vec<_>>())
-    .bind(texts(|row| stream_of(SOURCES[row.stream])))
+    .bind(texts(|row| stream_name(SOURCES[row.stream])))
     .bind(rows.iter().map(|row| signed(row.sequence)).collect::<Vec<_>>())
     .bind(texts(|row| row.message_id.clone()))
     .bind(texts(|row| row.kind.clone()))
@@ -210,7 +210,7 @@ pub async fn insert(connection: &mut PgConnection, rows: &[NewRow]) -> sqlx::Res
 }
 
 fn streams() -> [String; STREAMS] {
-    std::array::from_fn(|stream| stream_of(SOURCES[stream]))
+    std::array::from_fn(|stream| stream_name(SOURCES[stream]))
 }
 
 fn signed(number: u64) -> i64 {

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use flack_api::events::Operation;
 use flack_common::{
     database::leader,
-    events::{Events, Reader, Reading, Start, StreamMessage, partitions, stream_of},
+    events::{Events, Received, StartOffset, StreamMessage, Subscription, partitions, stream_name},
     process::Background,
 };
 use futures::future::select_all;
@@ -64,11 +64,11 @@ async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<()> {
     let mut readers = std::array::from_fn(|stream| {
         let start = match ranges[stream].as_ref().map(|range| &range.last) {
             Some(Offset { incarnation: Some(incarnation), sequence }) => {
-                Start::After { incarnation: incarnation.to_string(), sequence: *sequence }
+                StartOffset::After { incarnation: incarnation.to_string(), sequence: *sequence }
             }
-            _ => Start::Beginning,
+            _ => StartOffset::Earliest,
         };
-        events.read(SOURCES[stream], None, start)
+        events.subscribe(SOURCES[stream], None, start)
     });
     let mut ranges = ranges.map(Option::unwrap_or_default);
     info!("this instance writes the inbox");
@@ -79,16 +79,16 @@ async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<()> {
 }
 
 /// What was read, in the order of arrival, with its stream.
-type Batch = Vec<(usize, Reading)>;
+type Batch = Vec<(usize, Received)>;
 
 /// Waits for one message, and takes what follows within `BATCH_WAIT`.
-async fn next_batch(readers: &mut [Reader; STREAMS]) -> Batch {
+async fn next_batch(readers: &mut [Subscription; STREAMS]) -> Batch {
     let mut batch = vec![next(readers).await];
     let mut bytes = 0;
     let deadline = Instant::now() + BATCH_WAIT;
     while batch.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX {
         let Ok(more) = timeout_at(deadline, next(readers)).await else { break };
-        if let (_, Reading::Message(message)) = &more {
+        if let (_, Received::Message(message)) = &more {
             bytes += message.payload.len();
         }
         batch.push(more);
@@ -96,8 +96,8 @@ async fn next_batch(readers: &mut [Reader; STREAMS]) -> Batch {
     batch
 }
 
-/// Cancel safe, as `Reader::next` is.
-async fn next(readers: &mut [Reader; STREAMS]) -> (usize, Reading) {
+/// Cancel safe, as `Subscription::next` is.
+async fn next(readers: &mut [Subscription; STREAMS]) -> (usize, Received) {
     let waiting = readers.iter_mut().map(|reader| Box::pin(reader.next()));
     let (reading, stream, _) = select_all(waiting).await;
     (stream, reading)
@@ -113,8 +113,8 @@ async fn store_batch(
     let mut has_changed = [false; STREAMS];
     for (stream, reading) in batch {
         match reading {
-            Reading::Absent => continue,
-            Reading::Opened { incarnation, after, .. } => {
+            Received::StreamMissing => continue,
+            Received::Opened { incarnation, after, .. } => {
                 // The rows before it belong to the old incarnation.
                 store::insert(&mut transaction, &std::mem::take(&mut rows)).await?;
                 let (range, delete_after) = opened(&ranges[stream], &incarnation, after);
@@ -123,7 +123,7 @@ async fn store_batch(
                 }
                 ranges[stream] = range;
             }
-            Reading::Message(message) => {
+            Received::Message(message) => {
                 ranges[stream].last.sequence = message.sequence;
                 rows.extend(row_of(stream, &message));
             }
@@ -174,7 +174,7 @@ fn row_of(stream: usize, message: &StreamMessage) -> Option<NewRow> {
     let envelope: Envelope = match serde_json::from_slice(&message.payload) {
         Ok(envelope) => envelope,
         Err(error) => {
-            let stream = stream_of(SOURCES[stream]);
+            let stream = stream_name(SOURCES[stream]);
             error!(stream, sequence = message.sequence, %error, "a message that is not an event was not stored");
             return None;
         }

@@ -9,7 +9,7 @@ use chrono::Utc;
 use flack_common::{
     auth::{SigningKey, Verifier},
     database,
-    events::{Events, Local, Reading, Relay, Start},
+    events::{Events, InProcess, Received, Relay, StartOffset},
 };
 use flack_users::{MIGRATIONS, SERVICE, events, handlers::Users, store::Store};
 use secrecy::ExposeSecret;
@@ -90,13 +90,13 @@ pub async fn last_seen(pool: &PgPool, user_id: i64, seconds_ago: i32) {
 
 /// The first events that leave the database, as others get them.
 pub async fn published(pool: &PgPool, count: usize) -> Vec<Value> {
-    let local = Events::Local(Local::new(SERVICE));
-    let mut reader = local.read(SERVICE, None, Start::Beginning);
+    let local = Events::InProcess(InProcess::new(SERVICE));
+    let mut reader = local.subscribe(SERVICE, None, StartOffset::Earliest);
     let stopping = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(SERVICE, pool.clone(), local, events::map).run(stopping.clone()));
     let mut published = Vec::new();
     while published.len() < count {
-        if let Reading::Message(message) = timeout(PATIENCE, reader.next()).await.expect("an event") {
+        if let Received::Message(message) = timeout(PATIENCE, reader.next()).await.expect("an event") {
             published.push(serde_json::from_slice(&message.payload).expect("JSON"));
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flack_common::events::{Consumer, Events, Handler, Local, StoredEvent};
+use flack_common::events::{Consumer, Events, Handler, InProcess, StoredEvent};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ impl Handler for Nothing {
 #[sqlx::test(migrations = false)]
 async fn a_change_reaches_every_reader_in_the_process(pool: PgPool) {
     database(&pool).await;
-    let events = Events::Local(Local::new("things"));
+    let events = Events::InProcess(InProcess::new("things"));
     let (mut first, mut second) = (read(&events), read(&events));
     relay(&pool, &events);
     for name in ["one", "two"] {
@@ -36,7 +36,7 @@ async fn a_change_reaches_every_reader_in_the_process(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn nothing_leaves_the_queue_before_a_consumer_in_the_process_has_stored_it(pool: PgPool) {
     database(&pool).await;
-    let events = Events::Local(Local::new("things"));
+    let events = Events::InProcess(InProcess::new("things"));
     let consumer =
         Consumer::new("things", pool.clone(), events.clone(), Arc::new(Nothing)).only("thing_changed");
     tokio::spawn(consumer.run(CancellationToken::new()));

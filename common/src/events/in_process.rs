@@ -11,13 +11,13 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 
-use super::bus::{Outgoing, Reading, SIGNALS_KEPT_MAX, Start, StreamMessage};
+use super::bus::{Outgoing, Received, SIGNALS_KEPT_MAX, StartOffset, StreamMessage};
 
 /// A reader that falls further behind is told that it has missed something.
 const MESSAGES_KEPT_MAX: usize = 10_000;
 
 #[derive(Debug, Clone)]
-pub struct Local(Arc<Inner>);
+pub struct InProcess(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -38,8 +38,8 @@ struct Kept {
 }
 
 #[derive(Debug)]
-pub struct LocalReader {
-    local: Local,
+pub struct InProcessSubscription {
+    local: InProcess,
     prefix: Option<String>,
     /// Of another owner, which is not in this process: its stream never comes.
     foreign: bool,
@@ -49,7 +49,7 @@ pub struct LocalReader {
     durable: Option<u64>,
 }
 
-impl Local {
+impl InProcess {
     pub fn new(owner: &str) -> Self {
         let started = chrono::Utc::now().timestamp_micros();
         Self(Arc::new(Inner {
@@ -96,12 +96,18 @@ impl Local {
         batch.len()
     }
 
-    pub(super) fn read(&self, owner: &str, kind: Option<&str>, start: Start, durable: bool) -> LocalReader {
+    pub(super) fn subscribe(
+        &self,
+        owner: &str,
+        kind: Option<&str>,
+        start: StartOffset,
+        durable: bool,
+    ) -> InProcessSubscription {
         let last = self.0.last.subscribe();
         let after = match start {
-            Start::Tail(count) => self.kept().last.saturating_sub(count),
-            Start::After { incarnation, sequence } if incarnation == self.0.incarnation => sequence,
-            Start::Beginning | Start::After { .. } => 0,
+            StartOffset::Last(count) => self.kept().last.saturating_sub(count),
+            StartOffset::After { incarnation, sequence } if incarnation == self.0.incarnation => sequence,
+            StartOffset::Earliest | StartOffset::After { .. } => 0,
         };
         let foreign = owner != self.0.owner;
         let mut number = None;
@@ -112,7 +118,7 @@ impl Local {
                 number = Some(next);
             });
         }
-        LocalReader {
+        InProcessSubscription {
             // One that stores must get all, to confirm all; it leaves out by itself what it does not want.
             prefix: kind.filter(|_| !durable).map(|kind| format!("flack.{owner}.{kind}.")),
             foreign,
@@ -134,12 +140,12 @@ impl Local {
     }
 }
 
-impl LocalReader {
-    pub(super) async fn next(&mut self) -> Reading {
+impl InProcessSubscription {
+    pub(super) async fn next(&mut self) -> Received {
         if self.foreign {
             if !self.opened {
                 self.opened = true;
-                return Reading::Absent;
+                return Received::StreamMissing;
             }
             std::future::pending::<()>().await;
         }
@@ -153,7 +159,7 @@ impl LocalReader {
         }
     }
 
-    fn kept_next(&mut self) -> Option<Reading> {
+    fn kept_next(&mut self) -> Option<Received> {
         let local = self.local.clone();
         let kept = local.kept();
         self.last.borrow_and_update();
@@ -162,14 +168,14 @@ impl LocalReader {
             self.opened = true;
             self.after = self.after.max(before_first);
             let incarnation = local.0.incarnation.clone();
-            return Some(Reading::Opened { incarnation, after: self.after, last: kept.last });
+            return Some(Received::Opened { incarnation, after: self.after, last: kept.last });
         }
         loop {
             let index = usize::try_from(self.after - before_first).ok()?;
             let message = kept.messages.get(index)?;
             self.after = message.sequence;
             if self.prefix.as_ref().is_none_or(|prefix| message.subject.starts_with(prefix)) {
-                return Some(Reading::Message(StreamMessage::clone(message)));
+                return Some(Received::Message(StreamMessage::clone(message)));
             }
         }
     }
@@ -183,7 +189,7 @@ impl LocalReader {
     }
 }
 
-impl Drop for LocalReader {
+impl Drop for InProcessSubscription {
     fn drop(&mut self) {
         if let Some(number) = self.durable {
             self.local.0.confirmed.send_modify(|all| {

@@ -19,7 +19,7 @@
 //! }
 //! let events = match &config.events {
 //!     Some(config) => Events::JetStream(JetStream::connect(config).await?), // does not wait for NATS
-//!     None => Events::Local(Local::new("monolith")),                     // one process alone
+//!     None => Events::InProcess(InProcess::new("monolith")),                     // one process alone
 //! };
 //! background.spawn("relay", Relay::new("users", pool.clone(), events.clone(), map).run(background.drained())); // the last requests' too
 //! background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
@@ -38,7 +38,7 @@
 //! let consumer = Consumer::new("users", pool.clone(), events.clone(), Arc::new(Nicknames)).only("user_changed");
 //! background.spawn("consumer", consumer.run(background.stopping()));
 //! ```
-//! Tests and sockets that need no inbox read a stream directly: `events.read("users", None, Start::Tail(1000))`.
+//! Tests and sockets that need no inbox read a stream directly: `events.subscribe("users", None, StartOffset::Last(1000))`.
 //!
 //! # What holds
 //! - An event is published at least once, after its transaction committed, and never if that was rolled back.
@@ -52,24 +52,24 @@ mod connection;
 mod consumer;
 mod inbox;
 mod jetstream;
-mod jetstream_reader;
+mod jetstream_subscription;
 mod journal_row;
-mod local;
+mod in_process;
 pub mod partitions;
 mod relay;
 
-pub use bus::{Events, Outgoing, Reader, Reading, Start, StreamMessage};
+pub use bus::{Events, Outgoing, Received, StartOffset, StreamMessage, Subscription};
 pub use consumer::{Consumer, Handler, RetryPolicy};
+pub use in_process::InProcess;
 pub use inbox::StoredEvent;
 pub use jetstream::JetStream;
 pub use journal_row::{JournalRow, MappedEvent};
-pub use local::Local;
 pub use relay::Relay;
 
 /// How long the journal and the inbox keep what was told: as long as the streams do, so that a replay can fill any gap.
 pub const JOURNAL_RETENTION_DAYS: i32 = 14;
 
 /// The stream of an owner: `USERS` for `users`.
-pub fn stream_of(owner: &str) -> String {
+pub fn stream_name(owner: &str) -> String {
     owner.to_ascii_uppercase()
 }

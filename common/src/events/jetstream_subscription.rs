@@ -13,10 +13,10 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    bus::{Reading, Start, StreamMessage},
+    bus::{Received, StartOffset, StreamMessage},
     connection::Changes,
     jetstream::{JetStream, incarnation_of, is_missing},
-    stream_of,
+    stream_name,
 };
 
 /// Silence of twice this means that the server has forgotten us.
@@ -30,11 +30,11 @@ const CONSUMER_INACTIVE: Duration = Duration::from_mins(1);
 const OPEN_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
-pub struct JetStreamReader {
+pub struct JetStreamSubscription {
     jetstream: JetStream,
     stream: String,
     filter: String,
-    start: Start,
+    start: StartOffset,
     open: Option<Open>,
     changes: Changes,
     /// So that waiting is logged once, not four times a second.
@@ -56,11 +56,11 @@ impl std::fmt::Debug for Open {
     }
 }
 
-impl JetStreamReader {
-    pub(super) fn new(jetstream: JetStream, owner: &str, kind: Option<&str>, start: Start) -> Self {
+impl JetStreamSubscription {
+    pub(super) fn new(jetstream: JetStream, owner: &str, kind: Option<&str>, start: StartOffset) -> Self {
         let changes = jetstream.changes();
         Self {
-            stream: stream_of(owner),
+            stream: stream_name(owner),
             // One filter only: nats-server 2.9 silently ignores several.
             filter: kind.map_or_else(String::new, |kind| format!("flack.{owner}.{kind}.>")),
             jetstream,
@@ -72,14 +72,14 @@ impl JetStreamReader {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Reading {
+    pub(super) async fn next(&mut self) -> Received {
         loop {
             if self.open.is_none() {
                 match self.try_open().await {
                     Ok(ControlFlow::Break(opened)) => return opened,
                     Ok(ControlFlow::Continue(())) if !self.absent => {
                         self.absent = true;
-                        return Reading::Absent;
+                        return Received::StreamMissing;
                     }
                     Ok(ControlFlow::Continue(())) => self.wait("the stream is not there yet").await,
                     Err(error) => self.wait(&format!("{error:#}")).await,
@@ -87,7 +87,7 @@ impl JetStreamReader {
                 continue;
             }
             match self.try_next().await {
-                Ok(message) => return Reading::Message(message),
+                Ok(message) => return Received::Message(message),
                 Err(error) => {
                     debug!(stream = self.stream, error = format!("{error:#}"), "reading is opened anew");
                     self.open = None;
@@ -109,7 +109,7 @@ impl JetStreamReader {
         }
         open.delivered += 1;
         let sequence = info.stream_sequence;
-        self.start = Start::After { incarnation: open.incarnation.clone(), sequence };
+        self.start = StartOffset::After { incarnation: open.incarnation.clone(), sequence };
         let message_id = message
             .headers
             .as_ref()
@@ -124,7 +124,7 @@ impl JetStreamReader {
     }
 
     /// `Continue` when there is no such stream.
-    async fn try_open(&mut self) -> anyhow::Result<ControlFlow<Reading>> {
+    async fn try_open(&mut self) -> anyhow::Result<ControlFlow<Received>> {
         self.changes.borrow_and_update();
         if !self.jetstream.is_connected() {
             return Err(anyhow!("NATS is away"));
@@ -162,18 +162,18 @@ impl JetStreamReader {
             info!(stream = self.stream, "the stream is read");
             self.waiting = false;
         }
-        self.start = Start::After { incarnation: incarnation.clone(), sequence: after };
+        self.start = StartOffset::After { incarnation: incarnation.clone(), sequence: after };
         self.open = Some(Open { messages, incarnation: incarnation.clone(), delivered: 0 });
-        Ok(ControlFlow::Break(Reading::Opened { incarnation, after, last }))
+        Ok(ControlFlow::Break(Received::Opened { incarnation, after, last }))
     }
 
     /// Behind which sequence to read on.
     fn position(&self, incarnation: &str, first: u64, last: u64) -> u64 {
         let before_first = first - 1;
         match &self.start {
-            Start::Beginning => before_first,
-            Start::Tail(count) => last.saturating_sub(*count).max(before_first),
-            Start::After { incarnation: known, sequence } if known == incarnation => {
+            StartOffset::Earliest => before_first,
+            StartOffset::Last(count) => last.saturating_sub(*count).max(before_first),
+            StartOffset::After { incarnation: known, sequence } if known == incarnation => {
                 if *sequence < before_first {
                     error!(
                         stream = self.stream,
@@ -185,7 +185,7 @@ impl JetStreamReader {
                 // A stream restored from an older copy ends before what we have read.
                 (*sequence).clamp(before_first, last.max(before_first))
             }
-            Start::After { .. } => {
+            StartOffset::After { .. } => {
                 warn!(stream = self.stream, "the stream began anew; it is read from its beginning");
                 before_first
             }
