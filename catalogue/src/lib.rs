@@ -1,8 +1,8 @@
 //! The catalogue of services: which services exist, and what each of them needs.
 //!
-//! This is the only list of services. Database accounts, etcd roles, NATS permissions, the balancer's first configuration,
-//! routes, the start order, the operator's commands and the tests derive from it. To add a service, add an entry here and
-//! follow `docs/guides/add-a-service.md`.
+//! This is the only list of services. Database accounts, etcd roles, NATS permissions, the balancer's first
+//! configuration, routes, the start order, the operator's commands and the tests derive from it. To add a service, add
+//! an entry here and follow `docs/guides/add-a-service.md`.
 //!
 //! Leaves to others: which instances run and where (the registry), and who owns which data (`/flack/authority/`).
 
@@ -16,6 +16,7 @@ pub const MONOLITH: &str = "monolith";
 /// A service: one binary `flack-<name>`, one backend of the balancer, one database with a role of the same name, one
 /// account in etcd and one in NATS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of an entry, not states")]
 pub struct Service {
     /// Lower-case letters. Also the name of the backend, the registry key, the route and the NATS subject prefix.
     pub name: &'static str,
@@ -34,6 +35,9 @@ pub struct Service {
     pub reads_signals: &'static [&'static str],
     /// Whether it signs tokens: it may write `/flack/jwks/` and `/flack/revoked/`.
     pub signs_tokens: bool,
+    /// Whether its requests are connections that stay open (websockets). The balancer closes them when their instance
+    /// goes down.
+    pub holds_connections: bool,
     /// Whether its data has exactly one owner at a time, recorded in `/flack/authority/<name>`.
     pub has_authority: bool,
 }
@@ -61,6 +65,8 @@ pub static SERVICES: [Service; 6] = [
         publishes_signals: &["typing"],
         reads_signals: TYPING_SIGNALS,
         signs_tokens: true,
+        // Its websockets end by themselves: closing all its sessions would fail requests that a retry can save.
+        holds_connections: false,
         has_authority: false,
     },
     Service {
@@ -96,6 +102,7 @@ pub static SERVICES: [Service; 6] = [
         reads_events_of: &["users", "messages", MONOLITH],
         publishes_signals: &["typing"],
         reads_signals: TYPING_SIGNALS,
+        holds_connections: true,
         ..service("websocket")
     },
 ];
@@ -155,6 +162,7 @@ const fn service(name: &'static str) -> Service {
         publishes_signals: &[],
         reads_signals: &[],
         signs_tokens: false,
+        holds_connections: false,
         has_authority: false,
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent is told by its environment.
+//! Configuration from environment variables.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -6,12 +6,12 @@ use conf::Conf;
 use flack_common::config::RegistryConfig;
 use nix::sys::resource::{Resource, getrlimit};
 
-/// HAProxy takes two files a connection, and some for reloads, checks and itself.
+/// HAProxy opens two files for each connection, and some for reloads and checks.
 const FILES_PER_CONNECTION: u64 = 5;
 const CONNECTIONS_MAX_LEAST: u64 = 100;
-/// More than this wants tuning that a template does not know.
+/// More connections need tuning that the template does not have.
 const CONNECTIONS_MAX_MOST: u64 = 20_000;
-/// When even the limit cannot be read.
+/// When the limit cannot be read.
 const FILES_MAX_DEFAULT: u64 = 4_096;
 
 /// The agent's configuration.
@@ -22,16 +22,16 @@ pub struct Config {
     /// Folder that the agent and HAProxy share: configuration, maps, sockets
     #[conf(env = "HAPROXY_DIR")]
     pub dir: PathBuf,
-    /// Address of the public door
+    /// Address of the public listener
     #[conf(env = "PUBLIC_LISTEN", default_value = "127.0.0.1:8080")]
     pub public_listen: SocketAddr,
-    /// Address of the internal door
+    /// Address of the internal listener
     #[conf(env = "INTERNAL_LISTEN", default_value = "127.0.0.1:8081")]
     pub internal_listen: SocketAddr,
-    /// Address of the stats page and of the figures for Prometheus
+    /// Address of the stats page and of the metrics for Prometheus
     #[conf(env = "STATS_LISTEN", default_value = "127.0.0.1:8404")]
     pub stats_listen: SocketAddr,
-    /// Files that HAProxy may open; the limit of this process when absent
+    /// Files that HAProxy may open; default: the limit of this process
     #[conf(env = "FILES_MAX")]
     pub files_max: Option<u64>,
     /// The program that checks a configuration before it is used
@@ -45,7 +45,7 @@ pub struct Config {
     pub limit_requests_per_10s: u32,
 }
 
-/// What the template needs to know.
+/// The values of the template.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub public_listen: SocketAddr,

@@ -1,5 +1,5 @@
-//! Writes the files that HAProxy and the agent start from: checked first, whole or not at all, and not for
-//! every change at once.
+//! Writes the files that HAProxy and the agent start from: after a check by HAProxy, atomically, and at most every 200
+//! ms.
 
 use std::{
     fs, io,
@@ -18,30 +18,30 @@ use tokio::{
 use tracing::{error, warn};
 
 use crate::{
-    knowledge::Knowledge,
+    last_known::LastKnown,
     render::{CONFIGURATION, Files},
 };
 
 const STATE: &str = "state.json";
-/// Ten instances that start together are one rewrite.
+/// Ten instances that start together cause one write.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Not in everybody's PATH.
+/// `/usr/sbin` is not in every PATH.
 const PROGRAMS: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
 
 /// Everything that a restart needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Saved {
     pub files: Files,
-    pub knowledge: Knowledge,
+    pub last_known: LastKnown,
 }
 
-/// The shared folder.
+/// The folder that the agent and HAProxy share.
 #[derive(Debug, Clone)]
 pub struct Folder {
     dir: PathBuf,
     program: Option<PathBuf>,
-    /// What is there now; also keeps two writers apart.
+    /// The current content. The lock also serializes writers.
     written: Arc<Mutex<Saved>>,
 }
 
@@ -54,28 +54,25 @@ impl Folder {
         &self.dir
     }
 
-    /// What the agent knew when it last ran; nothing at the first start, or when the file is damaged.
-    pub fn load(&self) -> Knowledge {
-        match fs::read(self.dir.join(STATE)) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                warn!(%error, file = STATE, "the last good state cannot be read; starting without it");
-                Knowledge::default()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Knowledge::default(),
-            Err(error) => {
-                warn!(%error, file = STATE, "the last good state cannot be read; starting without it");
-                Knowledge::default()
-            }
-        }
+    /// Reads the last known state. Returns an empty one at the first start, or when the file is damaged.
+    pub fn load(&self) -> LastKnown {
+        let state = match fs::read(self.dir.join(STATE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return LastKnown::default(),
+            text => text.map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?)),
+        };
+        state.unwrap_or_else(|error| {
+            warn!(%error, file = STATE, "the last known state cannot be read; starting without it");
+            LastKnown::default()
+        })
     }
 
-    /// Writes now; fails, and leaves the configuration as it was, when HAProxy would not start from it.
+    /// Writes the files now. Fails, and keeps the old configuration, when HAProxy does not accept the new one.
     pub async fn save(&self, saved: &Saved) -> anyhow::Result<()> {
         let mut written = self.written.lock().await;
         if *written == *saved {
             return Ok(());
         }
-        let state = serde_json::to_string(&saved.knowledge).context("the state is plain data")?;
+        let state = serde_json::to_string(&saved.last_known).context("the state is plain data")?;
         replace(&self.dir.join(STATE), &state)?;
         // The maps first: the check of the configuration reads them.
         for (file, text) in saved.files.iter().filter(|(file, _)| **file != CONFIGURATION) {
@@ -103,20 +100,20 @@ impl Folder {
             match timeout(CHECK_TIMEOUT, check).await.context("haproxy -c does not end")? {
                 Ok(output) if output.status.success() => return Ok(()),
                 Ok(output) => {
-                    let said = String::from_utf8_lossy(&output.stderr);
-                    bail!("HAProxy refuses {draft}, the old configuration stays: {}", said.trim());
+                    let errors = String::from_utf8_lossy(&output.stderr);
+                    bail!("HAProxy refuses {draft}, the old configuration stays: {}", errors.trim());
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).context("haproxy -c cannot be run"),
             }
         }
-        // Where HAProxy lives in a container of its own there is nobody to ask.
-        warn!("no haproxy here to check the configuration with; set HAPROXY_BIN");
+        // HAProxy may run in another container, whose program cannot be run here.
+        warn!("the configuration is not checked, because there is no haproxy program here; set HAPROXY_BIN");
         Ok(())
     }
 }
 
-/// Readers see the old file or the new one, never a half.
+/// Replaces a file atomically.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let draft = path.with_extension("draft");
     fs::write(&draft, text)
@@ -124,8 +121,8 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}; is the disk full?", path.display()))
 }
 
-/// Writes what is there at last, after a moment of quiet; the loop of the agent does not wait for it.
-pub async fn save_behind(folder: Folder, mut latest: watch::Receiver<Saved>) {
+/// Writes the latest content after a short pause, so that the agent's loop does not wait for it.
+pub async fn save_latest(folder: Folder, mut latest: watch::Receiver<Saved>) {
     while latest.changed().await.is_ok() {
         sleep(DEBOUNCE).await;
         let saved = latest.borrow_and_update().clone();

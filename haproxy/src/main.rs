@@ -1,5 +1,5 @@
-//! `flack-haproxy-agent`: reads its configuration, then follows the registry until it is told to stop.
-//! HAProxy goes on without it.
+//! `flack-haproxy-agent`: reads its configuration, then follows the registry until a signal ends it. HAProxy keeps
+//! running.
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -12,7 +12,7 @@ use tracing::{error, info};
 async fn main() -> ExitCode {
     telemetry::init("agent");
     let config: Config = parse_or_exit();
-    // The paths of its sockets are short because both sides work in this folder.
+    // Socket paths are relative to this folder, because a socket path has at most 107 bytes.
     if let Err(error) = env::set_current_dir(&config.dir) {
         error!(dir = %config.dir.display(), %error, "HAPROXY_DIR cannot be used; create the folder");
         return ExitCode::FAILURE;
@@ -20,11 +20,11 @@ async fn main() -> ExitCode {
     let background = Background::default();
     let registry = Registry::connect_lazily(&config.registry, &background);
     let agent = Agent::new(registry, config.settings(), Path::new(".").to_owned());
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be listened to");
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM can be installed");
     tokio::select! {
-        () = agent.run() => {}
-        _ = terminate.recv() => info!("told to stop; HAProxy goes on"),
-        _ = tokio::signal::ctrl_c() => info!("told to stop; HAProxy goes on"),
+        () = agent.run(&background) => {}
+        _ = terminate.recv() => info!("stopped by a signal; HAProxy keeps running"),
+        _ = tokio::signal::ctrl_c() => info!("stopped by a signal; HAProxy keeps running"),
     }
     ExitCode::SUCCESS
 }

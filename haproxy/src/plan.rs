@@ -1,161 +1,92 @@
-//! The steps from what is to what should be. Pure: the same question always gets the same answer, and the next
-//! pass finds what this one could not do. Nothing is remembered but since when a server drains.
+//! The differences between the actual and the desired state, as steps in order. A pure function: a step that fails is
+//! planned again by the next pass.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use crate::{
-    actual::{Actual, ActualServer, Duty},
-    target::{Backend, Maps, Server, Target, WEBSOCKET},
+    ServerName,
+    actual::{Actual, ActualServer, AdminState},
+    desired::{Desired, Server},
 };
 
-/// How servers are watched; also the `default-server` of the configuration, which servers that are added later
-/// do not inherit.
-pub const CHECK: &str = "inter 200ms fastinter 100ms downinter 300ms fall 2 rise 1 observe layer4 error-limit 1 \
-                         on-error mark-down";
-/// Only for websockets: on other backends it makes reads fail that a retry would have saved.
-pub const CHECK_WEBSOCKET: &str = "on-marked-down shutdown-sessions";
-/// A server that drains longer than this has a client that will not go; its sessions are cut.
+/// The sessions of a server that has been draining for this time are closed.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Add {
-        backend: String,
-        server: String,
+        server: ServerName,
         address: SocketAddr,
         weight: u16,
     },
-    /// Back to work: somebody drained it, stopped it, or switched its checks off.
-    Ready {
-        backend: String,
-        server: String,
+    /// Ends a drain or maintenance, and enables health checks.
+    SetReady {
+        server: ServerName,
     },
-    Weigh {
-        backend: String,
-        server: String,
+    SetWeight {
+        server: ServerName,
         weight: u16,
     },
-    /// Nothing new goes there; what runs may finish.
+    /// Sends no new requests; current ones continue.
     Drain {
-        backend: String,
-        server: String,
+        server: ServerName,
     },
-    /// Takes it out; `cut` ends the sessions that it still has.
     Remove {
-        backend: String,
-        server: String,
-        cut: bool,
+        server: ServerName,
+        close_sessions: bool,
     },
-    /// Replaces a whole map at once.
-    Map {
+    /// Replaces all entries of a map at once.
+    ReplaceMap {
         file: &'static str,
         entries: BTreeMap<String, String>,
     },
 }
 
-/// Since when a server drains, by backend and server.
-pub type Draining = BTreeMap<(String, String), Duration>;
+/// How long each draining server has been draining.
+pub type DrainTimes = BTreeMap<ServerName, Duration>;
 
-/// Everything that has to be done, in this order: servers come before the routes to them, and go after.
-pub fn plan(target: &Target, actual: &Actual, draining: &Draining) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for (name, backend) in &target.backends {
-        come(name, backend, actual, &mut steps);
+/// Returns all steps. Servers are added before a map sends requests to them, and drained after it has stopped that.
+pub fn plan(desired: &Desired, actual: &Actual, draining: &DrainTimes) -> Vec<Step> {
+    let wanted = desired.servers.iter();
+    let mut steps: Vec<Step> =
+        wanted.flat_map(|(name, server)| add_or_correct(name, server, actual.servers.get(name))).collect();
+    let maps = desired.maps.iter().filter(|(file, entries)| actual.maps.get(*file) != Some(entries));
+    steps.extend(maps.map(|(file, entries)| Step::ReplaceMap { file, entries: entries.clone() }));
+    let unwanted = actual.servers.iter().filter(|(name, _)| !desired.servers.contains_key(*name));
+    steps.extend(
+        unwanted.filter_map(|(name, server)| drain_or_remove(name, server, draining.get(name).copied())),
+    );
+    steps
+}
+
+fn add_or_correct(name: &ServerName, wanted: &Server, actual: Option<&ActualServer>) -> Vec<Step> {
+    let server = || name.clone();
+    let weight = wanted.weight;
+    let add = Step::Add { server: server(), address: wanted.address, weight };
+    let Some(actual) = actual else { return vec![add] };
+    if actual.address != Some(wanted.address) {
+        // The process at the old address is gone: there is nothing to wait for.
+        return vec![Step::Remove { server: server(), close_sessions: true }, add];
     }
-    steps.extend(changed_maps(&target.maps, &actual.maps));
-    for (backend, servers) in &actual.backends {
-        for (server, is) in servers {
-            let wanted =
-                target.backends.get(backend).is_some_and(|backend| backend.servers.contains_key(server));
-            if !wanted {
-                steps.extend(go(backend, server, is, draining));
-            }
-        }
+    let mut steps = Vec::new();
+    if actual.admin_state != AdminState::Ready || !actual.checked {
+        steps.push(Step::SetReady { server: server() });
+    }
+    if actual.weight != weight {
+        steps.push(Step::SetWeight { server: server(), weight });
     }
     steps
 }
 
-fn come(name: &str, backend: &Backend, actual: &Actual, steps: &mut Vec<Step>) {
-    for (server, wanted) in &backend.servers {
-        let is = actual.backends.get(name).and_then(|servers| servers.get(server));
-        steps.extend(towards(name, server, wanted, is));
-    }
-}
-
-fn towards(backend: &str, server: &str, wanted: &Server, is: Option<&ActualServer>) -> Vec<Step> {
-    let (backend, server) = (backend.to_owned(), server.to_owned());
-    let add = Step::Add {
-        backend: backend.clone(),
-        server: server.clone(),
-        address: wanted.address,
-        weight: wanted.weight,
-    };
-    match is {
-        None => vec![add],
-        // The same name at another place: the old process is gone, there is nothing to wait for.
-        Some(is) if is.address != Some(wanted.address) => {
-            vec![Step::Remove { backend, server, cut: true }, add]
+fn drain_or_remove(name: &ServerName, actual: &ActualServer, draining: Option<Duration>) -> Option<Step> {
+    let server = name.clone();
+    match actual.admin_state {
+        state if actual.sessions == 0 && (state != AdminState::Ready || !actual.healthy) => {
+            Some(Step::Remove { server, close_sessions: false })
         }
-        Some(is) => {
-            let ready = (is.duty != Duty::Ready || !is.checked)
-                .then(|| Step::Ready { backend: backend.clone(), server: server.clone() });
-            let weigh = (is.weight != wanted.weight).then_some(Step::Weigh {
-                backend,
-                server,
-                weight: wanted.weight,
-            });
-            ready.into_iter().chain(weigh).collect()
-        }
-    }
-}
-
-fn go(backend: &str, server: &str, is: &ActualServer, draining: &Draining) -> Option<Step> {
-    let (backend, server) = (backend.to_owned(), server.to_owned());
-    let age = draining.get(&(backend.clone(), server.clone())).copied().unwrap_or_default();
-    match is.duty {
-        _ if is.sessions == 0 && (is.duty != Duty::Ready || !is.healthy) => {
-            Some(Step::Remove { backend, server, cut: false })
-        }
-        Duty::Ready => Some(Step::Drain { backend, server }),
-        Duty::Draining if age < DRAIN_MAX => None,
-        Duty::Draining | Duty::Maintenance => Some(Step::Remove { backend, server, cut: true }),
-    }
-}
-
-fn changed_maps(wanted: &Maps, is: &Maps) -> Vec<Step> {
-    let nothing = BTreeMap::new();
-    wanted
-        .iter()
-        .filter(|(file, entries)| is.get(*file).unwrap_or(&nothing) != *entries)
-        .map(|(file, entries)| Step::Map { file, entries: entries.clone() })
-        .collect()
-}
-
-impl Step {
-    /// What to say to HAProxy, and the word that must be in its answer (nothing: any answer but an error).
-    /// A map is a conversation of its own; see `agent`.
-    pub fn command(&self) -> Option<(String, &'static str)> {
-        Some(match self {
-            Self::Add { backend, server, address, weight } => {
-                let more = if backend == WEBSOCKET { CHECK_WEBSOCKET } else { "" };
-                let name = format!("{backend}/{server}");
-                let add = format!("add server {name} {address} check {CHECK} {more} weight {weight}");
-                (format!("{add}; enable health {name}; enable server {name}"), "registered")
-            }
-            Self::Ready { backend, server } => {
-                (format!("set server {backend}/{server} state ready; enable health {backend}/{server}"), "")
-            }
-            Self::Weigh { backend, server, weight } => {
-                (format!("set server {backend}/{server} weight {weight}"), "")
-            }
-            Self::Drain { backend, server } => (format!("set server {backend}/{server} state drain"), ""),
-            Self::Remove { backend, server, cut } => {
-                let name = format!("{backend}/{server}");
-                let cut = if *cut { format!("shutdown sessions server {name}; ") } else { String::new() };
-                (format!("set server {name} state maint; {cut}del server {name}"), "deleted")
-            }
-            Self::Map { .. } => return None,
-        })
+        AdminState::Ready => Some(Step::Drain { server }),
+        AdminState::Drain if draining.unwrap_or_default() < DRAIN_MAX => None,
+        AdminState::Drain | AdminState::Maint => Some(Step::Remove { server, close_sessions: true }),
     }
 }
 

@@ -1,10 +1,10 @@
-//! The agent against a real HAProxy and a real etcd: what comes, what goes, what breaks.
+//! The agent with a real HAProxy and a real etcd.
 //!
-//! Each test has a stack of its own in a temporary folder. They run one after another: times are measured here.
+//! Each test has its own stack in a temporary folder. The tests run one after another, because some measure times.
 
 mod support;
 
-mod come_and_go;
-mod bad_days;
-mod doors;
+mod lifecycle;
+mod failures;
+mod listeners;
 mod routes;

@@ -6,9 +6,8 @@ use crate::support::{Instance, Stack, answered_by, wait_for};
 
 const USERS: usize = 400;
 
-/// A token nobody signed: the balancer only reads whose it is.
+/// A token without a valid signature. The balancer reads only its user.
 fn token(user: usize) -> String {
-    // Base64 of {"sub":"1000"} and so on would need a library; HAProxy takes any base64url payload.
     format!("e30.{}.x", base64url(&format!(r#"{{"sub":"{user}"}}"#)))
 }
 
@@ -22,13 +21,13 @@ fn base64url(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_percentage_of_users_goes_to_the_service_and_each_user_stays_on_one_side() {
+async fn a_percentage_of_users_is_routed_to_the_service_and_each_user_stays_on_one_side() {
     let stack = Stack::start().await;
     stack.route("users", 25).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     let _users = Instance::start(&stack, "users", "users-1").await;
-    wait_for("both sides and the share to be there", async || {
-        let percent = stack.admin.ask("show map percent.map").await.unwrap_or_default();
+    wait_for("both sides and the percentage are present", async || {
+        let percent = stack.admin.send("show map percent.map").await.unwrap_or_default();
         stack.has_server("monolith-1").await
             && stack.has_server("users-1").await
             && percent.contains("users 25")
@@ -51,18 +50,18 @@ async fn a_percentage_of_users_goes_to_the_service_and_each_user_stays_on_one_si
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_given_back_goes_to_the_monolith_at_once() {
+async fn a_deleted_route_sends_its_requests_to_the_monolith() {
     let stack = Stack::start().await;
     stack.route("users", 100).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     let _users = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance("/api/users/7", "users-1").await;
-    stack.registry.delete(&keys::route("users")).await.expect("etcd is there");
+    stack.registry.delete(&keys::route("users")).await.expect("etcd answers");
     stack.wait_for_instance("/api/users/7", "monolith-1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_a_path_is_not_what_is_below_it() {
+async fn an_exact_location_does_not_include_paths_below_it() {
     let stack = Stack::start().await;
     stack.route("ui", 100).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
@@ -74,13 +73,13 @@ async fn exactly_a_path_is_not_what_is_below_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_behind_the_internal_door_does_not_exist_outside() {
+async fn an_internal_service_is_not_found_at_the_public_listener() {
     let stack = Stack::start().await;
     let audit = ServiceDefinition::internal("audit", &["/api/audit"]);
     stack.route("audit", 100).await;
     let _audit = Instance::start_as(&stack, &audit, "audit-1").await;
-    wait_for("the internal door to reach it", async || {
-        let answer = stack.http.get(format!("{}/api/audit/1", stack.internal)).send().await;
+    wait_for("the internal listener reaches it", async || {
+        let answer = stack.get_url(format!("{}/api/audit/1", stack.internal)).await;
         answer.is_ok_and(|answer| answered_by(&answer) == "audit-1")
     })
     .await;

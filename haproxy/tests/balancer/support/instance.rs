@@ -10,6 +10,7 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use flack_common::registry::{
@@ -20,7 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Stack;
 
-/// One instance of a service, on threads of its own: these can be taken away as a crash would.
+/// How long a draining instance waits for its last requests.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long `/slow` takes.
+const SLOW: Duration = Duration::from_millis(300);
+
+/// An instance of a service. It has its own runtime, so that a test can stop its threads as a crash does.
 pub struct Instance {
     pub name: String,
     pub service: String,
@@ -28,32 +34,26 @@ pub struct Instance {
     ready: Arc<AtomicBool>,
     registration: Option<Registration>,
     closing: CancellationToken,
-    server: Option<JoinHandle<()>>,
+    server: JoinHandle<()>,
     runtime: Option<Runtime>,
 }
 
-/// How long an instance that leaves waits for its last requests.
-const FINISH_MAX: Duration = Duration::from_secs(2);
-/// How long `/slow` takes.
-pub const SLOW: Duration = Duration::from_millis(300);
-
-async fn answer(State(state): State<(String, Arc<AtomicBool>)>, request: Request) -> Response {
-    let (name, ready) = state;
+async fn answer(State((name, ready)): State<(String, Arc<AtomicBool>)>, request: Request) -> Response {
     let path = request.uri().path();
-    let status = if path == "/ready" && !ready.load(Ordering::Relaxed) { 503 } else { 200 };
+    let is_ready = path != "/ready" || ready.load(Ordering::Relaxed);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if path.ends_with("/slow") {
         tokio::time::sleep(SLOW).await;
     }
-    let status = axum::http::StatusCode::from_u16(status).expect("a status");
-    let seen = |header: &str| {
+    let header = |header: &str| {
         request.headers().get(header).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     };
-    let body = format!("{} {}", seen("x-correlation-id"), seen("x-forwarded-for"));
+    let body = format!("{} {}", header("x-correlation-id"), header("x-forwarded-for"));
     (status, [("x-flack-instance", name)], body).into_response()
 }
 
 impl Instance {
-    /// Listens, but nobody knows.
+    /// Listens without registering.
     pub async fn listen(service: &str, name: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -64,26 +64,14 @@ impl Instance {
         let router = Router::new().fallback(answer).with_state((name.to_owned(), ready.clone()));
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
-        let (address, server) = runtime
-            .spawn(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                let address = listener.local_addr().expect("it is bound");
-                let server = axum::serve(listener, router).with_graceful_shutdown(closed);
-                (address, tokio::spawn(async { server.await.expect("it serves") }))
-            })
-            .await
-            .expect("it listens");
+        let listener =
+            runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let server = runtime.spawn(async {
+            axum::serve(listener, router).with_graceful_shutdown(closed).await.expect("the server runs");
+        });
         let (name, service) = (name.to_owned(), service.to_owned());
-        Self {
-            name,
-            service,
-            address,
-            ready,
-            registration: None,
-            closing,
-            server: Some(server),
-            runtime: Some(runtime),
-        }
+        Self { name, service, address, ready, registration: None, closing, server, runtime: Some(runtime) }
     }
 
     /// Listens and registers.
@@ -95,21 +83,19 @@ impl Instance {
         let mut instance = Self::listen(&definition.name, name).await;
         let (url, definition, name) = (stack.etcd_url.clone(), definition.clone(), name.to_owned());
         let address = instance.address.to_string();
-        let registration = instance
-            .runtime
-            .as_ref()
-            .expect("it runs")
-            .spawn(async move {
-                let registry = Registry::open_lazily(&url, None, CancellationToken::new());
-                registry.register(&definition, &name, &address, "0.1.0").await
-            })
-            .await
-            .expect("it registers");
-        instance.registration = Some(registration);
+        let register = async move {
+            let registry = Registry::open_lazily(&url, None, CancellationToken::new());
+            registry.register(&definition, &name, &address, "0.1.0").await
+        };
+        instance.registration = Some(instance.runtime().spawn(register).await.expect("it registers"));
         instance
     }
 
-    /// Its entry, for tests that write it themselves.
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("the instance runs")
+    }
+
+    /// Writes its registry entry without a lease.
     pub async fn put_entry(&self, stack: &Stack) {
         let entry = InstanceEntry {
             address: self.address.to_string(),
@@ -119,35 +105,25 @@ impl Instance {
             draining: false,
         };
         let entry = serde_json::to_string(&entry).expect("an entry is plain data");
-        stack
-            .registry
-            .put(&keys::instance(&self.service, &self.name), entry, None)
-            .await
-            .expect("etcd is there");
+        let key = keys::instance(&self.service, &self.name);
+        stack.registry.put(&key, entry, None).await.expect("etcd answers");
     }
 
     pub async fn delete_entry(&self, stack: &Stack) {
-        stack.registry.delete(&keys::instance(&self.service, &self.name)).await.expect("etcd is there");
+        stack.registry.delete(&keys::instance(&self.service, &self.name)).await.expect("etcd answers");
     }
 
-    /// As a process does on SIGTERM: out of the registry, then the port is closed, then what is in flight is finished.
-    pub async fn leave(mut self) -> Deregistration {
-        let registration = self.registration.take().expect("it is registered");
-        let left = self
-            .runtime
-            .as_ref()
-            .expect("it runs")
-            .spawn(registration.deregister())
-            .await
-            .expect("it leaves");
+    /// Stops as a process does on SIGTERM: drains, closes its port, finishes current requests.
+    pub async fn stop(mut self) -> Deregistration {
+        let registration = self.registration.take().expect("the instance is registered");
+        let result = self.runtime().spawn(registration.deregister()).await.expect("it deregisters");
         self.closing.cancel();
-        let server = self.server.take().expect("it serves");
-        // Bounded: a connection that is kept alive may stay, and ends with the runtime.
-        let _ = timeout(FINISH_MAX, server).await;
-        left
+        // A connection that the client keeps alive may remain; it ends with the runtime.
+        let _ = timeout(DRAIN_TIMEOUT, &mut self.server).await;
+        result
     }
 
-    /// Everything ends at once: port, connections, renewals.
+    /// Ends the port, the connections and the lease renewals at once.
     pub fn crash(self) {
         drop(self);
     }
@@ -165,6 +141,7 @@ impl Drop for Instance {
     }
 }
 
+/// A service that answers `/api/<name>`.
 fn definition(service: &str) -> ServiceDefinition {
     let location = format!("/api/{service}");
     let location: &[&str] = if service == "monolith" { &[] } else { &[&location] };

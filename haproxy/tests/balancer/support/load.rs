@@ -9,20 +9,21 @@ use super::{Stack, wait_for};
 
 const CLIENTS: usize = 8;
 
-/// Clients that ask in a loop, and remember what went wrong.
+/// Clients that send requests in a loop, and record failures.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<String>>>,
     clients: JoinSet<()>,
 }
 
 impl Load {
     pub fn start(stack: &Stack, path: &str) -> Self {
-        let (stop, asked, failures) = (Arc::default(), Arc::default(), Arc::default());
-        let mut load = Self { stop, asked, failures, clients: JoinSet::new() };
+        let (stop, requests, failures) = (Arc::default(), Arc::default(), Arc::default());
+        let mut load = Self { stop, requests, failures, clients: JoinSet::new() };
         for _ in 0..CLIENTS {
-            let (stop, asked, failures) = (load.stop.clone(), load.asked.clone(), load.failures.clone());
+            let (stop, requests, failures) =
+                (load.stop.clone(), load.requests.clone(), load.failures.clone());
             let (http, url) = (stack.http.clone(), format!("{}{path}", stack.public));
             load.clients.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
@@ -31,7 +32,7 @@ impl Load {
                         Ok(answer) => Some(answer.status().to_string()),
                         Err(error) => Some(format!("{error:?}")),
                     };
-                    asked.fetch_add(1, Ordering::Relaxed);
+                    requests.fetch_add(1, Ordering::Relaxed);
                     failures.lock().expect("no client panicked").extend(failure);
                 }
             });
@@ -41,17 +42,21 @@ impl Load {
 
     /// Waits until this many more requests were answered.
     pub async fn more(&self, requests: usize) {
-        let goal = self.asked.load(Ordering::Relaxed) + requests;
-        wait_for("the clients to go on", async || self.asked.load(Ordering::Relaxed) >= goal).await;
+        let goal = self.requests.load(Ordering::Relaxed) + requests;
+        wait_for("more requests are answered", async || self.requests.load(Ordering::Relaxed) >= goal).await;
     }
 
-    /// Ends the load, and panics when any request failed.
-    pub async fn end_without_failure(mut self) -> usize {
+    /// Ends the load. Panics when a request has failed.
+    pub async fn end_without_failure(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
-        let asked = self.asked.load(Ordering::Relaxed);
+        let requests = self.requests.load(Ordering::Relaxed);
         let failures = self.failures.lock().expect("no client panicked");
-        assert!(failures.is_empty(), "{} of {asked} requests failed: {:?}", failures.len(), failures.first());
-        asked
+        assert!(
+            failures.is_empty(),
+            "{} of {requests} requests failed: {:?}",
+            failures.len(),
+            failures.first()
+        );
     }
 }

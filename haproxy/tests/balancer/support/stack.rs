@@ -1,7 +1,7 @@
 use std::{fs::File, net::TcpListener, path::Path, process::Stdio};
 
 use flack_common::registry::{Registry, Route, keys};
-use flack_haproxy::admin::Admin;
+use flack_haproxy::admin_socket::AdminSocket;
 use reqwest::Response;
 use tempfile::TempDir;
 use tokio::{
@@ -12,20 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::wait_for;
 
-static TURN: Mutex<()> = Mutex::const_new(());
-
 /// One test at a time.
-pub struct Turn(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-impl Turn {
-    pub async fn take() -> Self {
-        Self(TURN.lock().await)
-    }
-}
+static TURN: Mutex<()> = Mutex::const_new(());
 
 pub struct Stack {
     pub registry: Registry,
-    pub admin: Admin,
+    pub admin: AdminSocket,
     pub http: reqwest::Client,
     pub public: String,
     pub internal: String,
@@ -37,7 +29,7 @@ pub struct Stack {
     etcd: Option<Child>,
     agent: Option<Child>,
     haproxy: Option<Child>,
-    _turn: Turn,
+    _turn: MutexGuard<'static, ()>,
 }
 
 fn free_port() -> u16 {
@@ -49,10 +41,10 @@ impl Stack {
         Self::start_with(&[]).await
     }
 
-    /// With more variables for the agent.
+    /// Starts with more environment variables for the agent.
     pub async fn start_with(more: &[(&str, &str)]) -> Self {
-        let turn = Turn::take().await;
-        // Short: the path of a socket has 107 bytes.
+        let turn = TURN.lock().await;
+        // A short name, because a socket path has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("fx").tempdir().expect("a temporary folder");
         let etcd_ports = (free_port(), free_port());
         let etcd_url = format!("http://127.0.0.1:{}", etcd_ports.0);
@@ -70,7 +62,7 @@ impl Stack {
         let registry = Registry::open_lazily(&etcd_url, None, CancellationToken::new());
         let mut stack = Self {
             registry,
-            admin: Admin::new(dir.path().join("admin.sock")),
+            admin: AdminSocket::new(dir.path().join("admin.sock")),
             http: flack_common::http::client(),
             public: format!("http://{public}"),
             internal: format!("http://{internal}"),
@@ -87,7 +79,7 @@ impl Stack {
         stack.start_etcd().await;
         stack.start_agent();
         let configuration = stack.dir.path().join("haproxy.cfg");
-        wait_for("the agent to write a configuration", async || configuration.exists()).await;
+        wait_for("the agent writes a configuration", async || configuration.exists()).await;
         stack.start_haproxy().await;
         stack
     }
@@ -113,7 +105,7 @@ impl Stack {
             .spawn()
             .expect("etcd is installed");
         self.etcd = Some(child);
-        wait_for("etcd to answer", async || self.registry.get("/flack/").await.is_ok()).await;
+        wait_for("etcd answers", async || self.registry.get("/flack/").await.is_ok()).await;
     }
 
     pub async fn kill_etcd(&mut self) {
@@ -153,45 +145,44 @@ impl Stack {
             .spawn()
             .expect("haproxy is installed");
         self.haproxy = Some(child);
-        wait_for("HAProxy to answer", async || {
-            self.http
-                .get(format!("{}/health", self.stats))
-                .send()
-                .await
-                .is_ok_and(|answer| answer.status() == 200)
+        wait_for("HAProxy answers", async || {
+            self.get_url(format!("{}/health", self.stats)).await.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
     }
 
     pub async fn kill_haproxy(&mut self) {
         kill(self.haproxy.take()).await;
-        // Its worker finds out by itself that the master is gone.
-        wait_for("HAProxy to be gone", async || {
-            self.http.get(format!("{}/health", self.stats)).send().await.is_err()
-        })
-        .await;
+        // The worker ends when it notices that its master has ended.
+        wait_for("HAProxy ends", async || self.get_url(format!("{}/health", self.stats)).await.is_err())
+            .await;
     }
 
     pub async fn route(&self, service: &str, percentage: u8) {
         let route = Route { owner: service.to_owned(), percentage };
         let route = serde_json::to_string(&route).expect("a route is plain data");
-        self.registry.put(&keys::route(service), route, None).await.expect("etcd is there");
+        self.registry.put(&keys::route(service), route, None).await.expect("etcd answers");
     }
 
+    /// Sends `GET` to the public listener.
     pub async fn get(&self, path: &str) -> reqwest::Result<Response> {
-        self.http.get(format!("{}{path}", self.public)).send().await
+        self.get_url(format!("{}{path}", self.public)).await
     }
 
-    /// Waits until a path is answered by this instance.
+    pub async fn get_url(&self, url: String) -> reqwest::Result<Response> {
+        self.http.get(url).send().await
+    }
+
+    /// Waits until this instance answers a path.
     pub async fn wait_for_instance(&self, path: &str, instance: &str) {
-        wait_for(&format!("{path} to be answered by {instance}"), async || {
+        wait_for(&format!("{instance} answers {path}"), async || {
             self.get(path).await.is_ok_and(|answer| answered_by(&answer) == instance)
         })
         .await;
     }
 
     pub async fn has_server(&self, server: &str) -> bool {
-        let state = self.admin.ask("show servers state").await.unwrap_or_default();
+        let state = self.admin.send("show servers state").await.unwrap_or_default();
         state.contains(&format!(" {server} "))
     }
 
@@ -200,7 +191,7 @@ impl Stack {
     }
 }
 
-/// The instance that answered; empty when it was HAProxy itself.
+/// The instance that answered. Empty when HAProxy answered itself.
 pub fn answered_by(answer: &Response) -> &str {
     answer.headers().get("x-flack-instance").and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
@@ -209,7 +200,7 @@ fn log(dir: &Path, name: &str) -> File {
     File::options().create(true).append(true).open(dir.join(name)).expect("a log file")
 }
 
-/// As the power cut would: no farewell.
+/// Sends SIGKILL.
 async fn kill(child: Option<Child>) {
-    child.expect("it runs").kill().await.expect("it can be killed");
+    child.expect("the process runs").kill().await.expect("it can be killed");
 }

@@ -1,17 +1,59 @@
-use reqwest::{Response, header::RETRY_AFTER};
+use reqwest::{
+    Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+};
 use serde_json::Value;
 
 use crate::support::{Instance, Stack, answered_by, wait_for};
 
 const PATH: &str = "/api/users";
+/// What Chromium sends when it opens a page.
+const BROWSER_ACCEPT: &str =
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
 async fn problem(answer: Response) -> Value {
-    let kind = answer.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    assert_eq!(kind, "application/problem+json");
+    assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
     let status = answer.status().as_u16();
-    let problem: Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("it is JSON");
+    let problem: Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
     assert_eq!(problem["status"], status);
     problem
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_gets_an_html_page_for_errors_of_the_balancer() {
+    let stack = Stack::start().await;
+    stack.route("users", 100).await;
+    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
+    stack.wait_for_instance("/", "monolith-1").await;
+    wait_for("the route exists", async || stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503))
+        .await;
+    let get = async |accept: &str, path: &str| {
+        let request = stack.http.get(format!("{}{path}", stack.public)).header(ACCEPT, accept);
+        request.send().await.expect("an answer")
+    };
+    for (path, status, text) in [
+        ("/metrics", StatusCode::NOT_FOUND, "<h1>Not found</h1><p>there is nothing at this path.</p>"),
+        (PATH, StatusCode::SERVICE_UNAVAILABLE, "<h1>Service unavailable</h1><p>users is unavailable"),
+    ] {
+        let page = get(BROWSER_ACCEPT, path).await;
+        assert_eq!(page.status(), status);
+        assert_eq!(page.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert!(page.headers().contains_key("x-correlation-id"));
+        let body = page.text().await.expect("a body");
+        assert!(body.starts_with("<!doctype html>") && body.contains(text), "{body}");
+        for accept in ["*/*", "application/json", "application/json, text/html"] {
+            let answer = get(accept, path).await;
+            assert_eq!(answer.status(), status);
+            problem(answer).await;
+        }
+    }
+    let page = get(BROWSER_ACCEPT, "/").await;
+    assert_eq!(answered_by(&page), "monolith-1");
+    assert_eq!(
+        page.headers()[CONTENT_TYPE],
+        "text/plain; charset=utf-8",
+        "the type of a service is not changed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,22 +62,20 @@ async fn a_service_without_instances_answers_503_with_retry_after_and_never_the_
     stack.route("users", 100).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     stack.wait_for_instance("/api/messages", "monolith-1").await;
-    wait_for("the route to be taken", async || {
-        stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503)
-    })
-    .await;
+    wait_for("the route exists", async || stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503))
+        .await;
     let answer = stack.get(&format!("{PATH}/7")).await.expect("an answer");
     assert_eq!(answer.headers()[RETRY_AFTER], "1");
     assert!(answer.headers().contains_key("x-correlation-id"));
     assert!(
         problem(answer).await["detail"].as_str().is_some_and(|text| text.starts_with("users is unavailable"))
     );
-    // Not below /api/users, however alike it looks.
+    // Not below /api/users.
     assert_eq!(answered_by(&stack.get("/api/usersfoo").await.expect("an answer")), "monolith-1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_whose_instances_all_crashed_answers_503_until_one_is_back() {
+async fn a_service_whose_instances_have_all_crashed_answers_503_until_one_is_started() {
     let stack = Stack::start().await;
     stack.route("users", 100).await;
     let instance = Instance::start(&stack, "users", "users-1").await;
@@ -45,12 +85,12 @@ async fn a_service_whose_instances_all_crashed_answers_503_until_one_is_back() {
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()[RETRY_AFTER], "1");
     problem(answer).await;
-    let _back = Instance::start(&stack, "users", "users-1").await;
+    let _new = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance(PATH, "users-1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_public_door_hides_what_is_internal() {
+async fn the_public_listener_hides_internal_paths() {
     let stack = Stack::start().await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     let _users = Instance::start(&stack, "users", "users-1").await;
@@ -70,49 +110,49 @@ async fn the_public_door_hides_what_is_internal() {
         problem(answer).await;
     }
     assert_eq!(stack.get("/healthy").await.expect("an answer").status(), 200);
-    wait_for("the internal door to reach what is internal", async || {
-        let answer = stack.http.get(format!("{}/internal/users/x", stack.internal)).send().await;
+    wait_for("the internal listener reaches internal paths", async || {
+        let answer = stack.get_url(format!("{}/internal/users/x", stack.internal)).await;
         answer.is_ok_and(|answer| answered_by(&answer) == "users-1")
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_correlation_id_is_kept_when_harmless_and_made_otherwise() {
+async fn a_correlation_id_with_plain_characters_is_kept_and_another_is_replaced() {
     let stack = Stack::start().await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     stack.wait_for_instance("/", "monolith-1").await;
-    let ask = async |id: &str| {
+    let get = async |id: &str| {
         let request = stack.http.get(format!("{}/x?secret=1", stack.public));
         let request = request.header("X-Correlation-ID", id).header("X-Forwarded-For", "6.6.6.6");
         let answer = request.send().await.expect("an answer");
         let id = answer.headers()["x-correlation-id"].to_str().expect("text").to_owned();
         (id, answer.text().await.expect("a body"))
     };
-    assert_eq!(ask("abc-1").await, ("abc-1".to_owned(), "abc-1 127.0.0.1".to_owned()));
-    let (made, seen) = ask("a b\"}").await;
-    assert_eq!(made.len(), 36, "{made} is no uuid");
-    assert_eq!(seen, format!("{made} 127.0.0.1"));
+    assert_eq!(get("abc-1").await, ("abc-1".to_owned(), "abc-1 127.0.0.1".to_owned()));
+    let (generated, body) = get("a b\"}").await;
+    assert_eq!(generated.len(), 36, "{generated} is not a UUID");
+    assert_eq!(body, format!("{generated} 127.0.0.1"));
 
-    wait_for("both to be in the log", async || stack.haproxy_log().contains(&made)).await;
+    wait_for("both are in the log", async || stack.haproxy_log().contains(&generated)).await;
     let log = stack.haproxy_log();
     let lines: Vec<Value> = log
         .lines()
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).expect(line))
         .collect();
-    let line = lines.iter().find(|line| line["correlation_id"] == "abc-1").expect("it was logged");
+    let line = lines.iter().find(|line| line["correlation_id"] == "abc-1").expect("a log line");
     assert_eq!(line["path"], "/x");
     assert_eq!(line["server"], "monolith-1");
     assert!(
         line["ts"].as_str().is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok()),
         "{line}"
     );
-    assert!(!log.contains("secret"), "the query has no place in a log");
+    assert!(!log.contains("secret"), "the query is logged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_tries_too_many_credentials_has_to_wait() {
+async fn too_many_requests_with_credentials_are_refused() {
     let stack = Stack::start_with(&[("LIMIT_CREDENTIALS_PER_10S", "5")]).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     stack.wait_for_instance("/", "monolith-1").await;
@@ -123,19 +163,24 @@ async fn who_tries_too_many_credentials_has_to_wait() {
             refused = Some(answer);
         }
     }
-    let refused = refused.expect("the sixth is too many");
+    let refused = refused.expect("the sixth is refused");
     assert_eq!(refused.headers()[RETRY_AFTER], "10");
     problem(refused).await;
-    assert_eq!(stack.get(PATH).await.expect("an answer").status(), 200, "reading is not limited by this");
+    assert_eq!(stack.get(PATH).await.expect("an answer").status(), 200, "other requests have another limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stats_door_shows_page_and_figures() {
+async fn the_stats_listener_serves_page_metrics_and_liveness() {
     let stack = Stack::start().await;
     for (path, word) in [("/stats", "Statistics Report"), ("/metrics", "haproxy_process_"), ("/health", "ok")]
     {
-        let answer = stack.http.get(format!("{}{path}", stack.stats)).send().await.expect("an answer");
+        let answer = stack.get_url(format!("{}{path}", stack.stats)).await.expect("an answer");
         assert_eq!(answer.status(), 200, "{path}");
         assert!(answer.text().await.expect("a body").contains(word), "{path}");
     }
+    let redirect = stack.get_url(format!("{}/", stack.stats)).await.expect("an answer");
+    assert_eq!(
+        (redirect.status(), &redirect.headers()[LOCATION]),
+        (StatusCode::FOUND, &"/stats".parse().expect("a header"))
+    );
 }

@@ -1,11 +1,18 @@
-use flack_haproxy::knowledge::MARK_KEY;
+use flack_haproxy::last_known::MARKER_KEY;
 
 use crate::support::{Instance, Load, Stack, wait_for};
 
 const PATH: &str = "/api/users";
 
+async fn wait_for_marker(stack: &Stack) {
+    wait_for("the agent writes its marker", async || {
+        stack.registry.get(MARKER_KEY).await.is_ok_and(|marker| marker.is_some())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn traffic_goes_on_while_etcd_is_away_and_joins_work_again_after() {
+async fn traffic_continues_while_etcd_is_down_and_new_instances_are_added_afterwards() {
     let mut stack = Stack::start().await;
     stack.route("users", 100).await;
     let _first = Instance::start(&stack, "users", "users-1").await;
@@ -21,50 +28,44 @@ async fn traffic_goes_on_while_etcd_is_away_and_joins_work_again_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_etcd_that_comes_back_empty_changes_nothing() {
+async fn an_etcd_that_has_lost_its_data_changes_nothing() {
     let mut stack = Stack::start().await;
     stack.route("users", 100).await;
-    // Written by hand: nobody will register it again.
+    // No process renews this entry.
     let instance = Instance::listen("users", "users-1").await;
     instance.put_entry(&stack).await;
     stack.wait_for_instance(PATH, "users-1").await;
-    wait_for("the agent's mark", async || {
-        stack.registry.get(MARK_KEY).await.is_ok_and(|mark| mark.is_some())
-    })
-    .await;
+    wait_for_marker(&stack).await;
 
     let load = Load::start(&stack, PATH);
     stack.wipe_etcd().await;
     stack.start_etcd().await;
-    wait_for("the agent to see it", async || {
-        stack.registry.get(MARK_KEY).await.is_ok_and(|mark| mark.is_some())
-    })
-    .await;
+    wait_for_marker(&stack).await;
     load.more(200).await;
     load.end_without_failure().await;
     assert!(stack.has_server("users-1").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_all_entries_of_a_service_vanish_its_healthy_instances_stay_until_they_fail() {
+async fn when_all_entries_of_a_service_vanish_its_healthy_instances_are_kept_until_they_fail() {
     let stack = Stack::start().await;
     stack.route("users", 100).await;
     let instance = Instance::listen("users", "users-1").await;
     instance.put_entry(&stack).await;
     stack.wait_for_instance(PATH, "users-1").await;
     instance.delete_entry(&stack).await;
-    // What comes after has been seen: so has the deletion.
+    // When the agent has processed a later change, it has processed the deletion.
     let _later = Instance::start(&stack, "tokens", "tokens-1").await;
-    wait_for("the agent to go on", async || stack.has_server("tokens-1").await).await;
+    wait_for("the agent adds tokens-1", async || stack.has_server("tokens-1").await).await;
     assert!(stack.has_server("users-1").await);
     assert_eq!(stack.get(PATH).await.expect("an answer").status(), 200);
 
     instance.set_ready(false);
-    wait_for("the unhealthy server to be removed", async || !stack.has_server("users-1").await).await;
+    wait_for("the unhealthy server is removed", async || !stack.has_server("users-1").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_agent_catches_up_and_nobody_notices() {
+async fn a_restarted_agent_catches_up_without_a_failed_request() {
     let mut stack = Stack::start().await;
     stack.route("users", 100).await;
     let _first = Instance::start(&stack, "users", "users-1").await;
@@ -74,20 +75,20 @@ async fn a_restarted_agent_catches_up_and_nobody_notices() {
     stack.kill_agent().await;
     let _second = Instance::start(&stack, "users", "users-2").await;
     load.more(200).await;
-    assert!(!stack.has_server("users-2").await, "who should have added it?");
+    assert!(!stack.has_server("users-2").await, "no agent runs that could have added it");
     stack.start_agent();
     stack.wait_for_instance(PATH, "users-2").await;
     load.end_without_failure().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_haproxy_has_its_servers_and_routes_without_any_help() {
+async fn a_restarted_haproxy_has_its_servers_and_routes_without_agent_and_etcd() {
     let mut stack = Stack::start().await;
     stack.route("users", 100).await;
     let _users = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance(PATH, "users-1").await;
     let configuration = stack.dir.path().join("haproxy.cfg");
-    wait_for("the files to be written", async || {
+    wait_for("the files are written", async || {
         std::fs::read_to_string(&configuration).is_ok_and(|text| text.contains("server users-1 "))
     })
     .await;
@@ -104,41 +105,41 @@ async fn a_restarted_haproxy_has_its_servers_and_routes_without_any_help() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_deleted_by_hand_comes_back() {
+async fn a_manually_deleted_server_is_added_again() {
     let stack = Stack::start().await;
     stack.route("users", 100).await;
     let _users = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance(PATH, "users-1").await;
-    let answer = stack.admin.ask("set server users/users-1 state maint; del server users/users-1").await;
-    assert!(answer.expect("HAProxy is there").contains("deleted"));
+    let answer = stack.admin.send("set server users/users-1 state maint; del server users/users-1").await;
+    assert!(answer.expect("HAProxy answers").contains("deleted"));
     stack.wait_for_instance(PATH, "users-1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_map_edited_by_hand_is_repaired() {
+async fn a_manually_changed_map_is_repaired() {
     let stack = Stack::start().await;
     stack.route("users", 100).await;
     let _users = Instance::start(&stack, "users", "users-1").await;
     stack.wait_for_instance(PATH, "users-1").await;
     stack
         .admin
-        .ask("clear map prefix.map; add map prefix.map /api/wrong/ users")
+        .send("clear map prefix.map; add map prefix.map /api/wrong/ users")
         .await
-        .expect("HAProxy is there");
+        .expect("HAProxy answers");
     stack.wait_for_instance(PATH, "users-1").await;
-    wait_for("the wrong entry to be gone", async || {
-        !stack.admin.ask("show map prefix.map").await.unwrap_or_default().contains("wrong")
+    wait_for("the wrong entry is removed", async || {
+        !stack.admin.send("show map prefix.map").await.unwrap_or_default().contains("wrong")
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_deleted_by_hand_is_written_again_by_its_instance() {
+async fn a_manually_deleted_entry_is_written_again_by_its_instance() {
     let stack = Stack::start().await;
     let instance = Instance::start(&stack, "users", "users-1").await;
     instance.delete_entry(&stack).await;
     let key = flack_common::registry::keys::instance("users", "users-1");
-    wait_for("the entry to come back", async || {
+    wait_for("the entry is written again", async || {
         stack.registry.get(&key).await.is_ok_and(|entry| entry.is_some())
     })
     .await;

@@ -1,0 +1,132 @@
+//! What one pass leaves for the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use flack_common::registry::Mirror;
+use tokio::{net::lookup_host, time::timeout};
+use tracing::{info, warn};
+
+use crate::{
+    ServerName,
+    actual::{Actual, AdminState},
+    desired::{Addresses, Desired},
+    last_known::LastKnown,
+    plan::{DrainTimes, Step},
+};
+
+/// A draining instance with sessions is acknowledged after this time: it receives nothing new, and its sessions may
+/// finish. Websockets would keep it waiting for hours.
+const DRAIN_ACKNOWLEDGED_AFTER: Duration = Duration::from_millis(500);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) last_known: LastKnown,
+    pub(super) marker_absent: bool,
+    /// The failed structure, and when its reload failed.
+    pub(super) failed_reload: Option<(String, Instant)>,
+    /// The last error of writing the files, so that it is logged once.
+    pub(super) save_error: Option<String>,
+    pub(super) failed_steps: Vec<Step>,
+    addresses: Addresses,
+    draining_since: BTreeMap<ServerName, Instant>,
+    /// None before the first pass.
+    haproxy_answers: Option<bool>,
+}
+
+impl State {
+    pub(super) fn new(last_known: LastKnown) -> Self {
+        Self { last_known, ..Self::default() }
+    }
+
+    /// Takes over the copy of the registry if it is current. Returns whether the desired state may have changed.
+    pub(super) async fn update(&mut self, mirror: &Mirror) -> bool {
+        if !mirror.is_current() {
+            // This process may not have resolved the host names of the last known state yet.
+            return self.resolve_addresses().await;
+        }
+        let before = self.last_known.clone();
+        let marker_absent = self.last_known.update(&mirror.snapshot());
+        let is_changed = before != self.last_known || marker_absent != self.marker_absent;
+        self.marker_absent = marker_absent;
+        if is_changed {
+            self.resolve_addresses().await;
+        }
+        is_changed
+    }
+
+    /// Returns whether an address has changed.
+    async fn resolve_addresses(&mut self) -> bool {
+        let before = std::mem::take(&mut self.addresses);
+        for (server, entry) in self.last_known.instances() {
+            let address = match entry.address.parse::<SocketAddr>() {
+                Ok(address) => Some(address),
+                Err(_) => look_up(&entry.address).await.or_else(|| before.get(&entry.address).copied()),
+            };
+            if let Some(address) = address {
+                self.addresses.insert(entry.address, address);
+            } else {
+                warn!(server, address = entry.address, "the address of an instance cannot be resolved");
+            }
+        }
+        before != self.addresses
+    }
+
+    /// Returns the desired state, and remembers its servers for the time when HAProxy does not answer.
+    pub(super) fn desired(&mut self, actual: Option<&Actual>) -> Desired {
+        let desired = Desired::new(&self.last_known, &self.addresses, actual);
+        let servers = desired.servers.iter().map(|(name, server)| (name.clone(), server.address.to_string()));
+        self.last_known.servers = servers.collect();
+        desired
+    }
+
+    /// Logs when HAProxy begins or ceases to answer.
+    pub(super) fn log_haproxy(&mut self, actual: &io::Result<Actual>) {
+        if self.haproxy_answers.replace(actual.is_ok()) != Some(actual.is_ok()) {
+            match actual {
+                Ok(actual) => info!(structure = actual.structure, "HAProxy answers"),
+                Err(error) => {
+                    warn!(%error, "HAProxy does not answer; its files are kept up to date for its start");
+                }
+            }
+        }
+    }
+
+    pub(super) fn drain_times(&mut self, actual: &Actual) -> DrainTimes {
+        let now = Instant::now();
+        let is_draining =
+            |name: &ServerName| actual.servers.get(name).is_some_and(|s| s.admin_state == AdminState::Drain);
+        self.draining_since.retain(|name, _| is_draining(name));
+        for name in actual.servers.keys().filter(|name| is_draining(name)) {
+            self.draining_since.entry(name.clone()).or_insert(now);
+        }
+        self.draining_since.iter().map(|(name, since)| (name.clone(), now - *since)).collect()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        !self.draining_since.is_empty()
+    }
+
+    /// Returns the servers that receive requests, as acknowledged to their instances.
+    pub(super) fn receiving(&mut self, actual: &Actual) -> BTreeSet<ServerName> {
+        let drain_times = self.drain_times(actual);
+        let receives = |name: &ServerName| match actual.servers[name].admin_state {
+            AdminState::Ready => true,
+            AdminState::Drain => {
+                actual.servers[name].sessions > 0
+                    && drain_times.get(name).is_none_or(|time| *time < DRAIN_ACKNOWLEDGED_AFTER)
+            }
+            AdminState::Maint => false,
+        };
+        actual.servers.keys().filter(|name| receives(name)).cloned().collect()
+    }
+}
+
+async fn look_up(address: &str) -> Option<SocketAddr> {
+    timeout(LOOKUP_TIMEOUT, lookup_host(address)).await.ok()?.ok()?.next()
+}

@@ -1,0 +1,70 @@
+//! Applies a step of the plan through HAProxy's Runtime API.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use tracing::info;
+
+use crate::{
+    admin_socket::AdminSocket,
+    desired::{CHECK, on_marked_down},
+    plan::Step,
+    service_of,
+};
+
+/// HAProxy reads a command with its payload into one buffer (`tune.bufsize`).
+const MAP_ENTRIES_PER_COMMAND_MAX: usize = 100;
+
+/// Applies a step and logs it.
+pub async fn apply(admin: &AdminSocket, step: &Step) -> anyhow::Result<()> {
+    match step {
+        Step::Add { server, address, weight } => {
+            let more = on_marked_down(service_of(server)).unwrap_or_default();
+            let add = format!("add server {server} {address} check {CHECK} {more} weight {weight}");
+            let command = format!("{add}; enable health {server}; enable server {server}");
+            expect(admin, &command, "registered").await?;
+        }
+        Step::SetReady { server } => {
+            expect(admin, &format!("set server {server} state ready; enable health {server}"), "").await?;
+        }
+        Step::SetWeight { server, weight } => {
+            expect(admin, &format!("set server {server} weight {weight}"), "").await?;
+        }
+        Step::Drain { server } => expect(admin, &format!("set server {server} state drain"), "").await?,
+        Step::Remove { server, close_sessions } => {
+            let close =
+                if *close_sessions { format!("shutdown sessions server {server}; ") } else { String::new() };
+            let command = format!("set server {server} state maint; {close}del server {server}");
+            expect(admin, &command, "deleted").await?;
+        }
+        Step::ReplaceMap { file, entries } => replace_map(admin, file, entries).await?,
+    }
+    info!(?step, "HAProxy changed");
+    Ok(())
+}
+
+/// Sends a command. Fails unless the answer contains `word`, or is empty when `word` is empty.
+async fn expect(admin: &AdminSocket, command: &str, word: &str) -> anyhow::Result<()> {
+    let answer = admin.send(command).await?;
+    let answer = answer.trim();
+    ensure!(answer.is_empty() == word.is_empty() && answer.contains(word), "{answer}");
+    Ok(())
+}
+
+async fn replace_map(
+    admin: &AdminSocket,
+    file: &str,
+    entries: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let answer = admin.send(&format!("prepare map {file}")).await?;
+    let version: u32 = answer
+        .trim()
+        .strip_prefix("New version created: ")
+        .and_then(|number| number.parse().ok())
+        .with_context(|| answer.trim().to_owned())?;
+    let lines: Vec<String> = entries.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+    for chunk in lines.chunks(MAP_ENTRIES_PER_COMMAND_MAX) {
+        expect(admin, &format!("add map @{version} {file} <<\n{}", chunk.concat()), "").await?;
+    }
+    expect(admin, &format!("commit map @{version} {file}"), "").await
+}

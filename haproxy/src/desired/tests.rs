@@ -1,0 +1,101 @@
+use super::*;
+use crate::{
+    actual::ActualServer,
+    last_known::MARKER_KEY,
+    maps::{EXACT, EXPOSURE, PERCENT, PREFIX},
+};
+
+const ENTRY: (&str, &str) = (
+    "/flack/services/users/users-1",
+    r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z"}"#,
+);
+const DRAINING: (&str, &str) = (
+    "/flack/services/users/users-1",
+    r#"{"address":"127.0.0.1:9001","version":"1","started":"2026-01-01T00:00:00Z","draining":true}"#,
+);
+
+fn desired(entries: &[(&str, &str)], actual: Option<&Actual>) -> Desired {
+    let mut last_known = LastKnown::default();
+    let mut copy: BTreeMap<String, String> =
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    copy.insert(MARKER_KEY.to_owned(), "{}".to_owned());
+    last_known.update(&copy);
+    Desired::new(&last_known, &[("127.0.0.1:9001".to_owned(), address())].into(), actual)
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9001))
+}
+
+fn with_server(name: &str, healthy: bool) -> Actual {
+    let address = Some(address());
+    let admin_state = AdminState::Ready;
+    let server = ActualServer { address, weight: 100, admin_state, healthy, checked: true, sessions: 0 };
+    Actual { servers: [(name.to_owned(), server)].into(), ..Actual::default() }
+}
+
+#[test]
+fn a_registered_instance_is_a_server() {
+    assert_eq!(desired(&[ENTRY], None).servers["users/users-1"].address, address());
+}
+
+#[test]
+fn a_draining_instance_is_no_server_though_its_checks_pass() {
+    assert!(desired(&[DRAINING], Some(&with_server("users/users-1", true))).servers.is_empty());
+}
+
+#[test]
+fn when_all_instances_vanish_the_healthy_ones_are_kept() {
+    assert!(desired(&[], Some(&with_server("users/users-1", true))).servers.contains_key("users/users-1"));
+}
+
+#[test]
+fn when_all_instances_vanish_the_unhealthy_ones_are_removed() {
+    assert!(desired(&[], Some(&with_server("users/users-1", false))).servers.is_empty());
+}
+
+#[test]
+fn when_one_of_two_instances_vanishes_it_is_removed_though_it_is_healthy() {
+    let desired = desired(&[ENTRY], Some(&with_server("users/users-2", true)));
+    assert_eq!(desired.servers.keys().collect::<Vec<_>>(), ["users/users-1"]);
+}
+
+#[test]
+fn a_route_puts_the_locations_of_its_service_into_the_maps() {
+    let routes = [
+        ("/flack/routes/ui", r#"{"owner":"ui","percentage":25}"#),
+        ("/flack/routes/users", r#"{"owner":"monolith","percentage":100}"#),
+    ];
+    let maps = desired(&routes, None).maps;
+    assert_eq!(maps[EXACT]["/"], "ui");
+    assert_eq!(maps[PREFIX]["/static/"], "ui");
+    assert_eq!(maps[PERCENT]["ui"], "25");
+    assert!(!maps[PREFIX].contains_key("/api/users/"), "the monolith is the default backend");
+}
+
+#[test]
+fn without_a_route_a_service_gets_no_traffic() {
+    let maps = desired(&[ENTRY], None).maps;
+    assert!(maps[PREFIX].is_empty() && maps[EXACT].is_empty());
+}
+
+#[test]
+fn a_service_that_is_not_in_the_catalogue_gets_a_backend_and_its_locations() {
+    let definition = r#"{"location":["/api/rooms"],"balance":"roundrobin","exposure":"internal"}"#;
+    let desired = desired(
+        &[
+            ("/flack/services/rooms", definition),
+            ("/flack/routes/rooms", r#"{"owner":"rooms","percentage":100}"#),
+        ],
+        None,
+    );
+    assert_eq!(desired.backends["rooms"], Balance::RoundRobin);
+    assert_eq!(desired.maps[PREFIX]["/api/rooms/"], "rooms");
+    assert_eq!(desired.maps[EXPOSURE]["rooms"], "internal");
+}
+
+#[test]
+fn only_websocket_sessions_are_closed_when_their_server_goes_down() {
+    assert!(on_marked_down("websocket").is_some());
+    assert_eq!([on_marked_down("users"), on_marked_down("monolith"), on_marked_down("rooms")], [None; 3]);
+}
