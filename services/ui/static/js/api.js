@@ -1,34 +1,33 @@
-// The REST API, one function per operation that this app uses. Every call has a deadline and fails in one way:
-// with a `Problem`.
+// The REST API: one function for each operation that this app uses. Every call has a timeout and fails with a
+// `Problem`.
 
-const DEADLINE_MS = 10_000;
-// What the lists of the API answer at most; a full page means that there may be more.
+const TIMEOUT_MS = 10_000;
+// The longest list that the API returns. A list of this length may have a next page.
 const PAGE_LENGTH_MAX = 1000;
-// More than this is never read: it would be a hundred thousand rows in a browser window.
+// A limit for the memory of a browser window: a hundred thousand rows.
 const PAGES_MAX = 100;
 
-/** What went wrong, in words for people. `status` is 0 when no answer came at all. */
+/** A failed call. The message is for users. `status` is 0 when there was no answer. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
   }
 
-  /** Whether the same request may succeed a moment later. */
-  get isPassing() {
+  /** Whether the same request may succeed later. */
+  get isTransient() {
     return [0, 429, 502, 503, 504].includes(this.status);
   }
 }
 
 let tokenRefused = () => {};
 
-/** `listener` is told which token was refused, whichever call it was that found out. */
+/** Calls `listener` with the token that any call was refused for. */
 export function onTokenRefused(listener) {
   tokenRefused = listener;
 }
 
-export const createUser = (nickname, password) =>
-  call("POST", "/api/users", { body: { nickname, password } });
+export const createUser = (nickname, password) => call("POST", "/api/users", { body: { nickname, password } });
 
 export const createToken = async (nickname, password) =>
   (await call("POST", "/api/tokens", { authorization: basic(nickname, password) })).token;
@@ -41,12 +40,12 @@ export const setMeOffline = (token) => call("DELETE", "/api/users/me", { authori
 
 export const listUsers = () => listAll("/api/users?", "users");
 
-// With the authors' names, so that a page can be shown before, or without, the list of users.
+// Includes nicknames, so that messages can be shown before the list of users arrives.
 export const listMessages = () => listAll("/api/messages?include=nickname&", "messages");
 
 export const getMessage = (id) => call("GET", `/api/messages/${id}`);
 
-/** The key makes the request safe to repeat: the same key is the same message. */
+/** `key` is an idempotency key: two requests with the same key create one message. */
 export const createMessage = (token, source, key) =>
   call("POST", "/api/messages", { authorization: bearer(token), body: { source }, key });
 
@@ -69,7 +68,7 @@ export const getStats = () => call("GET", "/stats");
 const BEARER = "Bearer ";
 const bearer = (token) => BEARER + token;
 
-// btoa takes bytes, and names may have any letters: UTF-8 first.
+// btoa takes bytes, and nicknames may have any letters: they are encoded as UTF-8 first.
 const basic = (nickname, password) =>
   `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${nickname}:${password}`)))}`;
 
@@ -85,7 +84,7 @@ async function call(method, path, { authorization, body, key } = {}) {
       method,
       headers,
       body: body && JSON.stringify(body),
-      signal: AbortSignal.timeout(DEADLINE_MS),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
       cache: "no-store",
       credentials: "omit",
     });
@@ -98,17 +97,16 @@ async function call(method, path, { authorization, body, key } = {}) {
   throw new Problem(response.status, answer?.detail ?? answer?.error ?? `The server answered ${response.status}.`);
 }
 
-// `updated_since` counts whole seconds, rounded down: the next page may begin with what the last one ended with.
+// `updated_since` is in whole seconds, rounded down: a page may begin with rows of the previous page.
 async function listAll(path, member) {
   const byId = new Map();
   let since = 0;
   for (let page = 0; page < PAGES_MAX; page += 1) {
     const items = (await call("GET", since ? `${path}updated_since=${since}` : path.slice(0, -1)))[member];
     for (const item of items) byId.set(item.id, item);
-    if (items.length < PAGE_LENGTH_MAX) break;
-    const last = items.at(-1).updated_at;
-    // A whole page of one second: there is no way past it, and asking again would go on for ever.
-    if (last === since) break;
+    const last = items.at(-1)?.updated_at;
+    // A full page with one timestamp would be returned again and again.
+    if (items.length < PAGE_LENGTH_MAX || last === since) break;
     since = last;
   }
   return [...byId.values()];

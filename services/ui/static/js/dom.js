@@ -1,14 +1,14 @@
-// Making elements. Text goes in as text; HTML goes in at one place only.
+// DOM elements. Text is inserted as text. HTML is inserted by one function only.
 
-/** `element("p", { className: "x" }, "text", child)`; null children are left out. */
+/** `element("p", { className: "x" }, "text", child)`. Null children are ignored. */
 export function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
+  const created = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
-    if (key.startsWith("data-") || key.startsWith("aria-")) made.setAttribute(key, value);
-    else made[key] = value;
+    if (key.startsWith("data-") || key.startsWith("aria-")) created.setAttribute(key, value);
+    else created[key] = value;
   }
-  made.append(...children.filter((child) => child !== null));
-  return made;
+  created.append(...children.filter((child) => child !== null));
+  return created;
 }
 
 export const byId = (id) => document.getElementById(id);
@@ -19,29 +19,29 @@ export function setIcon(button, name) {
 
 const HEARTBEAT = "/static/js/heartbeat.js";
 
-// The page's Content-Security-Policy allows HTML and worker scripts from this policy alone (Trusted Types): another
-// innerHTML, written by mistake one day, would fail instead of opening a hole. Browsers without Trusted Types have the
-// rest of the Content-Security-Policy.
+// The Content-Security-Policy allows HTML and worker scripts from this policy only (Trusted Types): another assignment
+// to innerHTML would fail. Browsers without Trusted Types still have the rest of the Content-Security-Policy.
 const rules = { createHTML: (html) => html, createScriptURL: () => HEARTBEAT };
 const trusted = globalThis.trustedTypes?.createPolicy("flack", rules) ?? rules;
 
-/** A clock that keeps its pace in hidden windows. */
+/** A timer that is not slowed down in hidden windows. */
 export const heartbeat = () => new Worker(trusted.createScriptURL(HEARTBEAT));
 
-/** Puts a message's `html`, which the server rendered and cleaned, into an element. Nothing else may come here. */
-export function putCleanedHtml(target, html) {
+/** Inserts the `html` of a message, which the server has rendered and sanitized. Must not be called with other HTML. */
+export function insertSanitizedHtml(target, html) {
   target.innerHTML = trusted.createHTML(html);
   for (const link of target.querySelectorAll("a[href]")) {
-    // The chat stays open, and the other side does not learn where its visitors come from.
+    // The chat stays open, and the other site does not learn the address of the chat.
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
   }
 }
 
-/** A square with the first letter of a name, in a colour that stays the same for a user. */
+/** A square with the first letter of a nickname, in the user's colour. */
 export function avatar(userId, nickname) {
-  const made = element("span", { className: "avatar", "aria-hidden": "true" }, [...nickname][0]?.toUpperCase() ?? "?");
-  // The golden angle puts neighbouring ids far apart on the colour circle.
-  made.style.setProperty("--hue", String(Math.round((userId * 137.508 + 160) % 360)));
-  return made;
+  const letter = [...nickname][0]?.toUpperCase() ?? "?";
+  const created = element("span", { className: "avatar", "aria-hidden": "true" }, letter);
+  // The golden angle gives neighbouring ids different hues.
+  created.style.setProperty("--hue", String(Math.round((userId * 137.508 + 160) % 360)));
+  return created;
 }

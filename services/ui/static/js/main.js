@@ -1,32 +1,32 @@
-// Flack in the browser. This file ties the parts together; read it first, then state.js, socket.js and outbox.js.
+// Flack in the browser. This file connects the modules. Read it first, then state.js, socket.js and outbox.js.
 //
-//   api.js      the REST API                      view-*.js   a part of the page each
-//   socket.js   the live connection               message.js  how one message looks
-//   outbox.js   what was said and not confirmed   reading.js  read and unread
-//   session.js  what survives a reload            dom.js      elements; the one place where HTML goes in
-//   state.js    what this window knows            time.js     times in words
+//   api.js      the REST API                      view-*.js   one part of the page each
+//   socket.js   the websocket connection          message.js  the elements of a message
+//   outbox.js   messages not yet confirmed        reading.js  read and unread messages
+//   session.js  what survives a page reload       dom.js      elements; the only place that inserts HTML
+//   state.js    the state of this window          time.js     times as text
 
 import * as api from "./api.js";
 import { byId, heartbeat } from "./dom.js";
-import { arrived, flush, openOutbox, socketLost, takePosted, takeProblem } from "./outbox.js";
-import { forgetReading, loadReadMarker, noteArrival, openReading } from "./reading.js";
+import { handleOwnMessage, handlePosted, handleProblem, handleSocketClosed, openOutbox, resend } from "./outbox.js";
+import { countUnread, loadReadMarker, openReading, resetReading } from "./reading.js";
 import { session } from "./session.js";
 import { Connection } from "./socket.js";
-import { acceptLists, acceptModel, beginReload, changed, setConnection, state } from "./state.js";
+import { applyLists, applyModel, beginReload, changed, setConnection, state } from "./state.js";
 import { clearDraft, focusComposer, openComposerView, TYPING_SHOWN_MS } from "./view-composer.js";
 import { openConnectionView } from "./view-connection.js";
-import { noteNew, openMessagesView } from "./view-messages.js";
+import { openMessagesView, showNewMessagesButton } from "./view-messages.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
 import { loadPreferences, openSettingsView } from "./view-settings.js";
-import { askToSignIn, openSignInView } from "./view-sign-in.js";
+import { openSignInView, showSignIn } from "./view-sign-in.js";
 
 const RELOAD_PAUSE_MS = 2_000;
 
 const connection = new Connection({
   token: () => session.token,
-  frame: takeFrame,
+  frame: handleFrame,
   phase: (phase) => {
-    if (phase.phase !== "online") socketLost();
+    if (phase.phase !== "online") handleSocketClosed();
     setConnection(phase);
   },
 });
@@ -39,17 +39,17 @@ openPeopleView();
 openConnectionView(connection);
 openSettingsView();
 openReading();
-// A refusal may arrive after somebody has signed in again: it was for the token before.
-api.onTokenRefused((token) => token === session.token && tokenEnded());
+// A refusal of the previous token may arrive after a new sign-in.
+api.onTokenRefused((token) => token === session.token && handleTokenExpired());
 byId("sign-out").addEventListener("click", signOut);
-heartbeat().onmessage = signOfLife;
+heartbeat().onmessage = pingUser;
 
 if (session.token) enter();
-else askToSignIn();
+else showSignIn();
 
 function signedIn({ nickname, token, userId }) {
-  // Somebody else at the same window: nothing of the one before may stay, least of all what they were writing.
-  if (session.nickname && session.nickname.toLowerCase() !== nickname.toLowerCase()) forgetPerson();
+  // Another user in the same window must not see the previous user's draft or outbox.
+  if (session.nickname && session.nickname.toLowerCase() !== nickname.toLowerCase()) clearUser();
   session.nickname = nickname;
   session.token = token;
   if (userId) session.userId = userId;
@@ -66,56 +66,56 @@ function enter() {
   focusComposer();
 }
 
-// What the server sends. Frames of types that are not known here are for newer pages than this one.
-function takeFrame(frame) {
+// Ignores frames of unknown types, which a newer server may send.
+function handleFrame(frame) {
   switch (frame.type) {
     case "welcome":
       if (frame.user_id) session.userId = frame.user_id;
       changed("session");
-      // Everything since the cursor follows by itself, or it is too long ago for that.
+      // When the session is resumed, the server sends everything after the cursor.
       if (!frame.resumed) reload();
-      flush();
-      signOfLife();
+      resend();
+      pingUser();
       break;
     case "updated_model":
-      takeModel(frame);
+      handleModel(frame);
       break;
     case "posted":
-      takePosted(frame);
+      handlePosted(frame);
       break;
     case "problem":
-      // Without an id it answers the hello: the token was refused.
-      if (!frame.id && frame.status === 401) tokenEnded();
-      else takeProblem(frame);
+      // A problem without an id answers the hello frame.
+      if (!frame.id && frame.status === 401) handleTokenExpired();
+      else handleProblem(frame);
       break;
     case "typing":
       showTyping(frame.user_id);
       break;
     case "expired_token":
-      tokenEnded();
+      handleTokenExpired();
       break;
   }
 }
 
-function takeModel({ class: modelClass, model }) {
-  const isNew = acceptModel(modelClass, model);
+function handleModel({ class: modelClass, model }) {
+  const isNew = applyModel(modelClass, model);
   if (modelClass !== "Message") return;
   if (state.typing.delete(model.user_id)) changed("typing");
   if (!isNew) return;
-  if (model.user_id === session.userId) arrived(model);
-  // Before the lists have been read, "new" means nothing.
+  if (model.user_id === session.userId) handleOwnMessage(model);
+  // Before the lists have been loaded, every message is new to this window.
   else if (state.loaded) {
-    noteNew();
-    noteArrival(model);
+    showNewMessagesButton();
+    countUnread(model);
   }
 }
 
-// The socket delivers from its welcome on, so lists that are read after it leave no gap.
+// Called after the welcome frame. The socket delivers everything from then on, so there is no gap.
 async function reload() {
   beginReload();
   try {
     const [users, messages] = await Promise.all([api.listUsers(), api.listMessages()]);
-    acceptLists(users, messages);
+    applyLists(users, messages);
     refreshPeople();
   } catch {
     setTimeout(() => session.token && reload(), RELOAD_PAUSE_MS);
@@ -127,26 +127,26 @@ function showTyping(userId) {
   state.typing.set(userId, until);
   changed("typing");
   setTimeout(() => {
-    // Unless more was typed meanwhile.
+    // A later frame has set a later time.
     if (state.typing.get(userId) === until && state.typing.delete(userId)) changed("typing");
   }, TYPING_SHOWN_MS);
 }
 
-/** Sixty seconds without one, and the others see this user leave. */
-function signOfLife() {
+/** Keeps the user online. The server sets users offline after 60 s without a ping. */
+function pingUser() {
   if (session.token && !connection.send({ type: "ping_user" })) api.setMeOnline(session.token).catch(() => {});
 }
 
-function tokenEnded() {
+function handleTokenExpired() {
   if (!session.token) return;
   session.token = null;
-  askToSignIn({ overChat: true });
+  showSignIn({ overChat: true });
 }
 
 async function signOut() {
   const { token } = session;
   connection.stop();
-  forgetPerson();
+  clearUser();
   session.clear();
   byId("chat").hidden = true;
   let note = "";
@@ -154,17 +154,19 @@ async function signOut() {
     await api.setMeOffline(token);
     await api.revokeToken(token);
   } catch (problem) {
-    // Already ended is as good as ended by us.
-    if (problem.status !== 401) note = "You are signed out in this window. The server could not be told; your token ends by itself within an hour.";
+    // 401: the token has already expired.
+    if (problem.status !== 401) {
+      note = "You are signed out in this window. The server did not answer; your token expires within an hour.";
+    }
   }
-  askToSignIn({ note });
+  showSignIn({ note });
 }
 
-function forgetPerson() {
+function clearUser() {
   connection.stop();
   clearDraft();
   session.outbox = state.outbox = [];
   session.userId = null;
   state.typing.clear();
-  forgetReading();
+  resetReading();
 }

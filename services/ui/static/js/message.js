@@ -1,47 +1,51 @@
-// How one message looks: one that is there, and one that is on its way.
+// The elements of a message: a stored one, and one in the outbox.
 
-import { avatar, element, putCleanedHtml } from "./dom.js";
+import { avatar, element, insertSanitizedHtml } from "./dom.js";
 import { startEditing } from "./view-edit.js";
 import { discard, retry } from "./outbox.js";
 import { session } from "./session.js";
 import { clockTime, fullTime } from "./time.js";
 
-/** `editor`: shown in place of the text while the message is edited. */
+/** `editor` replaces the text while the message is edited. */
 export function messageElement(message, { nickname, isFirst, isMine, editor }) {
   const text = element("div", { className: "message-text" });
   if (editor) text.append(editor);
-  else putCleanedHtml(text, message.html);
+  else insertSanitizedHtml(text, message.html);
+  const properties = { className: "edit", type: "button", title: "Edit", "aria-label": "Edit this message" };
   const edit = isMine && !editor
-    ? element("button", { className: "edit", type: "button", title: "Edit", "aria-label": "Edit this message", onclick: () => startEditing(message.id) }, pencil())
+    ? element("button", { ...properties, onclick: () => startEditing(message.id) }, pencil())
     : null;
-  return frame({ userId: message.user_id, nickname, isFirst, isMine, seconds: message.created_at }, text, edit, { "data-message-id": message.id });
+  const author = { userId: message.user_id, nickname, isFirst, isMine, seconds: message.created_at };
+  return row(author, text, edit, { "data-message-id": message.id });
 }
 
-/** Not rendered yet: the source as it was typed. */
+/** Shows the source, because only the server renders Markdown. */
 export function outgoingElement(entry, isFirst) {
-  const text = element("div", { className: "message-text" }, element("p", { className: "as-typed" }, entry.source));
+  const button = (label, onclick) => element("button", { type: "button", className: "link-button", onclick }, label);
   const note = entry.status === "failed"
-    ? element("p", { className: "outgoing-note", role: "alert" },
-      `Not sent. ${entry.problem} `,
-      element("button", { type: "button", className: "link-button", onclick: () => retry(entry.id) }, "Try again"), " ",
-      element("button", { type: "button", className: "link-button", onclick: () => discard(entry.id) }, "Discard"))
-    : element("p", { className: "outgoing-note" }, { waiting: "Waiting…", sending: "Sending…", sent: "Sent" }[entry.status]);
-  text.append(note);
-  return frame({ userId: session.userId ?? 0, nickname: session.nickname, isFirst, isMine: true, seconds: entry.created_at },
-    text, null, { "data-outgoing": entry.status });
+    ? element("p", { className: "outgoing-note", role: "alert" }, `Not sent. ${entry.problem} `,
+      button("Try again", () => retry(entry.id)), " ", button("Discard", () => discard(entry.id)))
+    : element("p", { className: "outgoing-note" },
+      { waiting: "Waiting…", sending: "Sending…", sent: "Sent" }[entry.status]);
+  const source = element("p", { className: "as-typed" }, entry.source);
+  const text = element("div", { className: "message-text" }, source, note);
+  const { userId, nickname } = session;
+  const author = { userId: userId ?? 0, nickname, isFirst, isMine: true, seconds: entry.created_at };
+  return row(author, text, null, { "data-outgoing": entry.status });
 }
 
-function frame({ userId, nickname, isFirst, isMine, seconds }, text, button, marks) {
-  const time = element("time", { className: "message-time", dateTime: new Date(seconds * 1000).toISOString(), title: fullTime(seconds) }, clockTime(seconds));
-  const head = isFirst
-    ? element("div", { className: "message-head" }, element("span", { className: "message-author" }, nickname), time)
-    // The name is not shown again, but somebody who listens must still be told who speaks.
-    : element("div", { className: "message-head is-brief" }, element("span", { className: "message-author unseen" }, nickname), time);
-  return element("li", { className: `message${isFirst ? " is-first" : ""}${isMine ? " is-mine" : ""}`, ...marks },
+function row({ userId, nickname, isFirst, isMine, seconds }, text, button, attributes) {
+  const dateTime = new Date(seconds * 1000).toISOString();
+  const time = element("time", { className: "message-time", dateTime, title: fullTime(seconds) }, clockTime(seconds));
+  // Screen readers get the author of every message, also where it is not visible.
+  const author = element("span", { className: `message-author${isFirst ? "" : " unseen"}` }, nickname);
+  const head = element("div", { className: `message-head${isFirst ? "" : " is-brief"}` }, author, time);
+  const className = `message${isFirst ? " is-first" : ""}${isMine ? " is-mine" : ""}`;
+  return element("li", { className, ...attributes },
     element("div", { className: "message-side" }, isFirst ? avatar(userId, nickname) : ""), head, text, button);
 }
 
-// createElement makes HTML elements; drawings have a namespace of their own.
+// SVG elements need their own namespace, which createElement does not use.
 function pencil() {
   const namespace = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(namespace, "svg");

@@ -1,4 +1,4 @@
-// Read and unread: the count in the window's title, notifications, and the marker up to where somebody has read.
+// Read and unread messages: the count in the window's title, notifications, and the read marker.
 
 import * as api from "./api.js";
 import { session } from "./session.js";
@@ -6,49 +6,51 @@ import { changed, CHANNEL, messagesInOrder, nicknameOf, on, state } from "./stat
 import { isReading } from "./view-messages.js";
 import { wantsNotifications } from "./view-settings.js";
 
-const MARKER_WAIT_MS = 1_500;
+const MARKER_DELAY_MS = 1_500;
 const NOTIFICATION_LENGTH_MAX = 140;
 
 let unreadCount = 0;
+/** The last message that the stored read marker includes. */
 let markedId = 0;
-/** Where the reader had got to when this window was opened, until it was used to draw the line. */
+/** The read marker at the time when this window was opened; null after the unread line has been set. */
 let readBefore = null;
 let timer = null;
 
 export function openReading() {
   on(["messages"], () => {
-    drawLine();
-    if (isReading()) noteRead();
+    setUnreadLine();
+    if (isReading()) storeMarkerLater();
   });
-  for (const event of ["focus", "visibilitychange"]) addEventListener(event, noteSeen);
+  for (const event of ["focus", "visibilitychange"]) addEventListener(event, resetCount);
 }
 
-/** A message of somebody else has come in while this window was open. */
-export function noteArrival(message) {
+/** Counts another user's message that has just arrived, and shows a notification when the window is hidden. */
+export function countUnread(message) {
   if (isReading()) return;
   unreadCount += 1;
   showTitle();
   if (document.hidden && wantsNotifications()) {
-    // One notification that is replaced, not a pile.
-    const note = new Notification(nicknameOf(message), { body: message.source.slice(0, NOTIFICATION_LENGTH_MAX), tag: "flack", icon: "/static/favicon.svg" });
-    note.onclick = () => window.focus();
+    const body = message.source.slice(0, NOTIFICATION_LENGTH_MAX);
+    // With a tag, a new notification replaces the previous one.
+    const options = { body, tag: "flack", icon: "/static/favicon.svg" };
+    new Notification(nicknameOf(message), options).onclick = () => window.focus();
   }
 }
 
-/** Where the reader had got to last time, on whatever device. */
+/** Loads the user's read marker, which all devices share. */
 export async function loadReadMarker() {
   try {
     const markers = await api.listReadMarkers(session.token);
     readBefore = markers.find(({ channel }) => channel === CHANNEL)?.message_id ?? null;
     markedId = readBefore ?? 0;
-    drawLine();
+    setUnreadLine();
   } catch {
-    // No line, then.
+    // Without a marker there is no unread line.
   }
 }
 
-// Once, when both the marker and the messages are there: what comes in later is read as it comes.
-function drawLine() {
+// Done once, when both the marker and the messages are loaded. Messages that arrive later are read as they arrive.
+function setUnreadLine() {
   if (readBefore === null || !state.loaded) return;
   const first = messagesInOrder().find(({ id, user_id: author }) => id > readBefore && author !== session.userId);
   readBefore = null;
@@ -56,7 +58,7 @@ function drawLine() {
   changed("messages");
 }
 
-export function forgetReading() {
+export function resetReading() {
   unreadCount = 0;
   markedId = 0;
   readBefore = null;
@@ -64,15 +66,15 @@ export function forgetReading() {
   showTitle();
 }
 
-function noteSeen() {
+function resetCount() {
   if (document.hidden) return;
   unreadCount = 0;
   showTitle();
-  noteRead();
+  storeMarkerLater();
 }
 
-// A moment later and once for many: reading is not worth a request for each message.
-function noteRead() {
+// Delayed, so that several messages cause one request.
+function storeMarkerLater() {
   clearTimeout(timer);
   timer = setTimeout(async () => {
     const newestId = messagesInOrder().at(-1)?.id ?? 0;
@@ -85,7 +87,7 @@ function noteRead() {
       // The next message tries again.
       markedId = before;
     }
-  }, MARKER_WAIT_MS);
+  }, MARKER_DELAY_MS);
 }
 
 function showTitle() {

@@ -1,9 +1,9 @@
-// The session: whose window this is, and what must survive a reload of it.
+// The session: the user of this window, and what must survive a page reload.
 //
-// The token lies in sessionStorage, on purpose. It belongs to one window: two windows can be two people, and it is gone
-// when the window is closed. A cookie would be sent with requests that other sites cause; localStorage would be
-// shared by all windows and stay for ever. Scripts of others, which could read it, are kept out by the
-// Content-Security-Policy, Trusted Types and HTML that was cleaned on the server.
+// The token is in sessionStorage. It belongs to one window (two windows can have two users) and is deleted when the
+// window is closed. A cookie would be sent with requests that other sites cause. localStorage is shared by all windows
+// and is permanent. Foreign scripts, which could read the token, are prevented by the Content-Security-Policy, Trusted
+// Types and HTML that the server has sanitized.
 
 const read = (name) => JSON.parse(sessionStorage.getItem(`flack.${name}`) ?? "null");
 
@@ -13,22 +13,22 @@ const write = (name, value) => {
 };
 
 export const session = {
-  /** null when nobody is signed in, or when the token is no longer good. */
+  /** null when no user is signed in, or when the token has expired. */
   get token() { return read("token"); },
   set token(value) { write("token", value); },
 
-  /** Stays when the token ends, to say whose password is asked for. */
+  /** Kept after the token has expired, for the sign-in form. */
   get nickname() { return read("nickname"); },
   set nickname(value) { write("nickname", value); },
 
-  /** Told by the server; the token itself is not ours to read. */
+  /** Received from the server. The app does not parse the token. */
   get userId() { return read("user_id"); },
   set userId(value) { write("user_id", value); },
 
   get draft() { return read("draft") ?? ""; },
   set draft(value) { write("draft", value || null); },
 
-  /** Messages that the server has not confirmed. Each has an id, so sending them again cannot double them. */
+  /** Messages that the server has not confirmed. */
   get outbox() { return read("outbox") ?? []; },
   set outbox(value) { write("outbox", value.length ? value : null); },
 

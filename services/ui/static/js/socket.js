@@ -1,24 +1,25 @@
-// The live connection: says hello, hands frames on, and comes back by itself with the place where it left off.
+// The websocket connection. It sends the hello frame, delivers frames, and reconnects with the cursor of the last
+// frame.
 
-// The server closes a connection that is silent for so long; we wait no longer for its welcome.
-const WELCOME_WAIT_MS = 10_000;
-const BACKOFF_FIRST_MS = 500;
+// The server closes a connection without a hello after this time. The client waits as long for the welcome frame.
+const WELCOME_TIMEOUT_MS = 10_000;
+const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
-// "Service restart": others are there already, so there is no reason to wait long, only not to come all at once.
-const CLOSED_FOR_UPGRADE = 1012;
+// "Service restart": the instance drains and others are ready, so only a short random pause is needed.
+const CLOSE_SERVICE_RESTART = 1012;
 
 export class Connection {
   #socket = null;
   #cursor = null;
   #failures = 0;
   #timer = null;
-  #wanted = false;
+  #isStarted = false;
   #handlers;
 
-  /** `token` answers the token of now or null; `frame` and `phase` are told what happens. */
+  /** `token` returns the current token or null. `frame` and `phase` receive frames and changes of the connection. */
   constructor({ token, frame, phase }) {
     this.#handlers = { token, frame, phase };
-    // The two moments when waiting longer makes no sense.
+    // At these events a pause between attempts has no use.
     addEventListener("online", () => this.retryNow());
     document.addEventListener("visibilitychange", () => document.hidden || this.retryNow());
   }
@@ -28,29 +29,29 @@ export class Connection {
   }
 
   start() {
-    this.#wanted = true;
+    this.#isStarted = true;
     this.#failures = 0;
     this.#open();
   }
 
-  /** Forgets the place in the stream as well: whoever comes next may be somebody else. */
+  /** Also discards the cursor, because the next user may be another one. */
   stop() {
-    this.#wanted = false;
+    this.#isStarted = false;
     this.#cursor = null;
     this.#drop();
     this.#handlers.phase({ phase: "stopped" });
   }
 
-  /** Comes back at once with the same place: after signing in again, or when the connection seems dead. */
+  /** Reconnects at once and keeps the cursor: after signing in again, or when the connection seems dead. */
   restart() {
-    if (this.#wanted) this.#open();
+    if (this.#isStarted) this.#open();
   }
 
   retryNow() {
-    if (this.#wanted && this.#socket === null) this.#open();
+    if (this.#isStarted && this.#socket === null) this.#open();
   }
 
-  /** Whether the frame was handed to the network; not whether it arrived. */
+  /** Returns whether the frame was given to the network. It may still be lost. */
   send(frame) {
     if (!this.isOpen) return false;
     this.#socket.send(JSON.stringify(frame));
@@ -69,19 +70,19 @@ export class Connection {
     this.#handlers.phase({ phase: "connecting" });
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
     this.#socket = socket;
-    this.#timer = setTimeout(() => socket.close(), WELCOME_WAIT_MS);
+    this.#timer = setTimeout(() => socket.close(), WELCOME_TIMEOUT_MS);
 
-    // Each handler looks whether it still speaks for the current socket: a dropped one ends late.
-    const current = (handle) => (event) => this.#socket === socket && handle(event);
-    socket.onopen = current(() => {
+    // Ignores late events of a dropped socket.
+    const ifCurrent = (handle) => (event) => this.#socket === socket && handle(event);
+    socket.onopen = ifCurrent(() => {
       const hello = { type: "hello" };
       const token = this.#handlers.token();
       if (token) hello.token = token;
       if (this.#cursor) hello.cursor = this.#cursor;
       socket.send(JSON.stringify(hello));
     });
-    socket.onmessage = current(({ data }) => this.#receive(socket, JSON.parse(data)));
-    socket.onclose = current(({ code }) => this.#closed(code));
+    socket.onmessage = ifCurrent(({ data }) => this.#receive(socket, JSON.parse(data)));
+    socket.onclose = ifCurrent(({ code }) => this.#reconnectLater(code));
   }
 
   #receive(socket, frame) {
@@ -92,17 +93,18 @@ export class Connection {
       this.#handlers.phase({ phase: "online" });
     }
     this.#handlers.frame(frame);
-    // Only now: a frame that could not be handled would otherwise count as seen.
+    // After the handler, so that a frame whose handler fails is not skipped at the next reconnect.
     if (frame.cursor) this.#cursor = frame.cursor;
   }
 
-  #closed(code) {
+  #reconnectLater(code) {
     this.#drop();
-    const most = code === CLOSED_FOR_UPGRADE ? BACKOFF_FIRST_MS : Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** this.#failures);
+    const exponent = code === CLOSE_SERVICE_RESTART ? 0 : this.#failures;
+    const backoffMs = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** exponent);
     this.#failures += 1;
-    // Anywhere up to `most`, so that a thousand clients of a server that went away do not come back as one.
-    const waitMs = most * (0.2 + 0.8 * Math.random());
-    this.#timer = setTimeout(() => this.#open(), waitMs);
-    this.#handlers.phase({ phase: "waiting", retryAt: Date.now() + waitMs });
+    // With jitter, so that the clients of a failed server do not reconnect at the same moment.
+    const pauseMs = backoffMs * (0.2 + 0.8 * Math.random());
+    this.#timer = setTimeout(() => this.#open(), pauseMs);
+    this.#handlers.phase({ phase: "waiting", retryAt: Date.now() + pauseMs });
   }
 }

@@ -1,3 +1,3 @@
-// The colours chosen last in this browser, before anything is painted. The account's own choice arrives later
-// from /api/ui/preferences and wins; see view-settings.js.
+// Sets the last theme of this browser before the first paint. The account's preferences are loaded later and have
+// priority; see view-settings.js.
 document.documentElement.dataset.theme = localStorage.getItem("flack.theme") ?? "system";

@@ -1,4 +1,4 @@
-// Times as people say them, in the browser's own language and zone.
+// Times as text, in the browser's language and time zone.
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const date = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
@@ -9,13 +9,13 @@ export const clockTime = (seconds) => clock.format(seconds * 1000);
 
 export const fullTime = (seconds) => full.format(seconds * 1000);
 
-/** A name for the day that is the same for all moments of it. */
+/** The same text for all times of a day. */
 export const dayKey = (seconds) => new Date(seconds * 1000).toDateString();
 
 export function dayName(seconds) {
   const day = dayKey(seconds);
   if (day === new Date().toDateString()) return "Today";
-  // Noon, so that the hour that clocks skip or repeat in a year cannot move the day.
+  // At noon a change of daylight saving time cannot change the day.
   const yesterday = new Date();
   yesterday.setHours(12);
   yesterday.setDate(yesterday.getDate() - 1);

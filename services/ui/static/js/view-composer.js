@@ -1,35 +1,35 @@
-// Where one writes. Enter sends, Shift+Enter makes a new line, and the draft is kept until it is sent: through
-// a reload, and through a session that ends in the middle of a word.
+// The composer. Enter sends, Shift+Enter inserts a line break. The draft is kept until it is sent: across a page reload
+// and across an expired session.
 
 import { byId } from "./dom.js";
 import { startEditingLast } from "./view-edit.js";
-import { say } from "./outbox.js";
+import { post } from "./outbox.js";
 import { session } from "./session.js";
 import { CHANNEL, on, state } from "./state.js";
 import { scrollToEnd } from "./view-messages.js";
 
 const LENGTH_MAX = 8192;
+/** From this length on, the number of characters left is shown. */
 const LENGTH_SHOWN_FROM = 7500;
-// "Ana is typing" is said at most so often, and believed for so long.
-const TYPING_EVERY_MS = 3_000;
+const TYPING_INTERVAL_MS = 3_000;
+/** How long another user is shown as typing after a typing frame. */
 export const TYPING_SHOWN_MS = 5_000;
-// More names than this make a crowd.
 const TYPING_NAMES_MAX = 3;
 
 const form = byId("composer");
 const draft = byId("draft");
 
-let typingSaidAt = 0;
+let typingSentAt = 0;
 
 export function openComposerView(connection) {
   draft.value = session.draft;
   draft.addEventListener("input", () => {
     session.draft = draft.value;
-    showRoom();
-    sayTyping(connection);
+    showCharactersLeft();
+    sendTyping(connection);
   });
   draft.addEventListener("keydown", (event) => {
-    // A word that is being composed (Japanese, say) is ended with Enter as well.
+    // Input methods (Japanese, for example) also end a composed word with Enter.
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       form.requestSubmit();
@@ -42,7 +42,7 @@ export function openComposerView(connection) {
     const source = draft.value.trim();
     if (!source) return;
     clearDraft();
-    say(source);
+    post(source);
     scrollToEnd();
     draft.focus();
   });
@@ -56,18 +56,18 @@ export function focusComposer() {
 export function clearDraft() {
   draft.value = "";
   session.draft = "";
-  typingSaidAt = 0;
-  showRoom();
+  typingSentAt = 0;
+  showCharactersLeft();
 }
 
-function showRoom() {
-  const left = LENGTH_MAX - draft.value.length;
-  byId("draft-room").textContent = draft.value.length < LENGTH_SHOWN_FROM ? "" : `${left} characters left`;
+function showCharactersLeft() {
+  const { length } = draft.value;
+  byId("draft-room").textContent = length < LENGTH_SHOWN_FROM ? "" : `${LENGTH_MAX - length} characters left`;
 }
 
-function sayTyping(connection) {
-  if (draft.value === "" || Date.now() - typingSaidAt < TYPING_EVERY_MS) return;
-  if (connection.send({ type: "typing", channel: CHANNEL })) typingSaidAt = Date.now();
+function sendTyping(connection) {
+  if (draft.value === "" || Date.now() - typingSentAt < TYPING_INTERVAL_MS) return;
+  if (connection.send({ type: "typing", channel: CHANNEL })) typingSentAt = Date.now();
 }
 
 function showTyping() {
@@ -77,6 +77,8 @@ function showTyping() {
     .filter(Boolean);
   let text = "";
   if (names.length > TYPING_NAMES_MAX) text = "Several people are typing";
-  else if (names.length > 0) text = `${new Intl.ListFormat("en").format(names)} ${names.length === 1 ? "is" : "are"} typing`;
+  else if (names.length > 0) {
+    text = `${new Intl.ListFormat("en").format(names)} ${names.length === 1 ? "is" : "are"} typing`;
+  }
   byId("typing").textContent = text;
 }

@@ -1,9 +1,9 @@
-// Editing one's own message, in place. Enter saves, Esc leaves.
+// Editing an own message in place. Enter saves, Esc cancels.
 
 import * as api from "./api.js";
 import { byId, element } from "./dom.js";
 import { session } from "./session.js";
-import { acceptModel, changed, messagesInOrder, state } from "./state.js";
+import { applyModel, changed, messagesInOrder, state } from "./state.js";
 
 let editing = null;
 
@@ -14,32 +14,34 @@ export function startEditing(id) {
   changed("editing");
 }
 
-/** For the arrow key in an empty composer. Answers whether there was one. */
+/** Edits the last own message. Returns whether there is one. */
 export function startEditingLast() {
   const mine = messagesInOrder().findLast(({ user_id: author }) => author === session.userId);
   if (mine) startEditing(mine.id);
   return Boolean(mine);
 }
 
-/** The editor, as it takes the place of the message's text. */
+/** Creates the editor that replaces the text of the message. */
 export function editorFor(message) {
-  const input = element("textarea", { className: "draft edit-source", value: message.source, maxLength: 8192, rows: 1, "aria-label": "Edit your message" });
+  const properties = { className: "draft edit-source", maxLength: 8192, rows: 1, "aria-label": "Edit your message" };
+  const input = element("textarea", { ...properties, value: message.source });
   const problem = element("p", { className: "outgoing-note is-problem", role: "alert", hidden: true });
   const save = element("button", { type: "submit", className: "small primary" }, "Save");
   const form = element("form", { className: "edit-form" }, input, problem,
-    element("div", { className: "edit-buttons" }, save, element("button", { type: "button", className: "small", onclick: leave }, "Cancel"),
-      element("span", { className: "edit-hint" }, "Enter saves, Esc leaves")));
+    element("div", { className: "edit-buttons" }, save,
+      element("button", { type: "button", className: "small", onclick: close }, "Cancel"),
+      element("span", { className: "edit-hint" }, "Enter saves, Esc cancels")));
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const source = input.value.trim();
-    if (!source || source === state.messages.get(message.id).source) return leave();
+    if (!source || source === state.messages.get(message.id).source) return close();
     save.disabled = true;
     try {
       await api.updateMessage(session.token, message.id, source);
-      // The event brings it too, but not while the socket is away.
-      acceptModel("Message", await api.getMessage(message.id));
-      leave();
+      // The event delivers it too, but not while the socket is closed.
+      applyModel("Message", await api.getMessage(message.id));
+      close();
     } catch (failure) {
       problem.textContent = `Not saved. ${failure.message}`;
       problem.hidden = false;
@@ -47,13 +49,13 @@ export function editorFor(message) {
     }
   });
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") leave();
+    if (event.key === "Escape") close();
     else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       form.requestSubmit();
     }
   });
-  // It is not in the page yet; focus needs it to be.
+  // Focus needs an element that is in the page already.
   setTimeout(() => {
     input.focus();
     input.setSelectionRange(input.value.length, input.value.length);
@@ -62,7 +64,7 @@ export function editorFor(message) {
   return form;
 }
 
-function leave() {
+function close() {
   editing = null;
   changed("editing");
   byId("draft").focus();

@@ -1,4 +1,4 @@
-// What was said: the list, kept in step with the state by touching only what has changed in it.
+// The list of messages. An update changes only the rows that differ.
 
 import { byId, element } from "./dom.js";
 import { editorFor, isEditing } from "./view-edit.js";
@@ -7,21 +7,21 @@ import { session } from "./session.js";
 import { messagesInOrder, nicknameOf, on, state } from "./state.js";
 import { dayKey, dayName } from "./time.js";
 
-// More than this is not drawn until it is asked for.
-const SHOWN_FIRST = 300;
-// Somebody who says more within this time says it under one name.
+// Earlier messages are shown on request, as many at a time.
+const PAGE_LENGTH = 300;
+// Messages of one author within this time are a group under one name.
 const GROUP_SECONDS_MAX = 5 * 60;
-// Closer to the end than this counts as reading along.
+// A reader who is this close to the end follows new messages.
 const NEAR_END_PX = 80;
 
 const scroller = byId("scroller");
 const list = byId("messages");
 const newest = byId("newest");
 
-let shownMax = SHOWN_FIRST;
+let shownMax = PAGE_LENGTH;
 let followsEnd = true;
-/** key -> {element, stamp}: what stands in the list, and of what it was made. */
-let drawn = new Map();
+/** Key to {element, stamp} of each row in the list. The stamp has everything that the element was created from. */
+let shown = new Map();
 
 export function openMessagesView() {
   on(["messages", "outbox", "users", "session", "editing"], show);
@@ -31,10 +31,10 @@ export function openMessagesView() {
   }, { passive: true });
   newest.addEventListener("click", scrollToEnd);
   byId("earlier").addEventListener("click", () => {
-    shownMax += SHOWN_FIRST;
+    shownMax += PAGE_LENGTH;
     show();
   });
-  // The place for reading changes with the keyboard of a phone, the composer's height and late pictures.
+  // The height changes with the keyboard of a phone, the composer and loaded images.
   const observer = new ResizeObserver(() => followsEnd && scrollToEnd());
   observer.observe(scroller);
   observer.observe(list);
@@ -46,11 +46,11 @@ export function scrollToEnd() {
   scroller.scrollTop = scroller.scrollHeight;
 }
 
-/** Whether the reader has the newest message in sight. */
+/** Whether the newest message is visible to the user. */
 export const isReading = () => followsEnd && !document.hidden && document.hasFocus();
 
-/** Called for a message of somebody else that has just come in. */
-export function noteNew() {
+/** Called when a message of another user has arrived. */
+export function showNewMessagesButton() {
   if (!followsEnd) newest.hidden = false;
 }
 
@@ -62,31 +62,28 @@ function show() {
 
   const rows = rowsFor(messages.slice(-shownMax));
   const next = new Map();
-  let place = list.firstElementChild;
+  let position = list.firstElementChild;
   for (const row of rows) {
-    const old = drawn.get(row.key);
-    const fresh = old?.stamp === row.stamp ? old : { element: row.make(), stamp: row.stamp };
-    next.set(row.key, fresh);
-    if (fresh === old && old.element === place) {
-      place = place.nextElementSibling;
-    } else {
-      if (old && old.element === place) place = place.nextElementSibling;
-      if (old && fresh !== old) old.element.remove();
-      // What takes the place of something that stood there already, a confirmed message above all, moves nothing.
-      if (!old && !row.isConfirmedOwn) fresh.element.classList.add("is-new");
-      list.insertBefore(fresh.element, place);
-    }
+    const old = shown.get(row.key);
+    const current = old?.stamp === row.stamp ? old : { element: row.create(), stamp: row.stamp };
+    next.set(row.key, current);
+    const isInPlace = old?.element === position;
+    if (isInPlace) position = position.nextElementSibling;
+    if (current === old && isInPlace) continue;
+    if (old && current !== old) old.element.remove();
+    // A confirmed message replaces its outbox entry without an animation.
+    if (!old && !row.isConfirmedOwn) current.element.classList.add("is-new");
+    list.insertBefore(current.element, position);
   }
-  for (const [key, { element: old }] of drawn) if (!next.has(key)) old.remove();
-  drawn = next;
+  for (const [key, { element: old }] of shown) if (!next.has(key)) old.remove();
+  shown = next;
 
-  // Screen readers are told of what is added from now on, not of everything that was there.
+  // Screen readers announce what is added from now on.
   if (state.loaded) list.setAttribute("aria-busy", "false");
   if (followsEnd) scrollToEnd();
 }
 
-// What the list consists of: days, a line where the unread begins, messages, and what is on its way.
-// The stamp holds all that a row is made of: the same stamp, the same row.
+// The rows of the list: days, the unread line, messages, and the outbox.
 function rowsFor(messages) {
   const rows = [];
   let before = null;
@@ -95,11 +92,13 @@ function rowsFor(messages) {
     const startsDay = !before || dayKey(before.created_at) !== day;
     if (startsDay) {
       const name = dayName(message.created_at);
-      rows.push({ key: `day ${day}`, stamp: name, make: () => element("li", { className: "day" }, element("span", {}, name)) });
+      const create = () => element("li", { className: "day" }, element("span", {}, name));
+      rows.push({ key: `day ${day}`, stamp: name, create });
     }
     const startsUnread = message.id === state.unreadFrom;
     if (startsUnread) {
-      rows.push({ key: "unread", stamp: "", make: () => element("li", { className: "unread" }, element("span", {}, "New since you were here")) });
+      const create = () => element("li", { className: "unread" }, element("span", {}, "Unread messages"));
+      rows.push({ key: "unread", stamp: "", create });
     }
     rows.push(messageRow(message, startsDay || startsUnread || !continues(before, message)));
     before = message;
@@ -111,7 +110,7 @@ function rowsFor(messages) {
     rows.push({
       key: `outgoing ${entry.id}`,
       stamp: `${entry.status} ${entry.problem} ${isFirst}`,
-      make: () => outgoingElement(entry, isFirst),
+      create: () => outgoingElement(entry, isFirst),
     });
     before = asMessage;
   }
@@ -121,13 +120,14 @@ function rowsFor(messages) {
 function messageRow(message, isFirst) {
   const isMine = message.user_id === session.userId;
   const nickname = nicknameOf(message);
-  // A row that is being edited keeps its editor, whatever happens to the message meanwhile.
+  // A row that is being edited keeps its editor when the message changes.
   const editing = isMine && isEditing(message.id);
   return {
     key: `message ${message.id}`,
     isConfirmedOwn: isMine,
     stamp: editing ? "editing" : JSON.stringify([message.updated_at, message.html, nickname, isFirst, isMine]),
-    make: () => messageElement(message, { nickname, isFirst, isMine, editor: editing ? editorFor(message) : null }),
+    create: () =>
+      messageElement(message, { nickname, isFirst, isMine, editor: editing ? editorFor(message) : null }),
   };
 }
 

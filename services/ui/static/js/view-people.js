@@ -1,4 +1,4 @@
-// Who is here, and who was.
+// The list of users: online and offline.
 
 import * as api from "./api.js";
 import { avatar, byId, element } from "./dom.js";
@@ -6,10 +6,10 @@ import { session } from "./session.js";
 import { on, state } from "./state.js";
 import { timeAgo } from "./time.js";
 
-// Who has been away longest is not shown; a chat that has been there for a year would list thousands.
-const AWAY_SHOWN_MAX = 100;
-// "5 min ago" and the server's rate, while somebody looks.
-const REFRESH_EVERY_MS = 15_000;
+// Only the users who were online most recently are shown; an old chat has thousands.
+const OFFLINE_SHOWN_MAX = 100;
+// For "5 min ago" and the server's request rate, while the window is visible.
+const REFRESH_INTERVAL_MS = 15_000;
 
 const panel = byId("people");
 const toggle = byId("people-toggle");
@@ -23,9 +23,9 @@ export function openPeopleView() {
       toggle.focus();
     }
   });
-  // On a phone the panel lies over the messages; touching those closes it.
+  // On a phone the panel covers the messages; a touch beside it closes it.
   byId("scroller").addEventListener("pointerdown", () => setPanelOpen(false));
-  setInterval(() => document.hidden || refresh(), REFRESH_EVERY_MS);
+  setInterval(() => document.hidden || refresh(), REFRESH_INTERVAL_MS);
 }
 
 export function refresh() {
@@ -41,15 +41,15 @@ function setPanelOpen(isOpen) {
 function show() {
   const byName = (a, b) => a.nickname.localeCompare(b.nickname);
   const users = [...state.users.values()];
-  const here = users.filter(({ online }) => online).sort(byName);
-  const away = users.filter(({ online }) => !online).sort((a, b) => b.last_seen_at - a.last_seen_at);
+  const online = users.filter((user) => user.online).sort(byName);
+  const offline = users.filter((user) => !user.online).sort((a, b) => b.last_seen_at - a.last_seen_at);
 
-  byId("here").replaceChildren(...here.map(person));
-  byId("away").replaceChildren(...away.slice(0, AWAY_SHOWN_MAX).map(person));
-  byId("here-count").textContent = here.length;
-  byId("away-count").textContent = away.length;
-  byId("away-section").hidden = away.length === 0;
-  byId("people-toggle-count").textContent = here.length;
+  byId("here").replaceChildren(...online.map(person));
+  byId("away").replaceChildren(...offline.slice(0, OFFLINE_SHOWN_MAX).map(person));
+  byId("here-count").textContent = online.length;
+  byId("away-count").textContent = offline.length;
+  byId("away-section").hidden = offline.length === 0;
+  byId("people-toggle-count").textContent = online.length;
 }
 
 function person(user) {
@@ -66,7 +66,7 @@ async function showStats() {
     const { requests_per_second: rate } = await api.getStats();
     byId("stats").textContent = `${rate.toFixed(rate < 10 ? 1 : 0)} requests/s`;
   } catch {
-    // An ornament: when it cannot be had, nothing is missing.
+    // The rate is not essential.
     byId("stats").textContent = "";
   }
 }

@@ -1,12 +1,11 @@
-// How somebody wants the app: colours and notifications. Stored with the account, and the colours in this browser
-// too, so that they are right before anybody has signed in.
+// The user's preferences: theme and notifications. Stored with the account. The theme is also stored in this browser,
+// for the time before the sign-in.
 
 import * as api from "./api.js";
 import { byId, setIcon } from "./dom.js";
 import { session } from "./session.js";
 
 const THEMES = ["system", "light", "dark"];
-const THEME_TEXT = { system: "as the system", light: "light", dark: "dark" };
 
 let preferences = { theme: document.documentElement.dataset.theme, notifications: false };
 
@@ -19,20 +18,20 @@ export function openSettingsView() {
   });
   byId("notifications").addEventListener("click", async () => {
     const wanted = !wantsNotifications();
-    // Browsers ask only when somebody has just pressed something.
+    // Browsers allow this request only after a click.
     const allowed = wanted && (await globalThis.Notification?.requestPermission()) === "granted";
     change({ ...preferences, notifications: allowed });
   });
   show();
 }
 
-/** The account's choice, once somebody has signed in. */
+/** Loads the preferences of the account after the sign-in. */
 export async function loadPreferences() {
   try {
     preferences = await api.getPreferences(session.token);
     show();
   } catch {
-    // Looks alone do not hold up a chat: it stays as this browser has it.
+    // The theme of this browser stays. Preferences are not essential.
   }
 }
 
@@ -42,7 +41,7 @@ async function change(next) {
   try {
     if (session.token) await api.setPreferences(session.token, preferences);
   } catch {
-    // Kept here for now; the next change tries again.
+    // Kept in this window; the next change tries again.
   }
 }
 
@@ -51,7 +50,7 @@ function show() {
   document.documentElement.dataset.theme = theme;
   localStorage.setItem("flack.theme", theme);
   setIcon(byId("theme"), `theme-${theme}`);
-  byId("theme").title = byId("theme-text").textContent = `Colours: ${THEME_TEXT[theme]}`;
+  byId("theme").title = byId("theme-text").textContent = `Theme: ${theme}`;
 
   const isOn = wantsNotifications();
   setIcon(byId("notifications"), isOn ? "bell" : "bell-off");
