@@ -2,10 +2,11 @@
 
 use axum::http::{Method, StatusCode};
 use flack_common::registry::{Registry, keys};
+use flack_testing::{Etcd, eventually};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Monolith, PASSWORD, etcd::Etcd, eventually};
+use crate::support::{Monolith, PASSWORD};
 
 async fn name_owner(registry: &Registry, part: &str, owner: &str) {
     let authority = json!({ "owner": owner, "epoch": 1 });
@@ -67,7 +68,7 @@ async fn a_part_of_another_owner_is_neither_read_nor_written(pool: PgPool) {
     let flack = Monolith::beside(&pool, etcd.registry()).await;
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
-    flack.say(&token, "hello").await;
+    flack.post_message(&token, "hello").await;
     let journal = async || -> i64 {
         sqlx::query_scalar("select count(*) from journal").fetch_one(&pool).await.expect("a count")
     };
@@ -130,6 +131,6 @@ async fn the_owner_keeps_working_while_the_registry_is_unavailable(pool: PgPool)
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
     etcd.stop();
-    flack.say(&token, "still here").await;
+    flack.post_message(&token, "still here").await;
     flack.get("/api/messages").expect(StatusCode::OK).await;
 }

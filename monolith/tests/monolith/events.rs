@@ -6,20 +6,19 @@ use axum::http::StatusCode;
 use flack_api::events::{Event, MonolithEvent};
 use flack_common::events::{Received, StartOffset};
 use flack_monolith::SERVICE;
+use flack_testing::WAIT_MAX;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::timeout;
 
 use crate::support::{Monolith, PASSWORD};
 
-const WAIT_MAX: Duration = Duration::from_secs(10);
-
 #[sqlx::test(migrations = false)]
 async fn the_changes_of_every_part_are_published_without_secrets(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
-    flack.say(&token, "hello").await;
+    flack.post_message(&token, "hello").await;
     let preferences = json!({ "theme": "dark", "notifications": true });
     let set = flack.put("/api/ui/preferences").bearer(&token).json(&preferences);
     set.expect(StatusCode::NO_CONTENT).await;

@@ -113,7 +113,7 @@ async fn tokens_and_markers_are_deleted_with_their_user_and_messages_prevent_it(
     let flack = Monolith::alone(&pool).await;
     let ada = flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
-    let message = flack.say(&token, "hello").await;
+    let message = flack.post_message(&token, "hello").await;
     let delete_user = async || sqlx::query("delete from users where id = $1").bind(ada).execute(&pool).await;
 
     delete_user().await.expect_err("the message would have no author");
@@ -145,7 +145,7 @@ async fn a_list_of_messages_has_the_present_nicknames_without_events(pool: PgPoo
     let flack = Monolith::alone(&pool).await;
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
-    flack.say(&token, "hello").await;
+    flack.post_message(&token, "hello").await;
     sqlx::query("update users set nickname = 'ada lovelace'").execute(&pool).await.expect("an update");
     let list = flack.get("/api/messages?include=nickname").expect(StatusCode::OK).await.json();
     assert_eq!(list["messages"][0]["nickname"], "ada lovelace");

@@ -1,17 +1,18 @@
 //! Link previews, across a restart and for internal addresses.
 
 use axum::http::StatusCode;
+use flack_testing::eventually;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Monolith, PASSWORD, eventually};
+use crate::support::{Monolith, PASSWORD};
 
 #[sqlx::test(migrations = false)]
 async fn a_restarted_process_repeats_the_preview_jobs_of_a_killed_one(pool: PgPool) {
     let before = Monolith::alone(&pool).await;
     before.register("ada").await;
     let token = before.sign_in("ada", PASSWORD).await;
-    let message = before.say(&token, "no link yet").await;
+    let message = before.post_message(&token, "no link yet").await;
     drop(before);
     // A job that a killed process has taken, after the end of its lease. The address is internal, so that the job fails
     // without a request.

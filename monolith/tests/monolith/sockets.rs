@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
+use flack_testing::WAIT_MAX;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::{
@@ -12,8 +13,6 @@ use tokio::{
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 use crate::support::{Monolith, PASSWORD};
-
-const WAIT_MAX: Duration = Duration::from_secs(10);
 
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -63,7 +62,7 @@ async fn a_message_by_http_or_socket_reaches_the_other_user_once(pool: PgPool) {
     of_bob.wait_for(|frame| frame["type"] == "welcome").await;
 
     let is_message = |frame: &Value| frame["type"] == "updated_model" && frame["class"] == "Message";
-    let by_http = flack.say(&token, "by http").await;
+    let by_http = flack.post_message(&token, "by http").await;
     let id = "0190163d-8694-739b-aea5-966c26f8ad91";
     of_ada
         .send(json!({ "type": "post_message", "id": id, "channel": "general", "source": "by socket" }))

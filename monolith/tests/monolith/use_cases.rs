@@ -1,17 +1,18 @@
 //! What users do, against a monolith that runs alone.
 
 use axum::http::StatusCode;
+use flack_testing::eventually;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Monolith, PASSWORD, eventually};
+use crate::support::{Monolith, PASSWORD};
 
 #[sqlx::test(migrations = false)]
 async fn a_user_registers_signs_in_posts_and_signs_out(pool: PgPool) {
     let flack = Monolith::alone(&pool).await;
     let ada = flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
-    let message = flack.say(&token, "hello **all**").await;
+    let message = flack.post_message(&token, "hello **all**").await;
 
     let list = flack.get("/api/messages?include=nickname").expect(StatusCode::OK).await.json();
     let posted = &list["messages"][0];

@@ -1,14 +1,12 @@
-//! Every operation of the messages API, over a real database.
+//! Every operation of the messages API.
 
-use crate::support::{ADA, BOB, CORRELATION_ID, Service, TOKEN_LIFETIME, request};
-use axum::body::Body;
-use http::{Method, Request, StatusCode, header};
-use secrecy::ExposeSecret;
+use crate::support::{ADA, BOB, CORRELATION_ID, Service};
+use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
 #[sqlx::test(migrations = false)]
-async fn a_posted_message_is_answered_rendered_and_is_found_where_the_answer_says(pool: PgPool) {
+async fn a_posted_message_is_returned_rendered_with_its_location(pool: PgPool) {
     let service = Service::start(pool).await;
     let (headers, message) = service
         .call(Method::POST, "/api/messages", ADA, json!({ "source": "**hi** <b>" }), StatusCode::CREATED)
@@ -25,7 +23,7 @@ async fn a_posted_message_is_answered_rendered_and_is_found_where_the_answer_say
 }
 
 #[sqlx::test(migrations = false)]
-async fn the_answer_to_bad_input_says_what_is_wrong_and_nothing_is_stored(pool: PgPool) {
+async fn bad_input_is_refused_with_a_reason_and_not_stored(pool: PgPool) {
     let service = Service::start(pool).await;
     let long = "x".repeat(8193);
     for body in [
@@ -53,13 +51,8 @@ async fn the_answer_to_bad_input_says_what_is_wrong_and_nothing_is_stored(pool: 
         ("application/x-www-form-urlencoded", "source=x", StatusCode::UNSUPPORTED_MEDIA_TYPE),
     ];
     for (kind, body, expected) in cases {
-        let request = Request::post("/api/messages")
-            .header(header::AUTHORIZATION, format!("Bearer {}", service.token(ADA)))
-            .header(header::CONTENT_TYPE, kind)
-            .body(body.into())
-            .expect("a request");
-        let (status, _, problem) = service.send(request).await;
-        assert_eq!(status, expected, "{kind} {body}: {problem}");
+        let call = service.request(Method::POST, "/api/messages").bearer(&service.token(ADA));
+        call.body(kind, body).expect(expected).await;
     }
     let huge = json!({ "source": "x".repeat(70_000) });
     service.call(Method::POST, "/api/messages", ADA, huge, StatusCode::PAYLOAD_TOO_LARGE).await;
@@ -67,7 +60,7 @@ async fn the_answer_to_bad_input_says_what_is_wrong_and_nothing_is_stored(pool: 
 }
 
 #[sqlx::test(migrations = false)]
-async fn paths_queries_and_headers_of_the_wrong_shape_are_refused(pool: PgPool) {
+async fn malformed_paths_queries_and_headers_are_refused(pool: PgPool) {
     let service = Service::start(pool).await;
     for path in [
         "/api/messages/0",
@@ -81,37 +74,23 @@ async fn paths_queries_and_headers_of_the_wrong_shape_are_refused(pool: PgPool) 
     ] {
         service.get(path, StatusCode::BAD_REQUEST).await;
     }
-    let body = json!({ "source": "x" });
-    let request = request(Method::POST, "/api/messages", &body)
-        .header(header::AUTHORIZATION, format!("Bearer {}", service.token(ADA)))
-        .header("Idempotency-Key", "not a uuid")
-        .body(Body::from(body.to_string()))
-        .expect("a request");
-    assert_eq!(service.send(request).await.0, StatusCode::BAD_REQUEST);
+    let call = service.request(Method::POST, "/api/messages").bearer(&service.token(ADA));
+    let call = call.header("Idempotency-Key", "not a uuid").json(&json!({ "source": "x" }));
+    call.expect(StatusCode::BAD_REQUEST).await;
 }
 
 #[sqlx::test(migrations = false)]
-async fn who_has_no_good_token_can_read_but_not_write(pool: PgPool) {
+async fn without_a_valid_token_a_client_can_read_but_not_write(pool: PgPool) {
     let service = Service::start(pool).await;
     let id = service.post(ADA, "hello").await["id"].clone();
     let good = service.token(ADA);
     let forged = format!("{}x", &good[..good.len() - 4]);
-    let expired = {
-        let long_ago = chrono::Utc::now().timestamp() - 3600;
-        service.key.issue(ADA, long_ago, TOKEN_LIFETIME).0.expose_secret().to_owned()
-    };
-    let revoked = {
-        let now = chrono::Utc::now().timestamp();
-        let (token, token_id, expires_at) = service.key.issue(ADA, now, TOKEN_LIFETIME);
-        service.verifier.revoke(token_id, expires_at);
-        token.expose_secret().to_owned()
-    };
     let body = json!({ "source": "x" });
     for credentials in [
         None,
         Some(format!("Bearer {forged}")),
-        Some(format!("Bearer {expired}")),
-        Some(format!("Bearer {revoked}")),
+        Some(format!("Bearer {}", service.expired_token(ADA))),
+        Some(format!("Bearer {}", service.revoked_token(ADA))),
         Some("Bearer".to_owned()),
         Some("Bearer a.b.c".to_owned()),
         Some("Basic YWRhOnNlY3JldA==".to_owned()),
@@ -119,15 +98,12 @@ async fn who_has_no_good_token_can_read_but_not_write(pool: PgPool) {
         for (method, path) in
             [(Method::POST, "/api/messages".to_owned()), (Method::PUT, format!("/api/messages/{id}"))]
         {
-            let mut call = request(method, &path, &body);
+            let mut call = service.request(method, &path).json(&body);
             if let Some(credentials) = &credentials {
-                call = call.header(header::AUTHORIZATION, credentials);
+                call = call.header("authorization", credentials);
             }
-            let (status, headers, problem) =
-                service.send(call.body(body.to_string().into()).expect("a request")).await;
-            assert_eq!(status, StatusCode::UNAUTHORIZED, "{credentials:?}: {problem}");
-            let challenge = headers[header::WWW_AUTHENTICATE].to_str().expect("text");
-            assert!(challenge.starts_with("Bearer"), "{challenge}");
+            let answer = call.expect(StatusCode::UNAUTHORIZED).await;
+            assert!(answer.header("www-authenticate").starts_with("Bearer"), "{credentials:?}");
         }
     }
     service.get("/api/messages", StatusCode::OK).await;
@@ -144,10 +120,12 @@ async fn an_unknown_message_is_not_found(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn only_the_author_can_edit_a_message_which_is_then_rendered_anew(pool: PgPool) {
+async fn only_the_author_can_edit_a_message_which_is_then_rendered_again(pool: PgPool) {
     let service = Service::start(pool).await;
     let id = service.post(ADA, "old").await["id"].clone();
-    service.execute("update messages set updated_at = now() - interval '1 hour', created_at = now() - interval '1 hour'").await;
+    service
+        .execute("update messages set updated_at = now() - interval '1 hour', created_at = updated_at")
+        .await;
     service.put(BOB, &id, "mine now", StatusCode::FORBIDDEN).await;
     let before = service.get(&format!("/api/messages/{id}"), StatusCode::OK).await;
     assert_eq!(before["source"], "old");
@@ -164,7 +142,7 @@ async fn only_the_author_can_edit_a_message_which_is_then_rendered_anew(pool: Pg
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_list_begins_with_the_oldest_change_of_the_last_day(pool: PgPool) {
+async fn a_list_has_the_changes_of_the_last_day_oldest_first(pool: PgPool) {
     let service = Service::start(pool).await;
     for source in ["first", "second", "third", "too old"] {
         service.post(ADA, source).await;
@@ -194,7 +172,7 @@ async fn a_list_begins_with_the_oldest_change_of_the_last_day(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_list_ends_after_a_thousand_messages(pool: PgPool) {
+async fn a_list_has_at_most_a_thousand_messages(pool: PgPool) {
     let service = Service::start(pool).await;
     service
         .execute(
@@ -207,12 +185,12 @@ async fn a_list_ends_after_a_thousand_messages(pool: PgPool) {
     let last = list["messages"][999]["updated_at"].as_i64().expect("a number");
     let list = service.get(&format!("/api/messages?updated_since={last}"), StatusCode::OK).await;
     let rest = list["messages"].as_array().expect("a list");
-    // The last one again, as a second has room for more than one change, and the one that was cut off.
+    // The last one again, because several changes can have the same second, and the one above the limit.
     assert_eq!(rest.len(), 2);
 }
 
 #[sqlx::test(migrations = false)]
-async fn nicknames_are_in_a_list_that_asks_for_them_as_far_as_they_are_known(pool: PgPool) {
+async fn a_list_includes_known_nicknames_on_request(pool: PgPool) {
     let service = Service::start(pool).await;
     service.execute("insert into nicknames (user_id, nickname, version) values (1, 'ada', 1)").await;
     service.post(ADA, "known").await;
@@ -225,7 +203,7 @@ async fn nicknames_are_in_a_list_that_asks_for_them_as_far_as_they_are_known(poo
 }
 
 #[sqlx::test(migrations = false)]
-async fn every_change_leaves_a_journal_row_that_names_the_request(pool: PgPool) {
+async fn every_change_is_journaled_with_the_correlation_id_of_its_request(pool: PgPool) {
     let service = Service::start(pool).await;
     let id = service.post(ADA, "one https://a.example").await["id"].clone();
     service.put(ADA, &id, "two", StatusCode::NO_CONTENT).await;
@@ -251,7 +229,7 @@ async fn every_change_leaves_a_journal_row_that_names_the_request(pool: PgPool) 
 }
 
 #[sqlx::test(migrations = false)]
-async fn without_its_database_every_operation_answers_503_and_when_to_try_again(pool: PgPool) {
+async fn without_the_database_every_operation_returns_503_with_retry_after(pool: PgPool) {
     let service = Service::start(pool).await;
     service.pool.close().await;
     let body = json!({ "source": "x" });

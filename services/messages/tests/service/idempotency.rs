@@ -1,25 +1,21 @@
-//! Posting again what may have arrived: once is enough.
+//! Idempotency keys: a retried post creates no second message.
 
-use crate::support::{ADA, BOB, Service, request};
+use crate::support::{ADA, BOB, Service};
 use futures::future::join_all;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 async fn post(service: &Service, user_id: i64, key: Uuid, source: &str) -> (StatusCode, Value) {
-    let body = json!({ "source": source });
-    let request = request(Method::POST, "/api/messages", &body)
-        .header(header::AUTHORIZATION, format!("Bearer {}", service.token(user_id)))
-        .header("Idempotency-Key", key.to_string())
-        .body(body.to_string().into())
-        .expect("a request");
-    let (status, _, answer) = service.send(request).await;
-    (status, answer)
+    let call = service.request(Method::POST, "/api/messages").bearer(&service.token(user_id));
+    let call = call.header("Idempotency-Key", &key.to_string()).json(&json!({ "source": source }));
+    let answer = call.send().await;
+    (answer.status, answer.json())
 }
 
 #[sqlx::test(migrations = false)]
-async fn the_same_key_and_source_give_the_same_message_again(pool: PgPool) {
+async fn the_same_key_and_source_return_the_same_message(pool: PgPool) {
     let service = Service::start(pool).await;
     let key = Uuid::new_v4();
     let (status, first) = post(&service, ADA, key, "hello").await;
@@ -29,7 +25,7 @@ async fn the_same_key_and_source_give_the_same_message_again(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_key_is_good_for_one_source_also_after_the_message_was_edited(pool: PgPool) {
+async fn a_key_belongs_to_its_first_source_also_after_an_edit(pool: PgPool) {
     let service = Service::start(pool).await;
     let key = Uuid::new_v4();
     let (_, first) = post(&service, ADA, key, "hello").await;
@@ -43,7 +39,7 @@ async fn a_key_is_good_for_one_source_also_after_the_message_was_edited(pool: Pg
 }
 
 #[sqlx::test(migrations = false)]
-async fn the_keys_of_two_users_have_nothing_to_do_with_each_other(pool: PgPool) {
+async fn two_users_can_use_the_same_key(pool: PgPool) {
     let service = Service::start(pool).await;
     let key = Uuid::new_v4();
     let (_, of_ada) = post(&service, ADA, key, "hello").await;
@@ -53,7 +49,7 @@ async fn the_keys_of_two_users_have_nothing_to_do_with_each_other(pool: PgPool) 
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_key_that_arrives_many_times_at_once_makes_one_message_with_its_previews_once(pool: PgPool) {
+async fn concurrent_posts_with_one_key_create_one_message_and_its_previews_once(pool: PgPool) {
     let service = Service::start(pool).await;
     let key = Uuid::new_v4();
     let answers = join_all((0..8).map(|_| post(&service, ADA, key, "see https://a.example"))).await;
@@ -65,7 +61,7 @@ async fn a_key_that_arrives_many_times_at_once_makes_one_message_with_its_previe
 }
 
 #[sqlx::test(migrations = false)]
-async fn without_a_key_the_same_words_are_two_messages(pool: PgPool) {
+async fn without_a_key_the_same_source_creates_two_messages(pool: PgPool) {
     let service = Service::start(pool).await;
     let first = service.post(ADA, "yes").await;
     let second = service.post(ADA, "yes").await;

@@ -1,7 +1,6 @@
-//! The messages service, black box: a real database of its own for each test, everything else in this process.
+//! The messages part over a real PostgreSQL, through its API.
 
 mod support;
-
 mod api;
 mod idempotency;
 mod previews;

@@ -1,4 +1,4 @@
-//! Previews of linked pages: when there is one, when there is none, and that no kill loses one.
+//! Previews of linked pages, also after a worker was killed.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn html(message: &Value) -> &str {
 }
 
 #[sqlx::test(migrations = false)]
-async fn the_preview_of_a_linked_page_is_added_below_the_message_as_a_change_of_it(pool: PgPool) {
+async fn a_preview_is_appended_to_the_message_as_a_change_of_it(pool: PgPool) {
     let service = Service::start(pool).await;
     let pages = Pages::with_title("A &lt;page&gt;").await;
     work(&service, PublicFetcher::for_tests(pages.address));
@@ -43,7 +43,7 @@ async fn the_preview_of_a_linked_page_is_added_below_the_message_as_a_change_of_
     assert!(html(&message).contains(&format!("<a href=\"{}\"", pages.url())), "{message}");
     assert!(html(&message).contains(">A &lt;page&gt;</a></p>\n<p>About it.</p>"), "{message}");
     assert_eq!(message["source"], posted["source"]);
-    // The journal names the request that linked the page, so that one trace shows both.
+    // The journal row has the correlation id of the request that linked the page.
     let journal = "select operation || ' ' || version || ' ' || correlation_id from journal
                    where entity = 'message' order by id desc limit 1";
     assert_eq!(service.row::<String>(journal).await, format!("update 2 {CORRELATION_ID}"));
@@ -94,14 +94,14 @@ async fn a_link_to_an_internal_address_is_refused_without_a_request(pool: PgPool
 }
 
 #[sqlx::test(migrations = false)]
-async fn what_a_killed_process_left_undone_is_found_again_when_its_time_is_over(pool: PgPool) {
+async fn a_job_of_a_killed_worker_is_taken_again_after_its_lease(pool: PgPool) {
     let service = Service::start(pool).await;
     let pages = Pages::with_title("T").await;
     let posted = service.post(ADA, &pages.url()).await;
-    // Taken, and then the process was killed: nobody finishes this.
+    // Taken by a worker that was killed.
     let taken = service.store.take(10).await.expect("a job");
     assert_eq!(taken.len(), 1);
-    assert!(service.store.take(10).await.expect("no error").is_empty(), "a job was given out twice");
+    assert!(service.store.take(10).await.expect("no error").is_empty(), "a job was taken twice");
     service.execute("update link_previews set next_attempt_at = now()").await;
 
     work(&service, PublicFetcher::for_tests(pages.address));
@@ -112,7 +112,7 @@ async fn what_a_killed_process_left_undone_is_found_again_when_its_time_is_over(
 }
 
 #[sqlx::test(migrations = false)]
-async fn work_that_was_never_begun_is_found_at_the_next_start(pool: PgPool) {
+async fn a_waiting_job_is_taken_after_a_restart(pool: PgPool) {
     let service = Service::start(pool).await;
     let pages = Pages::with_title("T").await;
     let posted = service.post(ADA, &pages.url()).await;
@@ -129,7 +129,7 @@ async fn work_that_was_never_begun_is_found_at_the_next_start(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn work_that_kills_whoever_does_it_is_given_up(pool: PgPool) {
+async fn a_job_that_kills_its_workers_fails_after_the_last_attempt(pool: PgPool) {
     let service = Service::start(pool).await;
     service.post(ADA, "https://a.example").await;
     for _ in 0..preview::ATTEMPTS_MAX {
@@ -141,14 +141,14 @@ async fn work_that_kills_whoever_does_it_is_given_up(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_page_that_is_away_is_tried_again_later_but_not_for_ever(pool: PgPool) {
+async fn an_unavailable_page_is_tried_again_a_limited_number_of_times(pool: PgPool) {
     let service = Service::start(pool).await;
     let pages = Pages::serve(|_| (StatusCode::SERVICE_UNAVAILABLE, String::new())).await;
     service.post(ADA, &pages.url()).await;
     work(&service, PublicFetcher::for_tests(pages.address));
     let waiting = "select state || ' ' || attempts || ' ' || (next_attempt_at > now()) from link_previews";
     for attempt in 1..preview::ATTEMPTS_MAX {
-        // In time for the loop: while a fetch runs, the lease is in the future too, so ask for the shorter back-off.
+        // The lease of a running fetch is in the future as well; the back-off is shorter or longer than it.
         let query = "select attempts::text from link_previews where state = 'pending' and
                      next_attempt_at - now() not between interval '25 seconds' and interval '31 seconds'
                      and next_attempt_at > now()";
@@ -156,13 +156,13 @@ async fn a_page_that_is_away_is_tried_again_later_but_not_for_ever(pool: PgPool)
         service.execute("update link_previews set next_attempt_at = now()").await;
         service.linked.notify_one();
     }
-    service.wait_for_row("given up", "select state from link_previews", "failed").await;
+    service.wait_for_row("the last attempt", "select state from link_previews", "failed").await;
     assert!(service.row::<String>(waiting).await.starts_with(&format!("failed {}", preview::ATTEMPTS_MAX)));
     assert_eq!(pages.requests(), usize::try_from(preview::ATTEMPTS_MAX).expect("small"));
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_page_without_a_title_and_one_that_is_not_there_leave_the_message_as_it_is(pool: PgPool) {
+async fn a_page_without_a_title_and_a_missing_page_do_not_change_the_message(pool: PgPool) {
     let service = Service::start(pool).await;
     let pages = Pages::serve(|request| match request {
         0 => (StatusCode::OK, "<p>nothing".to_owned()),
@@ -179,7 +179,7 @@ async fn a_page_without_a_title_and_one_that_is_not_there_leave_the_message_as_i
 }
 
 #[sqlx::test(migrations = false)]
-async fn an_edit_drops_the_previews_of_before_also_those_on_their_way(pool: PgPool) {
+async fn an_edit_drops_old_previews_also_of_running_jobs(pool: PgPool) {
     let service = Service::start(pool).await;
     let pages = Pages::with_title("T").await;
     let id = service.post(ADA, "https://before.example").await["id"].clone();
@@ -198,7 +198,7 @@ async fn an_edit_drops_the_previews_of_before_also_those_on_their_way(pool: PgPo
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_job_that_two_finish_changes_the_message_once(pool: PgPool) {
+async fn a_job_that_two_workers_finish_changes_the_message_once(pool: PgPool) {
     let service = Service::start(pool).await;
     service.post(ADA, "https://a.example").await;
     let job = service.store.take(1).await.expect("a job").remove(0);
@@ -213,7 +213,7 @@ async fn a_job_that_two_finish_changes_the_message_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_worker_that_is_stopped_finishes_what_it_has_begun(pool: PgPool) {
+async fn a_stopped_worker_finishes_its_jobs(pool: PgPool) {
     let service = Service::start(pool).await;
     let stopping = CancellationToken::new();
     let stop = stopping.clone();

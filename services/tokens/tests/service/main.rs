@@ -1,8 +1,8 @@
-//! The tokens service over a real PostgreSQL and, where it matters, a real etcd. Users is played by the mock server that is
-//! made from its document.
+//! The tokens part over a real PostgreSQL and, for revocations, a real etcd. A mock server generated from the API document
+//! replaces users.
 
 mod support;
 mod issuing;
 mod revocations;
 mod passwords;
-mod told;
+mod events;

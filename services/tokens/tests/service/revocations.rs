@@ -1,20 +1,21 @@
-//! Keys and revocations in a real registry: on good days, and while it is away.
+//! Keys and revocations in a real registry, also while it is unavailable.
 
 use std::time::{Duration, Instant};
 
-use crate::support::{ADA, Service, etcd::Etcd, eventually, shows};
+use crate::support::{ADA, PASSWORD, Service, verify};
 use axum::http::StatusCode;
 use flack_common::{auth::Verifier, authority::Ownership, process::Background, registry::keys};
+use flack_testing::{Etcd, eventually};
 use sqlx::PgPool;
 
-/// What the contract promises.
+/// The bound that the API document promises.
 const REFUSED_EVERYWHERE_WITHIN: Duration = Duration::from_millis(250);
 
 #[sqlx::test(migrations = false)]
-async fn what_one_instance_revokes_every_process_refuses(pool: PgPool) {
+async fn every_process_refuses_a_token_that_one_instance_revoked(pool: PgPool) {
     let etcd = Etcd::start().await;
     let service = Service::start(&pool, Some(etcd.registry())).await;
-    service.users_know_ada();
+    service.users_accepts_ada();
     let token = service.token().await;
     let elsewhere =
         Verifier::from_registry(&etcd.registry(), &Background::default()).await.expect("a verifier");
@@ -22,7 +23,7 @@ async fn what_one_instance_revokes_every_process_refuses(pool: PgPool) {
 
     service.delete("/api/tokens").bearer(&token).expect(StatusCode::NO_CONTENT).await;
     let answered = Instant::now();
-    eventually("refused elsewhere", async || shows(&elsewhere, &token).await == Err(401)).await;
+    eventually("refused elsewhere", async || verify(&elsewhere, &token).await == Err(401)).await;
     assert!(answered.elapsed() < REFUSED_EVERYWHERE_WITHIN, "{:?}", answered.elapsed());
 
     let entries = etcd.registry().get_prefix(keys::REVOKED).await.expect("the registry");
@@ -37,10 +38,10 @@ async fn what_one_instance_revokes_every_process_refuses(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_revocation_while_the_registry_is_away_is_told_as_soon_as_it_is_back(pool: PgPool) {
+async fn a_revocation_is_published_when_the_registry_is_available_again(pool: PgPool) {
     let mut etcd = Etcd::start().await;
     let service = Service::start(&pool, Some(etcd.registry())).await;
-    service.users_know_ada();
+    service.users_accepts_ada();
     let token = service.token().await;
     let background = Background::default();
     service.publisher.start(&Ownership::always(), &background);
@@ -49,11 +50,11 @@ async fn a_revocation_while_the_registry_is_away_is_told_as_soon_as_it_is_back(p
     let answer = service.delete("/api/tokens").bearer(&token).expect(StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(answer.header("retry-after"), "1");
     assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("marked as revoked")));
-    assert_eq!(service.shows(&token).await, Err(401), "here it is refused at once");
+    assert_eq!(service.verify(&token).await, Err(401), "this process refuses it at once");
 
     etcd.start_again().await;
     let registry = etcd.registry();
-    eventually("the registry knows", async || {
+    eventually("the registry has the revocation", async || {
         registry.get_prefix(keys::REVOKED).await.is_ok_and(|entries| entries.len() == 1)
     })
     .await;
@@ -61,10 +62,10 @@ async fn a_revocation_while_the_registry_is_away_is_told_as_soon_as_it_is_back(p
 }
 
 #[sqlx::test(migrations = false)]
-async fn what_the_registry_lost_is_announced_again(pool: PgPool) {
+async fn entries_that_the_registry_lost_are_published_again(pool: PgPool) {
     let etcd = Etcd::start().await;
     let service = Service::start(&pool, Some(etcd.registry())).await;
-    service.users_know_ada();
+    service.users_accepts_ada();
     let (good, revoked) = (service.token().await, service.token().await);
     service.delete("/api/tokens").bearer(&revoked).expect(StatusCode::NO_CONTENT).await;
 
@@ -78,11 +79,11 @@ async fn what_the_registry_lost_is_announced_again(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn without_a_registry_to_announce_the_key_no_token_is_issued(pool: PgPool) {
+async fn no_token_is_issued_before_its_key_is_published(pool: PgPool) {
     let mut etcd = Etcd::start().await;
     let service = Service::start(&pool, Some(etcd.registry())).await;
-    service.users_know_ada();
+    service.users_accepts_ada();
     etcd.stop();
-    let call = service.post("/api/tokens").basic("ada", crate::support::PASSWORD);
+    let call = service.post("/api/tokens").basic("ada", PASSWORD);
     call.expect(StatusCode::SERVICE_UNAVAILABLE).await;
 }

@@ -1,4 +1,4 @@
-//! Registering, being found, changing: over a real PostgreSQL, asked as a client asks.
+//! Registration, lists, and changes of users.
 
 use crate::support::{PASSWORD, Service};
 use axum::http::StatusCode;
@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 #[sqlx::test(migrations = false)]
-async fn registering_answers_the_user_and_where_it_is(pool: PgPool) {
+async fn registration_returns_the_user_and_its_location(pool: PgPool) {
     let service = Service::start(&pool).await;
     let body = json!({ "nickname": "Ada", "password": "secret" });
     let answer = service.post("/api/users").json(&body).expect(StatusCode::CREATED).await;
@@ -21,7 +21,7 @@ async fn registering_answers_the_user_and_where_it_is(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_nickname_is_taken_whatever_its_case(pool: PgPool) {
+async fn a_nickname_is_taken_in_every_case(pool: PgPool) {
     let service = Service::start(&pool).await;
     service.register("Ada").await;
     let body = json!({ "nickname": "aDA", "password": "other" });
@@ -31,7 +31,7 @@ async fn a_nickname_is_taken_whatever_its_case(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn of_two_who_register_one_nickname_at_once_one_gets_it(pool: PgPool) {
+async fn one_of_two_concurrent_registrations_of_a_nickname_succeeds(pool: PgPool) {
     let service = Service::start(&pool).await;
     let body = json!({ "nickname": "ada", "password": "secret" });
     let register = async || service.post("/api/users").json(&body).send().await.status;
@@ -41,7 +41,7 @@ async fn of_two_who_register_one_nickname_at_once_one_gets_it(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn an_incomplete_or_malformed_registration_is_refused_and_stores_nothing(pool: PgPool) {
+async fn an_incomplete_or_malformed_registration_stores_nothing(pool: PgPool) {
     let service = Service::start(&pool).await;
     for body in [
         json!({}),
@@ -110,7 +110,7 @@ async fn a_list_has_at_most_a_thousand_users(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn one_user_is_found_by_id_and_nobody_by_an_id_that_is_none(pool: PgPool) {
+async fn a_user_is_found_by_id_and_an_invalid_id_is_refused(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, _) = service.register("ada").await;
     let user = service.get(&format!("/api/users/{ada}")).expect(StatusCode::OK).await.json();
@@ -119,12 +119,12 @@ async fn one_user_is_found_by_id_and_nobody_by_an_id_that_is_none(pool: PgPool) 
     for bad in ["0", "-1", "ada", "99999999999999999999"] {
         service.get(&format!("/api/users/{bad}")).expect(StatusCode::BAD_REQUEST).await;
     }
-    // An optional token that is bad is refused, not overlooked.
+    // An invalid token is refused where a token is optional.
     service.get(&format!("/api/users/{ada}")).bearer("forged").expect(StatusCode::UNAUTHORIZED).await;
 }
 
 #[sqlx::test(migrations = false)]
-async fn users_change_themselves_and_nobody_else(pool: PgPool) {
+async fn users_can_change_only_themselves(pool: PgPool) {
     let service = Service::start(&pool).await;
     let ((ada, token), (_, of_bob)) = (service.register("ada").await, service.register("bob").await);
     let path = format!("/api/users/{ada}");
@@ -132,7 +132,7 @@ async fn users_change_themselves_and_nobody_else(pool: PgPool) {
 
     change(&token, json!({ "nickname": "Ada" })).expect(StatusCode::NO_CONTENT).await;
     let user = service.get(&path).expect(StatusCode::OK).await.json();
-    assert_eq!(user["nickname"], "Ada", "one's own name in another case is free");
+    assert_eq!(user["nickname"], "Ada", "a user's own nickname in another case is free");
 
     change(&of_bob, json!({ "nickname": "x" })).expect(StatusCode::FORBIDDEN).await;
     change(&token, json!({ "nickname": "BOB" })).expect(StatusCode::CONFLICT).await;
@@ -140,13 +140,13 @@ async fn users_change_themselves_and_nobody_else(pool: PgPool) {
     change(&token, json!({ "password": "" })).expect(StatusCode::BAD_REQUEST).await;
     change(&token, json!({})).expect(StatusCode::NO_CONTENT).await;
     service.put(&path).json(&json!({ "nickname": "x" })).expect(StatusCode::UNAUTHORIZED).await;
-    let nowhere = service.put("/api/users/999999").bearer(&token).json(&json!({ "nickname": "x" }));
-    nowhere.expect(StatusCode::NOT_FOUND).await;
+    let unknown = service.put("/api/users/999999").bearer(&token).json(&json!({ "nickname": "x" }));
+    unknown.expect(StatusCode::NOT_FOUND).await;
     assert_eq!(service.get(&path).expect(StatusCode::OK).await.json()["nickname"], "Ada");
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_new_password_replaces_the_old_one_and_says_since_when(pool: PgPool) {
+async fn a_new_password_replaces_the_old_one_and_sets_its_time(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
     let changed_at = async || -> DateTime<Utc> {
@@ -160,7 +160,7 @@ async fn a_new_password_replaces_the_old_one_and_says_since_when(pool: PgPool) {
     let path = format!("/api/users/{ada}");
     let change = |body| service.put(&path).bearer(&token).json(&body);
     change(json!({ "nickname": "ada2" })).expect(StatusCode::NO_CONTENT).await;
-    assert_eq!(changed_at().await, at_first, "a new nickname is no new password");
+    assert_eq!(changed_at().await, at_first, "a new nickname does not change the password");
 
     change(json!({ "password": "new" })).expect(StatusCode::NO_CONTENT).await;
     assert!(changed_at().await > at_first);

@@ -1,6 +1,6 @@
-//! The users service over a real PostgreSQL, asked as a client asks.
+//! The users part over a real PostgreSQL, through its API.
 
 mod support;
 mod accounts;
 mod presence;
-mod told;
+mod events;

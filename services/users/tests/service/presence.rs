@@ -1,4 +1,4 @@
-//! Who is here: signing in, signs of life, and silence.
+//! Presence: sign-in, signs of life, and the sweep of silent users.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn signing_in_needs_the_right_password_and_is_a_sign_of_life(pool: PgPool)
 }
 
 #[sqlx::test(migrations = false)]
-async fn presence_needs_a_good_token_of_somebody_who_exists(pool: PgPool) {
+async fn presence_needs_a_valid_token_of_an_existing_user(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
     service.put("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
@@ -41,7 +41,7 @@ async fn presence_needs_a_good_token_of_somebody_who_exists(pool: PgPool) {
     service.put("/api/users/me").expect(StatusCode::UNAUTHORIZED).await;
     service.put("/api/users/me").basic("ada", PASSWORD).expect(StatusCode::UNAUTHORIZED).await;
     let user = service.get(&format!("/api/users/{ada}")).expect(StatusCode::OK).await.json();
-    assert_eq!(user["online"], true, "none of those who are not Ada took her offline");
+    assert_eq!(user["online"], true, "no refused request took Ada offline");
 }
 
 #[sqlx::test(migrations = false)]
@@ -59,7 +59,7 @@ async fn a_sign_of_life_is_written_at_most_every_five_seconds(pool: PgPool) {
 
     let at_first = version().await;
     ping().await;
-    assert_eq!(version().await, at_first, "she was seen a moment ago");
+    assert_eq!(version().await, at_first, "her last sign of life is recent");
 
     last_seen(&pool, ada, 6).await;
     let before = version().await;
@@ -69,7 +69,7 @@ async fn a_sign_of_life_is_written_at_most_every_five_seconds(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_sign_of_life_of_somebody_who_left_is_written_at_once(pool: PgPool) {
+async fn a_sign_of_life_of_an_offline_user_is_written_at_once(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
     service.delete("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
@@ -79,7 +79,7 @@ async fn a_sign_of_life_of_somebody_who_left_is_written_at_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn whoever_gives_no_sign_for_a_minute_is_offline(pool: PgPool) {
+async fn a_user_without_a_sign_of_life_for_a_minute_is_offline(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (silent, _) = service.register("silent").await;
     let (lively, _) = service.register("lively").await;
@@ -96,7 +96,7 @@ async fn whoever_gives_no_sign_for_a_minute_is_offline(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_sweep_goes_in_batches_and_finds_everybody(pool: PgPool) {
+async fn concurrent_sweeps_mark_every_user_once(pool: PgPool) {
     let _service = Service::start(&pool).await;
     sqlx::query(
         "insert into users (nickname, password_hash, last_seen_at)
@@ -112,5 +112,5 @@ async fn a_sweep_goes_in_batches_and_finds_everybody(pool: PgPool) {
     );
     let swept = swept.0.expect("a sweep") + swept.1.expect("a sweep");
     let left = presence::sweep(&store, Duration::from_mins(1)).await.expect("a sweep");
-    assert_eq!(swept + left, 1200, "nobody twice, nobody left out");
+    assert_eq!(swept + left, 1200, "each user is marked once");
 }

@@ -1,4 +1,4 @@
-//! A web server to link to, with answers as each test wants them.
+//! A web server with the pages that messages link.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Answers the n-th request (from 0), whatever its path, with what `answer` says.
+    /// Answers the n-th request (from 0) to any path with `answer(n)`.
     pub async fn serve(
         answer: impl Fn(usize) -> (StatusCode, String) + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -35,7 +35,7 @@ impl Pages {
         Self { address, requests }
     }
 
-    /// A page that says of itself what most pages do.
+    /// Serves a page with a title and a description.
     pub async fn with_title(title: &'static str) -> Self {
         Self::serve(move |_| {
             let head = format!("<title>{title}</title><meta name=description content='About it.'>");

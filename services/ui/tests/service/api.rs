@@ -1,19 +1,17 @@
-//! Preferences and read markers against a real PostgreSQL.
-
-mod support;
+//! Preferences, read markers and statistics.
 
 use http::{Method, StatusCode};
 use serde_json::json;
 use sqlx::PgPool;
 
-use support::{ADA, BOB, CORRELATION_ID, Service};
+use crate::support::{ADA, BOB, CORRELATION_ID, Service};
 
 const PREFERENCES: &str = "/api/ui/preferences";
 const MARKERS: &str = "/api/ui/read_markers";
 const GENERAL: &str = "/api/ui/read_markers/general";
 
 #[sqlx::test(migrations = false)]
-async fn preferences_are_the_defaults_until_they_are_set_and_belong_to_one_user(pool: PgPool) {
+async fn preferences_have_defaults_and_belong_to_one_user(pool: PgPool) {
     let service = Service::start(pool).await;
     let defaults = json!({"theme": "system", "notifications": false});
     assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, defaults);
@@ -33,10 +31,10 @@ async fn a_read_marker_never_moves_back(pool: PgPool) {
     let service = Service::start(pool).await;
     assert_eq!(service.get(MARKERS, ADA, StatusCode::OK).await, json!({"read_markers": []}));
 
-    for (told, stored) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)] {
-        service.put(GENERAL, ADA, &json!({"message_id": told}), StatusCode::NO_CONTENT).await;
+    for (sent, stored) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)] {
+        service.put(GENERAL, ADA, &json!({"message_id": sent}), StatusCode::NO_CONTENT).await;
         let markers = service.get(MARKERS, ADA, StatusCode::OK).await;
-        assert_eq!(markers["read_markers"][0]["message_id"], stored, "after {told}: {markers}");
+        assert_eq!(markers["read_markers"][0]["message_id"], stored, "after {sent}: {markers}");
         assert_eq!(markers["read_markers"][0]["channel"], "general");
     }
     service
@@ -48,7 +46,7 @@ async fn a_read_marker_never_moves_back(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn markers_of_two_windows_at_once_leave_the_further_one(pool: PgPool) {
+async fn of_concurrent_markers_the_furthest_one_is_stored(pool: PgPool) {
     let service = Service::start(pool).await;
     let bodies: Vec<_> = (1..=8).map(|id| json!({"message_id": id})).collect();
     let mut puts = tokio::task::JoinSet::new();
@@ -58,19 +56,22 @@ async fn markers_of_two_windows_at_once_leave_the_further_one(pool: PgPool) {
         puts.spawn(async move { service.put(GENERAL, ADA, &body, StatusCode::NO_CONTENT).await });
     }
     while let Some(put) = puts.join_next().await {
-        put.expect("each is stored or overtaken");
+        put.expect("a finished request");
     }
     let markers = service.get(MARKERS, ADA, StatusCode::OK).await;
     assert_eq!(markers["read_markers"][0]["message_id"], 8, "{markers}");
 }
 
 #[sqlx::test(migrations = false)]
-async fn read_markers_of_one_user_end_somewhere(pool: PgPool) {
+async fn the_read_markers_of_one_user_have_a_limit(pool: PgPool) {
     let service = Service::start(pool).await;
-    sqlx::query("insert into read_markers (user_id, channel, message_id) select 1, 'c' || n, 1 from generate_series(1, 1000) n")
-        .execute(&service.pool)
-        .await
-        .expect("rows");
+    sqlx::query(
+        "insert into read_markers (user_id, channel, message_id)
+         select 1, 'c' || number, 1 from generate_series(1, 1000) as number",
+    )
+    .execute(&service.pool)
+    .await
+    .expect("rows");
     let answer = service.put(GENERAL, ADA, &json!({"message_id": 1}), StatusCode::BAD_REQUEST).await;
     assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains("1000")), "{answer}");
     service.put("/api/ui/read_markers/c1", ADA, &json!({"message_id": 2}), StatusCode::NO_CONTENT).await;
@@ -78,7 +79,7 @@ async fn read_markers_of_one_user_end_somewhere(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn bad_input_gets_400_and_says_why(pool: PgPool) {
+async fn bad_input_is_refused_with_a_reason(pool: PgPool) {
     let service = Service::start(pool).await;
     let bad_preferences = [
         json!({}),
@@ -108,11 +109,11 @@ async fn bad_input_gets_400_and_says_why(pool: PgPool) {
     }
     let rows: i64 =
         sqlx::query_scalar("select count(*) from journal").fetch_one(&service.pool).await.expect("a count");
-    assert_eq!(rows, 0, "what is refused leaves no trace");
+    assert_eq!(rows, 0, "a refused request is not journaled");
 }
 
 #[sqlx::test(migrations = false)]
-async fn without_a_token_there_is_401_and_nothing_else(pool: PgPool) {
+async fn every_operation_of_a_user_needs_a_token(pool: PgPool) {
     let service = Service::start(pool).await;
     let marker = json!({"message_id": 1});
     let preferences = json!({"theme": "dark", "notifications": true});
@@ -134,7 +135,7 @@ async fn stats_are_a_number_and_need_no_token(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn every_change_is_journaled_with_its_request_and_no_news_is_not(pool: PgPool) {
+async fn only_changes_are_journaled_with_the_correlation_id_of_the_request(pool: PgPool) {
     let service = Service::start(pool).await;
     for theme in ["dark", "dark", "light"] {
         service

@@ -1,4 +1,4 @@
-//! An etcd of the test's own: started on free ports, stopped with the value.
+//! An etcd server of one test.
 
 use std::{
     net::TcpListener,
@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// A running server on free ports. Dropping the value stops it.
+#[derive(Debug)]
 pub struct Etcd {
     url: String,
     peer_url: String,
@@ -30,7 +32,7 @@ impl Etcd {
         etcd
     }
 
-    /// With the data that it had, at the same address.
+    /// Starts the stopped server with its data at the same address.
     pub async fn start_again(&mut self) {
         let process = Command::new("etcd")
             .arg("--data-dir")
@@ -41,23 +43,23 @@ impl Etcd {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("etcd is installed");
+            .expect("this test needs etcd: install etcd-server");
         self.process = Some(process);
         let deadline = Instant::now() + START_TIMEOUT;
         while self.registry().get("/").await.is_err() {
             assert!(Instant::now() < deadline, "etcd does not answer at {}", self.url);
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.kill().expect("it is ours");
+            process.kill().expect("a running child");
             process.wait().expect("it ends");
         }
     }
 
-    /// A connection of its own, as another process has one.
+    /// Returns a new connection.
     pub fn registry(&self) -> Registry {
         Registry::open_lazily(&self.url, None, CancellationToken::new())
     }

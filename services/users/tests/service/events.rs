@@ -1,4 +1,4 @@
-//! What others hear of users.
+//! The events that users publishes.
 
 use crate::support::{Service, published};
 use axum::http::StatusCode;
@@ -11,7 +11,7 @@ fn decode(event: &Value) -> Event<UsersEvent> {
 }
 
 #[sqlx::test(migrations = false)]
-async fn every_change_is_told_under_the_request_that_made_it(pool: PgPool) {
+async fn every_change_is_published_with_the_correlation_id_of_its_request(pool: PgPool) {
     let service = Service::start(&pool).await;
     let body = json!({ "nickname": "ada", "password": "secret" });
     let register = service.post("/api/users").header("x-correlation-id", "registration-1").json(&body);
@@ -31,7 +31,7 @@ async fn every_change_is_told_under_the_request_that_made_it(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_password_leaves_the_database_neither_as_text_nor_as_hash(pool: PgPool) {
+async fn neither_passwords_nor_hashes_are_journaled_or_published(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
     let change =
@@ -44,9 +44,9 @@ async fn a_password_leaves_the_database_neither_as_text_nor_as_hash(pool: PgPool
         .expect("the journal");
     let events = published(&pool, 2).await;
     assert_eq!((journal.len(), events.len()), (2, 2));
-    for told in journal.iter().chain(&events).map(Value::to_string) {
+    for text in journal.iter().chain(&events).map(Value::to_string) {
         for secret in ["argon2", "password_hash", "new one", crate::support::PASSWORD] {
-            assert!(!told.contains(secret), "{secret} in {told}");
+            assert!(!text.contains(secret), "{secret} in {text}");
         }
     }
     let (UsersEvent::UserChanged(before), UsersEvent::UserChanged(after)) =

@@ -1,11 +1,6 @@
 //! The monolith as a router, with shortcuts for frequent requests.
 
-#[path = "../../../../services/users/tests/service/support/client.rs"]
-pub mod client;
-#[path = "../../../../services/tokens/tests/service/support/etcd.rs"]
-pub mod etcd;
-
-use std::{ops::Deref, time::Duration};
+use std::ops::Deref;
 
 use axum::{Router, http::StatusCode};
 use flack_common::{
@@ -14,17 +9,11 @@ use flack_common::{
     registry::Registry,
 };
 use flack_monolith::{SERVICE, start};
+use flack_testing::Client;
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::time::{Instant, sleep};
-
-use self::client::Client;
 
 pub const PASSWORD: &str = "correct horse";
-
-/// Bound and interval of every wait for a condition.
-const WAIT_MAX: Duration = Duration::from_secs(10);
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub struct Monolith {
     client: Client,
@@ -68,32 +57,22 @@ impl Monolith {
         Self { client: Client::new(router.clone()), router, events, background }
     }
 
+    /// Returns the id of a new user.
     pub async fn register(&self, nickname: &str) -> i64 {
         let body = json!({ "nickname": nickname, "password": PASSWORD });
         let user = self.post("/api/users").json(&body).expect(StatusCode::CREATED).await.json();
         user["id"].as_i64().expect("an id")
     }
 
+    /// Returns a token.
     pub async fn sign_in(&self, nickname: &str, password: &str) -> String {
         let answer = self.post("/api/tokens").basic(nickname, password).expect(StatusCode::OK).await;
         answer.json()["token"].as_str().expect("a token").to_owned()
     }
 
-    pub async fn say(&self, token: &str, source: &str) -> i64 {
+    /// Posts a message and returns its id.
+    pub async fn post_message(&self, token: &str, source: &str) -> i64 {
         let call = self.post("/api/messages").bearer(token).json(&json!({ "source": source }));
         call.expect(StatusCode::CREATED).await.json()["id"].as_i64().expect("an id")
-    }
-}
-
-/// Waits until `condition` holds.
-#[track_caller]
-pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
-    async move {
-        let deadline = Instant::now() + WAIT_MAX;
-        while !condition().await {
-            assert!(Instant::now() < deadline, "{caller}: {what}: not within {WAIT_MAX:?}");
-            sleep(POLL_INTERVAL).await;
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A client that talks to a router without a socket. The tests of tokens and of the monolith use this file too.
+//! An HTTP client of a router, without a socket.
 
 use axum::{
     Router,
@@ -10,7 +10,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-#[derive(Clone)]
+/// Starts requests to a router.
+#[derive(Debug, Clone)]
 pub struct Client {
     router: Router,
 }
@@ -42,7 +43,8 @@ impl Client {
     }
 }
 
-/// A request before it is sent.
+/// A request that is not sent yet.
+#[derive(Debug)]
 pub struct Call {
     router: Router,
     request: axum::http::request::Builder,
@@ -50,27 +52,34 @@ pub struct Call {
 }
 
 impl Call {
+    #[must_use]
     pub fn bearer(self, token: &str) -> Self {
         self.header(header::AUTHORIZATION.as_str(), &format!("Bearer {token}"))
     }
 
+    #[must_use]
     pub fn basic(self, nickname: &str, password: &str) -> Self {
         let credentials = BASE64_STANDARD.encode(format!("{nickname}:{password}"));
         self.header(header::AUTHORIZATION.as_str(), &format!("Basic {credentials}"))
     }
 
+    #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
     }
 
+    #[must_use]
     pub fn json(self, body: &Value) -> Self {
-        let mut call = self.header(header::CONTENT_TYPE.as_str(), "application/json");
-        call.body = Body::from(body.to_string());
-        call
+        self.body("application/json", &body.to_string())
     }
 
-    /// The answer, if its status is as it should be.
+    #[must_use]
+    pub fn body(self, content_type: &str, body: &str) -> Self {
+        Self { body: Body::from(body.to_owned()), ..self.header(header::CONTENT_TYPE.as_str(), content_type) }
+    }
+
+    /// Sends the request and returns the answer, which must have this status.
     #[track_caller]
     pub fn expect(self, status: StatusCode) -> impl Future<Output = Answer> {
         let caller = std::panic::Location::caller();
@@ -90,18 +99,21 @@ impl Call {
     }
 }
 
+/// An answer with its whole body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    headers: HeaderMap,
+    pub headers: HeaderMap,
     pub text: String,
 }
 
 impl Answer {
+    /// Returns the body as JSON, and null for an empty body.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).expect("JSON")
+        if self.text.is_empty() { Value::Null } else { serde_json::from_str(&self.text).expect("JSON") }
     }
 
+    /// Returns a header, and an empty text when it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }

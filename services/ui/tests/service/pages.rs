@@ -1,4 +1,4 @@
-//! The browser app, as a browser gets it.
+//! The files of the browser app.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -34,7 +34,7 @@ fn scripts() -> impl Iterator<Item = (&'static Asset, &'static str)> {
 }
 
 #[tokio::test]
-async fn the_page_and_its_files_keep_strangers_out() {
+async fn the_page_and_its_files_have_security_headers() {
     for path in ["/", "/static/js/main.js", "/static/none"] {
         let (_, headers, _) = get(path, None).await;
         let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
@@ -48,7 +48,7 @@ async fn the_page_and_its_files_keep_strangers_out() {
 }
 
 #[tokio::test]
-async fn the_page_has_nothing_inline_that_its_own_policy_forbids() {
+async fn the_page_has_nothing_inline_that_its_policy_forbids() {
     let (status, headers, page) = get("/", None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
@@ -60,7 +60,7 @@ async fn the_page_has_nothing_inline_that_its_own_policy_forbids() {
 }
 
 #[tokio::test]
-async fn everything_that_the_page_and_its_modules_name_is_served() {
+async fn every_file_that_the_page_and_its_modules_name_is_served() {
     let (_, _, page) = get("/", None).await;
     let mut wanted = all(r#"(?:src|href)="(/static/[^"]+)""#, &page);
     for (_, text) in scripts() {
@@ -98,27 +98,27 @@ fn every_file_of_the_folder_is_in_the_binary() {
 }
 
 #[test]
-fn every_element_that_a_script_asks_for_is_in_the_page() {
-    let page = include_str!("../templates/page.html");
-    let there = all(r#"\bid="([^"]+)""#, page);
+fn every_element_that_a_script_uses_is_in_the_page() {
+    let page = include_str!("../../templates/page.html");
+    let ids = all(r#"\bid="([^"]+)""#, page);
     for (asset, text) in scripts() {
         for id in all(r#"(?:byId|setText)\("([^"]+)""#, text) {
-            assert!(there.contains(&id), "{} asks for #{id}", asset.path);
+            assert!(ids.contains(&id), "{} uses #{id}", asset.path);
         }
     }
 }
 
 #[test]
-fn html_is_put_into_the_page_at_one_place_only() {
-    let door = Regex::new(r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write").expect("a pattern");
+fn html_is_inserted_into_the_page_at_one_place() {
+    let inserts = Regex::new(r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write").expect("a pattern");
     for (asset, text) in scripts() {
-        let count = door.find_iter(text).count();
+        let count = inserts.find_iter(text).count();
         assert_eq!(count, usize::from(asset.path == "js/dom.js"), "{}", asset.path);
     }
 }
 
 #[tokio::test]
-async fn a_file_that_the_browser_has_is_not_sent_again() {
+async fn a_cached_file_is_not_sent_again() {
     for path in ["/", "/static/css/base.css"] {
         let (_, headers, _) = get(path, None).await;
         assert_eq!(headers[header::CACHE_CONTROL], "no-cache");
@@ -133,7 +133,7 @@ async fn a_file_that_the_browser_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_as_problem_details_and_nothing_else_can_be_reached() {
+async fn a_missing_file_is_404_and_other_files_cannot_be_reached() {
     for path in ["/static/none.js", "/static/../Cargo.toml", "/static/%2e%2e/Cargo.toml", "/static/js/"] {
         let (status, headers, body) = get(path, None).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{path}");

@@ -1,0 +1,107 @@
+//! The messages part under test, and shortcuts for requests and queries.
+
+use std::{ops::Deref, sync::Arc};
+
+use flack_api::messages;
+use flack_common::database;
+use flack_messages::{MIGRATIONS, handlers::Messages, store::Store};
+use flack_testing::{Call, TestService, eventually};
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::sync::Notify;
+
+pub mod pages;
+
+pub const ADA: i64 = 1;
+pub const BOB: i64 = 2;
+pub const CORRELATION_ID: &str = "test-correlation";
+
+pub struct Service {
+    pub pool: PgPool,
+    pub store: Store,
+    pub linked: Arc<Notify>,
+    http: TestService,
+}
+
+impl Deref for Service {
+    type Target = TestService;
+
+    fn deref(&self) -> &TestService {
+        &self.http
+    }
+}
+
+impl Service {
+    /// Without the preview worker.
+    pub async fn start(pool: PgPool) -> Self {
+        database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
+        let (store, linked) = (Store::new(pool.clone()), Arc::new(Notify::new()));
+        let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked)));
+        let http = TestService::new(|verifier| messages::router(api, verifier));
+        Self { pool, store, linked, http }
+    }
+
+    /// Starts a request with the tests' correlation id.
+    pub fn request(&self, method: Method, path: &str) -> Call {
+        self.http.request(method, path).header("X-Correlation-ID", CORRELATION_ID)
+    }
+
+    pub async fn get(&self, path: &str, expected: StatusCode) -> Value {
+        self.request(Method::GET, path).expect(expected).await.json()
+    }
+
+    /// Sends a request of a user; null is no body.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        user_id: i64,
+        body: Value,
+        expected: StatusCode,
+    ) -> (HeaderMap, Value) {
+        let call = self.request(method, path).bearer(&self.token(user_id));
+        let call = if body.is_null() { call } else { call.json(&body) };
+        let answer = call.expect(expected).await;
+        (answer.headers.clone(), answer.json())
+    }
+
+    /// Posts a message and returns it.
+    pub async fn post(&self, user_id: i64, source: &str) -> Value {
+        let body = json!({ "source": source });
+        self.call(Method::POST, "/api/messages", user_id, body, StatusCode::CREATED).await.1
+    }
+
+    pub async fn put(&self, user_id: i64, id: &Value, source: &str, expected: StatusCode) -> Value {
+        let path = format!("/api/messages/{id}");
+        self.call(Method::PUT, &path, user_id, json!({ "source": source }), expected).await.1
+    }
+
+    /// Waits until the condition holds for the message, and returns it.
+    pub async fn wait_for_message(&self, id: &Value, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let path = format!("/api/messages/{id}");
+        eventually(what, async || holds(&self.get(&path, StatusCode::OK).await)).await;
+        self.get(&path, StatusCode::OK).await
+    }
+
+    /// Waits until the query returns `expected` as its only value.
+    pub async fn wait_for_row(&self, what: &str, query: &'static str, expected: &str) {
+        eventually(what, async || {
+            let found: Option<Option<String>> =
+                sqlx::query_scalar(query).fetch_optional(&self.pool).await.expect("a query");
+            found.flatten().as_deref() == Some(expected)
+        })
+        .await;
+    }
+
+    pub async fn row<T>(&self, query: &'static str) -> T
+    where
+        T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,
+    {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.expect("one row")
+    }
+
+    pub async fn execute(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.pool).await.expect("a statement");
+    }
+}

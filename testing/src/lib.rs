@@ -1,0 +1,15 @@
+//! Shared code of the parts' tests: a client of a router, tokens, published events, an etcd, bounded waits.
+//!
+//! Only tests depend on it.
+
+mod client;
+mod service;
+mod events;
+mod etcd;
+mod wait;
+
+pub use client::{Answer, Call, Client};
+pub use etcd::Etcd;
+pub use events::{UsersStandIn, published};
+pub use service::TestService;
+pub use wait::{WAIT_MAX, eventually};
