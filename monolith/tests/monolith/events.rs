@@ -1,6 +1,6 @@
 //! The events that the monolith publishes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use flack_api::events::{Event, MonolithEvent};

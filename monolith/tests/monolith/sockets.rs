@@ -1,9 +1,7 @@
 //! Websockets of a monolith that runs alone: events reach them in the process.
 
-use std::time::Duration;
-
-use futures::{SinkExt, StreamExt};
 use flack_testing::WAIT_MAX;
+use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::{

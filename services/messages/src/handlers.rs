@@ -36,9 +36,9 @@ impl MessagesApi for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
-        let content = render::content(&body.source)?;
-        let message = self.store.insert(context, caller.user_id, &content, idempotency_key).await?;
-        if !content.links.is_empty() {
+        let rendered = render::message(&body.source)?;
+        let message = self.store.insert(context, caller.user_id, &rendered, idempotency_key).await?;
+        if !rendered.links.is_empty() {
             self.linked.notify_one();
         }
         info!(message.id = message.id, user.id = caller.user_id, "posted a message");
@@ -73,7 +73,7 @@ impl MessagesApi for Messages {
         id: i64,
         body: types::MessageUpdate,
     ) -> Result<(), Problem> {
-        self.store.update(context, caller.user_id, id, &render::content(&body.source)?).await?;
+        self.store.update(context, caller.user_id, id, &render::message(&body.source)?).await?;
         self.linked.notify_one();
         info!(message.id = id, user.id = caller.user_id, "edited a message");
         Ok(())

@@ -41,9 +41,9 @@ pub struct Channel {
     pub created_at: DateTime<Utc>,
 }
 
-/// What an author sends, with everything derived from it.
+/// A message as its author sent it, with everything derived from it.
 #[derive(Debug)]
-pub struct Content<'a> {
+pub struct Rendered<'a> {
     pub source: &'a str,
     pub html: String,
     /// Addresses of the pages to preview.

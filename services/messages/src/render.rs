@@ -14,7 +14,7 @@ use pulldown_cmark::{Event, Tag, TagEnd, html::push_html};
 
 use crate::{
     markdown,
-    model::{self, Content, Preview},
+    model::{self, Preview, Rendered},
 };
 
 /// Every tag that a message can contain. The browser app has styles for exactly these.
@@ -59,12 +59,12 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     cleaner
 });
 
-/// Returns the content of a message from its Markdown. 400 when it contains a NUL character.
-pub fn content(source: &str) -> Result<Content<'_>, Problem> {
+/// Renders a new or edited message from its Markdown. 400 when it contains a NUL character.
+pub fn message(source: &str) -> Result<Rendered<'_>, Problem> {
     if source.contains('\0') {
         return Err(model::nul_in_source());
     }
-    Ok(Content { source, html: render(source, &[]), links: links(source) })
+    Ok(Rendered { source, html: render(source, &[]), links: links(source) })
 }
 
 /// Returns the HTML of a message. It depends on nothing but the arguments.

@@ -9,7 +9,7 @@ use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::{FromRow, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::model::{self, Content, GENERAL_CHANNEL, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message};
+use crate::model::{self, GENERAL_CHANNEL, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered};
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -28,7 +28,7 @@ impl Store {
         &self,
         context: &Context,
         user_id: i64,
-        content: &Content<'_>,
+        rendered: &Rendered<'_>,
         key: Option<Uuid>,
     ) -> StoreResult<Message> {
         let inserted = sqlx::query_as(
@@ -54,17 +54,17 @@ impl Store {
         .bind(&context.correlation_id)
         .bind(user_id)
         .bind(GENERAL_CHANNEL)
-        .bind(content.source)
-        .bind(&content.html)
+        .bind(rendered.source)
+        .bind(&rendered.html)
         .bind(key)
-        .bind(&content.links)
+        .bind(&rendered.links)
         .fetch_optional(&self.pool)
         .await
         // The constraint exists only in the monolith's database.
         .on_constraint("messages_user_id_fkey", || model::author_is_gone(user_id))?;
         match inserted {
             Some(message) => Ok(message),
-            None => self.find_by_key(user_id, content.source, key).await,
+            None => self.find_by_key(user_id, rendered.source, key).await,
         }
     }
 
@@ -109,13 +109,13 @@ impl Store {
         .await?)
     }
 
-    /// Replaces the content and queues its previews. 404 when there is no such message, 403 when it has another author.
+    /// Replaces source and HTML, and queues the previews. 404 when there is no such message, 403 when it has another author.
     pub async fn update(
         &self,
         context: &Context,
         user_id: i64,
         id: i64,
-        content: &Content<'_>,
+        rendered: &Rendered<'_>,
     ) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let author: Option<i64> = sqlx::query_scalar("select user_id from messages where id = $1 for update")
@@ -129,8 +129,8 @@ impl Store {
         }
         sqlx::query("update messages set source = $2, html = $3, updated_at = now() where id = $1")
             .bind(id)
-            .bind(content.source)
-            .bind(&content.html)
+            .bind(rendered.source)
+            .bind(&rendered.html)
             .execute(&mut *transaction)
             .await?;
         sqlx::query("delete from link_previews where message_id = $1")
@@ -143,7 +143,7 @@ impl Store {
              from unnest($2::text[]) with ordinality as link (url, number)",
         )
         .bind(id)
-        .bind(&content.links)
+        .bind(&rendered.links)
         .bind(&context.correlation_id)
         .execute(&mut *transaction)
         .await?;

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use crate::support::{ADA, PASSWORD, Service};
 use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
-use flack_common::{
-    authority::Ownership,
-    events::Consumer,
-    process::Background,
-};
+use flack_common::{authority::Ownership, events::Consumer, process::Background};
 use flack_testing::{UsersStandIn, eventually};
 use flack_tokens::consumer;
 use sqlx::PgPool;
@@ -21,14 +17,17 @@ async fn a_password_change_revokes_the_older_tokens_of_this_user_only(pool: PgPo
     let old = service.token().await;
     let users = UsersStandIn::start(&pool).await;
     let handler = Arc::new(service.password_changes());
-    let consumer =
-        Consumer::new("users", pool.clone(), users.events.clone(), handler).only(consumer::KIND);
+    let consumer = Consumer::new("users", pool.clone(), users.events.clone(), handler).only(consumer::KIND);
     let consumer = tokio::spawn(consumer.run(users.stopping.clone()));
     let background = Background::default();
     service.publisher.start(&Ownership::always(), &background);
 
     for user_id in [99, ADA] {
-        sqlx::query("insert into users (id) values ($1)").bind(user_id).execute(&pool).await.expect("an insert");
+        sqlx::query("insert into users (id) values ($1)")
+            .bind(user_id)
+            .execute(&pool)
+            .await
+            .expect("an insert");
     }
     eventually("the old token is refused", async || service.verify(&old).await == Err(401)).await;
     let new = service.token().await;

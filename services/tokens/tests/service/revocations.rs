@@ -19,7 +19,7 @@ async fn every_process_refuses_a_token_that_one_instance_revoked(pool: PgPool) {
     let token = service.token().await;
     let elsewhere =
         Verifier::from_registry(&etcd.registry(), &Background::default()).await.expect("a verifier");
-    assert_eq!(shows(&elsewhere, &token).await, Ok(ADA), "the key is in the registry");
+    assert_eq!(verify(&elsewhere, &token).await, Ok(ADA), "the key is in the registry");
 
     service.delete("/api/tokens").bearer(&token).expect(StatusCode::NO_CONTENT).await;
     let answered = Instant::now();
@@ -74,8 +74,8 @@ async fn entries_that_the_registry_lost_are_published_again(pool: PgPool) {
     service.publisher.repair().await.expect("a repair");
 
     let elsewhere = Verifier::from_registry(&registry, &Background::default()).await.expect("a verifier");
-    assert_eq!(shows(&elsewhere, &good).await, Ok(ADA));
-    assert_eq!(shows(&elsewhere, &revoked).await, Err(401));
+    assert_eq!(verify(&elsewhere, &good).await, Ok(ADA));
+    assert_eq!(verify(&elsewhere, &revoked).await, Err(401));
 }
 
 #[sqlx::test(migrations = false)]

@@ -110,7 +110,8 @@ fn every_element_that_a_script_uses_is_in_the_page() {
 
 #[test]
 fn html_is_inserted_into_the_page_at_one_place() {
-    let inserts = Regex::new(r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write").expect("a pattern");
+    let inserts =
+        Regex::new(r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write").expect("a pattern");
     for (asset, text) in scripts() {
         let count = inserts.find_iter(text).count();
         assert_eq!(count, usize::from(asset.path == "js/dom.js"), "{}", asset.path);
