@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use flack_api::events::{UserModel, UsersEvent};
-use flack_common::events::{Events, JournalRow, Local, MappedEvent, Reading, Relay, Start};
+use flack_common::events::{Events, InProcess, JournalRow, MappedEvent, Received, Relay, StartOffset};
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -18,13 +18,13 @@ pub async fn published(
     map: fn(&JournalRow) -> anyhow::Result<Option<MappedEvent>>,
     count: usize,
 ) -> Vec<(String, Value)> {
-    let events = Events::Local(Local::new(service));
-    let mut reader = events.read(service, None, Start::Beginning);
+    let events = Events::InProcess(InProcess::new(service));
+    let mut subscription = events.subscribe(service, None, StartOffset::Earliest);
     let stopping = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(service, pool.clone(), events, map).run(stopping.clone()));
     let mut published = Vec::new();
     while published.len() < count {
-        if let Reading::Message(message) = timeout(WAIT_MAX, reader.next()).await.expect("an event") {
+        if let Received::Message(message) = timeout(WAIT_MAX, subscription.next()).await.expect("an event") {
             let event = serde_json::from_slice(&message.payload).expect("JSON");
             published.push((message.subject.clone(), event));
         }
@@ -56,7 +56,7 @@ impl UsersStandIn {
         ] {
             sqlx::query(statement).execute(pool).await.expect("a journaled table");
         }
-        let events = Events::Local(Local::new("users"));
+        let events = Events::InProcess(InProcess::new("users"));
         let stopping = CancellationToken::new();
         tokio::spawn(Relay::new("users", pool.clone(), events.clone(), map).run(stopping.clone()));
         Self { events, _stop: stopping.clone().drop_guard(), stopping }
