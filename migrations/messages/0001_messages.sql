@@ -72,9 +72,9 @@ create table nicknames (
 
 -- `mf events replay <owner of users> --rebuild messages` rebuilds it. Until the replay is consumed, lists omit these
 -- nicknames.
-insert into derived_copies (name, source, entity, resource) values
+insert into projections (name, source, entity, part) values
     ('nicknames', 'users', 'user', 'users'),
     ('nicknames', 'monolith', 'user', 'users');
 
-create function clear_derived_copy(source text) returns bigint
-language sql as $$ select clear_told(source, 'user_changed', 'nicknames', 'user_id') $$;
+create function clear_projections(source text) returns bigint
+language sql as $$ select clear_projection(source, 'user_changed', 'nicknames', 'user_id') $$;

@@ -1,15 +1,16 @@
--- The inbox: what arrived from other owners' streams, stored before it is processed, with the outcome.
+-- The inbox: events of other services' streams, stored before they are processed, with the result.
 
 create table inbox (
-    -- In order of arrival, which is the order of the stream also when NATS lost it and began at sequence 1 again.
+    -- The order of arrival. It is the order of the stream, also when NATS has lost the stream and its sequence begins
+    -- at 1.
     id bigint generated always as identity,
-    -- When the owner recorded the change. The partition's column must be part of the key, and the same event has always the
-    -- same time: that makes the key refuse what was stored before.
+    -- When the owner recorded the change. The key must contain the partition column, and an event that arrives again
+    -- has the same time: so the key refuses an event that is stored already.
     event_time timestamptz not null,
     stream text not null,
-    -- The stream's sequence number, to find the message there.
+    -- The sequence of the message in the stream.
     sequence bigint not null,
-    -- `Nats-Msg-Id`: "<owner>-<journal id>", with a suffix when it was replayed.
+    -- `Nats-Msg-Id`: "<owner>-<journal id>", with a suffix for a replay.
     message_id text not null,
     kind text not null,
     entity_id text not null,
@@ -24,24 +25,28 @@ create table inbox (
     primary key (event_time, stream, message_id)
 ) partition by range (event_time);
 
--- What is to be done next, and whether something older of the same entity still waits. Small: done rows are not in it.
+-- The next event, and whether an older event of the same entity is waiting. Small: they contain no processed events.
 create index inbox_waiting on inbox (stream, id) where state = 'waiting';
 create index inbox_waiting_entity on inbox (stream, kind, entity_id, id) where state = 'waiting';
 create index inbox_dead on inbox (stream, id) where state = 'dead';
 
 create table inbox_default partition of inbox default;
 
--- How far each stream was read. Written in the transaction that stores what was read: after a crash reading goes on exactly
--- behind the last stored event. `incarnation` tells a stream that lost its data and began anew from the one we knew.
-create table inbox_position (
+-- The offset up to which each stream is stored. Written in the transaction that stores the events: after a crash the
+-- consumer continues exactly after the last stored event. `incarnation` changes when NATS has lost the stream and it
+-- begins again.
+create table inbox_offset (
     stream text primary key,
     incarnation text not null,
     sequence bigint not null,
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    -- The kind of events that the consumer subscribes to; null means all. `mf events lag` counts only these.
+    kind text
 );
 
--- The newest change of each entity that was processed: what is not newer is ignored. Journal ids of one entity grow with
--- its changes. To rebuild a derived copy: empty it together with its rows here, then replay.
+-- The newest processed change of each entity; an event that is not newer is ignored. Compares journal ids, because
+-- `version` begins at 1 again when a deleted key is inserted again. To rebuild a projection, clear it together with its
+-- rows here.
 create table inbox_entity (
     stream text not null,
     kind text not null,

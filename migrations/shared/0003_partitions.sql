@@ -1,5 +1,5 @@
--- Partitions by day (UTC) for the journal and the inbox: made ahead, dropped when they are old enough and nothing in them is
--- still to be done. Dropping is one catalog change; deleting millions of rows would leave them to vacuum.
+-- Daily partitions (UTC) of the journal and the inbox: created ahead, dropped when they are old and all their rows are
+-- processed. A drop is one change of the catalog; a delete of millions of rows would leave work for vacuum.
 
 create function make_partitions(parent text, days_ahead integer) returns integer
 language plpgsql as $$
@@ -13,7 +13,7 @@ begin
         child := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
         continue when to_regclass(child) is not null;
         begin
-            -- Made beside the parent and then attached: that locks out neither readers nor writers of the parent.
+            -- Created as a table of its own and then attached: that blocks neither reads nor writes of the parent.
             execute format('create table %I (like %I including defaults including constraints)', child, parent);
             execute format(
                 'alter table %I attach partition %I for values from (%L) to (%L)',
@@ -22,14 +22,15 @@ begin
             );
             made := made + 1;
         exception when check_violation then
-            -- Rows of that day are in the default partition already; they stay there for their life.
-            raise warning 'rows of % are in %_default: no partition of its own for that day', day, parent;
+            -- Rows of that day are in the default partition already; they stay there until they are deleted.
+            raise warning '%_default has rows of %: that day gets no partition', parent, day;
         end;
     end loop;
     return made;
 end
 $$;
 
+-- `still_needed` is a condition on a row `item`; a partition with such a row is kept.
 create function drop_partitions(parent text, days_kept integer, still_needed text) returns integer
 language plpgsql as $$
 declare
@@ -51,7 +52,7 @@ begin
         elsif to_date(child.day, 'YYYYMMDD')::timestamp at time zone 'UTC' < oldest then
             execute format('select exists (select from %I as item where %s)', child.name, still_needed) into needed;
             if needed then
-                raise warning 'partition % is old but holds rows that are still to be done: kept', child.name;
+                raise warning 'partition % is old, but has rows that are not processed: it is kept', child.name;
             else
                 execute format('drop table %I', child.name);
                 dropped := dropped + 1;
@@ -62,7 +63,7 @@ begin
 end
 $$;
 
--- What the background task of every process calls; one at a time, the others find nothing left to do.
+-- Called by a background task of every instance; while one runs it, the others return without doing anything.
 create function maintain_partitions(days_ahead integer, journal_days integer, inbox_days integer)
 returns table (made integer, dropped integer)
 language plpgsql as $$
@@ -80,5 +81,5 @@ begin
 end
 $$;
 
--- From the first row on, not only from the first run of the task.
+-- For the first rows, which may come before the first run of the task.
 select make_partitions('journal', 2), make_partitions('inbox', 2);

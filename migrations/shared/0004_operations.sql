@@ -1,11 +1,11 @@
--- What operators ask of journal and inbox: `mf events` calls these. Each takes a portion and says where it ended: a replay of
--- a large table must not stand in the queue before what happens now, nor hold locks for longer than a moment.
+-- Functions for operators, called by `mf events`. A replay works in portions and returns where each portion ended: a
+-- large replay must neither delay new events in the queue nor hold locks for long.
 
--- Queues rows of the journal once more, oldest first. Consumers that have seen them ignore them; so do sockets.
--- `behind_*` is where the portion before ended. No row comes back when nothing is left.
+-- Queues journal rows again, oldest first. Consumers ignore events that they have processed; websockets ignore all
+-- replays. `after_*` is where the previous portion ended. Returns no row when nothing is left.
 create function replay_portion(
     only_entity text, only_entity_id text, from_time timestamptz, to_time timestamptz,
-    behind_time timestamptz, behind_id bigint, rows_max integer
+    after_time timestamptz, after_id bigint, rows_max integer
 ) returns table (queued bigint, last_time timestamptz, last_id bigint, last_queue_id bigint)
 language plpgsql as $$
 declare
@@ -15,9 +15,10 @@ begin
     for item in
         select id, recorded_at
         from journal
-        -- The first condition alone already leaves out partitions; the key's order is the order of time.
-        where recorded_at >= coalesce(greatest(from_time, behind_time), '-infinity') and recorded_at < coalesce(to_time, 'infinity')
-            and (recorded_at, id) > (coalesce(behind_time, '-infinity'), coalesce(behind_id, 0))
+        -- The first condition is for partition pruning; the key's order is the order of time.
+        where recorded_at >= coalesce(greatest(from_time, after_time), '-infinity')
+            and recorded_at < coalesce(to_time, 'infinity')
+            and (recorded_at, id) > (coalesce(after_time, '-infinity'), coalesce(after_id, 0))
             and (only_entity is null or entity = only_entity)
             and (only_entity_id is null or entity_id = only_entity_id)
         order by recorded_at, id
@@ -36,32 +37,32 @@ begin
 end
 $$;
 
--- What is journaled here, as `attach_journal` was told.
+-- The attached tables, with the arguments of `attach_journal`.
 create function journaled_entities() returns table (entity text, target regclass, key_columns text[], omit text[])
 language sql stable as $$
     select argument[1], tgrelid::regclass, argument[2]::text[], argument[3]::text[]
     from pg_trigger
-    -- The arguments are kept as bytes, each ended by a zero.
+    -- The catalog stores the arguments as bytes, each followed by a zero byte.
     cross join lateral string_to_array(encode(tgargs, 'escape'), '\000') as argument
     where tgfoid = 'journal_write()'::regprocedure and not tgisinternal and tgparentid = 0
     order by 1
 $$;
 
--- Tells the present state of every row once more: for a copy that is to be made anew, when the journal no longer holds the
--- last change of each row (it keeps 14 days; most users change their nickname never).
+-- Writes the present state of every row into the journal, to rebuild a projection: the journal keeps 14 days, and the
+-- last change of most rows (such as a user's nickname) is older.
 --
--- A snapshot row is an 'update' under a new journal id, with the version that the row has: nothing has changed, so no version
--- moves. It is queued as a replay: sockets leave it out, consumers hand it to handlers, which write what they hold already.
+-- A snapshot row is an 'update' with a new journal id and the row's present version, because nothing has changed. It is
+-- queued as a replay: websockets ignore it, and consumers process it.
 --
--- The row is locked in share mode while its journal id is drawn, as every writer's is: the order of ids stays the order of
--- changes. `behind` holds the key of the last row of the portion before; no row comes back when nothing is left.
-create function snapshot_portion(only_entity text, behind jsonb, rows_max integer)
+-- The row is locked in share mode while its journal id is drawn, so ids keep the order of changes. `after_key` is the
+-- key of the last row of the previous portion. Returns no row when nothing is left.
+create function snapshot_portion(only_entity text, after_key jsonb, rows_max integer)
 returns table (queued bigint, last_key jsonb, last_time timestamptz, last_id bigint, last_queue_id bigint)
 language plpgsql as $$
 declare
     source record;
     keys text;
-    key_of_behind text;
+    key_after text;
     key_object text;
     item record;
 begin
@@ -72,7 +73,7 @@ begin
     select string_agg(format('item.%I', name), ', ' order by place),
         string_agg(format('(jsonb_populate_record(null::%s, $1)).%I', source.target, name), ', ' order by place),
         string_agg(format('%L, item.%I', name, name), ', ' order by place)
-    into keys, key_of_behind, key_object
+    into keys, key_after, key_object
     from unnest(source.key_columns) with ordinality as key_column (name, place);
 
     queued := 0;
@@ -83,8 +84,8 @@ begin
         order by %1$s
         limit $2
         for share',
-        keys, source.target, key_of_behind, key_object
-    ) using behind, rows_max loop
+        keys, source.target, key_after, key_object
+    ) using after_key, rows_max loop
         insert into journal (operation, entity, entity_id, version, row_data, correlation_id)
         values (
             'update', only_entity, item.id, item.version, item.row_data - source.omit,
@@ -103,18 +104,18 @@ begin
 end
 $$;
 
--- Whoever keeps a copy of another owner's data says so here, and brings `clear_derived_copy(source)` that empties it; see
--- migrations/messages. `mf events replay <source> --rebuild <who keeps it>` reads this.
-create table derived_copies (
-    name text not null,
-    -- Whose stream it is made from, and which of the entities that are journaled there.
-    source text not null,
-    entity text not null,
-    -- Whose present owner tells the truth: /flack/authority/<resource> in the registry.
-    resource text not null,
-    primary key (name, source)
-);
 
--- Which kind of events the reader takes in; null means all. With it `mf events lag` counts what is behind the position, and not
--- what the reader never asked for.
-alter table inbox_position add column kind text;
+-- The instance that leads a piece of work: the application name of the connection that holds the advisory lock of
+-- `flack_common::database::leader`; null when there is no leader.
+create function leader_of(work text, subject text) returns text
+language sql stable as $$
+    select activity.application_name
+    from pg_locks as lock
+    inner join pg_stat_activity as activity using (pid)
+    where lock.locktype = 'advisory' and lock.granted
+        and lock.database = (select oid from pg_database where datname = current_database())
+        -- The lock has two integers as its key; pg_locks shows them as unsigned.
+        and lock.objsubid = 2
+        and lock.classid = (hashtext(work)::bigint & 4294967295)::oid
+        and lock.objid = (hashtext(subject)::bigint & 4294967295)::oid
+$$;

@@ -51,9 +51,9 @@ create table password_changes (
 
 -- `mf events replay <owner of users> --rebuild <reader>` rebuilds it. Until the replay is consumed, a token can be
 -- issued for a password that has just changed; the replay revokes it.
-insert into derived_copies (name, source, entity, resource) values
+insert into projections (name, source, entity, part) values
     ('password_changes', 'users', 'user', 'users'),
     ('password_changes', 'monolith', 'user', 'users');
 
-create function clear_derived_copy(source text) returns bigint
-language sql as $$ select clear_told(source, 'user_changed', 'password_changes', 'user_id') $$;
+create function clear_projections(source text) returns bigint
+language sql as $$ select clear_projection(source, 'user_changed', 'password_changes', 'user_id') $$;

@@ -1,6 +1,6 @@
 -- What a backfill from the inbox needs beside the shared inbox tables.
 
--- Of each stream, the inbox holds every event for clients after this sequence, up to `inbox_position`. Raised before old
+-- Of each stream, the inbox holds every event for clients after this sequence, up to `inbox_offset`. Raised before old
 -- partitions are dropped.
 create table inbox_retained (
     stream text primary key,

@@ -46,8 +46,9 @@ async fn apply(which: &str, mut migrator: Migrator, connection: &mut PgConnectio
     migrator.set_ignore_missing(true);
     migrator.run_direct(None, connection, false).await.map_err(|problem| match problem {
         MigrateError::VersionMismatch(version) => anyhow!(
-            "{which} migration {version} was applied to this database with another text; \
-             restore the file as it was and add a new migration instead"
+            "{which} migration {version} has changed since it was applied to this database. If the database was made by \
+             an unreleased version, `bin/mfdown --purge` deletes the old data, and `bin/mfup` starts with an empty \
+             database. If you edited a released migration, restore the file and add a new migration instead"
         ),
         problem => anyhow::Error::new(problem).context(format!("the {which} migrations failed")),
     })

@@ -37,11 +37,11 @@ async fn the_shared_tables_are_there_before_the_services_own_migrations(pool: Pg
 }
 
 #[sqlx::test(migrations = false)]
-async fn an_applied_migration_with_another_text_is_a_clear_error(pool: PgPool) {
+async fn a_database_with_a_changed_migration_is_refused_with_the_command_that_deletes_its_data(pool: PgPool) {
     migrate(&pool, &migrator(&[(7, "create table things (id bigint)")])).await.unwrap();
     let problem = migrate(&pool, &migrator(&[(7, "create table things (id int)")])).await.unwrap_err();
     let text = format!("{problem:#}");
-    assert!(text.contains("own migration 7") && text.contains("another text"), "{text}");
+    assert!(text.contains("own migration 7") && text.contains("`bin/mfdown --purge`"), "{text}");
 }
 
 #[sqlx::test(migrations = false)]

@@ -58,7 +58,7 @@ pub(super) async fn position(
     connection: &mut PgConnection,
     stream: &str,
 ) -> sqlx::Result<Option<(String, i64)>> {
-    sqlx::query_as("select incarnation, sequence from inbox_position where stream = $1")
+    sqlx::query_as("select incarnation, sequence from inbox_offset where stream = $1")
         .bind(stream)
         .fetch_optional(connection)
         .await
@@ -71,7 +71,7 @@ pub(super) async fn set_position(
     sequence: i64,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into inbox_position (stream, incarnation, sequence) values ($1, $2, $3)
+        "insert into inbox_offset (stream, incarnation, sequence) values ($1, $2, $3)
         on conflict (stream) do update
         set incarnation = excluded.incarnation, sequence = excluded.sequence, updated_at = clock_timestamp()",
     )
@@ -89,7 +89,7 @@ pub(super) async fn note_kind(
     stream: &str,
     kind: Option<&str>,
 ) -> sqlx::Result<()> {
-    sqlx::query("update inbox_position set kind = $2 where stream = $1 and kind is distinct from $2")
+    sqlx::query("update inbox_offset set kind = $2 where stream = $1 and kind is distinct from $2")
         .bind(stream)
         .bind(kind)
         .execute(connection)

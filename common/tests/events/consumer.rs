@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     nats::Nats,
-    things::{ThingsEvent, database, insert, relay, rename, scalar, wait_for},
+    things::{ThingsEvent, database, insert, relay, rename, replay_all, scalar, wait_for},
 };
 
 /// Writes each name that it hears of into a log, and refuses `poison`.
@@ -131,14 +131,14 @@ async fn replaying_changes_nothing_but_rebuilds_a_copy_that_was_cleared(pool: Pg
     wait_until_heard(&pool, &["old", "new"]).await;
 
     for round in 1..=2 {
-        assert_eq!(scalar::<i64>(&pool, "select replay_journal('thing')").await, 2);
+        assert_eq!(replay_all(&pool).await, 2);
         let ignored = "select count(*) from inbox where state = 'ignored'";
         wait_for("the replay is ignored", async || scalar::<i64>(&pool, ignored).await == 2 * round).await;
     }
     assert_eq!(heard(&pool).await, ["old", "new"]);
 
     sqlx::raw_sql("delete from heard; delete from inbox_entity").execute(&pool).await.unwrap();
-    scalar::<i64>(&pool, "select replay_journal()").await;
+    replay_all(&pool).await;
     wait_until_heard(&pool, &["old", "new"]).await;
 }
 
@@ -212,7 +212,7 @@ async fn a_stream_is_known_again_after_every_restart_of_nats(pool: PgPool) {
     consume(&pool, &events);
     insert(&pool, "0").await;
     wait_until_heard(&pool, &["0"]).await;
-    let incarnation = "select incarnation from inbox_position";
+    let incarnation = "select incarnation from inbox_offset";
     let first: String = scalar(&pool, incarnation).await;
     let mut heard = vec!["0"];
     // nats-server 2.9 forgets at the second restart when a stream was made.

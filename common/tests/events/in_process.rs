@@ -40,7 +40,7 @@ async fn nothing_leaves_the_queue_before_a_consumer_in_the_process_has_stored_it
     let consumer =
         Consumer::new("things", pool.clone(), events.clone(), Arc::new(Nothing)).only("thing_changed");
     tokio::spawn(consumer.run(CancellationToken::new()));
-    let reading = "select count(*) from inbox_position";
+    let reading = "select count(*) from inbox_offset";
     wait_for("the consumer reads", async || scalar::<i64>(&pool, reading).await == 1).await;
     // Storing fails for a while.
     sqlx::query("alter table inbox rename to inbox_away").execute(&pool).await.unwrap();

@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     nats::{Nats, events_at},
-    things::{database, insert, map, next, next_name, queue_length, read, relay, rename, scalar, wait_for},
+    things::{
+        database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar,
+        wait_for,
+    },
 };
 
 #[sqlx::test(migrations = false)]
@@ -147,7 +150,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_back_and_replays_do_
     insert(&pool, "goes on").await;
     wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
     nats.kill();
-    scalar::<i64>(&pool, "select replay_journal()").await;
+    replay_all(&pool).await;
     assert!(queue_length(&pool).await > 20);
     insert(&pool, "while much is replayed").await;
 }

@@ -90,6 +90,11 @@ where
     sqlx::query_scalar(sql).fetch_one(pool).await.expect("reads work")
 }
 
+/// Queues all rows of the journal again; returns their number.
+pub async fn replay_all(pool: &PgPool) -> i64 {
+    scalar(pool, "select queued from replay_portion(null, null, null, null, null, null, 10000)").await
+}
+
 pub fn read(events: &Events) -> Subscription {
     events.subscribe("things", None, StartOffset::Earliest)
 }

@@ -142,7 +142,7 @@ async fn readers(database: &mut Database) -> Result<Vec<Reader>> {
             (select extract(epoch from clock_timestamp() - min(received_at))::float8
                 from inbox where inbox.stream = place.stream and state = 'waiting') as oldest_seconds,
             (select count(*) from inbox where inbox.stream = place.stream and state = 'dead') as dead
-        from inbox_position as place
+        from inbox_offset as place
         order by place.stream",
     )
     .fetch_all(&mut database.connection)

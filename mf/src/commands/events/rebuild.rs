@@ -25,7 +25,7 @@ struct Copy {
     name: String,
     source: String,
     entity: String,
-    resource: String,
+    part: String,
 }
 
 pub(super) async fn run(
@@ -41,7 +41,7 @@ pub(super) async fn run(
     // Before anything is cleared: what is to fill it again must be there.
     let mut feeder = Feeder::open(stack, owner).await?;
 
-    let cleared: i64 = sqlx::query_scalar("select clear_derived_copy($1)")
+    let cleared: i64 = sqlx::query_scalar("select clear_projections($1)")
         .bind(owner.name)
         .fetch_one(&mut database.connection)
         .await
@@ -78,7 +78,7 @@ pub(super) async fn run(
 /// What the reader keeps of this owner's data.
 async fn copies(database: &mut Database, owner: &'static Service) -> Result<Vec<Copy>> {
     let all: Vec<Copy> =
-        sqlx::query_as("select name, source, entity, resource from derived_copies order by entity, name")
+        sqlx::query_as("select name, source, entity, part from projections order by entity, name")
             .fetch_all(&mut database.connection)
             .await
             .map_err(|error| database.failed(&error))?;
@@ -105,14 +105,14 @@ async fn refuse_if_not_owner(
 ) -> Result<()> {
     let registry = stack.registry().await?.snapshot().await?;
     for copy in copies {
-        if let Some(authority) = registry.authority.get(&copy.resource)
+        if let Some(authority) = registry.authority.get(&copy.part)
             && authority.owner != owner.name
         {
             return Err(Failure::new(
                 Exit::Contradiction,
                 format!(
                     "{} is owned by {} now. Use: mfevents replay {} --rebuild {reader}",
-                    copy.resource, authority.owner, authority.owner
+                    copy.part, authority.owner, authority.owner
                 ),
             ));
         }

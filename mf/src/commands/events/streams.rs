@@ -55,7 +55,7 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
 }
 
 /// Which of the streams by this name it is: a stream that lost its data begins anew, and its numbers mean nothing then.
-/// As the relay writes it in the stream's description, and the consumers in `inbox_position`.
+/// As the relay writes it in the stream's description, and the consumers in `inbox_offset`.
 pub(super) fn incarnation(stream: &Stream) -> &str {
     stream.cached_info().config.description.as_deref().unwrap_or_default()
 }

@@ -131,7 +131,7 @@ impl Inbox {
 pub async fn stored_ranges(executor: impl PgExecutor<'_>) -> sqlx::Result<[Option<StoredRange>; STREAMS]> {
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
         "select position.stream, position.incarnation, position.sequence, retained.after_sequence
-        from inbox_position as position
+        from inbox_offset as position
         inner join inbox_retained as retained using (stream)",
     )
     .fetch_all(executor)
@@ -156,7 +156,7 @@ pub async fn set_stored_range(
             on conflict (stream) do update set after_sequence = excluded.after_sequence
             where inbox_retained.after_sequence is distinct from excluded.after_sequence
         )
-        insert into inbox_position (stream, incarnation, sequence) values ($1, $3, $4)
+        insert into inbox_offset (stream, incarnation, sequence) values ($1, $3, $4)
         on conflict (stream) do update
         set incarnation = excluded.incarnation, sequence = excluded.sequence, updated_at = clock_timestamp()",
     )
