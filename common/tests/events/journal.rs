@@ -184,7 +184,8 @@ async fn no_write_reads_the_whole_queue(pool: PgPool) {
 }
 
 /// Copies of what another owner tells, and notes about them: nobody here owns them, so nobody here tells of them.
-const NOT_OWNED: [&str; 3] = ["flack/password_changes", "messages/nicknames", "tokens/password_changes", "websocket/inbox_retained"];
+const NOT_OWNED: [&str; 4] =
+    ["flack/password_changes", "messages/nicknames", "tokens/password_changes", "websocket/inbox_retained"];
 
 #[test]
 fn every_table_of_every_owner_is_journaled() {
