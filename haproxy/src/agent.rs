@@ -26,7 +26,7 @@ use crate::{
     actual::Actual,
     admin_socket::AdminSocket,
     apply::apply,
-    config::Settings,
+    config::Config,
     desired::Desired,
     files::{Folder, Saved, save_latest},
     master_socket::reload,
@@ -49,7 +49,7 @@ const RELOAD_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Agent {
     registry: Registry,
-    settings: Settings,
+    config: Config,
     folder: Folder,
     admin: AdminSocket,
     /// What the next start of HAProxy and of the agent needs.
@@ -58,11 +58,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn new(registry: Registry, settings: Settings, dir: PathBuf) -> Self {
+    pub fn new(registry: Registry, config: Config, dir: PathBuf) -> Self {
         let admin = AdminSocket::new(dir.join("admin.sock"));
-        let folder = Folder::new(dir, settings.program.clone());
+        let folder = Folder::new(dir, config.program.clone());
         let (saved, keys) = (watch::Sender::default(), watch::Sender::default());
-        Self { registry, settings, folder, admin, saved, keys }
+        Self { registry, config, folder, admin, saved, keys }
     }
 
     /// Runs until the process ends.
@@ -146,7 +146,7 @@ impl Agent {
 
     /// Returns whether a new worker runs.
     async fn reload_if_needed(&self, state: &mut State, desired: &Desired, actual: &Actual) -> bool {
-        let structure = render::structure(&self.settings, desired);
+        let structure = render::structure(&self.config, desired);
         let has_failed =
             |(failed, at): &(String, Instant)| *failed == structure && at.elapsed() < RELOAD_PAUSE;
         if actual.structure == structure || state.failed_reload.as_ref().is_some_and(has_failed) {
@@ -171,7 +171,7 @@ impl Agent {
     }
 
     fn to_save(&self, state: &State, desired: &Desired) -> Saved {
-        Saved { files: render::files(&self.settings, desired), last_known: state.last_known.clone() }
+        Saved { files: render::files(&self.config, desired), last_known: state.last_known.clone() }
     }
 
     /// Writes the files while HAProxy does not answer. Returns the pause before the next pass.

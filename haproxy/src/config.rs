@@ -45,32 +45,12 @@ pub struct Config {
     pub limit_requests_per_10s: u32,
 }
 
-/// The values of the template.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub public_listen: SocketAddr,
-    pub internal_listen: SocketAddr,
-    pub stats_listen: SocketAddr,
-    pub connections_max: u64,
-    pub limit_credentials_per_10s: u32,
-    pub limit_requests_per_10s: u32,
-    pub program: Option<PathBuf>,
-}
-
 impl Config {
-    pub fn settings(&self) -> Settings {
-        let files_max = self.files_max.unwrap_or_else(|| {
+    /// Returns HAProxy's `maxconn`.
+    pub fn connections_max(&self) -> u64 {
+        connections_max(self.files_max.unwrap_or_else(|| {
             getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES_MAX_DEFAULT, |(_soft, hard)| hard)
-        });
-        Settings {
-            public_listen: self.public_listen,
-            internal_listen: self.internal_listen,
-            stats_listen: self.stats_listen,
-            connections_max: connections_max(files_max),
-            limit_credentials_per_10s: self.limit_credentials_per_10s,
-            limit_requests_per_10s: self.limit_requests_per_10s,
-            program: self.program.clone(),
-        }
+        }))
     }
 }
 

@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
     }
     let background = Background::default();
     let registry = Registry::connect_lazily(&config.registry, &background);
-    let agent = Agent::new(registry, config.settings(), Path::new(".").to_owned());
+    let agent = Agent::new(registry, config, Path::new(".").to_owned());
     let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM can be installed");
     tokio::select! {
         () = agent.run(&background) => {}

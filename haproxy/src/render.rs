@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::Settings,
+    config::Config,
     desired::{CHECK, Desired, Server, on_marked_down},
     errors::http_errors,
     service_of,
@@ -21,34 +21,34 @@ pub const CONFIGURATION: &str = "haproxy.cfg";
 pub type Files = BTreeMap<&'static str, String>;
 
 /// Returns all files for the desired state.
-pub fn files(settings: &Settings, desired: &Desired) -> Files {
+pub fn files(config: &Config, desired: &Desired) -> Files {
     let line = |(key, value): (&String, &String)| format!("{key} {value}\n");
     let map = |entries: &BTreeMap<String, String>| entries.iter().map(line).collect();
     let mut files: Files = desired.maps.iter().map(|(file, entries)| (*file, map(entries))).collect();
-    files.insert(CONFIGURATION, fill(settings, desired, &structure(settings, desired), true));
+    files.insert(CONFIGURATION, fill(config, desired, &structure(config, desired), true));
     files
 }
 
 /// Returns a hash of everything that the Runtime API cannot change. Configurations with the same structure differ in
 /// their servers only; another structure needs a reload.
-pub fn structure(settings: &Settings, desired: &Desired) -> String {
+pub fn structure(config: &Config, desired: &Desired) -> String {
     let mut hasher = DefaultHasher::new();
-    fill(settings, desired, "", false).hash(&mut hasher);
+    fill(config, desired, "", false).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
-fn fill(settings: &Settings, desired: &Desired, structure: &str, with_servers: bool) -> String {
+fn fill(config: &Config, desired: &Desired, structure: &str, with_servers: bool) -> String {
     let words = [
         ("{{structure}}", structure.to_owned()),
-        ("{{connections_max}}", settings.connections_max.to_string()),
+        ("{{connections_max}}", config.connections_max().to_string()),
         ("{{check}}", CHECK.to_owned()),
         ("{{errors}}", http_errors()),
-        ("{{public_listen}}", settings.public_listen.to_string()),
-        ("{{internal_listen}}", settings.internal_listen.to_string()),
-        ("{{stats_listen}}", settings.stats_listen.to_string()),
+        ("{{public_listen}}", config.public_listen.to_string()),
+        ("{{internal_listen}}", config.internal_listen.to_string()),
+        ("{{stats_listen}}", config.stats_listen.to_string()),
         ("{{body_bytes_max}}", BODY_BYTES_MAX.to_string()),
-        ("{{limit_requests}}", settings.limit_requests_per_10s.to_string()),
-        ("{{limit_credentials}}", settings.limit_credentials_per_10s.to_string()),
+        ("{{limit_requests}}", config.limit_requests_per_10s.to_string()),
+        ("{{limit_credentials}}", config.limit_credentials_per_10s.to_string()),
         ("{{backends}}", backends(desired, with_servers)),
     ];
     words.iter().fold(TEMPLATE.to_owned(), |text, (word, value)| text.replace(word, value))

@@ -1,15 +1,19 @@
-use flack_common::registry::Balance;
+use std::path::PathBuf;
+
+use flack_common::{config::RegistryConfig, registry::Balance};
 
 use super::*;
 use crate::{desired::Server, last_known::LastKnown};
 
-fn settings() -> Settings {
+fn config() -> Config {
     let listen = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    Settings {
+    Config {
+        registry: RegistryConfig { url: String::new(), user: None, password: None },
+        dir: PathBuf::new(),
         public_listen: listen(8080),
         internal_listen: listen(8081),
         stats_listen: listen(8404),
-        connections_max: 4000,
+        files_max: Some(20_000),
         limit_credentials_per_10s: 300,
         limit_requests_per_10s: 100_000,
         program: None,
@@ -27,22 +31,22 @@ fn with_server() -> Desired {
 
 #[test]
 fn every_word_of_the_template_is_filled_in() {
-    let text = fill(&settings(), &with_server(), "", true);
+    let text = fill(&config(), &with_server(), "", true);
     assert!(!text.contains("{{"), "a word is left:\n{text}");
     assert!(text.contains("    server users-1 127.0.0.1:9001 weight 100\n"));
 }
 
 #[test]
 fn a_new_server_does_not_change_the_structure() {
-    assert_eq!(structure(&settings(), &at_start()), structure(&settings(), &with_server()));
+    assert_eq!(structure(&config(), &at_start()), structure(&config(), &with_server()));
 }
 
 #[test]
 fn a_new_service_or_setting_changes_the_structure() {
-    let before = structure(&settings(), &at_start());
+    let before = structure(&config(), &at_start());
     let mut desired = at_start();
     desired.backends.insert("rooms".into(), Balance::default());
-    assert_ne!(before, structure(&settings(), &desired));
-    let other = Settings { limit_credentials_per_10s: 1, ..settings() };
+    assert_ne!(before, structure(&config(), &desired));
+    let other = Config { limit_credentials_per_10s: 1, ..config() };
     assert_ne!(before, structure(&other, &at_start()));
 }

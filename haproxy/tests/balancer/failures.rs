@@ -13,10 +13,7 @@ async fn wait_for_marker(stack: &Stack) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traffic_continues_while_etcd_is_down_and_new_instances_are_added_afterwards() {
-    let mut stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _first = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (mut stack, _first) = Stack::start_with_users().await;
 
     let load = Load::start(&stack, PATH);
     stack.kill_etcd().await;
@@ -66,10 +63,7 @@ async fn when_all_entries_of_a_service_vanish_its_healthy_instances_are_kept_unt
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_agent_catches_up_without_a_failed_request() {
-    let mut stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _first = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (mut stack, _first) = Stack::start_with_users().await;
 
     let load = Load::start(&stack, PATH);
     stack.kill_agent().await;
@@ -83,10 +77,7 @@ async fn a_restarted_agent_catches_up_without_a_failed_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_haproxy_has_its_servers_and_routes_without_agent_and_etcd() {
-    let mut stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _users = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (mut stack, _users) = Stack::start_with_users().await;
     let configuration = stack.dir.path().join("haproxy.cfg");
     wait_for("the files are written", async || {
         std::fs::read_to_string(&configuration).is_ok_and(|text| text.contains("server users-1 "))
@@ -106,10 +97,7 @@ async fn a_restarted_haproxy_has_its_servers_and_routes_without_agent_and_etcd()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manually_deleted_server_is_added_again() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _users = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, _users) = Stack::start_with_users().await;
     let answer = stack.admin.send("set server users/users-1 state maint; del server users/users-1").await;
     assert!(answer.expect("HAProxy answers").contains("deleted"));
     stack.wait_for_instance(PATH, "users-1").await;
@@ -117,10 +105,7 @@ async fn a_manually_deleted_server_is_added_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manually_changed_map_is_repaired() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _users = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, _users) = Stack::start_with_users().await;
     stack
         .admin
         .send("clear map prefix.map; add map prefix.map /api/wrong/ users")

@@ -11,10 +11,7 @@ const JOINS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_instance_answers_within_100_ms() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _first = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, _first) = Stack::start_with_users().await;
 
     let mut times = Vec::new();
     for number in 0..JOINS {
@@ -58,20 +55,14 @@ async fn a_stopping_instance_loses_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_instance_can_stop_though_its_checks_pass() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let last = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, last) = Stack::start_with_users().await;
     assert_eq!(last.stop().await, Deregistration::Confirmed);
     wait_for("the server is removed", async || !stack.has_server("users-1").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_current_request_is_finished_when_its_instance_stops() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let instance = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, instance) = Stack::start_with_users().await;
     let slow = tokio::spawn(stack.http.get(format!("{}{PATH}/slow", stack.public)).send());
     wait_for("the request has arrived", async || {
         let stat = stack.admin.send("show stat -1 4 -1").await.unwrap_or_default();
@@ -100,10 +91,7 @@ async fn reads_do_not_fail_when_one_of_two_instances_crashes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_restarts_at_another_port_is_found() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let before = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, before) = Stack::start_with_users().await;
     before.crash();
     let after = Instance::start(&stack, "users", "users-1").await;
     wait_for("the new address answers", async || {
@@ -116,10 +104,7 @@ async fn an_instance_that_restarts_at_another_port_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_with_a_new_name_is_added_without_a_failed_request() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _users = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, _users) = Stack::start_with_users().await;
 
     let load = Load::start(&stack, PATH);
     load.more(100).await;

@@ -76,10 +76,7 @@ async fn a_service_without_instances_answers_503_with_retry_after_and_never_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_instances_have_all_crashed_answers_503_until_one_is_started() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let instance = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance(PATH, "users-1").await;
+    let (stack, instance) = Stack::start_with_users().await;
     instance.crash();
     let answer = stack.get(PATH).await.expect("an answer");
     assert_eq!(answer.status(), 503);
@@ -119,9 +116,7 @@ async fn the_public_listener_hides_internal_paths() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correlation_id_with_plain_characters_is_kept_and_another_is_replaced() {
-    let stack = Stack::start().await;
-    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
-    stack.wait_for_instance("/", "monolith-1").await;
+    let (stack, _monolith) = Stack::start_with_monolith().await;
     let get = async |id: &str| {
         let request = stack.http.get(format!("{}/x?secret=1", stack.public));
         let request = request.header("X-Correlation-ID", id).header("X-Forwarded-For", "6.6.6.6");

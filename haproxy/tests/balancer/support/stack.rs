@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::wait_for;
+use super::{Instance, wait_for};
 
 /// One test at a time.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -39,6 +39,23 @@ fn free_port() -> u16 {
 impl Stack {
     pub async fn start() -> Self {
         Self::start_with(&[]).await
+    }
+
+    /// Starts with the instance users-1, which gets all requests for `/api/users`.
+    pub async fn start_with_users() -> (Self, Instance) {
+        let stack = Self::start().await;
+        stack.route("users", 100).await;
+        let instance = Instance::start(&stack, "users", "users-1").await;
+        stack.wait_for_instance("/api/users", "users-1").await;
+        (stack, instance)
+    }
+
+    /// Starts with the instance monolith-1.
+    pub async fn start_with_monolith() -> (Self, Instance) {
+        let stack = Self::start().await;
+        let instance = Instance::start(&stack, "monolith", "monolith-1").await;
+        stack.wait_for_instance("/", "monolith-1").await;
+        (stack, instance)
     }
 
     /// Starts with more environment variables for the agent.
