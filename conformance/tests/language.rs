@@ -7,6 +7,7 @@ use std::{
 
 /// Packages that do not follow the rules yet. Remove an entry with the last violation of its package.
 const NOT_YET: &[&str] = &[
+    "CONTRIBUTING.md",
     "README.md",
     "api/",
     "bin/",
