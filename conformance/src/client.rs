@@ -1,11 +1,11 @@
-//! A client that expects: the status is an argument, and every answer is held against the documents.
+//! An HTTP client for tests: the expected status is an argument, and every answer is checked against the documents.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::{
     Method, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::contract::Contract;
 
-/// How a request is signed.
+/// The credentials of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Auth<'a> {
     None,
@@ -23,7 +23,7 @@ pub enum Auth<'a> {
     Basic(&'a str, &'a str),
 }
 
-/// What came back.
+/// An answer of the stack.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -38,7 +38,7 @@ impl Answer {
     }
 }
 
-/// Somebody who was registered for a test.
+/// A user that was registered for a test.
 #[derive(Debug, Clone)]
 pub struct Person {
     pub id: i64,
@@ -55,13 +55,13 @@ pub struct Client {
     contract: Arc<Contract>,
 }
 
-/// Every wait in the suite ends by then; what is waited for takes milliseconds.
+/// The timeout of every wait in the suite; a wait normally takes milliseconds.
 pub const WAIT: Duration = Duration::from_secs(15);
-/// How long a wait pauses between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// The pause of [`wait_for`] between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Client {
-    pub fn new(base: &str, contract: Arc<Contract>) -> anyhow::Result<Self> {
+    pub fn new(base: &str, contract: Arc<Contract>) -> Result<Self> {
         let http = flack_api::http_client_builder().timeout(Duration::from_secs(15)).build()?;
         Ok(Self { http, base: base.to_owned(), contract })
     }
@@ -74,7 +74,7 @@ impl Client {
         &self.contract
     }
 
-    /// A request to change before it is sent with [`Client::send`].
+    /// Prepares a request, to be sent with [`Client::send`].
     pub fn request(&self, method: Method, path: &str, auth: Auth<'_>) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match auth {
@@ -84,19 +84,15 @@ impl Client {
         }
     }
 
-    /// Sends, and fails unless the answer has this status and keeps the contract.
-    pub async fn send(
-        &self,
-        request: reqwest::RequestBuilder,
-        expected: StatusCode,
-    ) -> anyhow::Result<Answer> {
+    /// Sends a request, and fails unless the answer has this status and matches the contract.
+    pub async fn send(&self, request: reqwest::RequestBuilder, expected: StatusCode) -> Result<Answer> {
         let answer = self.send_any(request).await?;
         ensure!(answer.status == expected, "expected {expected}, got {}: {}", answer.status, answer.body);
         Ok(answer)
     }
 
-    /// Sends, and fails only if the answer breaks the contract.
-    pub async fn send_any(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+    /// Sends a request, and fails only if the answer does not match the contract.
+    pub async fn send_any(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
         let request = request.build()?;
         let (method, path) = (request.method().to_string(), request.url().path().to_owned());
         let response =
@@ -123,7 +119,7 @@ impl Client {
         Ok(answer)
     }
 
-    pub async fn get(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> anyhow::Result<Answer> {
+    pub async fn get(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> Result<Answer> {
         self.send(self.request(Method::GET, path, auth), expected).await
     }
 
@@ -133,7 +129,7 @@ impl Client {
         auth: Auth<'_>,
         body: &Value,
         expected: StatusCode,
-    ) -> anyhow::Result<Answer> {
+    ) -> Result<Answer> {
         self.send(self.request(Method::POST, path, auth).json(body), expected).await
     }
 
@@ -143,26 +139,21 @@ impl Client {
         auth: Auth<'_>,
         body: &Value,
         expected: StatusCode,
-    ) -> anyhow::Result<Answer> {
+    ) -> Result<Answer> {
         self.send(self.request(Method::PUT, path, auth).json(body), expected).await
     }
 
-    /// For the operations that take none.
-    pub async fn put_without_body(
-        &self,
-        path: &str,
-        auth: Auth<'_>,
-        expected: StatusCode,
-    ) -> anyhow::Result<Answer> {
+    /// Sends a PUT to an operation that takes no body.
+    pub async fn put_without_body(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> Result<Answer> {
         self.send(self.request(Method::PUT, path, auth), expected).await
     }
 
-    pub async fn delete(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> anyhow::Result<Answer> {
+    pub async fn delete(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> Result<Answer> {
         self.send(self.request(Method::DELETE, path, auth), expected).await
     }
 
-    /// Registers somebody new and gets a token.
-    pub async fn person(&self, stem: &str) -> anyhow::Result<Person> {
+    /// Registers a new user and gets a token.
+    pub async fn person(&self, stem: &str) -> Result<Person> {
         let nickname = unique(stem);
         let password = format!("password of {nickname}");
         let body = json!({ "nickname": nickname, "password": password });
@@ -172,14 +163,14 @@ impl Client {
         Ok(Person { id, nickname, password, token })
     }
 
-    pub async fn token(&self, nickname: &str, password: &str) -> anyhow::Result<String> {
+    pub async fn token(&self, nickname: &str, password: &str) -> Result<String> {
         let request = self.request(Method::POST, "/api/tokens", Auth::Basic(nickname, password));
         let answer = self.send(request, StatusCode::OK).await?;
         Ok(answer.body["token"].as_str().context("no token")?.to_owned())
     }
 
-    /// Posts a message; its id.
-    pub async fn message(&self, author: &Person, source: &str) -> anyhow::Result<i64> {
+    /// Posts a message and returns its id.
+    pub async fn message(&self, author: &Person, source: &str) -> Result<i64> {
         let body = json!({ "source": source });
         let answer =
             self.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
@@ -187,24 +178,24 @@ impl Client {
     }
 }
 
-/// A name that no other test uses.
+/// Returns a name that no other test uses.
 pub fn unique(stem: &str) -> String {
     format!("{stem}-{}", &Uuid::new_v4().simple().to_string()[..12])
 }
 
-/// Looks until `look` finds something, at most [`WAIT`] long; how long it took comes along.
-pub async fn wait_for<T, F>(what: &str, mut look: impl FnMut() -> F) -> anyhow::Result<(T, Duration)>
+/// Polls until `poll` returns a value, for at most [`WAIT`]; returns the value and the time that it took.
+pub async fn wait_for<T, F>(what: &str, mut poll: impl FnMut() -> F) -> Result<(T, Duration)>
 where
-    F: Future<Output = anyhow::Result<Option<T>>>,
+    F: Future<Output = Result<Option<T>>>,
 {
     let start = Instant::now();
     loop {
-        if let Some(found) = look().await? {
+        if let Some(found) = poll().await? {
             return Ok((found, start.elapsed()));
         }
         if start.elapsed() > WAIT {
-            bail!("waited {WAIT:?} in vain for {what}");
+            bail!("timed out after {WAIT:?} waiting for {what}");
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,8 +1,8 @@
-//! The documents as a judge: is this answer one that the operation declares?
+//! The OpenAPI documents as a test oracle: whether an answer is one that the operation declares.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// One operation of a document.
@@ -11,12 +11,12 @@ pub struct Operation {
     pub id: String,
     /// Upper case.
     pub method: String,
-    /// With its parameters in braces, such as `/api/users/{id}`.
+    /// The path with its parameters in braces, such as `/api/users/{id}`.
     pub path: String,
-    /// Names of the security schemes that are accepted; `optional` when none is needed as well.
+    /// Names of the accepted security schemes; `optional` if the operation also accepts a request without credentials.
     pub security: Vec<String>,
     pub has_body: bool,
-    /// Name of a path parameter whose schema is an integer.
+    /// Name of the path parameter whose schema is an integer.
     pub integer_path_parameter: Option<String>,
     /// The part whose document this is, such as `users`.
     pub document: &'static str,
@@ -31,8 +31,8 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// Reads the documents that the code was generated from.
-    pub fn load() -> anyhow::Result<Self> {
+    /// Parses the documents from which the API crate is generated.
+    pub fn load() -> Result<Self> {
         let texts = [
             ("users", flack_api::users::DOCUMENT),
             ("tokens", flack_api::tokens::DOCUMENT),
@@ -42,13 +42,13 @@ impl Contract {
         let mut contract = Self { documents: BTreeMap::new(), operations: Vec::new() };
         for (part, text) in texts {
             let document: Value = serde_yaml_ng::from_str(text)
-                .with_context(|| format!("the document of {part} is no YAML"))?;
+                .with_context(|| format!("the document of {part} is not YAML"))?;
             contract.add(part, document)?;
         }
         Ok(contract)
     }
 
-    fn add(&mut self, part: &'static str, document: Value) -> anyhow::Result<()> {
+    fn add(&mut self, part: &'static str, document: Value) -> Result<()> {
         let paths = document["paths"].as_object().context("a document without paths")?;
         for (path, item) in paths {
             for method in ["get", "put", "post", "delete"] {
@@ -77,7 +77,7 @@ impl Contract {
         Ok(())
     }
 
-    /// Says why an answer breaks the contract, if it does. Paths outside the documents are not judged.
+    /// Fails if an answer does not match its operation. A path outside the documents is not checked.
     pub fn check(
         &self,
         method: &str,
@@ -85,7 +85,7 @@ impl Contract {
         status: u16,
         content_type: &str,
         body: &Value,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let path = path.split('?').next().unwrap_or(path);
         let Some(operation) = self.find(method, path) else { return Ok(()) };
         let Some(response) = operation.responses.get(&status) else {
@@ -94,7 +94,7 @@ impl Contract {
         let Some(content) = response["content"].as_object() else {
             ensure!(
                 body.is_null(),
-                "{} answered {status} with a body, and declares none: {body}",
+                "{} answered {status} with a body, and declares no body: {body}",
                 operation.id
             );
             return Ok(());
@@ -107,11 +107,14 @@ impl Contract {
         );
         if media.ends_with("json") {
             let mut schema = content[media]["schema"].clone();
-            // References inside the schema point into the document, so the document's parts come along.
+            // References inside the schema point to the document's components.
             schema["components"] = self.documents[&operation.document]["components"].clone();
-            let validator = jsonschema::validator_for(&schema).context("a schema is wrong")?;
+            let validator = jsonschema::validator_for(&schema).context("a schema is invalid")?;
             if let Err(error) = validator.validate(body) {
-                bail!("{} answered {status} with {body}, which breaks its schema: {error}", operation.id);
+                bail!(
+                    "{} answered {status} with {body}, which does not match its schema: {error}",
+                    operation.id
+                );
             }
         }
         Ok(())
@@ -141,7 +144,7 @@ fn security_names(security: &Value) -> Vec<String> {
         .collect()
 }
 
-fn responses(document: &Value, operation: &Value) -> anyhow::Result<BTreeMap<u16, Value>> {
+fn responses(document: &Value, operation: &Value) -> Result<BTreeMap<u16, Value>> {
     let declared = operation["responses"].as_object().context("an operation without responses")?;
     declared
         .iter()

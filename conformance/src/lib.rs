@@ -1,7 +1,7 @@
-//! The black-box suite: what Flack promises, asked of a running stack through its balancer.
+//! The black-box suite: tests of a running stack through its balancer.
 //!
-//! It knows the documents in `api/` and the command `mf`, and nothing of how a process works inside. The same
-//! cases run against the monolith stage and the services stage: a client cannot tell one from the other.
+//! It uses the documents in `api/`, the catalogue and the command `mf`, and links no service. The same cases run against
+//! the monolith stage and the services stage, because a client cannot distinguish them.
 
 pub mod stack;
 pub mod contract;

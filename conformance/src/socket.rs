@@ -1,8 +1,8 @@
-//! A websocket client that speaks the frames of `api/schemas/frames.schema.json` and waits with a bound.
+//! A websocket client for the frames of `api/schemas/frames.schema.json`; every wait has a timeout.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
@@ -13,10 +13,10 @@ use tokio_tungstenite::{
 
 use crate::client::WAIT;
 
-/// The default is filled with zeros before each read: much, for the hundreds of sockets of a verification.
+/// Small, because the buffer is filled with zeros before each read, and a verification opens hundreds of sockets.
 const READ_BUFFER_BYTES: usize = 4096;
 
-/// One connection, greeted.
+/// A websocket connection that has received its `welcome`.
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -25,17 +25,17 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects to the stack at `base` (http://...) without a word.
-    pub async fn connect(base: &str) -> anyhow::Result<Self> {
+    /// Connects to the stack at `base` (http://...) and sends nothing.
+    pub async fn connect(base: &str) -> Result<Self> {
         let url = format!("{}/ws", base.replacen("http", "ws", 1));
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
         let connecting = connect_async_with_config(&url, Some(config), true);
-        let (stream, _) = timeout(WAIT, connecting).await.context("no websocket in time")??;
+        let (stream, _) = timeout(WAIT, connecting).await.context("timed out opening a websocket")??;
         Ok(Self { stream, welcome: Value::Null })
     }
 
-    /// Connects and says hello.
-    pub async fn greet(base: &str, token: Option<&str>, cursor: Option<&str>) -> anyhow::Result<Self> {
+    /// Connects, sends `hello` and waits for `welcome`.
+    pub async fn open(base: &str, token: Option<&str>, cursor: Option<&str>) -> Result<Self> {
         let mut socket = Self::connect(base).await?;
         let mut hello = json!({ "type": "hello" });
         if let Some(token) = token {
@@ -49,24 +49,24 @@ impl Socket {
         Ok(socket)
     }
 
-    pub async fn send(&mut self, frame: &Value) -> anyhow::Result<()> {
+    pub async fn send(&mut self, frame: &Value) -> Result<()> {
         self.send_text(&frame.to_string()).await
     }
 
-    pub async fn send_text(&mut self, text: &str) -> anyhow::Result<()> {
+    pub async fn send_text(&mut self, text: &str) -> Result<()> {
         Ok(self.stream.send(Message::text(text)).await?)
     }
 
-    /// The next frame, or `None` when `bound` has passed without one.
-    pub async fn next(&mut self, bound: Duration) -> anyhow::Result<Option<Value>> {
-        let text = self.next_text(bound).await?;
+    /// Returns the next frame, or `None` if there is none within `wait`.
+    pub async fn next(&mut self, wait: Duration) -> Result<Option<Value>> {
+        let text = self.next_text(wait).await?;
         text.map(|text| serde_json::from_str(&text).context("not JSON")).transpose()
     }
 
-    /// As `next`, for those who look at some of it only.
-    pub async fn next_text(&mut self, bound: Duration) -> anyhow::Result<Option<Utf8Bytes>> {
+    /// Returns the next frame as text, for callers that parse only some of its members.
+    pub async fn next_text(&mut self, wait: Duration) -> Result<Option<Utf8Bytes>> {
         loop {
-            match timeout(bound, self.stream.next()).await {
+            match timeout(wait, self.stream.next()).await {
                 Err(_) => return Ok(None),
                 Ok(None) => bail!("the server closed the connection"),
                 Ok(Some(Ok(Message::Text(text)))) => return Ok(Some(text)),
@@ -80,21 +80,17 @@ impl Socket {
         }
     }
 
-    /// Reads on until a frame is `wanted`; what comes before is dropped.
-    pub async fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    /// Reads until a frame is `wanted`, and drops the frames before it.
+    pub async fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         Ok(self.collect_until(what, wanted).await?.pop().unwrap_or(Value::Null))
     }
 
-    /// All frames up to and with the first that is `wanted`.
-    pub async fn collect_until(
-        &mut self,
-        what: &str,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> anyhow::Result<Vec<Value>> {
+    /// Returns all frames up to the first that is `wanted`, inclusive.
+    pub async fn collect_until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
         let mut frames = Vec::new();
         loop {
             let Some(frame) = self.next(WAIT).await? else {
-                bail!("waited {WAIT:?} in vain for {what}; came: {frames:?}")
+                bail!("timed out after {WAIT:?} waiting for {what}; received: {frames:?}")
             };
             let found = wanted(&frame);
             frames.push(frame);
@@ -104,10 +100,10 @@ impl Socket {
         }
     }
 
-    /// The close code and reason that the server ends the connection with; frames before it are dropped.
-    pub async fn closed(&mut self) -> anyhow::Result<(u16, String)> {
+    /// Returns the code and reason with which the server closes the connection, and drops the frames before.
+    pub async fn closed(&mut self) -> Result<(u16, String)> {
         loop {
-            match timeout(WAIT, self.stream.next()).await.context("the server did not close in time")? {
+            match timeout(WAIT, self.stream.next()).await.context("timed out waiting for a close frame")? {
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Ok((frame.code.into(), frame.reason.to_string()));
                 }
@@ -120,7 +116,7 @@ impl Socket {
     }
 }
 
-/// Whether a frame tells of this message.
-pub fn tells_of_message(frame: &Value, id: i64) -> bool {
+/// Whether a frame carries this message.
+pub fn is_message(frame: &Value, id: i64) -> bool {
     frame["type"] == "updated_model" && frame["class"] == "Message" && frame["model"]["id"] == id
 }

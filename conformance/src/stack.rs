@@ -1,4 +1,4 @@
-//! A whole stack of its own for a test binary: started by `mf`, on free ports, in a folder of its own.
+//! A stack for one test binary: started by `mf`, on free ports, with a temporary state folder.
 
 use std::{
     env,
@@ -9,12 +9,12 @@ use std::{
     process::{Command, Output},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Which of the two shapes a stack has.
+/// The shape of a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Monolith,
@@ -30,13 +30,13 @@ impl Stage {
     }
 }
 
-/// Where `mf` puts its ports, relative to `--port`; see the README's table.
+/// The ports of a stack, relative to `--port`; see the table in README.md.
 const PORT_OFFSETS: [u16; 8] = [0, 1, 10, 11, 12, 13, 14, 324];
 
-/// Another process may take a port between our look and the start; then we look again.
+/// Another process may take a port before the stack binds it; then other ports are tried.
 const START_ATTEMPTS_MAX: usize = 3;
 
-/// A running stack; stopped and its data removed when dropped.
+/// A running stack. It is stopped, and its data removed, on drop.
 #[derive(Debug)]
 pub struct Stack {
     home: TempDir,
@@ -45,11 +45,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts a stack and waits until it is ready. `instances` is what `--instances` takes; empty for one of each.
-    pub fn start(stage: Stage, instances: &str) -> anyhow::Result<Self> {
+    /// Starts a stack and waits until it is ready. `instances` has the syntax of `--instances`; empty means one of each.
+    pub fn start(stage: Stage, instances: &str) -> Result<Self> {
         let mut failure = String::new();
         for _ in 0..START_ATTEMPTS_MAX {
-            // Others may pass through the folder: PostgreSQL runs as a user of its own when we are root.
+            // Readable by all: PostgreSQL runs as another user when the tests run as root.
             let home = tempfile::Builder::new()
                 .prefix("flack-")
                 .permissions(Permissions::from_mode(0o755))
@@ -70,22 +70,22 @@ impl Stack {
         bail!("the {} stack did not start: {failure}", stage.name())
     }
 
-    /// `http://127.0.0.1:<port>`, the public door.
+    /// `http://127.0.0.1:<port>`, the public listener.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The internal door.
+    /// The internal listener.
     pub fn internal_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port + 1)
     }
 
-    /// Statistics and metrics of the balancer.
+    /// The balancer's statistics and metrics.
     pub fn stats_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port + 324)
     }
 
-    /// Where `mf` keeps what it knows of this stack.
+    /// The state folder.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
@@ -98,31 +98,31 @@ impl Stack {
         Operator { home: Some(self.home.path().to_path_buf()) }
     }
 
-    /// Runs `mf <arguments>` on this stack and gives back how it ended.
-    pub fn mf(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+    /// Runs `mf <arguments>` on this stack.
+    pub fn mf(&self, arguments: &[&str]) -> Result<Output> {
         self.operator().mf(arguments)
     }
 
-    /// Like `mf`, for a call that must succeed; its standard output.
-    pub fn mf_ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    /// Runs `mf <arguments>`, fails unless it succeeds, and returns its standard output.
+    pub fn mf_ok(&self, arguments: &[&str]) -> Result<String> {
         self.operator().mf_ok(arguments)
     }
 
-    /// What `mf ps --json` says.
-    pub fn ps(&self) -> anyhow::Result<Value> {
+    /// Returns the output of `mf ps --json`.
+    pub fn ps(&self) -> Result<Value> {
         self.operator().ps()
     }
 }
 
-/// `mf`, pointed at one stack: at its own folder, or by default at the one that the environment names.
+/// `mf` for one stack: that of a state folder, or by default that of the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Operator {
     home: Option<PathBuf>,
 }
 
 impl Operator {
-    /// `mf <arguments>`, not yet started.
-    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+    /// Prepares `mf <arguments>`.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(mf_program()?);
         command.args(arguments);
         if let Some(home) = &self.home {
@@ -131,21 +131,21 @@ impl Operator {
         Ok(command)
     }
 
-    /// Runs `mf <arguments>` and gives back how it ended.
-    pub fn mf(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+    /// Runs `mf <arguments>`.
+    pub fn mf(&self, arguments: &[&str]) -> Result<Output> {
         self.command(arguments)?.output().with_context(|| format!("cannot run mf {}", arguments.join(" ")))
     }
 
-    /// Like `mf`, for a call that must succeed; its standard output.
-    pub fn mf_ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    /// Runs `mf <arguments>`, fails unless it succeeds, and returns its standard output.
+    pub fn mf_ok(&self, arguments: &[&str]) -> Result<String> {
         let output = self.mf(arguments)?;
         ensure!(output.status.success(), "mf {} failed: {}", arguments.join(" "), describe(&output));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// What `mf ps --json` says.
-    pub fn ps(&self) -> anyhow::Result<Value> {
-        serde_json::from_str(&self.mf_ok(&["ps", "--json"])?).context("mf ps --json printed no JSON")
+    /// Returns the output of `mf ps --json`.
+    pub fn ps(&self) -> Result<Value> {
+        serde_json::from_str(&self.mf_ok(&["ps", "--json"])?).context("mf ps --json did not print JSON")
     }
 }
 
@@ -160,19 +160,19 @@ impl Drop for Stack {
 }
 
 /// `FLACK_MF`, or the `mf` that was built beside this program.
-fn mf_program() -> anyhow::Result<PathBuf> {
+fn mf_program() -> Result<PathBuf> {
     if let Some(program) = env::var_os("FLACK_MF") {
         return Ok(program.into());
     }
-    let this = env::current_exe().context("cannot tell where this program is")?;
-    // A test lies in `deps/`, one folder below the programs.
+    let this = env::current_exe().context("cannot find the path of this program")?;
+    // A test is in `deps/`, one folder below the programs.
     let beside =
         this.ancestors().skip(1).take(2).map(|folder| folder.join("mf")).find(|program| program.exists());
     beside.context("mf is missing beside this program: build first (bin/mfbuild), or run bin/mftest")
 }
 
-/// The first of a block of ports that are all free now.
-fn free_port_block() -> anyhow::Result<u16> {
+/// Finds a port such that all ports of its stack are free.
+fn free_port_block() -> Result<u16> {
     const BLOCKS_TRIED_MAX: usize = 200;
     for _ in 0..BLOCKS_TRIED_MAX {
         let port = 20_000 + u16::try_from(Uuid::new_v4().as_u128() % 10_000).unwrap_or(0);

@@ -1,22 +1,23 @@
-//! A test binary that starts its stacks first and stops them last, whatever its cases do.
+//! A test harness that starts stacks before its cases and stops them afterwards.
 
 use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc};
 
+use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 
 use crate::{client::Client, contract::Contract, stack::Stack};
 
-/// What a case is handed.
+/// The fixture of a case.
 #[derive(Debug, Clone)]
 pub struct World {
     pub client: Client,
     pub stack: Arc<Stack>,
 }
 
-type CaseFuture = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+type CaseFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
-/// One case: a sentence about behaviour, and the function that checks it.
+/// A test case: a sentence about behaviour, and the function that checks it.
 pub struct Case {
     pub name: &'static str,
     pub run: fn(World) -> CaseFuture,
@@ -28,7 +29,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// Names each function as a case; the function's name is the sentence.
+/// Makes a list of cases from functions; the name of a function is the name of its case.
 #[macro_export]
 macro_rules! cases {
     ($($function:ident),* $(,)?) => {
@@ -36,21 +37,20 @@ macro_rules! cases {
     };
 }
 
-/// Runs `cases` against each stack that `start` starts, and prints what the standard harness would.
+/// Runs `cases` against each stack that `start` starts, and prints results as the standard harness does.
 ///
-/// Listing the tests starts nothing. A stack that does not start is one failed test with the reason.
+/// Listing the tests starts no stack. A stack that does not start is reported as one failed test.
 pub fn main(start: &[Start], cases: fn() -> Vec<Case>) -> ExitCode {
-    // Cases wait for a stack far more than they compute, so more of them than cores may run at once.
     run(start, cases, CASES_AT_ONCE)
 }
 
-/// Like [`main`], one case after the other: for cases that take away what others would use.
+/// Runs one case after the other: for cases that stop processes which other cases need.
 pub fn main_in_order(start: &[Start], cases: fn() -> Vec<Case>) -> ExitCode {
     run(start, cases, 1)
 }
 
-/// The name of a stack in the names of its tests, and how to start it.
-pub type Start = (&'static str, fn() -> anyhow::Result<Stack>);
+/// The name of a stack, which is a prefix of its test names, and a function that starts it.
+pub type Start = (&'static str, fn() -> Result<Stack>);
 
 fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -101,10 +101,10 @@ fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
     conclusion.exit_code()
 }
 
-/// How many cases run at once unless `--test-threads` says otherwise.
+/// The default of `--test-threads`; more than cores, because cases mostly wait for the stack.
 const CASES_AT_ONCE: usize = 4;
 
-fn world(stack: Stack, runtime: &Runtime) -> anyhow::Result<World> {
+fn world(stack: Stack, runtime: &Runtime) -> Result<World> {
     let _inside = runtime.enter();
     let client = Client::new(&stack.url(), Arc::new(Contract::load()?))?;
     Ok(World { client, stack: Arc::new(stack) })

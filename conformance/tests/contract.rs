@@ -1,4 +1,4 @@
-//! Version 1 of the contract, asked of both shapes.
+//! Version 1 of the API and the websocket protocol, in both shapes.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     suite::main(
         &[
             ("monolith", || Stack::start(Stage::Monolith, "")),
-            // Two of each that hold something in memory: what one instance learns, the other must know.
+            // Two instances of each service with state in memory: a change at one must be visible at the other.
             ("services", || Stack::start(Stage::Services, "users=2,tokens=2,messages=2,websocket=2")),
         ],
         cases::all,

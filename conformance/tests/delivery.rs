@@ -1,4 +1,4 @@
-//! No message is lost, doubled or out of order, whatever is killed; and what operators do with events changes nothing for users.
+//! Messages are delivered once and in order under faults, and users do not notice an operator's work on events.
 
 use std::{
     collections::HashSet,
@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use flack_conformance::{
     cases,
     client::{Auth, wait_for},
     delivery::{Fault, Over, Plan, verify},
-    socket::{Socket, tells_of_message},
+    socket::{Socket, is_message},
     stack::{Operator, Stack, Stage},
     suite::{self, Case, World},
 };
@@ -20,7 +20,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    // The cases kill what others would use: one after the other.
+    // One after the other: the cases stop processes that other cases need.
     suite::main_in_order(
         &[("services", || Stack::start(Stage::Services, "websocket=2,messages=2"))],
         deliveries,
@@ -29,26 +29,77 @@ fn main() -> ExitCode {
 
 fn deliveries() -> Vec<Case> {
     cases![
-        every_message_reaches_every_socket_once,
-        also_while_websocket_is_killed,
-        also_while_the_relay_is_killed,
-        also_while_the_relay_stands_still,
-        also_while_websocket_stands_still,
-        also_while_users_is_killed,
-        also_while_the_monolith_is_killed,
-        also_while_nats_is_killed,
-        also_while_etcd_is_killed,
-        also_while_the_agent_is_killed,
-        also_while_every_instance_is_replaced,
-        events_are_seen_as_they_happen,
-        a_replay_changes_nothing_for_sockets,
-        a_derived_copy_is_made_anew_while_the_app_runs,
-        a_poison_event_stops_nobody_else_and_waits_for_the_operator,
+        messages_are_delivered_once,
+        messages_are_delivered_once_while_websocket_is_killed,
+        messages_are_delivered_once_while_the_relay_is_killed,
+        messages_are_delivered_once_while_the_relay_is_frozen,
+        messages_are_delivered_once_while_websocket_is_frozen,
+        messages_are_delivered_once_while_users_is_killed,
+        messages_are_delivered_once_while_the_monolith_is_killed,
+        messages_are_delivered_once_while_nats_is_killed,
+        messages_are_delivered_once_while_etcd_is_killed,
+        messages_are_delivered_once_while_the_agent_is_killed,
+        messages_are_delivered_once_while_instances_are_replaced,
+        events_tail_prints_new_events,
+        a_replay_sends_nothing_to_sockets,
+        a_projection_is_rebuilt_while_the_app_runs,
+        an_invalid_event_becomes_a_dead_letter_and_blocks_no_other_entity,
     ]
 }
 
-/// Small: what is looked for is any loss at all, not speed.
-fn plan(seconds: u64) -> Plan {
+async fn messages_are_delivered_once(world: World) -> Result<()> {
+    deliver(&world, &plan(5, Vec::new())).await
+}
+
+async fn messages_are_delivered_once_while_websocket_is_killed(world: World) -> Result<()> {
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["websocket"]))).await
+}
+
+async fn messages_are_delivered_once_while_the_relay_is_killed(world: World) -> Result<()> {
+    // Twice: then each of the two instances of messages is killed once.
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["relay", "relay"]))).await
+}
+
+async fn messages_are_delivered_once_while_the_relay_is_frozen(world: World) -> Result<()> {
+    deliver_despite(&world, plan(16, faults(Fault::Freeze, &["relay"]))).await
+}
+
+async fn messages_are_delivered_once_while_websocket_is_frozen(world: World) -> Result<()> {
+    deliver_despite(&world, plan(16, faults(Fault::Freeze, &["websocket"]))).await
+}
+
+async fn messages_are_delivered_once_while_users_is_killed(world: World) -> Result<()> {
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["users"]))).await
+}
+
+async fn messages_are_delivered_once_while_the_monolith_is_killed(world: World) -> Result<()> {
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["monolith"]))).await
+}
+
+async fn messages_are_delivered_once_while_nats_is_killed(world: World) -> Result<()> {
+    // Twice: no state that NATS keeps only in memory may matter.
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["nats", "nats"]))).await
+}
+
+async fn messages_are_delivered_once_while_etcd_is_killed(world: World) -> Result<()> {
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["etcd"]))).await
+}
+
+async fn messages_are_delivered_once_while_the_agent_is_killed(world: World) -> Result<()> {
+    deliver_despite(&world, plan(6, faults(Fault::Kill, &["agent"]))).await
+}
+
+async fn messages_are_delivered_once_while_instances_are_replaced(world: World) -> Result<()> {
+    let replaced = ["websocket", "websocket", "relay", "relay", "users", "tokens"];
+    deliver_despite(&world, plan(12, faults(Fault::Replace, &replaced))).await
+}
+
+fn faults(kind: fn(String) -> Fault, processes: &[&str]) -> Vec<Fault> {
+    processes.iter().map(|process| kind((*process).to_owned())).collect()
+}
+
+/// A small load: the tests look for lost messages, and measure no speed.
+fn plan(seconds: u64, faults: Vec<Fault>) -> Plan {
     Plan {
         posters: 10,
         sockets: 20,
@@ -57,67 +108,14 @@ fn plan(seconds: u64) -> Plan {
         over: Over::Both,
         both_sides: true,
         dropping: 5,
-        faults: Vec::new(),
+        faults,
     }
 }
 
-async fn every_message_reaches_every_socket_once(world: World) -> anyhow::Result<()> {
-    deliver(&world, &plan(5)).await
-}
-
-async fn also_while_websocket_is_killed(world: World) -> anyhow::Result<()> {
-    deliver_while_killing(&world, &["websocket"]).await
-}
-
-async fn also_while_the_relay_is_killed(world: World) -> anyhow::Result<()> {
-    // Of two instances of messages the one that publishes; twice, so that it is both of them.
-    deliver_while_killing(&world, &["relay", "relay"]).await
-}
-
-async fn also_while_the_relay_stands_still(world: World) -> anyhow::Result<()> {
-    deliver_despite(&world, Plan { faults: vec![Fault::Freeze("relay".to_owned())], ..plan(16) }).await
-}
-
-async fn also_while_websocket_stands_still(world: World) -> anyhow::Result<()> {
-    deliver_despite(&world, Plan { faults: vec![Fault::Freeze("websocket".to_owned())], ..plan(16) }).await
-}
-
-async fn also_while_users_is_killed(world: World) -> anyhow::Result<()> {
-    deliver_while_killing(&world, &["users"]).await
-}
-
-async fn also_while_the_monolith_is_killed(world: World) -> anyhow::Result<()> {
-    deliver_while_killing(&world, &["monolith"]).await
-}
-
-async fn also_while_nats_is_killed(world: World) -> anyhow::Result<()> {
-    // Twice: what NATS remembers of its streams only from one start to the next must not matter.
-    deliver_while_killing(&world, &["nats", "nats"]).await
-}
-
-async fn also_while_etcd_is_killed(world: World) -> anyhow::Result<()> {
-    deliver_while_killing(&world, &["etcd"]).await
-}
-
-async fn also_while_the_agent_is_killed(world: World) -> anyhow::Result<()> {
-    deliver_while_killing(&world, &["agent"]).await
-}
-
-async fn also_while_every_instance_is_replaced(world: World) -> anyhow::Result<()> {
-    let all = ["websocket", "websocket", "relay", "relay", "users", "tokens"];
-    let faults = all.iter().map(|process| Fault::Replace((*process).to_owned())).collect();
-    deliver_despite(&world, Plan { faults, ..plan(12) }).await
-}
-
-async fn deliver_while_killing(world: &World, processes: &[&str]) -> anyhow::Result<()> {
-    let faults = processes.iter().map(|process| Fault::Kill((*process).to_owned())).collect();
-    deliver_despite(world, Plan { faults, ..plan(6) }).await
-}
-
-async fn deliver_despite(world: &World, plan: Plan) -> anyhow::Result<()> {
+async fn deliver_despite(world: &World, plan: Plan) -> Result<()> {
     deliver(world, &plan).await?;
-    // The next case begins with everybody there.
-    wait_for("everything to be ready again", || async {
+    // The next case starts with all processes.
+    wait_for("all processes to be ready", || async {
         let ps = world.stack.ps()?;
         let all_ready = ps["processes"].as_array().into_iter().flatten().all(|process| {
             process["state"] == "running"
@@ -129,15 +127,15 @@ async fn deliver_despite(world: &World, plan: Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn deliver(world: &World, plan: &Plan) -> anyhow::Result<()> {
+async fn deliver(world: &World, plan: &Plan) -> Result<()> {
     let verdict = verify(&world.client, &world.stack.operator(), plan).await?;
     eprintln!("{verdict}");
     ensure!(verdict.is_good(), "{verdict}");
-    ensure!(verdict.posted > 0 && verdict.delivered > 0, "nothing was tried: {verdict}");
+    ensure!(verdict.posted > 0 && verdict.delivered > 0, "no message was posted or delivered: {verdict}");
     Ok(())
 }
 
-async fn events_are_seen_as_they_happen(World { client, stack }: World) -> anyhow::Result<()> {
+async fn events_tail_prints_new_events(World { client, stack }: World) -> Result<()> {
     let author = client.person("watched").await?;
     let mut tail = stack
         .operator()
@@ -148,9 +146,9 @@ async fn events_are_seen_as_they_happen(World { client, stack }: World) -> anyho
     let lines = tokio::task::spawn_blocking(move || {
         BufReader::new(output).lines().map_while(Result::ok).next().context("mf events tail ended")
     });
-    // It may take a moment to look: say it until it is seen.
+    // The command may need a moment to start, so the change is repeated until the event appears.
     let mut changes = tokio::time::interval(Duration::from_millis(200));
-    let says_so = async {
+    let change = async {
         loop {
             changes.tick().await;
             let path = format!("/api/users/{}", author.id);
@@ -160,8 +158,8 @@ async fn events_are_seen_as_they_happen(World { client, stack }: World) -> anyho
     };
     let line = tokio::select! {
         line = lines => line??,
-        result = says_so => return result,
-        () = tokio::time::sleep(flack_conformance::client::WAIT) => anyhow::bail!("mf events tail shows nothing"),
+        result = change => return result,
+        () = tokio::time::sleep(flack_conformance::client::WAIT) => anyhow::bail!("mf events tail printed nothing"),
     };
     let seen: Value = serde_json::from_str(&line).context("not JSON")?;
     ensure!(seen["stream"] == "USERS" && seen["event"]["data"]["id"] == author.id, "seen: {seen}");
@@ -169,7 +167,7 @@ async fn events_are_seen_as_they_happen(World { client, stack }: World) -> anyho
     let interrupted = std::process::Command::new("kill").args(["-INT", &tail.id().to_string()]).status()?;
     ensure!(interrupted.success(), "cannot interrupt mf events tail");
     let status = tokio::task::spawn_blocking(move || tail.wait()).await??;
-    ensure!(status.success(), "Ctrl-C is how it ends, not {status}");
+    ensure!(status.success(), "expected success after Ctrl-C, got {status}");
 
     let past = stack.mf_ok(&[
         "events",
@@ -184,52 +182,53 @@ async fn events_are_seen_as_they_happen(World { client, stack }: World) -> anyho
     drained(&stack.operator()).await
 }
 
-async fn a_replay_changes_nothing_for_sockets(World { client, stack }: World) -> anyhow::Result<()> {
+async fn a_replay_sends_nothing_to_sockets(World { client, stack }: World) -> Result<()> {
     let author = client.person("repeated").await?;
     let mut sockets = Vec::new();
     for _ in 0..4 {
-        sockets.push(Socket::greet(client.base(), None, None).await?);
+        sockets.push(Socket::open(client.base(), None, None).await?);
     }
-    let said = client.message(&author, "only once").await?;
+    let first = client.message(&author, "only once").await?;
     for socket in &mut sockets {
-        socket.wait_for("the message", |frame| tells_of_message(frame, said)).await?;
+        socket.wait_for("the message", |frame| is_message(frame, first)).await?;
     }
     for arguments in [
         &["events", "replay", "messages", "--json"][..],
         &["events", "replay", "users", "--from", "1h", "--json"],
         &["events", "replay", "messages", "--snapshot", "--type", "message", "--json"],
     ] {
-        let told: Value = serde_json::from_str(&stack.mf_ok(arguments)?)?;
-        ensure!(told["queued"].as_i64().is_some_and(|queued| queued > 0), "{arguments:?} told {told}");
+        let result: Value = serde_json::from_str(&stack.mf_ok(arguments)?)?;
+        ensure!(
+            result["queued"].as_i64().is_some_and(|queued| queued > 0),
+            "{arguments:?} returned {result}"
+        );
     }
     drained(&stack.operator()).await?;
-    let last = client.message(&author, "the next that is told").await?;
+    let last = client.message(&author, "the next message").await?;
     for socket in &mut sockets {
-        let frames = socket.collect_until("the next message", |frame| tells_of_message(frame, last)).await?;
-        let told_again: Vec<_> = frames
+        let frames = socket.collect_until("the next message", |frame| is_message(frame, last)).await?;
+        let repeated: Vec<_> = frames
             .iter()
             .filter(|frame| frame["class"] == "Message" && frame["model"]["id"] != last)
             .collect();
-        ensure!(told_again.is_empty(), "told again: {told_again:?}");
+        ensure!(repeated.is_empty(), "received again: {repeated:?}");
     }
     let none = stack.mf(&["events", "replay", "users", "--type", "usre"])?;
-    ensure!(none.status.code() == Some(64), "a type that does not exist is a usage error");
+    ensure!(none.status.code() == Some(64), "an unknown type is a usage error");
     Ok(())
 }
 
-async fn a_derived_copy_is_made_anew_while_the_app_runs(
-    World { client, stack }: World,
-) -> anyhow::Result<()> {
+async fn a_projection_is_rebuilt_while_the_app_runs(World { client, stack }: World) -> Result<()> {
     client.person("copied").await?;
-    let rebuild = |reader: &'static str| {
+    let rebuild = |consumer: &'static str| {
         let operator = stack.operator();
-        tokio::task::spawn_blocking(move || -> anyhow::Result<Value> {
-            let told = operator.mf_ok(&["events", "replay", "users", "--rebuild", reader, "--json"])?;
-            Ok(serde_json::from_str(&told)?)
+        tokio::task::spawn_blocking(move || -> Result<Value> {
+            let output = operator.mf_ok(&["events", "replay", "users", "--rebuild", consumer, "--json"])?;
+            Ok(serde_json::from_str(&output)?)
         })
     };
     let first = rebuild("messages");
-    // The app is used meanwhile, and must not notice.
+    // Meanwhile requests succeed.
     while !first.is_finished() {
         client.get("/api/messages", Auth::None, StatusCode::OK).await?;
         client.person("meanwhile").await?;
@@ -237,11 +236,11 @@ async fn a_derived_copy_is_made_anew_while_the_app_runs(
     let first = first.await??;
     drained(&stack.operator()).await?;
     let second = rebuild("messages").await??;
-    // What the first one made is what the second one cleared: nobody was missing.
+    // The second rebuild clears what the first one made: no user was missing.
     let users = second["queued"].as_i64().context("no count")?;
     ensure!(users > 0 && second["cleared"] == users, "first {first}, then {second}");
     ensure!(second["copies"] == json!(["nicknames"]), "{second}");
-    // And the other copy that there is: all passwords of these tests are young enough to be in it.
+    // The projection of tokens: it has an entry for each recently set password, so for each user of these tests.
     rebuild("tokens").await??;
     let passwords = rebuild("tokens").await??;
     ensure!(
@@ -249,29 +248,29 @@ async fn a_derived_copy_is_made_anew_while_the_app_runs(
         "{passwords}"
     );
     let other = stack.mf(&["events", "replay", "users", "--rebuild", "ui"])?;
-    ensure!(other.status.code() == Some(64), "ui keeps no copy");
+    ensure!(other.status.code() == Some(64), "ui has no projection");
     Ok(())
 }
 
-async fn a_poison_event_stops_nobody_else_and_waits_for_the_operator(
+async fn an_invalid_event_becomes_a_dead_letter_and_blocks_no_other_entity(
     World { client, stack }: World,
-) -> anyhow::Result<()> {
-    let mut socket = Socket::greet(client.base(), None, None).await?;
+) -> Result<()> {
+    let mut socket = Socket::open(client.base(), None, None).await?;
     publish_as_operator(&stack, "flack.users.user_changed.poison", "{\"this is\": \"no event\"").await?;
     let operator = stack.operator();
     let (dead, _) = wait_for("dead letters in messages and tokens", || async {
         let dead = dead(&operator)?;
-        let readers: HashSet<_> =
+        let consumers: HashSet<_> =
             dead.iter().filter_map(|dead| dead["id"].as_str()?.split(':').next()).collect();
-        Ok(["messages", "tokens"].iter().all(|reader| readers.contains(reader)).then(|| dead.clone()))
+        Ok(["messages", "tokens"].iter().all(|consumer| consumers.contains(consumer)).then(|| dead.clone()))
     })
     .await?;
     ensure!(dead.iter().all(|dead| dead["entity_id"] == "poison"), "dead: {dead:?}");
 
-    // Everybody else's events go on, to sockets and to readers.
+    // Events of other entities are still delivered to sockets and consumers.
     let person = client.person("unharmed").await?;
-    let is_theirs = |frame: &Value| frame["class"] == "User" && frame["model"]["id"] == person.id;
-    socket.wait_for("the new user", is_theirs).await?;
+    let is_new_user = |frame: &Value| frame["class"] == "User" && frame["model"]["id"] == person.id;
+    socket.wait_for("the new user", is_new_user).await?;
     drained(&operator).await?;
 
     let ids: Vec<&str> = dead.iter().filter_map(|dead| dead["id"].as_str()).collect();
@@ -280,25 +279,25 @@ async fn a_poison_event_stops_nobody_else_and_waits_for_the_operator(
     ensure!(shown["error"].as_str().is_some_and(|error| error.starts_with("not an event")), "shown: {shown}");
     operator.mf_ok(&["events", "dead", "requeue", again])?;
     let behind = operator.mf(&["events", "lag", "--max", "0"])?;
-    ensure!(behind.status.code() == Some(1), "what was requeued waits, and is told");
+    ensure!(behind.status.code() == Some(1), "a requeued event counts as lag");
     operator.mf_ok(&[&["events", "dead", "drop"][..], rest].concat())?;
-    ensure!(dead_of(&operator, rest)?.is_empty(), "dropped, and still there");
-    let gone = operator.mf(&["events", "dead", "drop", rest.first().context("one reader only")?])?;
-    ensure!(gone.status.code() == Some(64), "what is gone cannot be dropped");
+    ensure!(dead_of(&operator, rest)?.is_empty(), "dropped, but still listed");
+    let gone = operator.mf(&["events", "dead", "drop", rest.first().context("one consumer only")?])?;
+    ensure!(gone.status.code() == Some(64), "a removed dead letter cannot be dropped");
     Ok(())
 }
 
-fn dead(operator: &Operator) -> anyhow::Result<Vec<Value>> {
-    let told: Value = serde_json::from_str(&operator.mf_ok(&["events", "dead", "list", "--json"])?)?;
-    Ok(told["dead"].as_array().cloned().unwrap_or_default())
+fn dead(operator: &Operator) -> Result<Vec<Value>> {
+    let list: Value = serde_json::from_str(&operator.mf_ok(&["events", "dead", "list", "--json"])?)?;
+    Ok(list["dead"].as_array().cloned().unwrap_or_default())
 }
 
-fn dead_of(operator: &Operator, ids: &[&str]) -> anyhow::Result<Vec<Value>> {
+fn dead_of(operator: &Operator, ids: &[&str]) -> Result<Vec<Value>> {
     Ok(dead(operator)?.into_iter().filter(|dead| ids.iter().any(|id| dead["id"] == *id)).collect())
 }
 
-/// Until nothing waits anywhere in the pipeline.
-async fn drained(operator: &Operator) -> anyhow::Result<()> {
+/// Waits until all events are published and processed.
+async fn drained(operator: &Operator) -> Result<()> {
     wait_for("the pipeline to be empty", || async {
         Ok(operator.mf(&["events", "lag", "--max", "0"])?.status.success().then_some(()))
     })
@@ -306,8 +305,8 @@ async fn drained(operator: &Operator) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As nobody does but an operator who makes a mistake.
-async fn publish_as_operator(stack: &Stack, subject: &str, payload: &str) -> anyhow::Result<()> {
+/// Publishes with the operator's account, as an operator's mistake would.
+async fn publish_as_operator(stack: &Stack, subject: &str, payload: &str) -> Result<()> {
     let secrets: Value =
         serde_json::from_str(&std::fs::read_to_string(stack.home().join("secrets/stack.json"))?)?;
     let password = secrets["accounts"]["mf"]["nats"].as_str().context("no password")?;

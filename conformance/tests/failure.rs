@@ -1,4 +1,4 @@
-//! Bad days, on a real stack: instances are killed, and what the README promises then is held against it.
+//! Failures on a real stack: what users notice when processes are killed, stopped or unavailable.
 
 use std::{
     process::ExitCode,
@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use flack_conformance::{
     cases,
     client::{Auth, Client, wait_for},
-    socket::{Socket, tells_of_message},
+    socket::{Socket, is_message},
     stack::{Stack, Stage},
     suite::{self, Case, World},
 };
@@ -21,7 +21,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    // The cases kill what others would use: one after the other.
+    // One after the other: the cases stop processes that other cases need.
     suite::main_in_order(
         &[("services", || Stack::start(Stage::Services, "users=2,tokens=2,messages=2,websocket=2"))],
         failures,
@@ -30,30 +30,28 @@ fn main() -> ExitCode {
 
 fn failures() -> Vec<Case> {
     cases![
-        a_second_start_changes_nothing_and_is_quick,
+        a_second_mfup_restarts_nothing,
         a_new_instance_is_used_within_a_second_of_its_start,
         no_get_fails_while_an_instance_crashes,
-        an_instance_that_leaves_is_not_missed,
+        no_get_fails_while_an_instance_drains,
         without_users_only_what_needs_users_answers_503,
         sockets_of_a_killed_instance_resume_elsewhere,
-        sockets_of_an_instance_that_leaves_are_told_and_resume_elsewhere,
-        an_instance_can_leave_while_the_agent_is_away,
-        the_balancer_goes_on_without_its_agent,
-        the_app_goes_on_without_the_registry,
-        messages_are_stored_while_nats_is_away_and_told_when_it_is_back,
+        sockets_of_a_draining_instance_are_closed_with_1012_and_resume_elsewhere,
+        an_instance_can_drain_without_the_agent,
+        requests_succeed_without_the_agent,
+        requests_succeed_without_the_registry,
+        messages_posted_without_nats_are_delivered_when_it_is_back,
     ]
 }
 
-async fn a_second_start_changes_nothing_and_is_quick(World { stack, .. }: World) -> anyhow::Result<()> {
+async fn a_second_mfup_restarts_nothing(World { stack, .. }: World) -> Result<()> {
     let before = pids(&stack.ps()?);
     stack.mf_ok(&["up", "--detach"])?;
     ensure!(before == pids(&stack.ps()?), "a second mfup restarted something");
     Ok(())
 }
 
-async fn a_new_instance_is_used_within_a_second_of_its_start(
-    World { client, stack }: World,
-) -> anyhow::Result<()> {
+async fn a_new_instance_is_used_within_a_second_of_its_start(World { client, stack }: World) -> Result<()> {
     let before = names(&stack.ps()?, "users");
     stack.mf_ok(&["run", "users"])?;
     let new = names(&stack.ps()?, "users")
@@ -65,41 +63,39 @@ async fn a_new_instance_is_used_within_a_second_of_its_start(
         Ok((answer.header("x-flack-instance") == new).then_some(()))
     })
     .await?;
-    ensure!(took < Duration::from_secs(1), "the balancer took {took:?} to use it");
+    ensure!(took < Duration::from_secs(1), "the balancer used it only after {took:?}");
     stack.mf_ok(&["kill", &new])?;
     Ok(())
 }
 
-async fn no_get_fails_while_an_instance_crashes(World { client, stack }: World) -> anyhow::Result<()> {
+async fn no_get_fails_while_an_instance_crashes(World { client, stack }: World) -> Result<()> {
     let load = Load::start(&client, "/api/users?online=1");
     load.warmed_up().await?;
     let restarts = restarts(&stack.ps()?, "users");
     stack.mf_ok(&["kill", "users", "--hard"])?;
-    load.goes_on().await?;
+    load.continues().await?;
     wait_for("the crashed instance to be back", || async {
         let ps = stack.ps()?;
         let back = restarts_done(&ps, "users", restarts);
         Ok(back.then_some(()))
     })
     .await?;
-    load.goes_on().await?;
+    load.continues().await?;
     load.end_without_failure()
 }
 
-async fn an_instance_that_leaves_is_not_missed(World { client, stack }: World) -> anyhow::Result<()> {
+async fn no_get_fails_while_an_instance_drains(World { client, stack }: World) -> Result<()> {
     stack.mf_ok(&["run", "users"])?;
-    let leaving = names(&stack.ps()?, "users").pop().context("no instance")?;
+    let draining = names(&stack.ps()?, "users").pop().context("no instance")?;
     let load = Load::start(&client, "/api/users?online=1");
     load.warmed_up().await?;
-    stack.mf_ok(&["kill", &leaving])?;
-    load.goes_on().await?;
-    ensure!(!names(&stack.ps()?, "users").contains(&leaving), "{leaving} is still there");
+    stack.mf_ok(&["kill", &draining])?;
+    load.continues().await?;
+    ensure!(!names(&stack.ps()?, "users").contains(&draining), "{draining} is still listed");
     load.end_without_failure()
 }
 
-async fn without_users_only_what_needs_users_answers_503(
-    World { client, stack }: World,
-) -> anyhow::Result<()> {
+async fn without_users_only_what_needs_users_answers_503(World { client, stack }: World) -> Result<()> {
     let person = client.person("survivor").await?;
     let instances = names(&stack.ps()?, "users").len();
     stack.mf_ok(&["kill", "users", "--all"])?;
@@ -115,11 +111,11 @@ async fn without_users_only_what_needs_users_answers_503(
     let basic = Auth::Basic(&person.nickname, &person.password);
     ensure!(
         status(Method::POST, "/api/tokens", basic).await? == StatusCode::SERVICE_UNAVAILABLE,
-        "tokens asks users"
+        "tokens needs users"
     );
     client.get("/", Auth::None, StatusCode::OK).await?;
     client.get("/api/messages", Auth::None, StatusCode::OK).await?;
-    client.message(&person, "is anybody there?").await.context("messages needs no users")?;
+    client.message(&person, "still here").await.context("messages does not need users")?;
     stack.mf_ok(&["run", "users", "--count", &instances.to_string()])?;
     wait_for("users to answer again", || async {
         Ok((status(Method::GET, "/api/users", Auth::None).await? == StatusCode::OK).then_some(()))
@@ -129,95 +125,94 @@ async fn without_users_only_what_needs_users_answers_503(
     Ok(())
 }
 
-async fn sockets_of_a_killed_instance_resume_elsewhere(World { client, stack }: World) -> anyhow::Result<()> {
+async fn sockets_of_a_killed_instance_resume_elsewhere(World { client, stack }: World) -> Result<()> {
     let author = client.person("announcer").await?;
     let mut sockets = Vec::new();
     for _ in 0..4 {
-        sockets.push(Socket::greet(client.base(), None, None).await?);
+        sockets.push(Socket::open(client.base(), None, None).await?);
     }
     let seen = client.message(&author, "before").await?;
     let mut cursors = Vec::new();
     for socket in &mut sockets {
-        let frame = socket.wait_for("the message", |frame| tells_of_message(frame, seen)).await?;
+        let frame = socket.wait_for("the message", |frame| is_message(frame, seen)).await?;
         cursors.push(frame["cursor"].as_str().context("no cursor")?.to_owned());
     }
     stack.mf_ok(&["kill", "websocket", "--hard"])?;
     let missed = client.message(&author, "in between").await?;
     for cursor in &cursors {
-        let mut socket = Socket::greet(client.base(), None, Some(cursor)).await?;
+        let mut socket = Socket::open(client.base(), None, Some(cursor)).await?;
         if socket.welcome["resumed"] == json!(true) {
-            let frames =
-                socket.collect_until("what was missed", |frame| tells_of_message(frame, missed)).await?;
-            ensure!(!frames.iter().any(|frame| tells_of_message(frame, seen)), "told again what was seen");
+            let frames = socket.collect_until("what was missed", |frame| is_message(frame, missed)).await?;
+            ensure!(!frames.iter().any(|frame| is_message(frame, seen)), "received a message again");
         } else {
-            // An instance that is new knows nothing of before: the client reloads, and misses nothing.
+            // Not resumed: the client reloads, and finds the message.
             client.get(&format!("/api/messages/{missed}"), Auth::None, StatusCode::OK).await?;
         }
     }
     Ok(())
 }
 
-async fn sockets_of_an_instance_that_leaves_are_told_and_resume_elsewhere(
+async fn sockets_of_a_draining_instance_are_closed_with_1012_and_resume_elsewhere(
     World { client, stack }: World,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     stack.mf_ok(&["run", "websocket"])?;
-    a_websocket_instance_leaves(&client, &stack).await
+    drain_a_websocket_instance(&client, &stack).await
 }
 
-async fn an_instance_can_leave_while_the_agent_is_away(World { client, stack }: World) -> anyhow::Result<()> {
+async fn an_instance_can_drain_without_the_agent(World { client, stack }: World) -> Result<()> {
     stack.mf_ok(&["run", "websocket"])?;
     stack.mf_ok(&["run", "users"])?;
-    let leaving = names(&stack.ps()?, "users").pop().context("no instance")?;
+    let draining = names(&stack.ps()?, "users").pop().context("no instance")?;
     stack.mf_ok(&["kill", "agent", "--hard", "--no-restart"])?;
     let load = Load::start(&client, "/api/users?online=1");
     load.warmed_up().await?;
-    stack.mf_ok(&["kill", &leaving])?;
-    load.goes_on().await?;
+    stack.mf_ok(&["kill", &draining])?;
+    load.continues().await?;
     load.end_without_failure()?;
-    a_websocket_instance_leaves(&client, &stack).await?;
+    drain_a_websocket_instance(&client, &stack).await?;
     stack.mf_ok(&["up", "--detach"])?;
     Ok(())
 }
 
-/// The youngest. Its sockets are told to come back, and get there what they missed.
-async fn a_websocket_instance_leaves(client: &Client, stack: &Stack) -> anyhow::Result<()> {
-    let leaving = names(&stack.ps()?, "websocket").pop().context("no instance")?;
+/// Drains the newest instance. Its sockets are closed with 1012, resume, and receive what they missed.
+async fn drain_a_websocket_instance(client: &Client, stack: &Stack) -> Result<()> {
+    let draining = names(&stack.ps()?, "websocket").pop().context("no instance")?;
     let mut sockets = Vec::new();
     for _ in 0..6 {
-        sockets.push(Socket::greet(client.base(), None, None).await?);
+        sockets.push(Socket::open(client.base(), None, None).await?);
     }
-    stack.mf_ok(&["kill", &leaving])?;
-    let missed = client.message(&client.person("farewell").await?, "who is still there?").await?;
-    let mut told = 0;
+    stack.mf_ok(&["kill", &draining])?;
+    let missed = client.message(&client.person("drained").await?, "to every socket").await?;
+    let mut closed = 0;
     for mut socket in sockets {
-        // Those at other instances hear the message, the others are sent away; a broken connection is neither.
+        // A socket of another instance receives the message; one of this instance is closed with 1012, and not broken.
         let cursor = socket.welcome["cursor"].as_str().context("no cursor")?.to_owned();
-        if let Err(problem) = socket.wait_for("the message", |frame| tells_of_message(frame, missed)).await {
-            ensure!(problem.to_string().contains("closed with 1012"), "not sent away: {problem:#}");
-            told += 1;
-            let mut again = Socket::greet(client.base(), None, Some(&cursor)).await?;
+        if let Err(problem) = socket.wait_for("the message", |frame| is_message(frame, missed)).await {
+            ensure!(problem.to_string().contains("closed with 1012"), "not closed with 1012: {problem:#}");
+            closed += 1;
+            let mut again = Socket::open(client.base(), None, Some(&cursor)).await?;
             ensure!(again.welcome["resumed"] == json!(true), "not resumed: {}", again.welcome);
-            again.wait_for("what was missed", |frame| tells_of_message(frame, missed)).await?;
+            again.wait_for("what was missed", |frame| is_message(frame, missed)).await?;
         }
     }
-    ensure!(told > 0, "no socket was at {leaving}");
+    ensure!(closed > 0, "no socket was connected to {draining}");
     Ok(())
 }
 
-async fn the_balancer_goes_on_without_its_agent(World { client, stack }: World) -> anyhow::Result<()> {
+async fn requests_succeed_without_the_agent(World { client, stack }: World) -> Result<()> {
     let load = Load::start(&client, "/api/users?online=1");
     load.warmed_up().await?;
     stack.mf_ok(&["kill", "agent", "--hard"])?;
-    load.goes_on().await?;
+    load.continues().await?;
     stack.mf_ok(&["run", "users"])?;
-    load.goes_on().await?;
+    load.continues().await?;
     load.end_without_failure()
 }
 
-async fn the_app_goes_on_without_the_registry(World { client, stack }: World) -> anyhow::Result<()> {
+async fn requests_succeed_without_the_registry(World { client, stack }: World) -> Result<()> {
     let person = client.person("offgrid").await?;
     stack.mf_ok(&["kill", "etcd", "--hard"])?;
-    client.message(&person, "no registry, no problem").await?;
+    client.message(&person, "without the registry").await?;
     client.get("/api/users", Auth::Token(&person.token), StatusCode::OK).await?;
     wait_for("a token to be issued and revoked again", || async {
         let Ok(token) = client.token(&person.nickname, &person.password).await else { return Ok(None) };
@@ -229,29 +224,29 @@ async fn the_app_goes_on_without_the_registry(World { client, stack }: World) ->
     Ok(())
 }
 
-async fn messages_are_stored_while_nats_is_away_and_told_when_it_is_back(
+async fn messages_posted_without_nats_are_delivered_when_it_is_back(
     World { client, stack }: World,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let author = client.person("persistent").await?;
-    let mut socket = Socket::greet(client.base(), None, None).await?;
+    let mut socket = Socket::open(client.base(), None, None).await?;
     stack.mf_ok(&["kill", "nats", "--hard"])?;
-    let id = client.message(&author, "written in the dark").await?;
-    socket.wait_for("the message", |frame| tells_of_message(frame, id)).await?;
+    let id = client.message(&author, "without NATS").await?;
+    socket.wait_for("the message", |frame| is_message(frame, id)).await?;
     Ok(())
 }
 
-/// GETs in a loop, from a few tasks, until it ends.
+/// A load of GET requests from a few tasks, until it is dropped.
 struct Load {
     answered: Arc<AtomicUsize>,
     failures: Arc<std::sync::Mutex<Vec<String>>>,
     ended: Arc<AtomicBool>,
 }
 
-/// How many ask at once.
+/// How many requests are sent concurrently.
 const LOAD_TASKS: usize = 4;
-/// How many more answers count as "it goes on".
+/// How many more answers [`Load::continues`] waits for.
 const LOAD_ANSWERS: usize = 200;
-/// The load ends by itself, whatever becomes of the case.
+/// The load ends after this time, also when its case hangs.
 const LOAD_TIME_MAX: Duration = Duration::from_mins(1);
 
 impl Load {
@@ -275,12 +270,12 @@ impl Load {
         load
     }
 
-    async fn warmed_up(&self) -> anyhow::Result<()> {
-        self.goes_on().await
+    async fn warmed_up(&self) -> Result<()> {
+        self.continues().await
     }
 
-    /// Waits until it was answered another few hundred times.
-    async fn goes_on(&self) -> anyhow::Result<()> {
+    /// Waits for [`LOAD_ANSWERS`] more answers.
+    async fn continues(&self) -> Result<()> {
         let goal = self.answered.load(Ordering::Relaxed) + LOAD_ANSWERS;
         wait_for("more answers", || async {
             Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(()))
@@ -289,7 +284,7 @@ impl Load {
         Ok(())
     }
 
-    fn end_without_failure(self) -> anyhow::Result<()> {
+    fn end_without_failure(self) -> Result<()> {
         self.ended.store(true, Ordering::Relaxed);
         let failures = self.failures.lock().expect("no panic under the lock");
         let answered = self.answered.load(Ordering::Relaxed);

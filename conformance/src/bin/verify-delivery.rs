@@ -1,4 +1,4 @@
-//! Proves, on a running stack, that every acknowledged message reaches every socket once and in order.
+//! Verifies on a running stack that every acknowledged message reaches every socket once and in order.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -10,47 +10,46 @@ use flack_conformance::{
     stack::Operator,
 };
 
-/// Posts messages at a rate, listens on many sockets, and compares afterwards.
+/// Post messages at a rate, receive them on many sockets, and compare both
 ///
-/// Exit codes: 0 nothing lost, doubled or out of order; 1 something was; 70 the run itself failed.
+/// Exit codes: 0 if no message was lost, duplicated or out of order; 1 if one was; 70 if the run itself failed.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Example, on the stack that bin/mfup started:\n  bin/mfverify delivery --sockets 100 --posters 50 --rate 200 --seconds 60 --kill websocket --kill messages"
+    after_help = "Example, on the stack that bin/mfup started:\n  bin/mfverify delivery --sockets 100 --posters 50 \
+                  --rate 200 --seconds 60 --kill websocket --kill messages"
 )]
 struct Arguments {
-    /// The public door of the stack.
+    /// Address of the stack's public listener
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// Sockets that listen.
+    /// Number of sockets that receive messages
     #[arg(long, default_value_t = 100)]
     sockets: u32,
-    /// Of these, how many drop their connection at random and resume.
+    /// How many of these sockets drop their connection at random and resume
     #[arg(long, default_value_t = 0)]
     dropping: u32,
-    /// Users that post.
+    /// Number of users that post
     #[arg(long, default_value_t = 50)]
     posters: u32,
-    /// Messages a second, of all posters together.
+    /// Messages per second, of all posters together
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// What messages are posted over.
+    /// The protocol with which messages are posted
     #[arg(long, default_value = "rest", value_parser = ["rest", "websocket", "both"])]
     over: String,
-    /// Connect every second socket to the monolith, past the balancer.
+    /// Connect every second socket directly to the monolith instead of the balancer
     #[arg(long)]
     both_sides: bool,
-    /// A process to kill -9 during the run: an instance (users-1), a service (users), nats, etcd, agent, haproxy, postgres, or
-    /// `relay`, the instance that publishes what is posted. May be given several times: then one after the other, evenly over
-    /// the time.
+    /// Kill a process (kill -9): an instance (users-1), a service (users), nats, etcd, agent, haproxy, postgres, or
+    /// `relay`, the instance that publishes the messages. With several faults, they are spread evenly over the run
     #[arg(long)]
     kill: Vec<String>,
-    /// A process to stop for 8 s, its connections open: an instance, a service, nats, etcd or `relay`. After those that are killed.
+    /// Freeze a process for 8 s with its connections open: an instance, a service, nats, etcd or `relay`
     #[arg(long)]
     freeze: Vec<String>,
-    /// An instance that leaves in good order, after one more of its service was started, as in an upgrade: an instance, a service
-    /// or `relay`. After those that are killed and frozen.
+    /// Replace an instance as in an upgrade: start another one, then drain the old one. An instance, a service or `relay`
     #[arg(long)]
     replace: Vec<String>,
     #[arg(long)]

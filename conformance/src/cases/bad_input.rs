@@ -1,6 +1,6 @@
-//! Bad input, for every operation that the documents name: a clear 4xx, as problem+json, and nothing is lost by it.
+//! Bad input for every operation of the documents: the answer is a 4xx with a problem that explains it.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use reqwest::{Method, RequestBuilder, StatusCode, header::CONTENT_TYPE};
 
 use crate::{
@@ -12,20 +12,18 @@ use crate::{
 
 pub fn cases() -> Vec<Case> {
     cases![
-        a_body_that_is_no_json_is_refused_by_every_operation,
+        a_body_that_is_not_json_is_refused_by_every_operation,
         a_body_of_the_wrong_shape_is_refused_by_every_operation,
         a_body_of_another_media_type_is_refused_by_every_operation,
         a_body_that_is_too_large_is_refused_by_every_operation,
         a_missing_or_bad_token_is_refused_by_every_operation,
-        an_id_that_is_no_number_is_refused_by_every_operation,
+        an_id_that_is_not_a_number_is_refused_by_every_operation,
         bad_query_parameters_are_refused,
         another_method_is_refused,
     ]
 }
 
-async fn a_body_that_is_no_json_is_refused_by_every_operation(
-    World { client, .. }: World,
-) -> anyhow::Result<()> {
+async fn a_body_that_is_not_json_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     let person = client.person("malformed").await?;
     for operation in with_body(&client) {
         for body in [
@@ -56,9 +54,7 @@ async fn a_body_that_is_no_json_is_refused_by_every_operation(
     Ok(())
 }
 
-async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(
-    World { client, .. }: World,
-) -> anyhow::Result<()> {
+async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     let person = client.person("misshapen").await?;
     let members = ["nickname", "password", "source", "theme", "notifications", "message_id"];
     for operation in with_body(&client) {
@@ -76,7 +72,7 @@ async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(
 
 async fn a_body_of_another_media_type_is_refused_by_every_operation(
     World { client, .. }: World,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let person = client.person("formal").await?;
     for operation in with_body(&client) {
         for media in ["text/plain", "application/x-www-form-urlencoded", "application/xml"] {
@@ -93,9 +89,7 @@ async fn a_body_of_another_media_type_is_refused_by_every_operation(
     Ok(())
 }
 
-async fn a_body_that_is_too_large_is_refused_by_every_operation(
-    World { client, .. }: World,
-) -> anyhow::Result<()> {
+async fn a_body_that_is_too_large_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     let person = client.person("verbose").await?;
     for operation in with_body(&client) {
         let body = format!("{{\"source\": \"{}\"}}", "x".repeat(70_000));
@@ -108,9 +102,7 @@ async fn a_body_that_is_too_large_is_refused_by_every_operation(
     Ok(())
 }
 
-async fn a_missing_or_bad_token_is_refused_by_every_operation(
-    World { client, .. }: World,
-) -> anyhow::Result<()> {
+async fn a_missing_or_bad_token_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     for operation in client.contract().operations.clone() {
         let path = concrete(&operation.path, "1");
         let method: Method = operation.method.parse()?;
@@ -139,9 +131,7 @@ async fn a_missing_or_bad_token_is_refused_by_every_operation(
     Ok(())
 }
 
-async fn an_id_that_is_no_number_is_refused_by_every_operation(
-    World { client, .. }: World,
-) -> anyhow::Result<()> {
+async fn an_id_that_is_not_a_number_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     let person = client.person("indexer").await?;
     for operation in client.contract().operations.clone() {
         if operation.integer_path_parameter.is_none() {
@@ -163,7 +153,7 @@ async fn an_id_that_is_no_number_is_refused_by_every_operation(
     Ok(())
 }
 
-async fn bad_query_parameters_are_refused(World { client, .. }: World) -> anyhow::Result<()> {
+async fn bad_query_parameters_are_refused(World { client, .. }: World) -> Result<()> {
     for path in [
         "/api/users?online=2",
         "/api/users?online=yes",
@@ -182,7 +172,7 @@ async fn bad_query_parameters_are_refused(World { client, .. }: World) -> anyhow
     Ok(())
 }
 
-async fn another_method_is_refused(World { client, .. }: World) -> anyhow::Result<()> {
+async fn another_method_is_refused(World { client, .. }: World) -> Result<()> {
     for (method, path) in
         [(Method::PATCH, "/api/users"), (Method::PUT, "/api/messages"), (Method::GET, "/api/tokens")]
     {
@@ -196,20 +186,20 @@ fn with_body(client: &Client) -> Vec<Operation> {
     client.contract().operations.iter().filter(|operation| operation.has_body).cloned().collect()
 }
 
-/// A request to this operation that is right in all but its body.
-fn request(client: &Client, operation: &Operation, person: &Person) -> anyhow::Result<RequestBuilder> {
+/// Prepares a valid request to this operation, without the body.
+fn request(client: &Client, operation: &Operation, person: &Person) -> Result<RequestBuilder> {
     let path = concrete(&operation.path, &person.id.to_string());
     let auth = if operation.security.is_empty() { Auth::None } else { Auth::Token(&person.token) };
     Ok(client.request(operation.method.parse()?, &path, auth))
 }
 
-/// The path with its parameter filled in.
+/// Replaces the parameters of a path.
 fn concrete(template: &str, id: &str) -> String {
     template.replace("{id}", id).replace("{channel}", "general").replace("{path}", "app.css")
 }
 
-/// Sends, and expects a refusal that says what is wrong.
-async fn refused(client: &Client, request: RequestBuilder, expected: StatusCode) -> anyhow::Result<()> {
+/// Sends a request, and expects a problem with a detail.
+async fn refused(client: &Client, request: RequestBuilder, expected: StatusCode) -> Result<()> {
     let answer = client.send(request, expected).await?;
     ensure!(
         answer.header("content-type").starts_with("application/problem+json"),

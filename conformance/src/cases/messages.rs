@@ -1,6 +1,6 @@
-//! What was said.
+//! Messages: post, list, edit, render.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,19 +14,19 @@ use crate::{
 pub fn cases() -> Vec<Case> {
     cases![
         a_posted_message_is_stored_and_rendered,
-        html_is_cleaned,
-        links_can_be_clicked,
-        the_same_idempotency_key_is_the_same_message,
+        html_is_sanitized,
+        an_address_becomes_a_link,
+        a_repeated_idempotency_key_creates_no_second_message,
         messages_are_listed_oldest_change_first,
-        a_list_names_the_authors_when_asked_to,
+        a_list_includes_nicknames_on_request,
         an_unknown_message_is_not_found,
-        an_author_can_change_what_was_said,
-        nobody_else_can_change_it,
+        an_author_can_edit_a_message,
+        another_user_cannot_edit_a_message,
         a_link_to_an_internal_address_is_not_fetched,
     ]
 }
 
-async fn a_posted_message_is_stored_and_rendered(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_posted_message_is_stored_and_rendered(World { client, .. }: World) -> Result<()> {
     let author = client.person("author").await?;
     let body = json!({ "source": "hello *world*" });
     let posted = client.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
@@ -45,7 +45,7 @@ async fn a_posted_message_is_stored_and_rendered(World { client, .. }: World) ->
     Ok(())
 }
 
-async fn html_is_cleaned(World { client, .. }: World) -> anyhow::Result<()> {
+async fn html_is_sanitized(World { client, .. }: World) -> Result<()> {
     let author = client.person("crook").await?;
     for source in [
         "<script>alert(1)</script>",
@@ -69,7 +69,7 @@ async fn html_is_cleaned(World { client, .. }: World) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn links_can_be_clicked(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_address_becomes_a_link(World { client, .. }: World) -> Result<()> {
     let author = client.person("linker").await?;
     let body = json!({ "source": "see https://example.invalid/page, please" });
     let posted = client.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
@@ -78,7 +78,7 @@ async fn links_can_be_clicked(World { client, .. }: World) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn the_same_idempotency_key_is_the_same_message(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_repeated_idempotency_key_creates_no_second_message(World { client, .. }: World) -> Result<()> {
     let (author, other) = (client.person("twice").await?, client.person("same-key").await?);
     let key = Uuid::new_v4().to_string();
     let post = |token: &str, source: &str| {
@@ -96,7 +96,7 @@ async fn the_same_idempotency_key_is_the_same_message(World { client, .. }: Worl
     Ok(())
 }
 
-async fn messages_are_listed_oldest_change_first(World { client, .. }: World) -> anyhow::Result<()> {
+async fn messages_are_listed_oldest_change_first(World { client, .. }: World) -> Result<()> {
     let author = client.person("chronicler").await?;
     let first = client.message(&author, "first").await?;
     let second = client.message(&author, "second").await?;
@@ -107,8 +107,8 @@ async fn messages_are_listed_oldest_change_first(World { client, .. }: World) ->
     let list =
         client.get(&format!("/api/messages?updated_since={}", since - 2), Auth::None, StatusCode::OK).await?;
     let messages = list.body["messages"].as_array().context("no list")?;
-    let place = |id| messages.iter().position(|message| message["id"] == json!(id));
-    ensure!(place(first).is_some() && place(first) < place(second), "out of order");
+    let position = |id| messages.iter().position(|message| message["id"] == json!(id));
+    ensure!(position(first).is_some() && position(first) < position(second), "out of order");
     ensure!(
         messages.iter().all(|message| message.get("nickname").is_none()),
         "v1 lists carry no nickname unless asked"
@@ -120,9 +120,9 @@ async fn messages_are_listed_oldest_change_first(World { client, .. }: World) ->
     Ok(())
 }
 
-async fn a_list_names_the_authors_when_asked_to(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_list_includes_nicknames_on_request(World { client, .. }: World) -> Result<()> {
     let author = client.person("named").await?;
-    let id = client.message(&author, "who says this?").await?;
+    let id = client.message(&author, "who is the author?").await?;
     let since =
         client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?.body["updated_at"]
             .as_i64()
@@ -148,7 +148,7 @@ async fn a_list_names_the_authors_when_asked_to(World { client, .. }: World) -> 
     Ok(())
 }
 
-async fn an_unknown_message_is_not_found(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_unknown_message_is_not_found(World { client, .. }: World) -> Result<()> {
     let person = client.person("seeker").await?;
     client.get("/api/messages/987654321987", Auth::None, StatusCode::NOT_FOUND).await?;
     let body = json!({ "source": "x" });
@@ -158,7 +158,7 @@ async fn an_unknown_message_is_not_found(World { client, .. }: World) -> anyhow:
     Ok(())
 }
 
-async fn an_author_can_change_what_was_said(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_author_can_edit_a_message(World { client, .. }: World) -> Result<()> {
     let author = client.person("editor").await?;
     let id = client.message(&author, "teh").await?;
     let path = format!("/api/messages/{id}");
@@ -171,7 +171,7 @@ async fn an_author_can_change_what_was_said(World { client, .. }: World) -> anyh
     Ok(())
 }
 
-async fn nobody_else_can_change_it(World { client, .. }: World) -> anyhow::Result<()> {
+async fn another_user_cannot_edit_a_message(World { client, .. }: World) -> Result<()> {
     let (author, other) = (client.person("owner").await?, client.person("stranger").await?);
     let path = format!("/api/messages/{}", client.message(&author, "mine").await?);
     let body = json!({ "source": "yours?" });
@@ -181,12 +181,12 @@ async fn nobody_else_can_change_it(World { client, .. }: World) -> anyhow::Resul
     Ok(())
 }
 
-async fn a_link_to_an_internal_address_is_not_fetched(World { client, stack }: World) -> anyhow::Result<()> {
+async fn a_link_to_an_internal_address_is_not_fetched(World { client, stack }: World) -> Result<()> {
     let author = client.person("prober").await?;
-    // The balancer's own page has a title: a preview would quote it.
+    // The balancer's page has a title, which a preview would quote.
     let source = format!("look: {}/ and {}/stats", stack.url(), stack.stats_url());
     let id = client.message(&author, &source).await?;
-    // A second message is posted and read back, so that the background work of the first has had its turn.
+    // By the time a second message is stored, the preview worker has had time for the first.
     client.message(&author, "and now?").await?;
     let read = client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?;
     ensure!(!read.body["html"].as_str().unwrap_or("").contains("<blockquote"), "{}", read.body);

@@ -1,6 +1,6 @@
-//! The face: its page, and what it remembers for each user.
+//! The browser app's page and files, and each user's preferences and read markers.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -12,18 +12,18 @@ use crate::{
 
 pub fn cases() -> Vec<Case> {
     cases![
-        the_page_is_there_and_strict,
-        every_file_that_the_page_names_is_there,
-        stats_say_how_busy_it_is,
-        the_documents_are_there_to_read,
-        preferences_are_kept_per_user,
+        the_page_has_a_strict_content_security_policy,
+        every_file_that_the_page_links_exists,
+        stats_return_the_request_rate,
+        the_api_documents_are_served,
+        preferences_are_stored_per_user,
         a_read_marker_never_moves_back,
         unknown_paths_are_not_found,
-        a_correlation_id_is_kept_or_made,
+        a_valid_correlation_id_is_kept_and_an_invalid_one_replaced,
     ]
 }
 
-async fn the_page_is_there_and_strict(World { client, .. }: World) -> anyhow::Result<()> {
+async fn the_page_has_a_strict_content_security_policy(World { client, .. }: World) -> Result<()> {
     let page = client.get("/", Auth::None, StatusCode::OK).await?;
     let policy = page.header("content-security-policy");
     ensure!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "policy: {policy}");
@@ -31,11 +31,11 @@ async fn the_page_is_there_and_strict(World { client, .. }: World) -> anyhow::Re
     Ok(())
 }
 
-async fn every_file_that_the_page_names_is_there(World { client, .. }: World) -> anyhow::Result<()> {
+async fn every_file_that_the_page_links_exists(World { client, .. }: World) -> Result<()> {
     let page = client.get("/", Auth::None, StatusCode::OK).await?;
-    let text = page.body.as_str().context("the page is no text")?.to_owned();
+    let text = page.body.as_str().context("the page is not text")?.to_owned();
     let files: Vec<_> = text.split('"').filter(|part| part.starts_with("/static/")).collect();
-    ensure!(!files.is_empty(), "the page names no file");
+    ensure!(!files.is_empty(), "the page links no file");
     for file in files {
         client.get(file, Auth::None, StatusCode::OK).await.with_context(|| file.to_owned())?;
     }
@@ -44,19 +44,19 @@ async fn every_file_that_the_page_names_is_there(World { client, .. }: World) ->
     Ok(())
 }
 
-async fn stats_say_how_busy_it_is(World { client, .. }: World) -> anyhow::Result<()> {
+async fn stats_return_the_request_rate(World { client, .. }: World) -> Result<()> {
     let stats = client.get("/stats", Auth::None, StatusCode::OK).await?;
     ensure!(stats.body["requests_per_second"].as_f64().is_some_and(|rate| rate >= 0.0));
     Ok(())
 }
 
-async fn the_documents_are_there_to_read(World { client, .. }: World) -> anyhow::Result<()> {
+async fn the_api_documents_are_served(World { client, .. }: World) -> Result<()> {
     let page = client.get("/api/docs/", Auth::None, StatusCode::OK).await?;
     ensure!(page.body.as_str().is_some_and(|text| text.contains("swagger-ui")), "no Swagger UI");
     Ok(())
 }
 
-async fn preferences_are_kept_per_user(World { client, .. }: World) -> anyhow::Result<()> {
+async fn preferences_are_stored_per_user(World { client, .. }: World) -> Result<()> {
     let (one, other) = (client.person("dark").await?, client.person("default").await?);
     let path = "/api/ui/preferences";
     let before = client.get(path, Auth::Token(&one.token), StatusCode::OK).await?;
@@ -73,7 +73,7 @@ async fn preferences_are_kept_per_user(World { client, .. }: World) -> anyhow::R
     Ok(())
 }
 
-async fn a_read_marker_never_moves_back(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_read_marker_never_moves_back(World { client, .. }: World) -> Result<()> {
     let reader = client.person("reader").await?;
     let auth = Auth::Token(&reader.token);
     for message_id in [5, 9, 7] {
@@ -88,20 +88,22 @@ async fn a_read_marker_never_moves_back(World { client, .. }: World) -> anyhow::
     Ok(())
 }
 
-async fn unknown_paths_are_not_found(World { client, .. }: World) -> anyhow::Result<()> {
+async fn unknown_paths_are_not_found(World { client, .. }: World) -> Result<()> {
     for path in ["/nowhere", "/api/nowhere", "/api/users/1/nothing", "/api/usersfoo"] {
         let answer =
             client.get(path, Auth::None, StatusCode::NOT_FOUND).await.with_context(|| path.to_owned())?;
         ensure!(answer.header("content-type").starts_with("application/problem+json"), "{path}");
     }
-    // What instances tell each other and the balancer is nobody else's business.
+    // Internal endpoints are not reachable through the public listener.
     for path in ["/internal/anything", "/metrics", "/health", "/ready"] {
         client.get(path, Auth::None, StatusCode::NOT_FOUND).await.with_context(|| path.to_owned())?;
     }
     Ok(())
 }
 
-async fn a_correlation_id_is_kept_or_made(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_valid_correlation_id_is_kept_and_an_invalid_one_replaced(
+    World { client, .. }: World,
+) -> Result<()> {
     let get = || client.request(reqwest::Method::GET, "/api/users/987654321987", Auth::None);
     let kept = client.send(get().header("X-Correlation-ID", "my-request-1"), StatusCode::NOT_FOUND).await?;
     ensure!(kept.header("x-correlation-id") == "my-request-1");

@@ -1,6 +1,6 @@
-//! Who is who, and who is here.
+//! Users: register, list, change, presence.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -12,24 +12,24 @@ use crate::{
 
 pub fn cases() -> Vec<Case> {
     cases![
-        registering_answers_the_user_and_where_it_is,
-        a_nickname_can_be_taken_once,
-        a_registration_that_is_incomplete_is_refused,
+        registering_returns_the_user_and_its_location,
+        a_nickname_is_unique,
+        an_invalid_registration_is_refused,
         users_are_listed_oldest_change_first,
         only_changes_after_updated_since_are_listed,
-        presence_follows_what_the_user_says,
+        presence_is_set_and_cleared_by_the_user,
         users_can_be_read_without_a_token,
         an_unknown_user_is_not_found,
-        basic_credentials_name_their_user,
-        a_user_can_take_another_nickname,
-        a_user_cannot_take_the_nickname_of_another,
+        basic_credentials_identify_their_user,
+        a_user_can_change_the_nickname,
+        a_user_cannot_take_another_users_nickname,
         a_user_cannot_change_another_user,
         a_new_password_replaces_the_old_one,
         a_new_password_revokes_the_tokens_of_the_user,
     ]
 }
 
-async fn registering_answers_the_user_and_where_it_is(World { client, .. }: World) -> anyhow::Result<()> {
+async fn registering_returns_the_user_and_its_location(World { client, .. }: World) -> Result<()> {
     let nickname = unique("susan");
     let body = json!({ "nickname": nickname, "password": "correct horse" });
     let answer = client.post("/api/users", Auth::None, &body, StatusCode::CREATED).await?;
@@ -47,7 +47,7 @@ async fn registering_answers_the_user_and_where_it_is(World { client, .. }: Worl
     Ok(())
 }
 
-async fn a_nickname_can_be_taken_once(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_nickname_is_unique(World { client, .. }: World) -> Result<()> {
     let person = client.person("taken").await?;
     let body = json!({ "nickname": person.nickname, "password": "another" });
     let answer = client.post("/api/users", Auth::None, &body, StatusCode::CONFLICT).await?;
@@ -55,7 +55,7 @@ async fn a_nickname_can_be_taken_once(World { client, .. }: World) -> anyhow::Re
     Ok(())
 }
 
-async fn a_registration_that_is_incomplete_is_refused(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_invalid_registration_is_refused(World { client, .. }: World) -> Result<()> {
     for body in [
         json!({}),
         json!({ "nickname": unique("half") }),
@@ -76,7 +76,7 @@ async fn a_registration_that_is_incomplete_is_refused(World { client, .. }: Worl
     Ok(())
 }
 
-async fn users_are_listed_oldest_change_first(World { client, .. }: World) -> anyhow::Result<()> {
+async fn users_are_listed_oldest_change_first(World { client, .. }: World) -> Result<()> {
     let (first, second) = (client.person("older").await?, client.person("newer").await?);
     let since = now(&client, second.id).await? - 60;
     let list = client.get(&format!("/api/users?updated_since={since}"), Auth::None, StatusCode::OK).await?;
@@ -89,7 +89,7 @@ async fn users_are_listed_oldest_change_first(World { client, .. }: World) -> an
     Ok(())
 }
 
-async fn only_changes_after_updated_since_are_listed(World { client, .. }: World) -> anyhow::Result<()> {
+async fn only_changes_after_updated_since_are_listed(World { client, .. }: World) -> Result<()> {
     let person = client.person("recent").await?;
     let changed = now(&client, person.id).await?;
     let after = client
@@ -102,7 +102,7 @@ async fn only_changes_after_updated_since_are_listed(World { client, .. }: World
     Ok(())
 }
 
-async fn presence_follows_what_the_user_says(World { client, .. }: World) -> anyhow::Result<()> {
+async fn presence_is_set_and_cleared_by_the_user(World { client, .. }: World) -> Result<()> {
     let person = client.person("present").await?;
     let auth = Auth::Token(&person.token);
     client.put_without_body("/api/users/me", auth, StatusCode::NO_CONTENT).await?;
@@ -116,7 +116,7 @@ async fn presence_follows_what_the_user_says(World { client, .. }: World) -> any
     Ok(())
 }
 
-async fn users_can_be_read_without_a_token(World { client, .. }: World) -> anyhow::Result<()> {
+async fn users_can_be_read_without_a_token(World { client, .. }: World) -> Result<()> {
     let person = client.person("public").await?;
     let path = format!("/api/users/{}", person.id);
     client.get(&path, Auth::None, StatusCode::OK).await?;
@@ -125,12 +125,12 @@ async fn users_can_be_read_without_a_token(World { client, .. }: World) -> anyho
     Ok(())
 }
 
-async fn an_unknown_user_is_not_found(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_unknown_user_is_not_found(World { client, .. }: World) -> Result<()> {
     client.get("/api/users/987654321987", Auth::None, StatusCode::NOT_FOUND).await?;
     Ok(())
 }
 
-async fn basic_credentials_name_their_user(World { client, .. }: World) -> anyhow::Result<()> {
+async fn basic_credentials_identify_their_user(World { client, .. }: World) -> Result<()> {
     let person = client.person("basic").await?;
     let me =
         client.get("/api/users/me", Auth::Basic(&person.nickname, &person.password), StatusCode::OK).await?;
@@ -144,7 +144,7 @@ async fn basic_credentials_name_their_user(World { client, .. }: World) -> anyho
     Ok(())
 }
 
-async fn a_user_can_take_another_nickname(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_user_can_change_the_nickname(World { client, .. }: World) -> Result<()> {
     let person = client.person("before").await?;
     let (path, nickname) = (format!("/api/users/{}", person.id), unique("after"));
     client
@@ -156,11 +156,11 @@ async fn a_user_can_take_another_nickname(World { client, .. }: World) -> anyhow
     client
         .get(&path, Auth::Token(&person.token), StatusCode::OK)
         .await
-        .context("a nickname is no reason to revoke")?;
+        .context("a new nickname does not revoke tokens")?;
     Ok(())
 }
 
-async fn a_user_cannot_take_the_nickname_of_another(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_user_cannot_take_another_users_nickname(World { client, .. }: World) -> Result<()> {
     let (one, other) = (client.person("one").await?, client.person("other").await?);
     let body = json!({ "nickname": other.nickname });
     client
@@ -169,7 +169,7 @@ async fn a_user_cannot_take_the_nickname_of_another(World { client, .. }: World)
     Ok(())
 }
 
-async fn a_user_cannot_change_another_user(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_user_cannot_change_another_user(World { client, .. }: World) -> Result<()> {
     let (one, other) = (client.person("meddler").await?, client.person("victim").await?);
     let (path, body) = (format!("/api/users/{}", other.id), json!({ "password": "mine now" }));
     client.put(&path, Auth::Token(&one.token), &body, StatusCode::FORBIDDEN).await?;
@@ -178,7 +178,7 @@ async fn a_user_cannot_change_another_user(World { client, .. }: World) -> anyho
     Ok(())
 }
 
-async fn a_new_password_replaces_the_old_one(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_new_password_replaces_the_old_one(World { client, .. }: World) -> Result<()> {
     let person = client.person("rekeyed").await?;
     let body = json!({ "password": "a new password" });
     client
@@ -191,7 +191,7 @@ async fn a_new_password_replaces_the_old_one(World { client, .. }: World) -> any
     Ok(())
 }
 
-async fn a_new_password_revokes_the_tokens_of_the_user(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_new_password_revokes_the_tokens_of_the_user(World { client, .. }: World) -> Result<()> {
     let person = client.person("careful").await?;
     let path = format!("/api/users/{}", person.id);
     client
@@ -204,11 +204,11 @@ async fn a_new_password_revokes_the_tokens_of_the_user(World { client, .. }: Wor
     })
     .await?;
     let token = client.token(&person.nickname, "changed").await?;
-    client.get(&path, Auth::Token(&token), StatusCode::OK).await.context("the new token is good")?;
+    client.get(&path, Auth::Token(&token), StatusCode::OK).await.context("the new token is accepted")?;
     Ok(())
 }
 
-async fn now(client: &Client, user_id: i64) -> anyhow::Result<i64> {
+async fn now(client: &Client, user_id: i64) -> Result<i64> {
     let user = client.get(&format!("/api/users/{user_id}"), Auth::None, StatusCode::OK).await?;
     user.body["updated_at"].as_i64().context("no updated_at")
 }

@@ -1,8 +1,8 @@
-//! Live: what happens reaches everybody who is connected, once.
+//! The websocket: every change reaches every connected client once.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     cases,
     client::{Auth, unique},
-    socket::{Socket, tells_of_message},
+    socket::{Socket, is_message},
     suite::{Case, World},
 };
 
@@ -18,46 +18,51 @@ pub fn cases() -> Vec<Case> {
     cases![
         a_posted_message_reaches_every_socket_once,
         a_message_can_be_posted_over_the_websocket,
-        the_same_post_twice_is_one_message,
-        a_change_of_nickname_is_told,
+        a_repeated_post_creates_no_second_message,
+        a_changed_nickname_is_delivered,
         a_resumed_connection_gets_exactly_what_it_missed,
-        a_cursor_from_elsewhere_does_not_resume,
-        a_listener_without_a_token_cannot_post,
-        a_revoked_token_is_told,
-        a_bad_token_is_refused_at_hello,
+        an_unknown_cursor_does_not_resume,
+        a_connection_without_a_token_cannot_post,
+        a_revoked_token_is_reported,
+        a_bad_token_is_refused_after_hello,
         bad_frames_are_answered_with_a_problem,
         an_unknown_channel_is_a_problem,
-        typing_is_told_to_others,
+        typing_is_delivered_to_others,
     ]
 }
 
-/// How long a second copy of something would be waited for.
-const NO_SECOND_WITHIN: Duration = Duration::from_millis(300);
+/// How long a test waits for a duplicate.
+const DUPLICATE_WAIT: Duration = Duration::from_millis(300);
 
-async fn a_posted_message_reaches_every_socket_once(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_posted_message_reaches_every_socket_once(World { client, .. }: World) -> Result<()> {
     let author = client.person("speaker").await?;
     let mut sockets = Vec::new();
     for _ in 0..3 {
-        sockets.push(Socket::greet(client.base(), None, None).await?);
+        sockets.push(Socket::open(client.base(), None, None).await?);
     }
     let id = client.message(&author, "to *all*").await?;
     let read = client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?;
     for socket in &mut sockets {
-        let frame = socket.wait_for("the message", |frame| tells_of_message(frame, id)).await?;
-        ensure!(frame["model"] == read.body, "told {}, but the API answers {}", frame["model"], read.body);
+        let frame = socket.wait_for("the message", |frame| is_message(frame, id)).await?;
+        ensure!(
+            frame["model"] == read.body,
+            "received {}, but the API returns {}",
+            frame["model"],
+            read.body
+        );
         ensure!(frame["cursor"].is_string());
     }
     for socket in &mut sockets {
-        while let Some(frame) = socket.next(NO_SECOND_WITHIN).await? {
-            ensure!(!tells_of_message(&frame, id), "told twice");
+        while let Some(frame) = socket.next(DUPLICATE_WAIT).await? {
+            ensure!(!is_message(&frame, id), "received twice");
         }
     }
     Ok(())
 }
 
-async fn a_message_can_be_posted_over_the_websocket(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_message_can_be_posted_over_the_websocket(World { client, .. }: World) -> Result<()> {
     let author = client.person("typist").await?;
-    let mut socket = Socket::greet(client.base(), Some(&author.token), None).await?;
+    let mut socket = Socket::open(client.base(), Some(&author.token), None).await?;
     ensure!(socket.welcome["user_id"] == json!(author.id), "{}", socket.welcome);
     let id = Uuid::new_v4().to_string();
     socket
@@ -70,9 +75,9 @@ async fn a_message_can_be_posted_over_the_websocket(World { client, .. }: World)
     Ok(())
 }
 
-async fn the_same_post_twice_is_one_message(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_repeated_post_creates_no_second_message(World { client, .. }: World) -> Result<()> {
     let author = client.person("insistent").await?;
-    let mut socket = Socket::greet(client.base(), Some(&author.token), None).await?;
+    let mut socket = Socket::open(client.base(), Some(&author.token), None).await?;
     let id = Uuid::new_v4().to_string();
     let post = json!({ "type": "post_message", "id": id, "channel": "general", "source": unique("once") });
     let mut answers = Vec::new();
@@ -85,9 +90,9 @@ async fn the_same_post_twice_is_one_message(World { client, .. }: World) -> anyh
     Ok(())
 }
 
-async fn a_change_of_nickname_is_told(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_changed_nickname_is_delivered(World { client, .. }: World) -> Result<()> {
     let person = client.person("unsettled").await?;
-    let mut socket = Socket::greet(client.base(), None, None).await?;
+    let mut socket = Socket::open(client.base(), None, None).await?;
     let nickname = unique("settled");
     let body = json!({ "nickname": nickname });
     client
@@ -101,37 +106,37 @@ async fn a_change_of_nickname_is_told(World { client, .. }: World) -> anyhow::Re
     Ok(())
 }
 
-async fn a_resumed_connection_gets_exactly_what_it_missed(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_resumed_connection_gets_exactly_what_it_missed(World { client, .. }: World) -> Result<()> {
     let author = client.person("patient").await?;
-    let mut socket = Socket::greet(client.base(), None, None).await?;
+    let mut socket = Socket::open(client.base(), None, None).await?;
     let first = client.message(&author, "seen").await?;
-    let frame = socket.wait_for("the first", |frame| tells_of_message(frame, first)).await?;
+    let frame = socket.wait_for("the first", |frame| is_message(frame, first)).await?;
     let cursor = frame["cursor"].as_str().context("no cursor")?.to_owned();
     drop(socket);
     let missed = [client.message(&author, "missed 1").await?, client.message(&author, "missed 2").await?];
-    let mut socket = Socket::greet(client.base(), None, Some(&cursor)).await?;
+    let mut socket = Socket::open(client.base(), None, Some(&cursor)).await?;
     ensure!(socket.welcome["resumed"] == json!(true), "{}", socket.welcome);
     let last = client.message(&author, "live again").await?;
-    let frames = socket.collect_until("the last", |frame| tells_of_message(frame, last)).await?;
-    let told: Vec<_> = frames
+    let frames = socket.collect_until("the last", |frame| is_message(frame, last)).await?;
+    let received: Vec<_> = frames
         .iter()
         .filter(|frame| frame["class"] == "Message" && frame["model"]["user_id"] == json!(author.id))
         .filter_map(|frame| frame["model"]["id"].as_i64())
         .collect();
-    ensure!(told == [missed[0], missed[1], last], "told {told:?}, posted {missed:?} and {last}");
+    ensure!(received == [missed[0], missed[1], last], "received {received:?}, posted {missed:?} and {last}");
     Ok(())
 }
 
-async fn a_cursor_from_elsewhere_does_not_resume(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_unknown_cursor_does_not_resume(World { client, .. }: World) -> Result<()> {
     for cursor in ["nonsense", "0.0", "ffffffff.1-2-3", ""] {
-        let socket = Socket::greet(client.base(), None, Some(cursor)).await?;
+        let socket = Socket::open(client.base(), None, Some(cursor)).await?;
         ensure!(socket.welcome["resumed"] == json!(false), "{cursor}: {}", socket.welcome);
     }
     Ok(())
 }
 
-async fn a_listener_without_a_token_cannot_post(World { client, .. }: World) -> anyhow::Result<()> {
-    let mut socket = Socket::greet(client.base(), None, None).await?;
+async fn a_connection_without_a_token_cannot_post(World { client, .. }: World) -> Result<()> {
+    let mut socket = Socket::open(client.base(), None, None).await?;
     let id = Uuid::new_v4().to_string();
     socket
         .send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "let me" }))
@@ -141,15 +146,15 @@ async fn a_listener_without_a_token_cannot_post(World { client, .. }: World) -> 
     Ok(())
 }
 
-async fn a_revoked_token_is_told(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_revoked_token_is_reported(World { client, .. }: World) -> Result<()> {
     let person = client.person("departing").await?;
-    let mut socket = Socket::greet(client.base(), Some(&person.token), None).await?;
+    let mut socket = Socket::open(client.base(), Some(&person.token), None).await?;
     client.delete("/api/tokens", Auth::Token(&person.token), StatusCode::NO_CONTENT).await?;
     socket.wait_for("expired_token", |frame| frame["type"] == "expired_token").await?;
     Ok(())
 }
 
-async fn a_bad_token_is_refused_at_hello(World { client, .. }: World) -> anyhow::Result<()> {
+async fn a_bad_token_is_refused_after_hello(World { client, .. }: World) -> Result<()> {
     let mut socket = Socket::connect(client.base()).await?;
     socket.send(&json!({ "type": "hello", "token": "not.a.token" })).await?;
     socket
@@ -158,9 +163,9 @@ async fn a_bad_token_is_refused_at_hello(World { client, .. }: World) -> anyhow:
     Ok(())
 }
 
-async fn bad_frames_are_answered_with_a_problem(World { client, .. }: World) -> anyhow::Result<()> {
+async fn bad_frames_are_answered_with_a_problem(World { client, .. }: World) -> Result<()> {
     let person = client.person("garbler").await?;
-    let mut socket = Socket::greet(client.base(), Some(&person.token), None).await?;
+    let mut socket = Socket::open(client.base(), Some(&person.token), None).await?;
     for text in [
         "{",
         "[]",
@@ -171,16 +176,16 @@ async fn bad_frames_are_answered_with_a_problem(World { client, .. }: World) -> 
         let problem = socket.wait_for("a problem", |frame| frame["type"] == "problem").await?;
         ensure!(problem["status"] == json!(400), "{text}: {problem}");
     }
-    // The connection is still good.
+    // The connection stays open.
     socket.send(&json!({ "type": "ping_user" })).await?;
     let id = client.message(&person, "still here").await?;
-    socket.wait_for("the message", |frame| tells_of_message(frame, id)).await?;
+    socket.wait_for("the message", |frame| is_message(frame, id)).await?;
     Ok(())
 }
 
-async fn an_unknown_channel_is_a_problem(World { client, .. }: World) -> anyhow::Result<()> {
+async fn an_unknown_channel_is_a_problem(World { client, .. }: World) -> Result<()> {
     let person = client.person("lost").await?;
-    let mut socket = Socket::greet(client.base(), Some(&person.token), None).await?;
+    let mut socket = Socket::open(client.base(), Some(&person.token), None).await?;
     let id = Uuid::new_v4().to_string();
     socket
         .send(&json!({ "type": "post_message", "id": id, "channel": "no-such-channel", "source": "hello?" }))
@@ -190,19 +195,19 @@ async fn an_unknown_channel_is_a_problem(World { client, .. }: World) -> anyhow:
     Ok(())
 }
 
-async fn typing_is_told_to_others(World { client, .. }: World) -> anyhow::Result<()> {
+async fn typing_is_delivered_to_others(World { client, .. }: World) -> Result<()> {
     let person = client.person("hesitant").await?;
-    let mut listener = Socket::greet(client.base(), None, None).await?;
-    let mut typist = Socket::greet(client.base(), Some(&person.token), None).await?;
+    let mut other = Socket::open(client.base(), None, None).await?;
+    let mut typist = Socket::open(client.base(), Some(&person.token), None).await?;
     typist.send(&json!({ "type": "typing", "channel": "general" })).await?;
-    listener
+    other
         .wait_for("typing", |frame| frame["type"] == "typing" && frame["user_id"] == json!(person.id))
         .await?;
     Ok(())
 }
 
-/// All frames up to the one that answers `post_message` with this id.
-async fn collect_answer(socket: &mut Socket, id: &str) -> anyhow::Result<Vec<serde_json::Value>> {
+/// Returns all frames up to the answer to the `post_message` with this id.
+async fn collect_answer(socket: &mut Socket, id: &str) -> Result<Vec<serde_json::Value>> {
     socket
         .collect_until("an answer", |frame| {
             (frame["type"] == "posted" || frame["type"] == "problem") && frame["id"] == json!(id)

@@ -1,4 +1,4 @@
-//! What is done to the stack during a run: a process is killed, stopped for a while, or replaced.
+//! Faults that are injected during a run: a process is killed, frozen or replaced.
 
 use std::{
     fmt,
@@ -6,27 +6,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tokio::time::{sleep, sleep_until};
 
 use crate::stack::Operator;
 
-/// Longer than a lease, and than PostgreSQL waits for a leader that says nothing: somebody else must have taken over.
+/// Longer than a lease, and longer than PostgreSQL keeps the session of a frozen leader: a standby must take over.
 const FREEZE_TIME: Duration = Duration::from_secs(8);
-/// In place of a process's name: the instance that publishes what is posted, whichever it is then.
+/// Stands for the instance that publishes the posted messages at that moment.
 const RELAY: &str = "relay";
-/// Who may own what is posted, in the order in which they are asked.
+/// The services that may publish posted messages, in the order in which their relays are checked.
 const OWNERS: [&str; 2] = ["messages", "monolith"];
 
-/// What happens, and to whom: an instance (`users-1`), a service (`users`: one of it), another process (`nats`), or `relay`.
+/// A fault with its target: an instance (`users-1`), a service (`users`: one of its instances), another process (`nats`), or
+/// `relay`.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// kill -9. The supervisor starts it again.
+    /// `kill -9`. The supervisor restarts the process.
     Kill(String),
-    /// It stands still, and its connections stay open: what a paused machine or a very long pause of a disk does.
+    /// `kill -STOP` for a while: its connections stay open, as those of a paused machine do.
     Freeze(String),
-    /// One more of its service is started, then it leaves in good order: what an upgrade does.
+    /// Another instance of the service is started, then this one is drained and stopped, as in an upgrade.
     Replace(String),
 }
 
@@ -40,8 +41,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// One after the other, evenly over the time. Says what was done.
-pub async fn inflict(operator: Operator, faults: Vec<Fault>, time: Duration) -> anyhow::Result<Vec<String>> {
+/// Injects the faults one after the other, evenly over the time, and returns their descriptions.
+pub async fn inject(operator: Operator, faults: Vec<Fault>, time: Duration) -> Result<Vec<String>> {
     let start = tokio::time::Instant::now();
     let steps = u32::try_from(faults.len() + 1).context("too many faults")?;
     let mut done = Vec::new();
@@ -57,7 +58,7 @@ pub async fn inflict(operator: Operator, faults: Vec<Fault>, time: Duration) -> 
     Ok(done)
 }
 
-fn begin(operator: &Operator, fault: Fault) -> anyhow::Result<(Fault, Option<Frozen>)> {
+fn begin(operator: &Operator, fault: Fault) -> Result<(Fault, Option<Frozen>)> {
     match fault {
         Fault::Kill(process) => {
             let process = concrete(operator, process)?;
@@ -83,7 +84,7 @@ fn begin(operator: &Operator, fault: Fault) -> anyhow::Result<(Fault, Option<Fro
     }
 }
 
-fn concrete(operator: &Operator, process: String) -> anyhow::Result<String> {
+fn concrete(operator: &Operator, process: String) -> Result<String> {
     if process != RELAY {
         return Ok(process);
     }
@@ -92,17 +93,17 @@ fn concrete(operator: &Operator, process: String) -> anyhow::Result<String> {
     let relay = OWNERS.iter().find_map(|name| {
         owners.iter().find(|owner| owner["name"] == *name).and_then(|owner| owner["instance"].as_str())
     });
-    Ok(relay.context("nobody relays what is posted; see mf events lag")?.to_owned())
+    Ok(relay.context("no instance relays messages; see mf events lag")?.to_owned())
 }
 
-fn running<'a>(ps: &'a Value, process: &str) -> anyhow::Result<&'a Value> {
+fn running<'a>(ps: &'a Value, process: &str) -> Result<&'a Value> {
     let processes = ps["processes"].as_array().context("no processes")?;
     let is_it = |found: &&Value| found["name"] == process || found["service"] == process;
     let found = processes.iter().filter(|found| found["state"] == "running").find(is_it);
-    found.with_context(|| format!("{process} does not run"))
+    found.with_context(|| format!("{process} is not running"))
 }
 
-/// A process that stands still until this is dropped, however the run ends.
+/// A frozen process. It continues when this is dropped, also when the run fails.
 struct Frozen {
     pid: u64,
     since: Instant,
@@ -111,12 +112,12 @@ struct Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         if let Err(error) = signal("CONT", self.pid) {
-            eprintln!("process {} may still stand still: {error:#}", self.pid);
+            eprintln!("process {} may still be frozen: {error:#}", self.pid);
         }
     }
 }
 
-fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
+fn signal(name: &str, pid: u64) -> Result<()> {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
     ensure!(status.success(), "kill -{name} {pid}: {status}");
     Ok(())

@@ -1,8 +1,8 @@
-//! One author: posts at its share of the rate, and does not give a message up before it is acknowledged.
+//! A user that posts at its share of the rate, and repeats each message until it is acknowledged.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -13,7 +13,7 @@ use crate::{
     socket::Socket,
 };
 
-/// What messages are posted over.
+/// The protocol with which messages are posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Over {
     #[default]
@@ -41,14 +41,14 @@ impl Over {
     }
 }
 
-/// An acknowledged message. Times since the start of the run.
+/// An acknowledged message, with times since the start of the run.
 #[derive(Debug, Clone, Copy)]
 pub struct Posted {
     pub id: i64,
     /// When it was first sent.
     pub sent: Duration,
     pub acknowledged: Duration,
-    /// How often it had to be sent.
+    /// How often it was sent.
     pub attempts: u32,
 }
 
@@ -60,21 +60,22 @@ pub struct Poster {
     socket: Option<Socket>,
 }
 
-/// What became of one attempt.
+/// The result of one attempt.
 enum Answer {
     Stored(i64),
     Refused(String),
-    /// Not known whether it was stored: to be sent again, under the same key.
+    /// It is unknown whether the message was stored; it is sent again with the same key.
     Unknown,
 }
 
-/// A database that was killed may need many seconds to recover on a busy machine; the latencies tell. Longer is a failed run.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_mins(1);
-/// Pause before a message that failed is sent again.
+/// The time within which a message must be acknowledged. A killed database may need many seconds to recover on a busy
+/// machine; the latencies show this.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+/// The pause before a failed message is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// For one attempt over a socket; the server may have gone without a word.
-const ANSWER_WAIT: Duration = Duration::from_secs(3);
-/// The channel that version 1 of the API posts to.
+/// The timeout of one attempt over a socket: the server may be gone without a close frame.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// The channel to which version 1 of the API posts.
 const CHANNEL: &str = "general";
 
 impl Poster {
@@ -82,29 +83,24 @@ impl Poster {
         Self { client, author, start, by_socket, socket: None }
     }
 
-    pub async fn post(
-        mut self,
-        delay: Duration,
-        every: Duration,
-        time: Duration,
-    ) -> anyhow::Result<Vec<Posted>> {
+    pub async fn post(mut self, delay: Duration, every: Duration, time: Duration) -> Result<Vec<Posted>> {
         sleep(delay).await;
         let begin = Instant::now();
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut posted = Vec::new();
         while begin.elapsed() < time {
-            // Its own socket is told everything too: one that is not read would be closed as a slow one.
+            // Its socket receives all messages too. It is read, because the server closes a slow socket.
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = drain(&mut self.socket) => unreachable!("it reads for ever"),
+                () = drain(&mut self.socket) => unreachable!("it never returns"),
             }
             posted.push(self.post_one().await?);
         }
         Ok(posted)
     }
 
-    async fn post_one(&mut self) -> anyhow::Result<Posted> {
+    async fn post_one(&mut self) -> Result<Posted> {
         let key = Uuid::new_v4();
         let sent = self.start.elapsed();
         for attempts in 1.. {
@@ -122,8 +118,8 @@ impl Poster {
                     return Ok(Posted { id, sent, acknowledged: self.start.elapsed(), attempts });
                 }
                 Answer::Refused(why) => bail!("message {key} was refused: {why}"),
-                Answer::Unknown if self.start.elapsed() > sent + ACKNOWLEDGED_WITHIN => {
-                    bail!("message {key} was not taken within {ACKNOWLEDGED_WITHIN:?}")
+                Answer::Unknown if self.start.elapsed() > sent + ACKNOWLEDGEMENT_TIMEOUT => {
+                    bail!("message {key} was not acknowledged within {ACKNOWLEDGEMENT_TIMEOUT:?}")
                 }
                 Answer::Unknown => sleep(RETRY_PAUSE).await,
             }
@@ -131,7 +127,7 @@ impl Poster {
         unreachable!("the loop ends by returning")
     }
 
-    async fn by_rest(&self, key: Uuid) -> anyhow::Result<Answer> {
+    async fn by_rest(&self, key: Uuid) -> Result<Answer> {
         let request = self
             .client
             .request(Method::POST, "/api/messages", Auth::Token(&self.author.token))
@@ -146,23 +142,24 @@ impl Poster {
         }
     }
 
-    async fn by_socket(&mut self, key: Uuid) -> anyhow::Result<Answer> {
+    async fn by_socket(&mut self, key: Uuid) -> Result<Answer> {
         if self.socket.is_none() {
-            self.socket = Some(Socket::greet(self.client.base(), Some(&self.author.token), None).await?);
+            self.socket = Some(Socket::open(self.client.base(), Some(&self.author.token), None).await?);
         }
         let socket = self.socket.as_mut().context("there is one now")?;
         socket
             .send(&json!({ "type": "post_message", "id": key, "channel": CHANNEL, "source": source(key) }))
             .await?;
-        let deadline = Instant::now() + ANSWER_WAIT;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         while let Some(frame) = socket.next(deadline.saturating_duration_since(Instant::now())).await? {
             if frame["type"] == "posted" && frame["id"] == json!(key) {
                 return Ok(Answer::Stored(frame["message_id"].as_i64().context("posted without a message")?));
             }
             if frame["type"] == "problem" && frame["id"] == json!(key) {
-                // 503 and the like pass; what is wrong with the message itself does not.
-                let is_ours = frame["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
-                return Ok(if is_ours { Answer::Refused(frame.to_string()) } else { Answer::Unknown });
+                // A problem of the server passes; a problem of the message does not.
+                let is_permanent =
+                    frame["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
+                return Ok(if is_permanent { Answer::Refused(frame.to_string()) } else { Answer::Unknown });
             }
         }
         Ok(Answer::Unknown)
@@ -173,12 +170,12 @@ fn source(key: Uuid) -> String {
     format!("message {key}")
 }
 
-/// Reads what comes, for ever.
+/// Reads and drops frames; never returns.
 async fn drain(socket: &mut Option<Socket>) {
     loop {
         match socket {
             Some(open) => {
-                if open.next(ANSWER_WAIT).await.is_err() {
+                if open.next(ANSWER_TIMEOUT).await.is_err() {
                     *socket = None;
                 }
             }

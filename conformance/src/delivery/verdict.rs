@@ -1,4 +1,4 @@
-//! The comparison: what was acknowledged against what was told, and what the history says.
+//! The comparison of acknowledged messages with those that the sockets received and with those that can be read afterwards.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use futures::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -15,20 +15,20 @@ use tokio::time::sleep;
 use super::{listener::Record, poster::Posted};
 use crate::client::{Auth, Client, WAIT};
 
-/// The result of a run. Counts are of pairs of message and socket, but for `posted` and `not_in_history`.
+/// The result of a run. It counts pairs of message and socket, except `posted`, `retried` and `not_in_history`.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
     pub posted: usize,
-    /// Messages that had to be sent more than once until they were acknowledged.
+    /// Messages that were sent more than once before they were acknowledged.
     pub retried: usize,
     pub sockets: usize,
     pub delivered: usize,
     pub lost: usize,
-    /// Told twice, or stored twice: a message of a poster that nobody was given the id of.
+    /// Received twice, or stored twice: a poster's message whose id was not acknowledged.
     pub doubled: usize,
-    /// Told in another order than to the socket that was told most.
+    /// Received in another order than by the socket that received most.
     pub reordered: usize,
-    /// Acknowledged, but not to be read afterwards.
+    /// Acknowledged, but not readable afterwards.
     pub not_in_history: usize,
     pub reconnects: u32,
     /// Reconnects that the server could not resume.
@@ -49,7 +49,7 @@ pub struct Percentiles {
 }
 
 impl Verdict {
-    /// Everything that was acknowledged arrived, once, in order, and is kept.
+    /// Whether every acknowledged message arrived once, in order, and can be read.
     pub fn is_good(&self) -> bool {
         self.lost + self.doubled + self.reordered + self.not_in_history == 0
     }
@@ -65,25 +65,25 @@ impl Verdict {
             ..Self::default()
         };
         let mut latencies = Vec::new();
-        let fullest = records.iter().max_by_key(|record| record.told.len());
-        let reference = fullest.map(|record| places(record, &sent)).unwrap_or_default();
+        let fullest = records.iter().max_by_key(|record| record.received.len());
+        let reference = fullest.map(|record| positions(record, &sent)).unwrap_or_default();
         for record in records {
             verdict.reconnects += record.reconnects;
             verdict.reloads += record.reloads;
             let mut seen = HashSet::new();
-            let mut last_place = None;
+            let mut last_position = None;
             verdict.doubled += record.reloaded.keys().filter(|id| !sent.contains_key(id)).count();
-            for (id, at) in &record.told {
+            for (id, at) in &record.received {
                 let Some(sent) = sent.get(id).filter(|_| seen.insert(*id)) else {
                     verdict.doubled += 1;
                     continue;
                 };
                 latencies.push(at.saturating_sub(*sent));
-                if let Some(place) = reference.get(id) {
-                    if last_place.is_some_and(|last| place < last) {
+                if let Some(position) = reference.get(id) {
+                    if last_position.is_some_and(|last| position < last) {
                         verdict.reordered += 1;
                     }
-                    last_place = Some(place);
+                    last_position = Some(position);
                 }
             }
             verdict.delivered += seen.len();
@@ -110,21 +110,21 @@ impl Verdict {
     }
 }
 
-fn places(record: &Record, sent: &HashMap<i64, Duration>) -> HashMap<i64, usize> {
-    let mut places = HashMap::new();
-    for (id, _) in record.told.iter().filter(|(id, _)| sent.contains_key(id)) {
-        let next = places.len();
-        places.entry(*id).or_insert(next);
+fn positions(record: &Record, sent: &HashMap<i64, Duration>) -> HashMap<i64, usize> {
+    let mut positions = HashMap::new();
+    for (id, _) in record.received.iter().filter(|(id, _)| sent.contains_key(id)) {
+        let next = positions.len();
+        positions.entry(*id).or_insert(next);
     }
-    places
+    positions
 }
 
 impl Percentiles {
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let at = |permille: usize| {
-            let place = (times.len() * permille).div_ceil(1000).saturating_sub(1);
-            times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+            let index = (times.len() * permille).div_ceil(1000).saturating_sub(1);
+            times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
         };
         Self { p50: at(500), p99: at(990), max: at(1000) }
     }
@@ -142,10 +142,10 @@ impl fmt::Display for Verdict {
             "delivered {}, lost {}, doubled {}, reordered {}",
             self.delivered, self.lost, self.doubled, self.reordered
         )?;
-        writeln!(f, "not in the history: {}", self.not_in_history)?;
+        writeln!(f, "not readable afterwards: {}", self.not_in_history)?;
         writeln!(f, "reconnects {}, of which reloaded {}", self.reconnects, self.reloads)?;
         if !self.faults.is_empty() {
-            writeln!(f, "meanwhile: {}", self.faults.join(", "))?;
+            writeln!(f, "faults: {}", self.faults.join(", "))?;
         }
         writeln!(f, "acknowledged after p50 {}", self.acknowledged)?;
         write!(f, "delivered    after p50 {}", self.latency)
@@ -159,11 +159,11 @@ impl fmt::Display for Percentiles {
 }
 
 const READ_PAUSE: Duration = Duration::from_millis(100);
-/// How many of the history's reads are under way at once.
+/// How many messages are read concurrently.
 const READS_AT_ONCE: usize = 16;
 
-/// Which of the posted messages can be read afterwards, one by one: a list would hold the newest of a day only.
-pub async fn history(client: &Client, posted: &[Posted]) -> anyhow::Result<HashSet<i64>> {
+/// Returns the posted messages that can be read afterwards. Reads them one by one, because a list is bounded.
+pub async fn history(client: &Client, posted: &[Posted]) -> Result<HashSet<i64>> {
     let ids: Vec<i64> = posted.iter().map(|message| message.id).collect();
     let reads = stream::iter(ids).map(|id| async move {
         let request = client.request(reqwest::Method::GET, &format!("/api/messages/{id}"), Auth::None);
@@ -174,7 +174,7 @@ pub async fn history(client: &Client, posted: &[Posted]) -> anyhow::Result<HashS
                 Ok(answer) if !answer.status.is_server_error() => {
                     return anyhow::Ok((answer.status == StatusCode::OK).then_some(id));
                 }
-                // Whoever was killed last may still be away: that is no verdict on the message.
+                // The last killed process may still be starting; this does not count as a missing message.
                 _ if Instant::now() < deadline => sleep(READ_PAUSE).await,
                 result => return Err(anyhow!("message {id} cannot be read: {result:?}")),
             }
@@ -192,8 +192,11 @@ mod tests {
         Posted { id, sent: Duration::ZERO, acknowledged: Duration::from_millis(1), attempts: 1 }
     }
 
-    fn told(ids: &[i64]) -> Record {
-        Record { told: ids.iter().map(|id| (*id, Duration::from_millis(5))).collect(), ..Record::default() }
+    fn received(ids: &[i64]) -> Record {
+        Record {
+            received: ids.iter().map(|id| (*id, Duration::from_millis(5))).collect(),
+            ..Record::default()
+        }
     }
 
     fn verdict(records: &[Record], history: &[i64]) -> Verdict {
@@ -206,55 +209,55 @@ mod tests {
     }
 
     #[test]
-    fn everything_told_once_in_order_is_good() {
-        let verdict = verdict(&[told(&[1, 2, 3]), told(&[1, 2, 3])], &[1, 2, 3]);
+    fn messages_received_once_and_in_order_are_good() {
+        let verdict = verdict(&[received(&[1, 2, 3]), received(&[1, 2, 3])], &[1, 2, 3]);
         assert!(verdict.is_good(), "{verdict}");
         assert_eq!(verdict.delivered, 6);
     }
 
     #[test]
-    fn what_one_socket_was_not_told_is_lost() {
-        let verdict = verdict(&[told(&[1, 2, 3]), told(&[1, 3])], &[1, 2, 3]);
+    fn a_message_that_one_socket_did_not_receive_is_lost() {
+        let verdict = verdict(&[received(&[1, 2, 3]), received(&[1, 3])], &[1, 2, 3]);
         assert_eq!((verdict.lost, verdict.is_good()), (1, false));
     }
 
     #[test]
-    fn what_came_twice_is_doubled() {
-        let verdict = verdict(&[told(&[1, 2, 3]), told(&[1, 2, 2, 3])], &[1, 2, 3]);
+    fn a_message_that_was_received_twice_is_doubled() {
+        let verdict = verdict(&[received(&[1, 2, 3]), received(&[1, 2, 2, 3])], &[1, 2, 3]);
         assert_eq!((verdict.doubled, verdict.reordered, verdict.is_good()), (1, 0, false));
     }
 
     #[test]
-    fn what_was_stored_twice_is_doubled_however_it_was_found() {
-        let mut reloaded = told(&[1, 3]);
+    fn a_message_that_was_stored_twice_is_doubled_whether_received_or_reloaded() {
+        let mut reloaded = received(&[1, 3]);
         reloaded.reloaded.extend([(2, Duration::from_millis(9)), (4, Duration::from_millis(9))]);
-        let verdict = verdict(&[told(&[1, 2, 4, 3]), reloaded], &[1, 2, 3]);
+        let verdict = verdict(&[received(&[1, 2, 4, 3]), reloaded], &[1, 2, 3]);
         assert_eq!((verdict.doubled, verdict.lost, verdict.delivered), (2, 0, 5));
     }
 
     #[test]
-    fn another_order_than_that_of_others_is_reordered() {
-        let verdict = verdict(&[told(&[1, 2, 3]), told(&[1, 3, 2])], &[1, 2, 3]);
+    fn a_message_in_another_order_than_on_other_sockets_is_reordered() {
+        let verdict = verdict(&[received(&[1, 2, 3]), received(&[1, 3, 2])], &[1, 2, 3]);
         assert_eq!((verdict.reordered, verdict.is_good()), (1, false));
     }
 
     #[test]
-    fn a_socket_that_was_told_little_is_not_what_the_order_goes_by() {
-        let verdict = verdict(&[told(&[1]), told(&[1, 2, 3]), told(&[1, 3, 2])], &[1, 2, 3]);
+    fn the_socket_that_received_most_defines_the_order() {
+        let verdict = verdict(&[received(&[1]), received(&[1, 2, 3]), received(&[1, 3, 2])], &[1, 2, 3]);
         assert_eq!(verdict.reordered, 1);
     }
 
     #[test]
-    fn what_cannot_be_read_afterwards_is_not_good() {
-        let verdict = verdict(&[told(&[1, 2, 3])], &[1, 2]);
+    fn a_message_that_cannot_be_read_afterwards_is_not_good() {
+        let verdict = verdict(&[received(&[1, 2, 3])], &[1, 2]);
         assert_eq!((verdict.not_in_history, verdict.is_good()), (1, false));
     }
 
     #[test]
-    fn what_was_found_by_a_reload_is_not_lost() {
-        let mut reloaded = told(&[1, 3]);
+    fn a_message_that_a_reload_found_is_not_lost() {
+        let mut reloaded = received(&[1, 3]);
         reloaded.reloaded.insert(2, Duration::from_millis(9));
-        let verdict = verdict(&[told(&[1, 2, 3]), reloaded], &[1, 2, 3]);
+        let verdict = verdict(&[received(&[1, 2, 3]), reloaded], &[1, 2, 3]);
         assert!(verdict.is_good(), "{verdict}");
     }
 }

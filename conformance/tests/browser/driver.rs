@@ -1,8 +1,8 @@
-//! chromedriver: started for one case on a port of its own, and stopped with all its windows whatever happens.
+//! chromedriver: started for one case, and stopped with all its windows afterwards.
 
 use std::{process::Stdio, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 use fantoccini::ClientBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::window::Window;
 
 const INSTALL: &str = "install them with `apt-get install --no-install-recommends chromium chromium-driver`";
-/// What Debian, Ubuntu and Google call it.
+/// The names in Debian, Ubuntu and Google's packages.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const DRIVERS: [&str; 2] = ["chromedriver", "chromium.chromedriver"];
 const START_WAIT: Duration = Duration::from_secs(20);
@@ -28,24 +28,24 @@ pub struct Driver {
     process: Child,
     port: u16,
     browser: &'static str,
-    /// A folder for each window's profile. Removed when the browsers have ended: one that still writes would bring it back.
+    /// A folder for each window's profile. It is removed after the browsers have ended, because they write to it.
     profiles: TempDir,
 }
 
 impl Driver {
-    /// Plays a scene, and takes everything down behind it.
-    pub async fn scene(act: impl AsyncFnOnce(&Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Starts chromedriver, runs `test`, and stops chromedriver.
+    pub async fn run(test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let driver = Self::start().await?;
-        let outcome = act(&driver).await;
+        let outcome = test(&driver).await;
         driver.stop().await;
         outcome
     }
 
-    pub async fn open(&self, url: &str) -> anyhow::Result<Window> {
+    pub async fn open(&self, url: &str) -> Result<Window> {
         let profile = self.profiles.path().join(Uuid::new_v4().to_string());
         let arguments = [
             "--headless=new",
-            // Chromium refuses to start its sandbox as root, which CI is; it opens nothing but our own page.
+            // Chromium cannot start its sandbox as root, as in CI; it opens only our own page.
             "--no-sandbox",
             "--disable-gpu",
             "--no-first-run",
@@ -53,7 +53,7 @@ impl Driver {
             "--disable-component-update",
             "--disable-sync",
             "--disable-dev-shm-usage",
-            // Pictures are taken of how it is, not of how it comes.
+            // A screenshot must not show a running animation.
             "--force-prefers-reduced-motion",
             "--window-size=1280,800",
             &format!("--user-data-dir={}", profile.display()),
@@ -71,7 +71,7 @@ impl Driver {
         Ok(Window::new(client))
     }
 
-    async fn start() -> anyhow::Result<Self> {
+    async fn start() -> Result<Self> {
         let browser = found(&BROWSERS)?;
         let mut process = Command::new(found(&DRIVERS)?)
             .arg("--port=0")
@@ -83,14 +83,14 @@ impl Driver {
             .context("chromedriver does not start")?;
         let output = process.stdout.take().context("chromedriver has an output")?;
         let port =
-            timeout(START_WAIT, port_in(output)).await.context("chromedriver does not say its port")??;
+            timeout(START_WAIT, port_in(output)).await.context("chromedriver did not print its port")??;
         let profiles = tempfile::Builder::new().prefix("flack-browser-").tempdir()?;
         Ok(Self { process, port, browser, profiles })
     }
 
-    /// Asked to shut down, chromedriver ends its browsers first; killed, it would leave them behind.
+    /// Asks chromedriver to shut down, because it then ends its browsers; after a kill they would continue.
     async fn stop(mut self) {
-        let asked = async {
+        let shutdown = async {
             let mut connection = TcpStream::connect(("127.0.0.1", self.port)).await?;
             connection
                 .write_all(b"GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -98,14 +98,14 @@ impl Driver {
             connection.read_to_end(&mut Vec::new()).await?;
             self.process.wait().await
         };
-        if !matches!(timeout(STOP_WAIT, asked).await, Ok(Ok(_))) {
+        if !matches!(timeout(STOP_WAIT, shutdown).await, Ok(Ok(_))) {
             eprintln!("chromedriver did not stop when asked; it is killed");
         }
     }
 }
 
-/// Reads on after the port was found: a full pipe would stop chromedriver.
-async fn port_in(output: tokio::process::ChildStdout) -> anyhow::Result<u16> {
+/// Reads the port, and then the rest of the output, because a full pipe would block chromedriver.
+async fn port_in(output: tokio::process::ChildStdout) -> Result<u16> {
     let mut lines = BufReader::new(output).lines();
     while let Some(line) = lines.next_line().await? {
         let Some((_, port)) = line.split_once("started successfully on port ") else { continue };
@@ -113,16 +113,16 @@ async fn port_in(output: tokio::process::ChildStdout) -> anyhow::Result<u16> {
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         return Ok(port);
     }
-    bail!("chromedriver ended before it said its port")
+    bail!("chromedriver ended before it printed its port")
 }
 
-/// The first of these names that is installed.
-fn found(names: &[&'static str]) -> anyhow::Result<&'static str> {
+/// Returns the first of these programs that is installed.
+fn found(names: &[&'static str]) -> Result<&'static str> {
     let name = names.iter().copied().find(|name| path_of(name).is_ok());
     name.with_context(|| format!("the browser test needs {}, which is missing; {INSTALL}", names[0]))
 }
 
-fn path_of(program: &str) -> anyhow::Result<String> {
+fn path_of(program: &str) -> Result<String> {
     let path = std::env::var_os("PATH").context("there is no PATH")?;
     let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
     Ok(found.with_context(|| format!("{program} is not in PATH"))?.display().to_string())

@@ -1,14 +1,14 @@
-//! The browser app in real Chromium: two windows, two people, one chat.
+//! The browser app in real Chromium: two windows, two users, one chat.
 //!
-//! Nothing is skipped when Chromium is missing: an app that nobody has looked at is not tested.
+//! The tests fail when Chromium is missing.
 
 mod driver;
 mod window;
-mod cable;
+mod connection;
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use fantoccini::key::Key;
 use flack_conformance::{
     cases,
@@ -17,7 +17,7 @@ use flack_conformance::{
 };
 
 use crate::{
-    cable::Cable,
+    connection::Connection,
     driver::Driver,
     window::{Window, screenshot_path},
 };
@@ -26,11 +26,11 @@ const PASSWORD: &str = "correct horse battery";
 const ONLINE: &str = "document.querySelector('#connection').dataset.phase === 'online'";
 const SIGNED_IN: &str = "!document.querySelector('#sign-in').open";
 const ASKED_TO_SIGN_IN: &str = "document.querySelector('#sign-in').open";
-/// Whatever was written in this window is confirmed by the server.
+/// Every message of this window is confirmed by the server.
 const ALL_SENT: &str = "!document.querySelector('[data-outgoing]')";
 
 fn main() -> ExitCode {
-    // One case after the other: each opens two windows, and a browser is heavy.
+    // One case after the other: each opens two windows, and a browser needs much memory.
     suite::main_in_order(
         &[
             ("services", || Stack::start(Stage::Services, "")),
@@ -42,24 +42,24 @@ fn main() -> ExitCode {
 
 fn browser_cases() -> Vec<Case> {
     cases![
-        two_people_in_two_windows_chat,
-        html_in_a_message_runs_nothing_and_shows_as_it_was_typed,
-        a_lost_connection_is_shown_and_nothing_is_lost_or_said_twice,
-        a_session_that_ends_takes_no_draft_with_it,
+        two_users_chat_in_two_windows,
+        html_in_a_message_is_shown_as_text,
+        a_lost_connection_is_shown_and_no_message_is_lost_or_duplicated,
+        a_draft_survives_the_end_of_a_session,
     ]
 }
 
-async fn two_people_in_two_windows_chat(world: World) -> anyhow::Result<()> {
+async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
     let url = world.stack.url();
-    Driver::scene(async |driver| {
+    Driver::run(async |driver| {
         let ana = register(driver, &url, "Ana").await?;
         let ben = register(driver, &url, "Ben").await?;
         for window in [&ana, &ben] {
             window.until("both are shown as here", &here(&["Ana", "Ben"])).await?;
         }
 
-        ana.write("#draft", &say("Good morning! **Is anybody** here?")).await?;
-        ben.until("Ben reads it, rendered", &said("Good morning! Is anybody here?", 1)).await?;
+        ana.write("#draft", &line("Good morning! **Is anybody** here?")).await?;
+        ben.until("Ben reads it, rendered", &shown("Good morning! Is anybody here?", 1)).await?;
         ben.until("Markdown is rendered", "document.querySelector('.message strong') !== null").await?;
         ana.until("it is confirmed", ALL_SENT).await?;
 
@@ -71,30 +71,30 @@ async fn two_people_in_two_windows_chat(world: World) -> anyhow::Result<()> {
         .await?;
         ben.write("#draft", &format!("{}And `mf ps` says so too.{}", shift_enter(), char::from(Key::Enter)))
             .await?;
-        ana.until("Ana reads both lines", &said("I am.", 1)).await?;
+        ana.until("Ana reads both lines", &shown("I am.", 1)).await?;
         ana.until("code is rendered", "document.querySelector('.message code')?.textContent === 'mf ps'")
             .await?;
         ana.until("Ben has stopped typing", "document.querySelector('#typing').textContent === ''").await?;
 
-        // The arrow in an empty field takes the last message back to be corrected.
+        // The up arrow in an empty field edits the last message.
         ana.write("#draft", &char::from(Key::Up).to_string()).await?;
         ana.until("the editor is open", "document.activeElement.matches('.edit-source')").await?;
         ana.write(".edit-source", &format!(" (Anybody at all?){}", char::from(Key::Enter))).await?;
-        ben.until("Ben sees the edit", &said("(Anybody at all?)", 1)).await?;
+        ben.until("Ben sees the edit", &shown("(Anybody at all?)", 1)).await?;
         ben.until("it is still one message", "document.querySelectorAll('.message').length === 2").await?;
 
-        // System, light, dark; and the account remembers.
+        // System, light, dark; the choice is stored for the user.
         ben.click("#theme").await?;
         ben.click("#theme").await?;
-        ben.until("Ben likes it dark", "document.documentElement.dataset.theme === 'dark'").await?;
+        ben.until("Ben's theme is dark", "document.documentElement.dataset.theme === 'dark'").await?;
         let calls = "performance.getEntriesByName(location.origin + '/api/ui/preferences')";
         ben.until("it is stored", &format!("{calls}.length >= 3")).await?;
         ben.run("localStorage.clear(); location.reload()").await?;
         ben.until("the session outlives a reload", &format!("{ONLINE} && {SIGNED_IN}")).await?;
         ben.until("so does the conversation", "document.querySelectorAll('.message').length === 2").await?;
         ben.until("and the choice of colours", "document.documentElement.dataset.theme === 'dark'").await?;
-        ben.write("#draft", &say("Still me after a reload.")).await?;
-        ana.until("Ana reads on", &said("Still me after a reload.", 1)).await?;
+        ben.write("#draft", &line("Still me after a reload.")).await?;
+        ana.until("Ana reads on", &shown("Still me after a reload.", 1)).await?;
 
         let name = match world.stack.stage {
             Stage::Services => "two-people",
@@ -104,14 +104,14 @@ async fn two_people_in_two_windows_chat(world: World) -> anyhow::Result<()> {
         ben.screenshot(&screenshot_path(&format!("{name}-dark"))?).await?;
 
         ben.click("#sign-out").await?;
-        ben.until("Ben is asked who is there", ASKED_TO_SIGN_IN).await?;
+        ben.until("Ben is asked to sign in", ASKED_TO_SIGN_IN).await?;
         ana.until(
             "Ana sees him leave",
             "document.querySelector('#away .person-name')?.textContent === 'Ben'",
         )
         .await?;
         ensure!(
-            ben.ask("sessionStorage.getItem('flack.token')").await?.is_null(),
+            ben.evaluate("sessionStorage.getItem('flack.token')").await?.is_null(),
             "the token is still there"
         );
         ben.click("[name=way][value=return]").await?;
@@ -128,53 +128,51 @@ async fn two_people_in_two_windows_chat(world: World) -> anyhow::Result<()> {
     .await
 }
 
-async fn html_in_a_message_runs_nothing_and_shows_as_it_was_typed(world: World) -> anyhow::Result<()> {
+async fn html_in_a_message_is_shown_as_text(world: World) -> Result<()> {
     let url = world.stack.url();
-    Driver::scene(async |driver| {
+    Driver::run(async |driver| {
         let mallory = register(driver, &url, "Mallory").await?;
         let theft = "document.title='stolen'";
         let source = format!(
             "<img src=x onerror=\"{theft}\"> <script>{theft}</script> [link](javascript:{theft}) end"
         );
-        mallory.write("#draft", &say(&source)).await?;
-        mallory
-            .until("it is there as everybody sees it", &format!("{ALL_SENT} && {}", said(theft, 1)))
-            .await?;
+        mallory.write("#draft", &line(&source)).await?;
+        mallory.until("it is shown to everybody", &format!("{ALL_SENT} && {}", shown(theft, 1))).await?;
         let harmful = ".message-text :is(img, script, [onerror], [href^=javascript])";
-        let found = mallory.ask(&format!("document.querySelector('{harmful}') !== null")).await?;
+        let found = mallory.evaluate(&format!("document.querySelector('{harmful}') !== null")).await?;
         ensure!(found == false, "the message kept what can run");
-        ensure!(mallory.ask("document.title").await? != "stolen", "a message could run a script");
+        ensure!(mallory.evaluate("document.title").await? != "stolen", "a message could run a script");
         Ok(())
     })
     .await
 }
 
-async fn a_lost_connection_is_shown_and_nothing_is_lost_or_said_twice(world: World) -> anyhow::Result<()> {
+async fn a_lost_connection_is_shown_and_no_message_is_lost_or_duplicated(world: World) -> Result<()> {
     let url = world.stack.url();
-    Driver::scene(async |driver| {
-        let cable = Cable::to(&url).await?;
-        let chiyo = register(driver, &cable.url(), "Chiyo").await?;
+    Driver::run(async |driver| {
+        let connection = Connection::to(&url).await?;
+        let chiyo = register(driver, &connection.url(), "Chiyo").await?;
         let dmitri = register(driver, &url, "Dmitri").await?;
-        chiyo.write("#draft", &say("before the cut")).await?;
-        dmitri.until("they are connected", &said("before the cut", 1)).await?;
+        chiyo.write("#draft", &line("before the cut")).await?;
+        dmitri.until("they are connected", &shown("before the cut", 1)).await?;
 
-        cable.cut();
+        connection.cut();
         chiyo
             .until("the loss is shown", "document.querySelector('#connection').dataset.phase !== 'online'")
             .await?;
-        chiyo.write("#draft", &say("written in the dark")).await?;
+        chiyo.write("#draft", &line("written in the dark")).await?;
         chiyo.until("it waits", "document.querySelector('[data-outgoing]') !== null").await?;
-        dmitri.write("#draft", &say("said meanwhile")).await?;
+        dmitri.write("#draft", &line("posted meanwhile")).await?;
         dmitri.until("it is confirmed", ALL_SENT).await?;
-        chiyo.until("what to expect is said", "!document.querySelector('#trouble').hidden").await?;
+        chiyo.until("the consequences are explained", "!document.querySelector('#trouble').hidden").await?;
         chiyo.screenshot(&screenshot_path("connection-lost")?).await?;
 
-        cable.mend();
+        connection.restore();
         chiyo.until("the connection comes back by itself", ONLINE).await?;
         chiyo.until("what was written is sent", ALL_SENT).await?;
         for window in [&chiyo, &dmitri] {
-            for text in ["before the cut", "written in the dark", "said meanwhile"] {
-                window.until("everything is there once", &said(text, 1)).await?;
+            for text in ["before the cut", "written in the dark", "posted meanwhile"] {
+                window.until("everything is there once", &shown(text, 1)).await?;
             }
         }
         Ok(())
@@ -182,9 +180,9 @@ async fn a_lost_connection_is_shown_and_nothing_is_lost_or_said_twice(world: Wor
     .await
 }
 
-async fn a_session_that_ends_takes_no_draft_with_it(world: World) -> anyhow::Result<()> {
+async fn a_draft_survives_the_end_of_a_session(world: World) -> Result<()> {
     let url = world.stack.url();
-    Driver::scene(async |driver| {
+    Driver::run(async |driver| {
         let eleni = register(driver, &url, "Eleni").await?;
         eleni.write("#draft", "half a thou").await?;
         let token = "JSON.parse(sessionStorage['flack.token'])";
@@ -195,16 +193,16 @@ async fn a_session_that_ends_takes_no_draft_with_it(world: World) -> anyhow::Res
         eleni.write("#password", PASSWORD).await?;
         eleni.click("#sign-in-go").await?;
         eleni.until("the chat goes on", &format!("{ONLINE} && {SIGNED_IN}")).await?;
-        eleni.write("#draft", &say("ght")).await?;
-        eleni.until("the whole thought is sent", &said("half a thought", 1)).await
+        eleni.write("#draft", &line("ght")).await?;
+        eleni.until("the whole thought is sent", &shown("half a thought", 1)).await
     })
     .await
 }
 
-/// A window in which somebody new has joined the chat.
-async fn register(driver: &Driver, url: &str, nickname: &str) -> anyhow::Result<Window> {
+/// Opens a window and registers a user.
+async fn register(driver: &Driver, url: &str, nickname: &str) -> Result<Window> {
     let window = driver.open(url).await?;
-    window.until("the app asks who is there", ASKED_TO_SIGN_IN).await?;
+    window.until("the app asks to sign in", ASKED_TO_SIGN_IN).await?;
     window.write("#nickname", nickname).await?;
     window.write("#password", PASSWORD).await?;
     window.click("#sign-in-go").await?;
@@ -212,22 +210,22 @@ async fn register(driver: &Driver, url: &str, nickname: &str) -> anyhow::Result<
     Ok(window)
 }
 
-fn say(text: &str) -> String {
+fn line(text: &str) -> String {
     format!("{text}{}", char::from(Key::Enter))
 }
 
 fn shift_enter() -> String {
-    // The last one lets go of all keys that are held.
+    // `Null` releases all pressed keys.
     [Key::Shift, Key::Enter, Key::Null].map(char::from).iter().collect()
 }
 
-/// Whether so many messages, of whatever state, hold this text.
-fn said(text: &str, times: usize) -> String {
+/// An expression: whether so many messages, in any state, contain this text.
+fn shown(text: &str, times: usize) -> String {
     let texts = "[...document.querySelectorAll('.message-text')].map((message) => message.textContent)";
-    format!("{texts}.filter((said) => said.includes({text:?})).length === {times}")
+    format!("{texts}.filter((shown) => shown.includes({text:?})).length === {times}")
 }
 
-/// Whether these are here; others may be too.
+/// An expression: whether these users, and perhaps others, are online.
 fn here(nicknames: &[&str]) -> String {
     let names = "[...document.querySelectorAll('#here .person-name')].map((name) => name.textContent)";
     format!("{nicknames:?}.every((nickname) => {names}.includes(nickname))")

@@ -1,11 +1,10 @@
-//! Proof of delivery: posts at a rate, listens on many sockets, and compares afterwards what was acknowledged with what
-//! each socket was told.
+//! Verification of delivery: posts messages at a rate, receives them on many sockets, and compares afterwards.
 //!
-//! It believes only its own records: what it posted and got a 201 for, what each socket received and when.
+//! It uses only its own records: which messages were acknowledged, and what each socket received and when.
 
-mod doors;
+mod entry;
 mod poster;
-mod listener;
+mod subscriber;
 mod fault;
 mod verdict;
 
@@ -17,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use tokio::time::sleep;
 
@@ -29,39 +28,40 @@ pub use fault::Fault;
 pub use poster::Over;
 pub use verdict::Verdict;
 
-use doors::Door;
+use entry::EntryPoint;
+use subscriber::Subscriber;
 
-/// What to do, and for how long.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub posters: u32,
     pub sockets: u32,
-    /// Messages a second, of all posters together.
+    /// Messages per second, of all posters together.
     pub rate: f64,
     pub time: Duration,
-    /// What messages are posted over.
+    /// The protocol with which messages are posted.
     pub over: Over,
-    /// Every second socket is connected to the monolith, past the balancer: both sides must tell the same.
+    /// Connects every second socket directly to the monolith: both shapes must deliver the same.
     pub both_sides: bool,
-    /// How many of the sockets drop their connection again and again, at random, and resume.
+    /// How many of the sockets repeatedly drop their connection, at random, and resume.
     pub dropping: u32,
-    /// What happens meanwhile, one after the other, evenly over the time.
+    /// Faults during the run, one after the other, evenly over the time.
     pub faults: Vec<Fault>,
 }
 
-/// More sockets than this would meet the limit of open files before they meet a limit of Flack.
+/// More sockets would exceed the limit of open files before a limit of Flack.
 pub const SOCKETS_MAX: u32 = 8_000;
-/// More would only wait for each other.
+/// More would wait for each other, because password hashing is bounded.
 const REGISTRATIONS_AT_ONCE: usize = 4;
-/// After the last post: how long a socket may take to be told the rest.
-const REST_WITHIN: Duration = Duration::from_secs(30);
-/// How long the sockets listen on when all is told: what comes twice may come late.
+/// How long, after the last post, a socket may take to receive the remaining messages.
+const REMAINING_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the sockets stay open after that: a duplicate may arrive late.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How often it is looked whether the rest has come.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// The interval of checks whether all messages have arrived.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs the plan against the stack behind `client` and gives the verdict.
-pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow::Result<Verdict> {
+/// Runs the plan against the stack of `client`, and returns the verdict.
+pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> Result<Verdict> {
     ensure!(
         plan.posters > 0 && plan.sockets > 0 && plan.rate > 0.0,
         "posters, sockets and rate must be more than 0"
@@ -77,15 +77,15 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
     let ended = Arc::new(AtomicBool::new(false));
     let start = Instant::now();
 
-    let monolith = Door::monolith(operator.clone());
-    let mut listeners = Vec::new();
+    let monolith = EntryPoint::monolith(operator.clone());
+    let mut subscribers = Vec::new();
     for number in 0..plan.sockets {
-        let door = if plan.both_sides && number % 2 == 1 { monolith.clone() } else { Door::Balancer };
+        let entry = if plan.both_sides && number % 2 == 1 { monolith.clone() } else { EntryPoint::Balancer };
         let dropping = number < plan.dropping;
-        listeners.push(
-            listener::Listener::start(
+        subscribers.push(
+            Subscriber::start(
                 client.clone(),
-                door,
+                entry,
                 Arc::clone(&posters),
                 start,
                 dropping,
@@ -95,7 +95,7 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
         );
     }
 
-    let faults = tokio::spawn(fault::inflict(operator.clone(), plan.faults.clone(), plan.time));
+    let faults = tokio::spawn(fault::inject(operator.clone(), plan.faults.clone(), plan.time));
     let interval = Duration::from_secs_f64(f64::from(plan.posters) / plan.rate);
     let posted = try_join_all((0..).zip(authors).map(|(number, author): (u32, _)| {
         // Spread over the interval, so that the rate is even.
@@ -107,23 +107,23 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> anyhow
     let faults = faults.await.context("the faults ended in a panic")??;
     let posted: Vec<_> = posted.into_iter().flatten().collect();
 
-    let deadline = Instant::now() + REST_WITHIN;
-    while Instant::now() < deadline && !listeners.iter().all(|listener| listener.has_all(&posted)) {
-        sleep(LOOK_INTERVAL).await;
+    let deadline = Instant::now() + REMAINING_TIMEOUT;
+    while Instant::now() < deadline && !subscribers.iter().all(|subscriber| subscriber.has_all(&posted)) {
+        sleep(POLL_INTERVAL).await;
     }
     sleep(SETTLE).await;
     ended.store(true, Ordering::Relaxed);
-    let records: Vec<_> = listeners.iter().map(listener::Listener::record).collect();
+    let records: Vec<_> = subscribers.iter().map(Subscriber::record).collect();
     let history = verdict::history(client, &posted).await?;
     Ok(Verdict::of(&posted, &records, &history, faults))
 }
 
-/// A poster. Passwords are hashed by few at a time, and who comes when too many wait is told to come again.
-async fn register(client: &Client) -> anyhow::Result<Person> {
+/// Registers a poster. Retries, because users answers 503 when too many passwords wait for hashing.
+async fn register(client: &Client) -> Result<Person> {
     let deadline = Instant::now() + WAIT;
     loop {
         match client.person("poster").await {
-            Err(_) if Instant::now() < deadline => sleep(LOOK_INTERVAL).await,
+            Err(_) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
             result => return result,
         }
     }

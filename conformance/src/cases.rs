@@ -1,4 +1,4 @@
-//! The cases, one file per part of the contract, in the order in which a newcomer meets them.
+//! The cases of version 1, one file for each part of the contract.
 
 pub mod users;
 pub mod tokens;

@@ -1,4 +1,4 @@
-//! One socket that comes back: records what it is told, resumes with its cursor, reloads when it must.
+//! A socket that records what it receives, resumes with its cursor after a disconnect, and reloads when it must.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,31 +9,32 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{doors::Door, poster::Posted};
+use super::{entry::EntryPoint, poster::Posted};
 use crate::{
     client::{Auth, Client},
     socket::Socket,
 };
 
-/// What one socket was told of the posters' messages; those of others do not count.
+/// The posters' messages that one socket received; messages of other users do not count.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// Message ids in the order in which they came, with the time since the start.
-    pub told: Vec<(i64, Duration)>,
-    /// Ids that were not told but found by a reload after `resumed: false`.
+    /// Message ids in the order of arrival, with the time since the start.
+    pub received: Vec<(i64, Duration)>,
+    /// Ids that a reload after `resumed: false` found, and that were not received.
     pub reloaded: HashMap<i64, Duration>,
     pub reconnects: u32,
     pub reloads: u32,
 }
 
-/// What a listener looks at, of a frame. Many thousands come each second: nothing of it is copied. None of this is ever escaped.
+/// The members of a frame that are used. They borrow from the text, because many thousands of frames arrive each second;
+/// none of them contains an escape sequence.
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(rename = "type")]
@@ -46,7 +47,7 @@ struct Frame<'a> {
 #[derive(Deserialize)]
 struct Model {
     id: i64,
-    /// A message has one.
+    /// The author, if it is a message.
     user_id: Option<i64>,
 }
 
@@ -56,38 +57,38 @@ impl Model {
     }
 }
 
-/// A running listener.
+/// A running subscriber.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Subscriber {
     record: Arc<Mutex<Record>>,
 }
 
-/// As version 1 of the API lists them.
+/// The limit of a list in version 1 of the API.
 const LIST_MESSAGES_MAX: usize = 1_000;
-/// How long a dropping socket listens, at least, before it drops; up to as much again is added by chance.
-const LISTEN_TIME: Duration = Duration::from_secs(2);
-/// Between two attempts to connect, up to as much again is added by chance.
+/// The minimum time before a dropping socket drops its connection; a random time up to the same length is added.
+const CONNECTED_TIME_MIN: Duration = Duration::from_secs(2);
+/// The pause between two attempts to connect; a random time up to the same length is added.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
-/// How long one wait for a frame lasts before the end of the run is looked for.
+/// The timeout of one wait for a frame, after which the end of the run is checked.
 const FRAME_WAIT: Duration = Duration::from_millis(200);
 
-impl Listener {
-    /// Connected and greeted when this returns, so that nothing posted afterwards may be missed.
+impl Subscriber {
+    /// Returns when the socket has received `welcome`: from then on it must not miss a message.
     pub async fn start(
         client: Client,
-        door: Door,
+        entry: EntryPoint,
         posters: Arc<HashSet<i64>>,
         start: Instant,
         dropping: bool,
         ended: Arc<AtomicBool>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self> {
         let record = Arc::new(Mutex::new(Record::default()));
-        let base = door.base(&client).await?;
-        let socket = Socket::greet(&base, None, None).await.context("a listener cannot connect")?;
+        let base = entry.base(&client).await?;
+        let socket = Socket::open(&base, None, None).await.context("a subscriber cannot connect")?;
         let since =
             SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(start.elapsed()).as_secs() - 1;
         let task =
-            Task { client, door, base, posters, start, since, dropping, ended, record: Arc::clone(&record) };
+            Task { client, entry, base, posters, start, since, dropping, ended, record: Arc::clone(&record) };
         tokio::spawn(task.run(socket));
         Ok(Self { record })
     }
@@ -98,22 +99,24 @@ impl Listener {
 
     pub fn has_all(&self, posted: &[Posted]) -> bool {
         let record = self.record.lock().expect("no panic under the lock");
-        if record.told.len() + record.reloaded.len() < posted.len() {
+        if record.received.len() + record.reloaded.len() < posted.len() {
             return false;
         }
-        let told: HashSet<_> = record.told.iter().map(|(id, _)| *id).collect();
-        posted.iter().all(|message| told.contains(&message.id) || record.reloaded.contains_key(&message.id))
+        let received: HashSet<_> = record.received.iter().map(|(id, _)| *id).collect();
+        posted
+            .iter()
+            .all(|message| received.contains(&message.id) || record.reloaded.contains_key(&message.id))
     }
 }
 
 struct Task {
     client: Client,
-    door: Door,
-    /// Where it was connected last; asked again only when it cannot connect there.
+    entry: EntryPoint,
+    /// The last address; read again only when it cannot connect there.
     base: String,
     posters: Arc<HashSet<i64>>,
     start: Instant,
-    /// The same in Unix seconds, one second earlier.
+    /// The start in Unix seconds, one second earlier.
     since: u64,
     dropping: bool,
     ended: Arc<AtomicBool>,
@@ -124,7 +127,7 @@ impl Task {
     async fn run(mut self, mut socket: Socket) {
         let mut cursor = cursor_of(&socket.welcome);
         loop {
-            self.listen(&mut socket, &mut cursor).await;
+            self.receive(&mut socket, &mut cursor).await;
             if self.ended.load(Ordering::Relaxed) {
                 return;
             }
@@ -134,22 +137,22 @@ impl Task {
         }
     }
 
-    /// Until the connection breaks, the listener drops it, or the run has ended.
-    async fn listen(&self, socket: &mut Socket, cursor: &mut Option<String>) {
-        let until = Instant::now() + LISTEN_TIME + LISTEN_TIME.mul_f64(chance());
+    /// Records frames until the connection breaks, the subscriber drops it, or the run has ended.
+    async fn receive(&self, socket: &mut Socket, cursor: &mut Option<String>) {
+        let until = Instant::now() + CONNECTED_TIME_MIN + CONNECTED_TIME_MIN.mul_f64(random());
         while !self.ended.load(Ordering::Relaxed) {
             if self.dropping && Instant::now() > until {
                 return;
             }
             match socket.next_text(FRAME_WAIT).await {
-                Ok(Some(text)) => self.note(&text, cursor),
+                Ok(Some(text)) => self.record_frame(&text, cursor),
                 Ok(None) => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn note(&self, text: &str, cursor: &mut Option<String>) {
+    fn record_frame(&self, text: &str, cursor: &mut Option<String>) {
         let Ok(Frame { kind: "updated_model", class, cursor: Some(to), model: Some(model) }) =
             serde_json::from_str(text)
         else {
@@ -159,14 +162,18 @@ impl Task {
         cursor.clear();
         cursor.push_str(to);
         if class == Some("Message") && model.is_by(&self.posters) {
-            self.record.lock().expect("no panic under the lock").told.push((model.id, self.start.elapsed()));
+            self.record
+                .lock()
+                .expect("no panic under the lock")
+                .received
+                .push((model.id, self.start.elapsed()));
         }
     }
 
     async fn reconnect(&mut self, cursor: &mut Option<String>) -> Option<Socket> {
         self.record.lock().expect("no panic under the lock").reconnects += 1;
         while !self.ended.load(Ordering::Relaxed) {
-            match Socket::greet(&self.base, None, cursor.as_deref()).await {
+            match Socket::open(&self.base, None, cursor.as_deref()).await {
                 Ok(socket) if socket.welcome["resumed"] == json!(true) => return Some(socket),
                 Ok(socket) => {
                     if self.reload().await.is_ok() {
@@ -175,36 +182,36 @@ impl Task {
                     }
                 }
                 Err(_) => {
-                    if let Ok(base) = self.door.base(&self.client).await {
+                    if let Ok(base) = self.entry.base(&self.client).await {
                         self.base = base;
                     }
                 }
             }
-            sleep(RECONNECT_PAUSE + RECONNECT_PAUSE.mul_f64(chance())).await;
+            sleep(RECONNECT_PAUSE + RECONNECT_PAUSE.mul_f64(random())).await;
         }
         None
     }
 
-    fn found(&self, messages: &[Value]) {
+    fn record_reloaded(&self, messages: &[Value]) {
         let mut record = self.record.lock().expect("no panic under the lock");
-        let told: HashSet<i64> = record.told.iter().map(|(id, _)| *id).collect();
+        let received: HashSet<i64> = record.received.iter().map(|(id, _)| *id).collect();
         let at = self.start.elapsed();
         for message in messages.iter().filter_map(|message| Model::deserialize(message).ok()) {
-            if message.is_by(&self.posters) && !told.contains(&message.id) {
+            if message.is_by(&self.posters) && !received.contains(&message.id) {
                 record.reloaded.entry(message.id).or_insert(at);
             }
         }
     }
 
-    /// What a browser does after `resumed: false`.
-    async fn reload(&self) -> anyhow::Result<()> {
+    /// Reads all messages since the start, as a browser does after `resumed: false`.
+    async fn reload(&self) -> Result<()> {
         let mut since = self.since;
         loop {
             let path = format!("/api/messages?updated_since={since}");
             let list = self.client.get(&path, Auth::None, StatusCode::OK).await?;
             let messages = list.body["messages"].as_array().context("a list without messages")?;
-            self.found(messages);
-            // A list holds so many at most, the oldest first; the last second of it may be incomplete.
+            self.record_reloaded(messages);
+            // A list is bounded, the oldest first; its last second may be incomplete.
             let end = messages.last().and_then(|message| message["updated_at"].as_u64()).unwrap_or(0);
             if messages.len() < LIST_MESSAGES_MAX || end <= since + 1 {
                 break;
@@ -220,8 +227,8 @@ fn cursor_of(frame: &Value) -> Option<String> {
     frame["cursor"].as_str().map(str::to_owned)
 }
 
-/// Between 0 and 1.
-fn chance() -> f64 {
+/// A random number between 0 and 1.
+fn random() -> f64 {
     f64::from(u16::try_from(Uuid::new_v4().as_u128() & 0xffff).unwrap_or(0)) / f64::from(u16::MAX)
 }
 
@@ -234,7 +241,7 @@ mod tests {
         let contract = Contract::load().expect("the contract is in the repository");
         Task {
             client: Client::new("http://nowhere.invalid", Arc::new(contract)).expect("a client"),
-            door: Door::Balancer,
+            entry: EntryPoint::Balancer,
             base: String::new(),
             posters: Arc::new(HashSet::from([7])),
             start: Instant::now(),
@@ -256,17 +263,17 @@ mod tests {
         for text in
             [frame("Message", 1, 7), frame("Message", 2, 8), frame("User", 3, 7), frame("Message", 4, 7)]
         {
-            task.note(&text, &mut cursor);
+            task.record_frame(&text, &mut cursor);
         }
-        task.note(&frame("Message", 5, 8), &mut cursor);
-        task.found(&[
+        task.record_frame(&frame("Message", 5, 8), &mut cursor);
+        task.record_reloaded(&[
             json!({ "id": 4, "user_id": 7 }),
             json!({ "id": 6, "user_id": 7 }),
             json!({ "id": 9, "user_id": 8 }),
         ]);
         let record = task.record.lock().expect("no panic under the lock").clone();
-        assert_eq!(record.told.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(record.received.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 4]);
         assert_eq!(record.reloaded.keys().collect::<Vec<_>>(), [&6]);
-        assert_eq!(cursor.as_deref(), Some("at 5"), "theirs move the cursor all the same");
+        assert_eq!(cursor.as_deref(), Some("at 5"), "messages of others move the cursor too");
     }
 }
