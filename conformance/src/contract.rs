@@ -33,15 +33,14 @@ pub struct Contract {
 impl Contract {
     /// Parses the documents from which the API crate is generated.
     pub fn load() -> Result<Self> {
-        let texts = [
-            ("users", flack_api::users::DOCUMENT),
-            ("tokens", flack_api::tokens::DOCUMENT),
-            ("messages", flack_api::messages::DOCUMENT),
-            ("ui", flack_api::ui::DOCUMENT),
-        ];
         let mut contract = Self { documents: BTreeMap::new(), operations: Vec::new() };
-        for (part, text) in texts {
-            let document: Value = serde_yaml_ng::from_str(text)
+        // `.../users.v1.yaml` describes the part `users`.
+        let of_version_1 = flack_api::OPENAPI_DOCUMENTS.iter().filter_map(|(path, text)| {
+            let part = path.strip_suffix(".v1.yaml")?.rsplit('/').next()?;
+            Some((part, text))
+        });
+        for (part, text) in of_version_1 {
+            let document = serde_yaml_ng::from_str(text)
                 .with_context(|| format!("the document of {part} is not YAML"))?;
             contract.add(part, document)?;
         }

@@ -1,7 +1,7 @@
 //! The black-box suite: tests of a running stack through its balancer.
 //!
-//! It uses the documents in `api/`, the catalogue and the command `mf`, and links no service. The same cases run against
-//! the monolith stage and the services stage, because a client cannot distinguish them.
+//! It uses the documents in `api/`, the catalogue and the command `mf`, and links no service. The same cases run
+//! against the monolith stage and the services stage, because a client cannot distinguish them.
 
 pub mod stack;
 pub mod contract;

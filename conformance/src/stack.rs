@@ -45,7 +45,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts a stack and waits until it is ready. `instances` has the syntax of `--instances`; empty means one of each.
+    /// Starts a stack and waits until it is ready. `instances` has the syntax of `--instances`; empty: one of each.
     pub fn start(stage: Stage, instances: &str) -> Result<Self> {
         let mut failure = String::new();
         for _ in 0..START_ATTEMPTS_MAX {

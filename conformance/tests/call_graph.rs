@@ -46,10 +46,11 @@ fn edges_of(service: &Service, contract: &Contract, root: &Path) -> Vec<String> 
             edges.push(format!("{service} calls {other}: {}", called.join(", ")));
         }
     }
-    // A consumer takes its streams from the catalogue.
-    if code.contains("reads_events_of") {
-        edges.extend(service.reads_events_of.iter().map(|source| format!("{service} reads {source}")));
-    }
+    // A consumer takes its streams from the catalogue, or names them.
+    let sources = service.reads_events_of.iter();
+    let read =
+        sources.filter(|source| code.contains("reads_events_of") || code.contains(&format!("\"{source}\"")));
+    edges.extend(read.map(|source| format!("{service} reads {source}")));
     edges
 }
 

@@ -49,7 +49,7 @@ struct Arguments {
     /// Freeze a process for 8 s with its connections open: an instance, a service, nats, etcd or `relay`
     #[arg(long)]
     freeze: Vec<String>,
-    /// Replace an instance as in an upgrade: start another one, then drain the old one. An instance, a service or `relay`
+    /// Replace an instance as in an upgrade (start another, drain the old one): an instance, a service or `relay`
     #[arg(long)]
     replace: Vec<String>,
     #[arg(long)]

@@ -19,8 +19,8 @@ const RELAY: &str = "relay";
 /// The services that may publish posted messages, in the order in which their relays are checked.
 const OWNERS: [&str; 2] = ["messages", "monolith"];
 
-/// A fault with its target: an instance (`users-1`), a service (`users`: one of its instances), another process (`nats`), or
-/// `relay`.
+/// A fault and its target: an instance (`users-1`), a service (`users`: one of its instances), another process
+/// (`nats`), or `relay`.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// `kill -9`. The supervisor restarts the process.

@@ -33,8 +33,8 @@ pub struct Record {
     pub reloads: u32,
 }
 
-/// The members of a frame that are used. They borrow from the text, because many thousands of frames arrive each second;
-/// none of them contains an escape sequence.
+/// The members of a frame that are used. They borrow from the text, because many thousands of frames arrive each
+/// second; none of them contains an escape sequence.
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(rename = "type")]

@@ -1,4 +1,5 @@
-//! The comparison of acknowledged messages with those that the sockets received and with those that can be read afterwards.
+//! The comparison of acknowledged messages with those that sockets received, and with those that can be read
+//! afterwards.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +13,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{listener::Record, poster::Posted};
+use super::{poster::Posted, subscriber::Record};
 use crate::client::{Auth, Client, WAIT};
 
 /// The result of a run. It counts pairs of message and socket, except `posted`, `retried` and `not_in_history`.
@@ -105,7 +106,8 @@ impl Verdict {
             "good": self.is_good(), "posted": self.posted, "retried": self.retried, "sockets": self.sockets,
             "delivered": self.delivered, "lost": self.lost, "doubled": self.doubled, "reordered": self.reordered,
             "not_in_history": self.not_in_history, "reconnects": self.reconnects, "reloads": self.reloads,
-            "acknowledged": percentiles(&self.acknowledged), "latency": percentiles(&self.latency), "faults": self.faults,
+            "acknowledged": percentiles(&self.acknowledged), "latency": percentiles(&self.latency),
+            "faults": self.faults,
         })
     }
 }

@@ -52,7 +52,7 @@ impl Drop for Connection {
     }
 }
 
-async fn carry(mut near: TcpStream, target: String, mut is_is_open: watch::Receiver<bool>) {
+async fn carry(mut near: TcpStream, target: String, mut is_open: watch::Receiver<bool>) {
     let Ok(mut far) = TcpStream::connect(target).await else { return };
     tokio::select! {
         _ = copy_bidirectional(&mut near, &mut far) => {}
