@@ -18,6 +18,8 @@ const NOT_YET: &[&str] = &[
     "migrations/",
     "monolith/",
     "services/",
+    "supervisor/",
+    "testing/",
 ];
 
 /// A file (or the beginning of its path), a replaced word that it may use (`*`: all), and the reason.
