@@ -1,15 +1,14 @@
-//! The life of a process: bind, build, become ready, register, serve, leave, finish, stop.
+//! The lifecycle of a process: bind, build, become ready, register, serve, deregister, drain, stop.
 //!
-//! Nobody is sent here before we can serve, and nobody is sent here any more when we stop: that is why the
-//! order is what it is. What a process serves is handed in; this knows only how to live.
+//! The order guarantees that the balancer sends requests only to an instance that can serve them. What the process serves
+//! is passed in.
 //!
-//! Reading order: `life` (the order of things), `connections` (how many), `edge` (what every request passes), `body` (read first),
-//! `problems` (answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`,
-//! `background` (tasks beside the requests), `signals`.
+//! Reading order: `lifecycle`, `connections` (their limit), `middleware` (of every request), `body`, `problems` (error
+//! answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`, `background`, `signals`.
 
-mod life;
+mod lifecycle;
 mod connections;
-mod edge;
+mod middleware;
 mod body;
 mod problems;
 mod probes;
@@ -33,17 +32,17 @@ use crate::{
 };
 
 pub use background::{Background, TaskResult};
-pub use edge::REQUEST_SECONDS_MAX;
 pub use flack_api::BODY_BYTES_MAX;
-pub use life::{Identity, serve};
+pub use lifecycle::{Identity, serve};
+pub use middleware::REQUEST_SECONDS_MAX;
 pub use readiness::Readiness;
 
 /// The version that `/health` and the registry show.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// `EX_UNAVAILABLE` of sysexits.h: something that we need is not there; starting again later may help.
+/// `EX_UNAVAILABLE` of sysexits.h: a dependency is missing; a later start may succeed.
 const EXIT_CODE_UNAVAILABLE: u8 = 69;
 
-/// What a process serves, and how one knows that it can.
+/// What a process serves, and the checks that it can.
 pub struct App {
     pub router: Router,
     pub readiness: Readiness,
@@ -122,7 +121,7 @@ where
     }
 }
 
-/// First of all, so that a taken port is known before a database is touched.
+/// Binds first, so that a port in use is reported before a connection to the database.
 async fn bind(process: &ProcessConfig) -> anyhow::Result<TcpListener> {
     let listener = match TcpListener::bind(process.listen).await {
         Err(problem) if problem.kind() == io::ErrorKind::AddrInUse => {

@@ -1,7 +1,7 @@
-//! The body of a request: read in full before anything is answered.
+//! The request body, read completely before the answer is sent.
 //!
-//! Who answers first and closes the connection while the client still sends makes the client's system throw the answer away:
-//! it sees a broken connection instead of the reason.
+//! If a server answers and closes the connection while the client still sends, the client's TCP stack discards the
+//! answer, and the client sees a connection error instead of the reason.
 
 use std::time::Duration;
 
@@ -14,15 +14,14 @@ use tokio::time::timeout;
 
 use super::problems;
 
-/// Read and thrown away of a body that is too large; the balancer lets no larger ones through.
+/// This much of a body that is too large is read and discarded. The balancer forwards no larger ones.
 const DISCARDED_BYTES_MAX: usize = 1_048_576;
-/// Far more than 64 KiB need; who sends more slowly holds a connection and its memory for nothing. Then 408.
+/// Ample time for 64 KiB. A slower client would keep a connection and memory in use; it gets 408.
 const BODY_SECONDS_MAX: u64 = 10;
 
-/// The request with its whole body in memory; or why it is refused.
+/// Returns the request with its whole body in memory, or the reason why it is refused.
 pub async fn read(request: Request) -> Result<Request, Problem> {
-    if waits_for_permission(&request) && content_length(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX)
-    {
+    if expects_continue(&request) && content_length(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
         return Err(problems::too_large());
     }
     let (parts, body) = request.into_parts();
@@ -37,12 +36,10 @@ pub async fn read(request: Request) -> Result<Request, Problem> {
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
-/// It has not begun to send the body, and will not if we refuse.
-fn waits_for_permission(request: &Request) -> bool {
-    request
-        .headers()
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+/// Whether the client waits for `100 Continue` before it sends the body.
+fn expects_continue(request: &Request) -> bool {
+    let expect = request.headers().get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn content_length(request: &Request) -> Option<usize> {
@@ -53,8 +50,8 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     let mut kept = BytesMut::new();
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::bad_request("the body did not arrive in full"))?;
-        // What is no data are trailers, which nobody here reads.
+        let frame = frame.map_err(|_| Problem::bad_request("the body did not arrive completely"))?;
+        // Frames without data are trailers, which no handler reads.
         let Ok(data) = frame.into_data() else { continue };
         bytes += data.len();
         if bytes > DISCARDED_BYTES_MAX {

@@ -1,5 +1,5 @@
-//! No more connections at once than we can hold. Who comes then waits in the socket's queue, and the
-//! balancer, which sees that we are slow, sends others elsewhere.
+//! The limit of open connections. Further connections wait in the socket's queue, and the balancer, which sees that this
+//! instance is slow, uses other instances.
 
 use std::{
     io,
@@ -16,8 +16,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// More than the 10,000 websockets that an instance of websocket serves, so that it can still say no to the next one. Each takes a
-/// file descriptor and some kilobytes.
+/// More than the 10,000 websockets of a websocket instance, so that it can still refuse the next one. Each connection
+/// takes a file descriptor and some kilobytes.
 pub const CONNECTIONS_MAX: usize = 12_000;
 
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl Listener for BoundedListener {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let free = Arc::clone(&self.free);
         let permit = free.acquire_owned().await.expect("the semaphore is never closed");
-        // Axum's own: waits a moment when the process is out of file descriptors.
+        // Axum's implementation waits when the process has no free file descriptor.
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        // Small answers must not wait for a full packet. A socket that refuses this is about to fail anyway.
+        // Small answers must not wait for a full packet. A socket that refuses this option fails anyway.
         let _ = stream.set_nodelay(true);
         (Connection { stream, _permit: permit }, address)
     }
@@ -51,7 +51,7 @@ impl Listener for BoundedListener {
     }
 }
 
-/// A stream that makes room for another when it is dropped; a websocket keeps its place.
+/// A connection; the next one is accepted when it is dropped. A websocket keeps its permit.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_too_many_is_let_in_when_another_ends() {
+    async fn a_connection_above_the_limit_is_accepted_when_another_one_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut listener = BoundedListener::new(listener, 1);

@@ -1,4 +1,4 @@
-//! What machines ask a process: does it live, can it serve, how much does it do.
+//! `/health`, `/ready` and `/metrics`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Background, Readiness, VERSION};
 
-/// From a cached read to a request that is near its deadline.
+/// From a cached read to a request near its deadline.
 const SECONDS_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// Paths that neither the access log nor the metrics mention: they are asked several times a second.
+/// Requested several times a second, therefore neither logged nor counted.
 pub const PATHS: [&str; 3] = ["/health", "/ready", "/metrics"];
 
-/// One recorder a process, also when a test serves several times in one.
+/// One recorder in a process, also when a test serves several times.
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub fn router(probes: Probes) -> Router {
         .with_state(Arc::new(probes))
 }
 
-/// 200 as long as requests are answered at all; the tasks are there for people.
+/// Returns 200 whenever requests are answered; the status of the tasks is for people.
 async fn health(State(probes): State<Arc<Probes>>) -> Response {
     Json(json!({
         "status": "ok",
@@ -54,20 +54,22 @@ async fn health(State(probes): State<Arc<Probes>>) -> Response {
     .into_response()
 }
 
+/// Returns 200, or 503 with the failing check, or 404 while draining.
+///
+/// With `http-check disable-on-404` HAProxy sends no new requests to a server that answers 404, but keeps its connections.
+/// Any other error marks the server as down and closes its websockets before they can resume elsewhere.
 async fn ready(State(probes): State<Arc<Probes>>) -> Response {
     if probes.shutdown.is_cancelled() {
-        // The balancer's word for: nobody new, but who is here may stay (`http-check disable-on-404` in haproxy.cfg). For any other
-        // answer it would call us down, and cut the websockets off before we can tell them to come back.
         return not_ready(StatusCode::NOT_FOUND, "shutdown", "this instance is stopping");
     }
     match probes.readiness.failing().await {
         None => Json(json!({ "status": "ready" })).into_response(),
-        Some((check, why)) => not_ready(StatusCode::SERVICE_UNAVAILABLE, check, &why),
+        Some((check, error)) => not_ready(StatusCode::SERVICE_UNAVAILABLE, check, &error),
     }
 }
 
-fn not_ready(status: StatusCode, check: &str, why: &str) -> Response {
-    let body = json!({ "status": "not ready", "failing": check, "error": why });
+fn not_ready(status: StatusCode, check: &str, error: &str) -> Response {
+    let body = json!({ "status": "not ready", "failing": check, "error": error });
     (status, [(header::RETRY_AFTER, "1")], Json(body)).into_response()
 }
 
@@ -87,7 +89,7 @@ fn install_metrics() -> Option<&'static PrometheusHandle> {
             PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
                 .and_then(PrometheusBuilder::install_recorder)
-                .inspect_err(|problem| tracing::error!(error = %problem, "no metrics from this process"))
+                .inspect_err(|error| tracing::error!(%error, "this process has no metrics"))
                 .ok()
         })
         .as_ref()

@@ -1,20 +1,19 @@
-//! Answers that no handler made, as problem details: unknown paths, methods that a path does not have, and
-//! what the HTTP layer refuses by itself.
+//! Error answers that no handler made: unknown paths and methods, and what the HTTP layer refuses.
 
 use axum::response::{IntoResponse, Response};
 use flack_api::Problem;
 use http::{StatusCode, header};
 
-/// A problem as the answer to this request.
-pub fn answer(mut problem: Problem, correlation_id: &str) -> Response {
+/// Returns a problem as the answer to this request.
+pub fn respond(mut problem: Problem, correlation_id: &str) -> Response {
     problem.correlation_id = Some(correlation_id.to_owned());
     problem.into_response()
 }
 
-/// Gives an error answer that nobody has put into words the form that all others have. Pages and problems stay.
+/// Replaces the body of an error answer by problem details, unless it is a page or problem details already.
 pub fn complete(response: Response, path: &str, correlation_id: &str) -> Response {
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) || !is_wordless(&response) {
+    if !(status.is_client_error() || status.is_server_error()) || !is_plain(&response) {
         return response;
     }
     let problem = match status {
@@ -33,8 +32,8 @@ pub fn complete(response: Response, path: &str, correlation_id: &str) -> Respons
             Problem::new(status, "bad-request", title, format!("the request was refused: {title}"))
         }
     };
-    let mut completed = answer(problem, correlation_id);
-    // Such as Allow: what was said beside the words stays said.
+    let mut completed = respond(problem, correlation_id);
+    // Headers such as Allow stay.
     for (name, value) in response.headers() {
         if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {
             completed.headers_mut().entry(name).or_insert_with(|| value.clone());
@@ -43,7 +42,7 @@ pub fn complete(response: Response, path: &str, correlation_id: &str) -> Respons
     completed
 }
 
-/// The body is longer than `BODY_BYTES_MAX`.
+/// Returns 413: the body is longer than `BODY_BYTES_MAX`.
 pub fn too_large() -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -53,9 +52,8 @@ pub fn too_large() -> Problem {
     )
 }
 
-fn is_wordless(response: &Response) -> bool {
-    match response.headers().get(header::CONTENT_TYPE) {
-        None => true,
-        Some(kind) => kind.as_bytes().starts_with(b"text/plain"),
-    }
+/// Whether the body is empty or plain text, as axum's own error answers are.
+fn is_plain(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    content_type.is_none_or(|value| value.as_bytes().starts_with(b"text/plain"))
 }

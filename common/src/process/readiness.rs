@@ -1,7 +1,7 @@
-//! Whether this instance can serve: a list of named checks. The balancer and the registry go by it.
+//! Whether this instance can serve: a list of named checks, for the balancer and before registration.
 //!
-//! Only what every request needs belongs here. The events pipeline does not: when it is away, changes wait
-//! in the journal, and requests are served as ever.
+//! Only what every request needs belongs here. The events pipeline does not: while it is unavailable, changes wait in the
+//! journal, and requests are served.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use tokio::time::timeout;
 
 use crate::database;
 
-/// A check that takes longer has failed: the balancer asks several times a second.
+/// Short, because the balancer checks several times a second.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
-/// The checks, in the order in which they are made.
+/// The checks in their order.
 #[derive(Clone, Default)]
 pub struct Readiness {
     checks: Vec<(&'static str, Check)>,
@@ -29,12 +29,12 @@ impl fmt::Debug for Readiness {
 }
 
 impl Readiness {
-    /// Ready from the start; add what has to be checked.
+    /// Returns a readiness without checks: always ready.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `name` is what people are told when it fails.
+    /// Adds a check; `/ready` shows `name` when it fails.
     #[must_use]
     pub fn check<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -44,7 +44,7 @@ impl Readiness {
         self
     }
 
-    /// The process's own database answers.
+    /// Adds the check that the process's own database answers.
     #[must_use]
     pub fn database(self, pool: &PgPool) -> Self {
         let pool = pool.clone();
@@ -54,12 +54,12 @@ impl Readiness {
         })
     }
 
-    /// The name of the first check that fails, and why.
+    /// Returns name and error of the first check that fails.
     pub(super) async fn failing(&self) -> Option<(&'static str, String)> {
         for (name, check) in &self.checks {
             match timeout(CHECK_TIMEOUT, check()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(problem)) => return Some((name, format!("{problem:#}"))),
+                Ok(Err(error)) => return Some((name, format!("{error:#}"))),
                 Err(_) => return Some((name, format!("no answer within {} s", CHECK_TIMEOUT.as_secs()))),
             }
         }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks, the second insists.
+//! SIGTERM and SIGINT: the first one starts the shutdown, the second one ends the process at once.
 
 use std::process::exit;
 
@@ -7,10 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// As a shell reports a process that Ctrl-C ended.
+/// The shell's exit code for a process that was ended by Ctrl-C.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
 
-/// A token that the first signal cancels. The second ends the process at once.
+/// Returns the token that the first signal cancels.
 pub fn listen() -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -21,7 +21,7 @@ pub fn listen() -> anyhow::Result<CancellationToken> {
         info!(signal, "stopping");
         token.cancel();
         let signal = next(&mut terminate, &mut interrupt).await;
-        warn!(signal, "stopping at once: requests in flight are cut off");
+        warn!(signal, "stopping at once: requests in flight are aborted");
         exit(EXIT_CODE_INTERRUPTED);
     });
     Ok(shutdown)

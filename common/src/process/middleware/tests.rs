@@ -1,7 +1,7 @@
 use axum::{
     Router,
     body::{Body, to_bytes},
-    middleware,
+    middleware::from_fn_with_state,
     routing::get,
 };
 use flack_api::BODY_BYTES_MAX;
@@ -16,7 +16,7 @@ fn router() -> Router {
         .route("/panic", get(async || -> () { panic!("as the test wants it") }))
         .route("/page", get(async || (StatusCode::NOT_FOUND, axum::response::Html("<h1>gone</h1>"))))
         .route("/id", get(async |headers: HeaderMap| headers[CORRELATION_ID].to_str().unwrap().to_owned()));
-    app.layer(middleware::from_fn_with_state(Edge::new("users-1").unwrap(), pass))
+    app.layer(from_fn_with_state(Requests::new("users-1").unwrap(), handle))
 }
 
 async fn get_with(path: &str, correlation_id: Option<&str>) -> (http::response::Parts, String) {
@@ -42,21 +42,21 @@ async fn a_request_that_takes_too_long_is_answered_with_503_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_answered_with_408() {
+async fn a_body_that_does_not_arrive_in_time_is_answered_with_408() {
     let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let response = router().oneshot(Request::post("/id").body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
 }
 
 #[tokio::test]
-async fn a_panic_is_a_problem_that_names_the_request_and_not_the_cause() {
+async fn a_panic_is_answered_with_the_correlation_id_and_without_the_cause() {
     let (parts, text) = get_with("/panic", Some("p-1")).await;
     assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text.contains("p-1") && !text.contains("as the test wants it"), "{text}");
 }
 
 #[tokio::test]
-async fn a_good_correlation_id_is_kept_and_handed_to_the_handler() {
+async fn a_valid_correlation_id_is_kept_and_passed_to_the_handler() {
     let (parts, text) = get_with("/id", Some("aB3._-")).await;
     assert_eq!(text, "aB3._-");
     assert_eq!(parts.headers[CORRELATION_ID], "aB3._-");
@@ -64,11 +64,11 @@ async fn a_good_correlation_id_is_kept_and_handed_to_the_handler() {
 }
 
 #[tokio::test]
-async fn a_missing_or_odd_correlation_id_is_replaced() {
+async fn a_missing_or_invalid_correlation_id_is_replaced() {
     let long = "x".repeat(65);
-    for odd in [None, Some(""), Some("a b"), Some("a\"b"), Some("a/b"), Some(long.as_str())] {
-        let (parts, text) = get_with("/id", odd).await;
-        assert!(text.parse::<Uuid>().is_ok(), "{odd:?} became {text}");
+    for invalid in [None, Some(""), Some("a b"), Some("a\"b"), Some("a/b"), Some(long.as_str())] {
+        let (parts, text) = get_with("/id", invalid).await;
+        assert!(text.parse::<Uuid>().is_ok(), "{invalid:?} became {text}");
         assert_eq!(parts.headers[CORRELATION_ID], text);
     }
 }
@@ -88,21 +88,21 @@ async fn a_browser_gets_every_problem_as_a_page() {
 }
 
 #[tokio::test]
-async fn a_page_that_says_not_found_stays_a_page() {
+async fn an_error_page_of_a_handler_stays_a_page() {
     let (parts, text) = get_with("/page", None).await;
     assert_eq!(parts.status, StatusCode::NOT_FOUND);
     assert_eq!(text, "<h1>gone</h1>");
 }
 
 #[tokio::test]
-async fn a_request_that_the_client_gives_up_is_not_counted_as_in_flight_for_ever() {
-    let edge = Edge::new("users-1").unwrap();
+async fn a_request_whose_client_disconnects_is_no_longer_counted_as_in_flight() {
+    let requests = Requests::new("users-1").unwrap();
     let app = Router::new()
         .route("/slow", get(async || std::future::pending::<()>().await))
-        .layer(middleware::from_fn_with_state(Arc::clone(&edge), pass));
+        .layer(from_fn_with_state(Arc::clone(&requests), handle));
     let mut answer = Box::pin(app.oneshot(Request::get("/slow").body(Body::empty()).unwrap()));
     assert!(futures::poll!(&mut answer).is_pending());
-    assert_eq!(edge.in_flight(), 1);
+    assert_eq!(requests.in_flight(), 1);
     drop(answer);
-    assert_eq!(edge.in_flight(), 0);
+    assert_eq!(requests.in_flight(), 0);
 }

@@ -1,5 +1,4 @@
-//! What every request passes on its way in and out: a correlation id, a log line, figures, a deadline, a
-//! limit, and an answer in the common form even when a handler panics.
+//! HTTP middleware of every request: correlation id, log line, metrics, limits, and an error answer also after a panic.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -25,33 +24,33 @@ use uuid::Uuid;
 use super::{body, probes, problems};
 use crate::rate::RequestRate;
 
-/// By then the balancer and whoever waits have given up. Websockets live on: their answer comes at once.
+/// After this time balancer and client have given up. A websocket outlives it: its HTTP answer (101) is immediate.
 pub const REQUEST_SECONDS_MAX: u64 = 10;
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-flack-instance");
-/// In place of a path that no route has: figures must not grow with what strangers ask for.
-const UNMATCHED: &str = "unmatched";
+/// The label of all unknown paths: clients must not be able to create metrics.
+const UNMATCHED_PATH: &str = "unmatched";
 
-/// Shared by all requests of a process.
+/// The state of the middleware, shared by all requests of a process.
 #[derive(Debug)]
-pub struct Edge {
+pub struct Requests {
     instance: HeaderValue,
     in_flight: AtomicUsize,
 }
 
-impl Edge {
+impl Requests {
     pub fn new(instance: &str) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self { instance: instance.parse()?, in_flight: AtomicUsize::new(0) }))
     }
 
-    /// Requests that have not been answered yet.
+    /// The number of requests without an answer.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 }
 
-/// Counts down also when the client goes away and the request is dropped.
-struct InFlight(Arc<Edge>);
+/// A counted request; the count also decreases when the client disconnects and the request is dropped.
+struct InFlight(Arc<Requests>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -59,28 +58,28 @@ impl Drop for InFlight {
     }
 }
 
-/// The middleware in front of everything.
-pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
-    edge.in_flight.fetch_add(1, Ordering::Relaxed);
-    let in_flight = InFlight(Arc::clone(&edge));
+/// The outermost middleware.
+pub async fn handle(State(requests): State<Arc<Requests>>, mut request: Request, next: Next) -> Response {
+    requests.in_flight.fetch_add(1, Ordering::Relaxed);
+    let in_flight = InFlight(Arc::clone(&requests));
     let correlation_id = correlation_id(request.headers());
     let accepts_html = accepts_html(request.headers());
-    let header = HeaderValue::from_str(&correlation_id).expect("checked, or made of plain characters");
-    // Handlers find it where clients put it.
+    let header = HeaderValue::from_str(&correlation_id).expect("a correlation id has plain characters");
+    // Handlers read it from the request's header.
     request.headers_mut().insert(CORRELATION_ID, header.clone());
 
     let span = info_span!("request", correlation_id);
-    let mut response = observed(request, next, &correlation_id).instrument(span).await;
+    let mut response = observe(request, next, &correlation_id).instrument(span).await;
     drop(in_flight);
     if accepts_html {
         response = problem_page(response);
     }
     response.headers_mut().insert(CORRELATION_ID, header);
-    response.headers_mut().insert(INSTANCE, edge.instance.clone());
+    response.headers_mut().insert(INSTANCE, requests.instance.clone());
     response
 }
 
-/// The client's, when it can stand in a log line and a header as it is; else a new one.
+/// Returns the client's correlation id if it is valid, else a new one.
 fn correlation_id(headers: &HeaderMap) -> String {
     headers
         .get(CORRELATION_ID)
@@ -89,33 +88,33 @@ fn correlation_id(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-async fn observed(request: Request, next: Next, correlation_id: &str) -> Response {
+async fn observe(request: Request, next: Next, correlation_id: &str) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
     let is_probe = probes::PATHS.contains(&request.uri().path());
 
-    let response = guarded(request, next, correlation_id).await;
+    let response = answer(request, next, correlation_id).await;
     if !is_probe {
-        let path = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-        tell(&method, path, &response, started.elapsed());
+        let path = path.as_ref().map_or(UNMATCHED_PATH, MatchedPath::as_str);
+        record(&method, path, &response, started.elapsed());
     }
     response
 }
 
-fn tell(method: &Method, path: &str, response: &Response, took: Duration) {
+fn record(method: &Method, path: &str, response: &Response, duration: Duration) {
     let status = response.status();
     RequestRate::of_process().record();
     let labels = [
-        // Any word can be a method; only the known ones become a label.
-        ("method", if is_known(method) { method.to_string() } else { "other".to_owned() }),
+        // HTTP allows any method name; only the standard ones become a label.
+        ("method", if is_standard(method) { method.to_string() } else { "other".to_owned() }),
         ("path", path.to_owned()),
         ("status", status.as_str().to_owned()),
     ];
     metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_duration_seconds", &labels).record(took.as_secs_f64());
+    metrics::histogram!("http_request_duration_seconds", &labels).record(duration.as_secs_f64());
 
-    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if status.is_server_error() {
         warn!(method = %method, path, status = status.as_u16(), ms, "answered");
     } else {
@@ -123,26 +122,26 @@ fn tell(method: &Method, path: &str, response: &Response, took: Duration) {
     }
 }
 
-fn is_known(method: &Method) -> bool {
+fn is_standard(method: &Method) -> bool {
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS]
         .contains(method)
 }
 
-/// Within the limits, and with an answer whatever happens.
-async fn guarded(request: Request, next: Next, correlation_id: &str) -> Response {
+/// Calls the handler within the limits; a timeout and a panic become problem details.
+async fn answer(request: Request, next: Next, correlation_id: &str) -> Response {
     let path = request.uri().path().to_owned();
     let request = match body::read(request).await {
         Ok(request) => request,
-        Err(problem) => return problems::answer(problem, correlation_id),
+        Err(problem) => return problems::respond(problem, correlation_id),
     };
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match timeout(Duration::from_secs(REQUEST_SECONDS_MAX), handled).await {
+    let handler = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(Duration::from_secs(REQUEST_SECONDS_MAX), handler).await {
         Ok(Ok(response)) => problems::complete(response, &path, correlation_id),
-        // The panic hook has logged it, with its place, inside the span of this request.
-        Ok(Err(_)) => problems::answer(Problem::internal(), correlation_id),
+        // The panic hook has logged it, inside the span of this request.
+        Ok(Err(_)) => problems::respond(Problem::internal(), correlation_id),
         Err(_) => {
-            error!(path, seconds = REQUEST_SECONDS_MAX, "a request ran into its deadline");
-            problems::answer(Problem::unavailable("an answer in time"), correlation_id)
+            error!(path, seconds = REQUEST_SECONDS_MAX, "a request exceeded its deadline");
+            problems::respond(Problem::unavailable("an answer in time"), correlation_id)
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The order of things between a bound socket and the end.
+//! The lifecycle of a process, from a bound socket to its end.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use axum::{Router, middleware};
+use axum::{Router, middleware::from_fn_with_state};
 use tokio::{
     net::TcpListener,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -14,29 +15,27 @@ use tracing::{info, warn};
 use super::{
     App, Background, Readiness, VERSION,
     connections::{BoundedListener, CONNECTIONS_MAX},
-    edge::{self, Edge},
+    middleware::{self, REQUEST_SECONDS_MAX, Requests},
     probes::{self, Probes},
 };
 use crate::registry::{Registration, Registry, ServiceDefinition};
 
-/// As long as a request may take: whoever was let in is answered.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(edge::REQUEST_SECONDS_MAX);
-/// For tasks to put down what they hold.
+/// As long as one request may take, so that every accepted request is answered.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(REQUEST_SECONDS_MAX);
 const TASKS_TIMEOUT: Duration = Duration::from_secs(3);
-const READY_PAUSE: Duration = Duration::from_millis(100);
-/// How often an instance that does not become ready says why.
+const READY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const NOT_READY_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Who this process is to others.
+/// The names under which other processes find this one.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub service: ServiceDefinition,
     pub instance: String,
-    /// Host that others reach it at, when it is not the one it listens on.
+    /// The host at which other processes reach this one, if it is not the host that it listens on.
     pub advertise: Option<String>,
 }
 
-/// Everything of `run` but the configuration and the signals: tests hand in both.
+/// Serves from `build` to the end of the drain. `run` calls it; tests pass in listener and shutdown signal.
 pub async fn serve<F>(
     listener: TcpListener,
     shutdown: CancellationToken,
@@ -49,31 +48,29 @@ where
     let address = listener.local_addr().context("the socket has no address")?;
     let background = Background::default();
     let (app, registry) = tokio::select! {
-        outcome = build(background.clone()) => outcome?,
-        // Nobody has been let in yet: there is nothing to finish.
+        built = build(background.clone()) => built?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let readiness = app.readiness.clone();
-    let edge = Edge::new(&identity.instance)?;
-    let router = router(app, &identity, &background, &shutdown, &edge);
+    let requests = Requests::new(&identity.instance)?;
+    let router = router(app, &identity, &background, &shutdown, &requests);
 
-    // Connections wait in the socket's queue up to here; from now on they are answered.
+    // Until here connections wait in the socket's queue.
     let closing = CancellationToken::new();
     let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
     let server = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
 
     let registration = tokio::select! {
-        registration = become_known(registry, &identity, address, &readiness) => registration,
+        registration = register_when_ready(registry, &identity, address, &readiness) => registration,
         () = shutdown.cancelled() => None,
     };
     shutdown.cancelled().await;
 
-    leave(registration).await;
+    deregister(registration).await;
     background.stop();
     closing.cancel();
-    let server = finish(server, &edge, &background).await;
-    server.context("the server ended with an error")
+    drain(server, &requests, &background).await.context("the server ended with an error")
 }
 
 fn router(
@@ -81,7 +78,7 @@ fn router(
     identity: &Identity,
     background: &Background,
     shutdown: &CancellationToken,
-    edge: &Arc<Edge>,
+    requests: &Arc<Requests>,
 ) -> Router {
     let probes = Probes {
         service: identity.service.name.clone(),
@@ -90,25 +87,24 @@ fn router(
         background: background.clone(),
         shutdown: shutdown.clone(),
     };
-    app.router
-        .merge(probes::router(probes))
-        .layer(middleware::from_fn_with_state(Arc::clone(edge), edge::pass))
+    let middleware = from_fn_with_state(Arc::clone(requests), middleware::handle);
+    app.router.merge(probes::router(probes)).layer(middleware)
 }
 
-/// Registered means that requests come: not before we are ready.
-async fn become_known(
+/// The balancer sends requests to every registered instance, so registration waits until the instance is ready.
+async fn register_when_ready(
     registry: Option<Registry>,
     identity: &Identity,
     address: SocketAddr,
     readiness: &Readiness,
 ) -> Option<Registration> {
-    let mut last_said: Option<Instant> = None;
+    let mut logged_at: Option<Instant> = None;
     while let Some((check, error)) = readiness.failing().await {
-        if last_said.is_none_or(|said| said.elapsed() >= NOT_READY_LOG_INTERVAL) {
+        if logged_at.is_none_or(|at| at.elapsed() >= NOT_READY_LOG_INTERVAL) {
             warn!(check, error, "not ready yet");
-            last_said = Some(Instant::now());
+            logged_at = Some(Instant::now());
         }
-        sleep(READY_PAUSE).await;
+        sleep(READY_CHECK_INTERVAL).await;
     }
     info!("ready");
     let registry = registry?;
@@ -120,32 +116,32 @@ async fn become_known(
     Some(registry.register(&identity.service, &identity.instance, &address, VERSION).await)
 }
 
-/// Takes us out of the registry, and waits until the balancer has let go.
-async fn leave(registration: Option<Registration>) {
+/// Marks the instance as draining, and waits until the balancer sends it no more requests.
+async fn deregister(registration: Option<Registration>) {
     if let Some(registration) = registration {
         let started = Instant::now();
         let outcome = registration.deregister().await;
-        info!(?outcome, ms = started.elapsed().as_millis(), "left the registry");
+        info!(?outcome, ms = started.elapsed().as_millis(), "deregistered");
     }
 }
 
-/// Lets requests and tasks come to their end, and says what was cut off.
-async fn finish(
-    mut server: tokio::task::JoinHandle<std::io::Result<()>>,
-    edge: &Edge,
+/// Waits for requests, then for background tasks, each within its timeout; logs what was aborted.
+async fn drain(
+    mut server: JoinHandle<io::Result<()>>,
+    requests: &Requests,
     background: &Background,
-) -> std::io::Result<()> {
-    let result = if let Ok(joined) = timeout(FINISH_TIMEOUT, &mut server).await {
-        joined.unwrap_or_else(|problem| Err(std::io::Error::other(problem)))
+) -> io::Result<()> {
+    let result = if let Ok(joined) = timeout(REQUESTS_TIMEOUT, &mut server).await {
+        joined.unwrap_or_else(|error| Err(io::Error::other(error)))
     } else {
-        warn!(requests = edge.in_flight(), "cut off: requests that took too long to finish");
+        warn!(requests = requests.in_flight(), "aborted requests that did not finish in time");
         server.abort();
         Ok(())
     };
     background.drain();
     if timeout(TASKS_TIMEOUT, background.ended()).await.is_err() {
         let (tasks, count) = (background.names_of_running().join(", "), background.count());
-        warn!(tasks, count, "cut off: tasks and connections that did not end when told to stop");
+        warn!(tasks, count, "aborted background tasks and connections that did not end in time");
     }
     result
 }
