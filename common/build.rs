@@ -1,4 +1,4 @@
-//! `sqlx::migrate!` embeds the shared migrations, and cargo does not see by itself that they changed.
+//! Rebuilds when the shared migrations change: `sqlx::migrate!` embeds them, which cargo does not know.
 
 fn main() {
     println!("cargo::rerun-if-changed=../migrations/shared");

@@ -1,8 +1,7 @@
-//! Tokens: who makes them signs, everyone else only checks.
+//! Access tokens: JWTs signed with Ed25519. The owner of tokens signs them, every process verifies them.
 //!
-//! A token is a JWT signed with Ed25519; its key id is in the header, and the public keys are in the
-//! registry. Nobody asks anybody whether a token is good: each process holds the keys and the list of
-//! revoked tokens in memory, kept current by a watch. Who may have a token is the business of tokens.
+//! The key id is in the token's header, the public keys are in the registry. Each process has the keys and the list of
+//! revoked tokens in memory, so verification needs no call. Which users get a token is up to `tokens`.
 
 mod claims;
 mod crypto;

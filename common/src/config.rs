@@ -1,8 +1,7 @@
-//! Configuration: groups of environment variables that a process flattens into its own `Config`.
+//! Configuration from environment variables: groups that each process flattens into its own `Config`.
 //!
-//! Only the environment is read, never arguments: what a process was started with is then visible in one
-//! place to whoever starts it. All problems are reported at once, before any port is bound. Secrets are
-//! `SecretString`, so that no `Debug`, log line or error message can show them.
+//! There are no arguments, so everything that configures a process is in one place. All problems are reported together,
+//! before a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can contain them.
 //!
 //! ```ignore
 //! #[derive(conf::Conf)]
@@ -20,26 +19,25 @@ use conf::Conf;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-/// `EX_USAGE` of sysexits.h: the configuration is wrong, starting again will not help.
+/// `EX_USAGE` of sysexits.h: the configuration is wrong, so another start will fail too.
 pub const EXIT_CODE_CONFIGURATION: u8 = 64;
 
 const INSTANCE_CHARACTERS_MAX: usize = 64;
 const CONNECTIONS_MAX_LIMIT: u32 = 1000;
 
-/// Reads `C` from the environment; says on standard error all that is missing or wrong, and exits with 64.
+/// Reads `C` from the environment; prints all problems to standard error and exits with 64 if there are any.
 pub fn parse_or_exit<C: Conf>() -> C {
     C::try_parse().unwrap_or_else(|problems| {
-        // Nothing is left to do when even standard error is closed.
         let _ = problems.print();
-        // `--help` is no failure; it is the manual of the variables.
+        // `--help` prints the manual of the variables.
         exit(if problems.exit_code() == 0 { 0 } else { i32::from(EXIT_CODE_CONFIGURATION) })
     })
 }
 
-/// Who this process is, and where it listens.
+/// The process's name and address.
 #[derive(Conf, Debug, Clone)]
 pub struct ProcessConfig {
-    /// Name of this instance, such as `users-1`; made up when absent
+    /// Name of this instance, such as `users-1`; generated when absent
     #[conf(env = "FLACK_INSTANCE", value_parser = parse_instance)]
     pub instance: Option<String>,
     /// Address to listen on; port 0 takes any free one
@@ -51,7 +49,7 @@ pub struct ProcessConfig {
 }
 
 impl ProcessConfig {
-    /// The instance's name: as configured, else `<service>-<8 hex digits>`.
+    /// Returns the instance's name: as configured, else `<service>-<8 hex digits>`.
     pub fn instance_name(&self, service: &str) -> String {
         self.instance.clone().unwrap_or_else(|| {
             let mut random = Uuid::new_v4().simple().to_string();
@@ -67,19 +65,19 @@ pub struct DatabaseConfig {
     /// `postgres://user:password@host:port/database`
     #[conf(env = "DATABASE_URL", value_parser = parse_secret, secret)]
     pub url: SecretString,
-    /// Most connections that this instance opens to its database
+    /// Maximum number of connections to the database
     #[conf(env = "DATABASE_CONNECTIONS_MAX", default_value = "8", value_parser = parse_connections)]
     pub connections_max: u32,
 }
 
-/// Where the registry is. As `Option<RegistryConfig>` it is absent when no `ETCD_` variable is set.
+/// The registry (etcd). As `Option<RegistryConfig>` it is absent when no `ETCD_` variable is set.
 #[derive(Conf, Debug, Clone)]
 #[conf(validation_predicate = registry_credentials)]
 pub struct RegistryConfig {
-    /// Registry, such as `http://127.0.0.1:2379`
+    /// Registry URL, such as `http://127.0.0.1:2379`
     #[conf(env = "ETCD_URL", value_parser = parse_http_url)]
     pub url: String,
-    /// Registry user; absent when the registry asks for none
+    /// Registry user; absent when the registry needs none
     #[conf(env = "ETCD_USER")]
     pub user: Option<String>,
     /// Registry password
@@ -87,14 +85,14 @@ pub struct RegistryConfig {
     pub password: Option<SecretString>,
 }
 
-/// Where the events pipeline is. As `Option<EventsConfig>` it is absent when no `NATS_` variable is set.
+/// The events pipeline (NATS). As `Option<EventsConfig>` it is absent when no `NATS_` variable is set.
 #[derive(Conf, Debug, Clone)]
 #[conf(validation_predicate = events_credentials)]
 pub struct EventsConfig {
-    /// Events pipeline, such as `nats://127.0.0.1:4222`
+    /// Events pipeline URL, such as `nats://127.0.0.1:4222`
     #[conf(env = "NATS_URL", value_parser = parse_nats_url)]
     pub url: String,
-    /// Pipeline user; absent when the pipeline asks for none
+    /// Pipeline user; absent when the pipeline needs none
     #[conf(env = "NATS_USER")]
     pub user: Option<String>,
     /// Pipeline password
@@ -102,19 +100,19 @@ pub struct EventsConfig {
     pub password: Option<SecretString>,
 }
 
-/// The balancer's internal door, through which services call each other.
+/// The balancer's internal listener, through which services call each other.
 #[derive(Conf, Debug, Clone)]
 pub struct InternalListenerConfig {
-    /// Internal door of the balancer, such as `http://127.0.0.1:8081`
+    /// Internal listener of the balancer, such as `http://127.0.0.1:8081`
     #[conf(env = "INTERNAL_URL", value_parser = parse_http_url)]
     pub url: String,
 }
 
 fn parse_instance(text: &str) -> Result<String, String> {
-    let good = (1..=INSTANCE_CHARACTERS_MAX).contains(&text.len())
+    let is_valid = (1..=INSTANCE_CHARACTERS_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    // It becomes a registry key, a balancer's server name and a header: nothing there needs quoting then.
-    good.then(|| text.to_owned()).ok_or_else(|| {
+    // It becomes a registry key, a HAProxy server name and a header value; none of these needs quoting then.
+    is_valid.then(|| text.to_owned()).ok_or_else(|| {
         format!("an instance name is 1 to {INSTANCE_CHARACTERS_MAX} of a-z, 0-9 and -, such as users-1")
     })
 }
@@ -122,11 +120,10 @@ fn parse_instance(text: &str) -> Result<String, String> {
 fn parse_host(text: &str) -> Result<String, String> {
     url::Host::parse(text)
         .map(|host| host.to_string())
-        .map_err(|_| "give a host name or address without scheme and port, such as 10.0.0.7".to_owned())
+        .map_err(|_| "use a host name or address without scheme and port, such as 10.0.0.7".to_owned())
 }
 
-// `conf` asks every parser for a `Result`.
-#[expect(clippy::unnecessary_wraps, reason = "the signature of a value parser")]
+#[expect(clippy::unnecessary_wraps, reason = "conf requires this signature")]
 fn parse_secret(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
@@ -135,7 +132,7 @@ fn parse_connections(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .filter(|number| (1..=CONNECTIONS_MAX_LIMIT).contains(number))
-        .ok_or_else(|| format!("give a number from 1 to {CONNECTIONS_MAX_LIMIT}"))
+        .ok_or_else(|| format!("use a number from 1 to {CONNECTIONS_MAX_LIMIT}"))
 }
 
 fn parse_http_url(text: &str) -> Result<String, String> {
@@ -147,13 +144,13 @@ fn parse_nats_url(text: &str) -> Result<String, String> {
 }
 
 fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|problem| problem.to_string())?;
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
     if !schemes.contains(&url.scheme()) || url.host().is_none() {
-        return Err(format!("give an address such as {}://127.0.0.1:1234", schemes[0]));
+        return Err(format!("use a URL such as {}://127.0.0.1:1234", schemes[0]));
     }
-    // Addresses are logged; credentials have variables of their own, which are not.
+    // URLs are logged; credentials have variables of their own, which are not.
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("leave credentials out of the address; they have variables of their own".to_owned());
+        return Err("put the credentials into their own variables, not into the URL".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
 }

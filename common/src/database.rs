@@ -1,6 +1,6 @@
-//! The process's own database: connect, migrate, write with a correlation id, and say what went wrong.
+//! The process's own database: connection pool, migrations, transactions with a correlation id, errors.
 //!
-//! Statements are not here: each part keeps its SQL in its own `store.rs`.
+//! SQL statements are not here: each part has its own `store.rs`.
 
 pub mod leader;
 mod error;
@@ -9,13 +9,14 @@ mod migrations;
 use std::{str::FromStr, time::Duration};
 
 use anyhow::bail;
+use backon::{ConstantBuilder, Retryable};
 use flack_api::{Context, is_correlation_id};
 use secrecy::ExposeSecret;
 use sqlx::{
     AssertSqlSafe, Connection as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{config::DatabaseConfig, telemetry};
@@ -23,33 +24,31 @@ use crate::{config::DatabaseConfig, telemetry};
 pub use error::{OnConstraint, StoreError, StoreResult, problem};
 pub use migrations::migrate;
 
-/// How long a request waits for a free connection; a queue longer than that is better told to come back.
+/// How long a request waits for a free connection; after that it gets 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// No statement of a request takes longer; work that must sets its own limit with `set local statement_timeout`.
+/// The limit of every statement; longer work sets its own with `set local statement_timeout`.
 const STATEMENT_SECONDS_MAX: u32 = 5;
-/// A transaction that nobody goes on with holds locks and old rows; the server ends it.
+/// PostgreSQL ends an idle transaction, because it holds locks and prevents vacuum.
 const IDLE_IN_TRANSACTION_SECONDS_MAX: u32 = 15;
-/// A connection that was used so recently is taken as it is; one that was idle for longer is asked first.
+/// A connection that was idle for longer is pinged before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(500);
-/// At the start of everything the database may be some seconds behind us; longer means that it is not there.
-const CONNECT_SECONDS_MAX: u64 = 10;
-const CONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// When the whole stack starts, the database may be ready some seconds later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Opens the pool, and waits for the database a bounded time.
+/// Opens the connection pool. Waits up to 10 s for the database; other errors return at once.
 pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
-    // The cause of a parse error may quote the URL, which holds the password.
+    // The parse error may contain the URL, and with it the password.
     let options = PgConnectOptions::from_str(config.url.expose_secret()).map_err(|_| {
-        anyhow::anyhow!(
-            "DATABASE_URL is no database address; give postgres://user:password@host:port/database"
-        )
+        anyhow::anyhow!("DATABASE_URL is not a database URL; use postgres://user:password@host:port/database")
     })?;
     let options = options.application_name(&telemetry::process_name()).options([
         ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
         ("idle_in_transaction_session_timeout", format!("{IDLE_IN_TRANSACTION_SECONDS_MAX}s")),
-        // No statement of ours is long enough to be worth compiling.
+        // Compilation takes longer than it saves: every statement is short.
         ("jit", "off".to_owned()),
     ]);
-    let place = format!(
+    let name = format!(
         "database {} at {}:{}",
         options.get_database().unwrap_or_else(|| options.get_username()),
         options.get_host(),
@@ -66,50 +65,48 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
         })
         .connect_lazy_with(options);
 
-    let deadline = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
-    loop {
-        let Err(problem) = pool.acquire().await else { return Ok(pool) };
-        // The error's own words hold its cause; as a chain it would be told twice.
-        if !is_worth_waiting(&problem) {
-            bail!("{place} refuses us; check the user, password and database in DATABASE_URL: {problem}");
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let connected = (async || pool.acquire().await.map(drop))
+        .retry(ConstantBuilder::new().with_delay(CONNECT_INTERVAL).without_max_times())
+        .when(|error| is_starting(error) && Instant::now() < deadline)
+        .notify(|error, _| warn!(%error, "{name} does not answer yet; trying again"))
+        .await;
+    // Display of `sqlx::Error` contains its cause.
+    match connected {
+        Ok(()) => Ok(pool),
+        Err(error) if is_starting(&error) => bail!(
+            "{name} has not answered for {} s; start it, or correct DATABASE_URL: {error}",
+            CONNECT_TIMEOUT.as_secs()
+        ),
+        Err(error) => {
+            bail!("{name} refuses the connection; check user, password and database in DATABASE_URL: {error}")
         }
-        if Instant::now() >= deadline {
-            bail!(
-                "{place} has not answered for {CONNECT_SECONDS_MAX} s; start it, or correct DATABASE_URL: {problem}"
-            );
-        }
-        warn!(error = %problem, "{place} does not answer yet; trying again");
-        sleep(CONNECT_PAUSE).await;
     }
 }
 
-/// A transaction whose changes the journal records under the request's correlation id.
+/// Begins a transaction; the journal records its changes with the request's correlation id.
 pub async fn begin(pool: &PgPool, context: &Context) -> sqlx::Result<Transaction<'static, Postgres>> {
-    // Checked where it came in. What is no correlation id is not written into a statement.
+    // The id becomes part of a statement, so an invalid one is left out.
     let correlation_id =
         Some(&*context.correlation_id).filter(|id| is_correlation_id(id)).unwrap_or_default();
-    // Both at once: a way to the database and back less, while others wait for the connection.
+    // One statement saves a round trip.
     pool.begin_with(AssertSqlSafe(format!("begin; set local flack.correlation_id = '{correlation_id}'")))
         .await
 }
 
-/// Whether `pool` can serve: an idle connection answers, or all are at work (busy is not away).
-pub(crate) async fn ping(pool: &PgPool) -> anyhow::Result<()> {
-    let connection = match pool.try_acquire() {
+/// Checks that the database answers. A pool whose connections are all in use counts as available.
+pub(crate) async fn ping(pool: &PgPool) -> sqlx::Result<()> {
+    let mut connection = match pool.try_acquire() {
         Some(connection) => connection,
         None if pool.size() >= pool.options().get_max_connections() => return Ok(()),
         None => pool.acquire().await?,
     };
-    let mut connection = connection;
-    let one: i32 = sqlx::query_scalar("select 1").fetch_one(&mut *connection).await?;
-    if one != 1 {
-        bail!("the database answered {one} for select 1");
-    }
+    sqlx::query("select 1").execute(&mut *connection).await?;
     Ok(())
 }
 
-/// While it starts (57P03), or is not there at all, the next try may succeed; a wrong password stays wrong.
-fn is_worth_waiting(error: &sqlx::Error) -> bool {
+/// Whether the database may accept connections soon: it does not listen yet, or it is starting up (57P03).
+fn is_starting(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(database) => database.code().as_deref() == Some("57P03"),

@@ -1,8 +1,8 @@
-//! Reading pages of strangers, for link previews: public addresses only, little, and not for long.
+//! Fetches public web pages for link previews: public addresses only, with limits on size and time.
 //!
-//! A user chooses the address, so it may point into our own network (server-side request forgery). What is
-//! checked is the address that the connection really goes to: literal addresses before the request, names in
-//! the resolver that the client itself uses, and both again at every redirect.
+//! Users choose the URL, so it may point into our own network (server-side request forgery). Therefore the address of the
+//! actual connection is checked: a literal address before the request, a name in the client's own resolver, and both again
+//! at every redirect.
 
 mod address;
 mod resolver;
@@ -16,56 +16,56 @@ use url::{Host, Url};
 
 use resolver::PublicResolver;
 
-/// The head of a page, where its title is, fits well; the rest is cut off.
+/// Enough for the head of a page, which holds its title; the rest is not read.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const REDIRECTS_MAX: usize = 3;
-/// For everything together, redirects included.
+/// Includes redirects.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PORTS: [u16; 2] = [80, 443];
 
-/// A page, as far as it was read.
+/// A page up to the size limit.
 #[derive(Debug)]
 pub struct Page {
-    /// Where it was found in the end.
+    /// The URL after redirects.
     pub url: Url,
-    /// At most 256 KiB of HTML, in whatever character set the page says it has.
+    /// At most 256 KiB of HTML, in the page's own character set.
     pub body: Vec<u8>,
 }
 
-/// Why there is no page. Most of these are the address's fault, and trying again does not help.
+/// The reason why a page cannot be fetched.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    #[error("{0} is no address of a public page: {1}")]
+    #[error("{0} is not the URL of a public page: {1}")]
     Refused(String, &'static str),
     #[error("more than {REDIRECTS_MAX} redirects")]
     TooManyRedirects,
     #[error("answered {0}")]
     Status(u16),
-    #[error("is not a page of HTML")]
+    #[error("is not an HTML page")]
     NotHtml,
     #[error("took longer than {} s", FETCH_TIMEOUT.as_secs())]
-    TooSlow,
+    Timeout,
     #[error("could not be read: {0}")]
     Unreadable(#[source] reqwest::Error),
 }
 
 impl FetchError {
-    /// Whether the same page may be there later.
+    /// Whether a later fetch may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Refused(..) | Self::TooManyRedirects | Self::NotHtml => false,
             Self::Status(status) => *status == 429 || *status >= 500,
-            Self::TooSlow | Self::Unreadable(_) => true,
+            Self::Timeout | Self::Unreadable(_) => true,
         }
     }
 }
 
-/// Gets public pages.
+/// The client for public web pages.
 #[derive(Debug, Clone)]
 pub struct PublicFetcher {
     client: Client,
-    /// The one address that is let through though it is not public. None outside of tests.
+    /// The one non-public address that is allowed; only tests set it.
     test_server: Option<SocketAddr>,
 }
 
@@ -80,7 +80,7 @@ impl PublicFetcher {
         Self::with_test_server(None)
     }
 
-    /// FOR TESTS ONLY: as `new`, but `http://<test_server>/...` is let through, on this very address and port.
+    /// For tests only: like `new`, but also allows this address and port.
     pub fn for_tests(test_server: SocketAddr) -> Self {
         Self::with_test_server(Some(test_server))
     }
@@ -88,9 +88,9 @@ impl PublicFetcher {
     fn with_test_server(test_server: Option<SocketAddr>) -> Self {
         let client = flack_api::http_client_builder()
             .dns_resolver(Arc::new(PublicResolver))
-            // Followed by hand, each target checked.
+            // `follow` checks every target.
             .redirect(Policy::none())
-            // A proxy would resolve names itself, past our resolver.
+            // A proxy would resolve names without our resolver.
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(0)
@@ -101,9 +101,9 @@ impl PublicFetcher {
         Self { client, test_server }
     }
 
-    /// Reads one page.
+    /// Fetches one page.
     pub async fn fetch(&self, address: &str) -> Result<Page, FetchError> {
-        timeout(FETCH_TIMEOUT, self.follow(address)).await.map_err(|_| FetchError::TooSlow)?
+        timeout(FETCH_TIMEOUT, self.follow(address)).await.map_err(|_| FetchError::Timeout)?
     }
 
     async fn follow(&self, address: &str) -> Result<Page, FetchError> {
@@ -117,7 +117,7 @@ impl PublicFetcher {
                 .header(header::ACCEPT, "text/html")
                 .send()
                 .await
-                .map_err(|problem| refusal_in(&url, problem))?;
+                .map_err(|error| fetch_error(&url, error))?;
             match redirect_of(&url, &response)? {
                 Some(next) => url = next,
                 None => return read(url, response).await,
@@ -126,17 +126,17 @@ impl PublicFetcher {
         Err(FetchError::TooManyRedirects)
     }
 
-    /// What can be said before a name is resolved; the resolver says the rest.
+    /// Checks all but the addresses of a name, which the resolver checks.
     fn check(&self, url: &Url) -> Result<(), FetchError> {
-        let refuse = |why| Err(FetchError::Refused(without_credentials(url), why));
+        let refuse = |reason| Err(FetchError::Refused(without_credentials(url), reason));
         if !matches!(url.scheme(), "http" | "https") {
-            return refuse("only http and https are read");
+            return refuse("only http and https are allowed");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse("it holds credentials");
+            return refuse("it contains credentials");
         }
         let Some(port) = url.port_or_known_default() else { return refuse("it has no port") };
-        // The parser has made decimal, octal and hexadecimal forms into plain addresses already.
+        // The parser has normalized decimal, octal and hexadecimal forms.
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
@@ -149,7 +149,7 @@ impl PublicFetcher {
             return Ok(());
         }
         if !PORTS.contains(&port) {
-            return refuse("only the ports 80 and 443 are read");
+            return refuse("only the ports 80 and 443 are allowed");
         }
         if literal.is_some_and(|address| !address::is_public(address)) {
             return refuse("it is not on the public internet");
@@ -162,7 +162,7 @@ fn redirect_of(url: &Url, response: &Response) -> Result<Option<Url>, FetchError
     if !response.status().is_redirection() {
         return Ok(None);
     }
-    let refuse = || FetchError::Refused(without_credentials(url), "it redirects to nowhere");
+    let refuse = || FetchError::Refused(without_credentials(url), "it redirects without a valid location");
     let location = response.headers().get(header::LOCATION).ok_or_else(refuse)?;
     let next = location.to_str().ok().and_then(|location| url.join(location).ok()).ok_or_else(refuse)?;
     Ok(Some(next))
@@ -188,19 +188,19 @@ async fn read(url: Url, mut response: Response) -> Result<Page, FetchError> {
     Ok(Page { url, body })
 }
 
-/// The resolver's refusal comes back wrapped in the client's error; it is the address's fault, not the network's.
-fn refusal_in(url: &Url, problem: reqwest::Error) -> FetchError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&problem);
-    while let Some(error) = cause {
-        if error.is::<resolver::NotPublic>() {
-            return FetchError::Refused(without_credentials(url), "its name leads into a private network");
+/// The resolver's refusal is a source of the client's error.
+fn fetch_error(url: &Url, error: reqwest::Error) -> FetchError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(source) = cause {
+        if source.is::<resolver::NotPublic>() {
+            return FetchError::Refused(without_credentials(url), "its name resolves to a private address");
         }
-        cause = error.source();
+        cause = source.source();
     }
-    FetchError::Unreadable(problem.without_url())
+    FetchError::Unreadable(error.without_url())
 }
 
-/// For messages: a password in an address is a password.
+/// Scheme and host, for error messages.
 fn without_credentials(url: &Url) -> String {
     format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
 }

@@ -1,6 +1,4 @@
-//! The toolset every process uses: how it starts, talks, listens, stores, registers, tells and stops.
-//!
-//! Infrastructure only. What a user or a message is, is the business of the services; nothing here knows.
+//! The infrastructure that every process uses. Users, messages and the other parts of the chat are in `services/`.
 
 pub mod telemetry;
 pub mod config;

@@ -1,7 +1,7 @@
-//! Passwords: hashed with argon2id, off the async threads, and never more at once than there are cores.
+//! Password hashing with argon2id: on its own threads, at most as many at once as there are cores.
 //!
-//! Hashing is made to be expensive. Without a bound, a flood of sign-ins would take all memory and all
-//! cores; here the queue ends, and who comes after it is told to come back.
+//! Hashing is expensive on purpose. Without a limit, many sign-ins would use all memory and all cores; here the queue is
+//! bounded, and a request that finds it full gets 503.
 
 use std::{
     cell::RefCell,
@@ -32,18 +32,18 @@ use tracing::error;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Some seconds of work; whoever waits longer has given up.
+/// Some seconds of work. A request that finds the queue full gets 503.
 const QUEUE_MAX: usize = 64;
-/// A new thread for each quiet morning would be one more that keeps memory.
+/// Long, because each new thread allocates memory for its hashes.
 const THREAD_IDLE_MAX: Duration = Duration::from_hours(24);
-/// A hash of no password, in the settings above: compared against when there is no user.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdG9mbm9ib2R5MTYx$\
+/// A hash of no password with the settings above, for sign-ins with an unknown nickname.
+const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdG9mbm9ib2R5MTYx$\
                       bm9ib2R5aGFzdGhpc3Bhc3N3b3JkLG5vYm9keSEhISE";
 
 static HASHERS: LazyLock<Hashers> =
     LazyLock::new(|| Hashers::new(available_parallelism().map_or(1, std::num::NonZero::get), QUEUE_MAX));
 
-/// The password as a PHC string, salted.
+/// Returns the salted hash of a password as a PHC string.
 pub async fn hash(password: SecretString) -> Result<String, Problem> {
     HASHERS
         .run(move || {
@@ -53,7 +53,7 @@ pub async fn hash(password: SecretString) -> Result<String, Problem> {
         .await
 }
 
-/// Whether `password` is the one that `hash` was made from.
+/// Returns whether `password` matches `hash`.
 pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem> {
     let hash = hash.to_owned();
     HASHERS
@@ -62,18 +62,18 @@ pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem>
             match Argon2id.verify_password(password.expose_secret().as_bytes(), &hash) {
                 Ok(()) => Ok(true),
                 Err(Error::PasswordInvalid) => Ok(false),
-                Err(problem) => Err(problem),
+                Err(error) => Err(error),
             }
         })
         .await
 }
 
-/// For a nickname that nobody has: takes as long as a verification, so that time does not tell who exists.
+/// Takes as long as [`verify`], so that the duration does not reveal whether a nickname exists.
 pub async fn verify_unknown_user(password: SecretString) -> Result<(), Problem> {
-    verify(password, NOBODY).await.map(|_| ())
+    verify(password, DUMMY_HASH).await.map(|_| ())
 }
 
-/// Hashes in memory that its thread keeps: given back to the allocator each time, it came to a quarter of a gigabyte.
+/// argon2id with memory that each thread reuses: allocated for each hash, it grew to 256 MiB.
 struct Argon2id;
 
 thread_local! {
@@ -87,7 +87,7 @@ impl PasswordHasher<PasswordHash> for Argon2id {
     }
 }
 
-/// What a stored hash is verified with: the settings it was made with, whatever those of today are.
+/// Verifies a stored hash with the settings that it was made with.
 impl CustomizedPasswordHasher<PasswordHash> for Argon2id {
     type Params = Params;
 
@@ -121,13 +121,13 @@ impl CustomizedPasswordHasher<PasswordHash> for Argon2id {
 
 struct Hashers {
     cores: Semaphore,
-    /// Only these hash, each with memory of its own: tokio's own pool has hundreds of threads.
+    /// Few threads, because each keeps memory; tokio's own pool has hundreds.
     threads: Runtime,
     waiting: AtomicUsize,
     waiting_max: usize,
 }
 
-/// Counts down also when the request is given up while it waits.
+/// A queued request; the count also decreases when the request is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -156,19 +156,19 @@ impl Hashers {
         }
         let core = self.cores.acquire().await.expect("the semaphore is never closed");
         drop(waiting);
-        // The permit goes along: a request that is given up does not stop the thread that works for it.
+        // The thread holds the permit: it continues when the request is dropped.
         let done = self.threads.spawn_blocking(move || {
             let _core = core;
             work()
         });
         match done.await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(problem)) => {
-                error!(error = %problem, "a password could not be hashed or compared; is the stored hash whole?");
+            Ok(Err(error)) => {
+                error!(%error, "a password could not be hashed or verified; the stored hash may be malformed");
                 Err(Problem::internal())
             }
-            Err(problem) => {
-                error!(error = %problem, "a password hasher panicked");
+            Err(error) => {
+                error!(%error, "password hashing panicked");
                 Err(Problem::internal())
             }
         }

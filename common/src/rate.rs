@@ -1,23 +1,21 @@
-//! How many requests per second this process answers, over the last seconds: the number behind `/stats`.
-//!
-//! Figures that are kept and compared are Prometheus metrics; this one is for people who look right now.
+//! The current request rate of this process, for the page `/stats`. For everything else there are Prometheus metrics.
 
 use std::{
     sync::{LazyLock, Mutex, PoisonError},
     time::Instant,
 };
 
-/// Long enough to be calm, short enough to show what happens now.
+/// The average of this many seconds is stable and still current.
 const WINDOW: usize = 15;
 const WINDOW_SECONDS: u64 = WINDOW as u64;
 
 static PROCESS: LazyLock<RequestRate> = LazyLock::new(RequestRate::default);
 
-/// Counts by second, in a ring.
+/// Counts per second in a ring buffer.
 #[derive(Debug)]
 pub struct RequestRate {
     started: Instant,
-    /// For each slot of the ring, which second it counts and how many there were.
+    /// For each slot: its second and its count.
     seconds: Mutex<[(u64, u64); WINDOW]>,
 }
 
@@ -28,7 +26,7 @@ impl Default for RequestRate {
 }
 
 impl RequestRate {
-    /// The rate of this process: `process::run` records every request here.
+    /// Returns the rate of this process; the middleware records every request.
     pub fn of_process() -> &'static Self {
         &PROCESS
     }
@@ -38,13 +36,12 @@ impl RequestRate {
         self.record_at(self.started.elapsed().as_secs());
     }
 
-    /// The mean of the last 15 seconds, or of the time since the start when that is shorter.
+    /// Returns the mean of the last 15 seconds, or since the start when that is shorter.
     pub fn per_second(&self) -> f64 {
         self.per_second_at(self.started.elapsed().as_secs())
     }
 
     fn record_at(&self, second: u64) {
-        // A counter cannot be left half changed by a panic elsewhere.
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut seconds[slot_of(second)];
         if slot.0 != second {
@@ -86,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_just_started_is_not_averaged_over_time_it_did_not_live() {
+    fn the_rate_after_a_start_is_the_mean_since_then() {
         let rate = RequestRate::default();
         rate.record_at(0);
         rate.record_at(1);
@@ -94,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_long_ago_do_not_count() {
+    fn old_requests_do_not_count() {
         let rate = RequestRate::default();
         rate.record_at(3);
         assert!(rate.per_second_at(100) == 0.0);

@@ -1,8 +1,8 @@
-//! Logs: one JSON object a line on standard output, for whoever collects them.
+//! Logs: one JSON object per line on standard output.
 //!
-//! A line has `ts`, `level`, `service`, `instance`, `message` and the fields of the event; inside a request it
-//! carries the fields of the request's span too, first of all `correlation_id`. Levels come from `RUST_LOG`.
-//! Metrics are not here: `process` counts requests, and whoever has more to count uses `metrics::` directly.
+//! A line has `ts`, `level`, `service`, `instance`, `message` and the fields of the event, and within a request also the
+//! fields of its span, such as `correlation_id`. `RUST_LOG` sets the levels. Metrics are recorded with the `metrics` crate
+//! where they occur.
 
 mod lines;
 
@@ -16,33 +16,33 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 
 pub use lines::JsonLines;
 
-/// Ours in full; of the libraries only what needs a person.
+/// All lines of Flack; of the libraries only warnings.
 const LEVELS: &str =
     "info,hyper=warn,sqlx=warn,etcd_client=warn,async_nats=warn,tower=warn,h2=warn,tonic=warn";
 
 static SERVICE: OnceLock<&'static str> = OnceLock::new();
 static INSTANCE: RwLock<Option<String>> = RwLock::new(None);
 
-/// Starts logging; the first thing that a process does. A panic anywhere becomes a log line like any other.
+/// Starts logging, and logs panics. Every process calls it first.
 pub fn init(service: &'static str) {
-    // A second call, in tests, keeps the first service: there is one standard output.
+    // In tests a second call keeps the first service.
     let _ = SERVICE.set(service);
     let levels = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LEVELS));
     let lines = JsonLines::new(stdout);
-    // Fails when a test has set a subscriber of its own: then that one is wanted.
+    // An error means that a test has installed its own subscriber.
     let _ = tracing_subscriber::registry().with(levels).with(lines).try_init();
     set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, cause = panic.payload_as_str(), "a defect: this task panicked");
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(location, cause = panic.payload_as_str(), "panicked");
     }));
 }
 
-/// From here on every line names the instance. `process::run` calls it once it knows.
+/// Adds the instance to every further line.
 pub(crate) fn set_instance(instance: &str) {
     *INSTANCE.write().unwrap_or_else(PoisonError::into_inner) = Some(instance.to_owned());
 }
 
-/// What this process calls itself towards databases and pipelines: the instance, else the service.
+/// Returns the process's name for databases and pipelines: the instance if it is known, else the service.
 pub fn process_name() -> String {
     instance().unwrap_or_else(|| service().to_owned())
 }

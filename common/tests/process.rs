@@ -1,4 +1,4 @@
-//! A process from its socket to its end, as a balancer and its clients see it.
+//! The lifecycle and the HTTP behaviour of a process, as balancer and clients see them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A process without a registry, on a port of its own.
 struct Process {
@@ -29,7 +28,7 @@ struct Process {
     http: Client,
     shutdown: CancellationToken,
     background: Background,
-    life: JoinHandle<anyhow::Result<()>>,
+    serving: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Process {
@@ -43,11 +42,11 @@ impl Process {
             advertise: None,
         };
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let life = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
+        let serving = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
             sender.send(background).expect("the test waits for it");
             Ok((App { router, readiness }, None))
         }));
-        Self { base, http: client(), shutdown, background: receiver.await.unwrap(), life }
+        Self { base, http: client(), shutdown, background: receiver.await.unwrap(), serving }
     }
 
     async fn call(&self, method: Method, path: &str, expected: StatusCode) -> reqwest::Response {
@@ -62,13 +61,13 @@ impl Process {
         self.call(Method::GET, path, expected).await.json().await.unwrap()
     }
 
-    async fn stops(self) {
+    async fn stop(self) {
         self.shutdown.cancel();
-        timeout(PATIENCE, self.life).await.expect("it did not stop").unwrap().unwrap();
+        timeout(TEST_TIMEOUT, self.serving).await.expect("it did not stop").unwrap().unwrap();
     }
 }
 
-/// Echoes how long the body was, and panics on demand.
+/// Returns the length of the body; panics at `/panic`.
 fn app() -> Router {
     Router::new()
         .route("/things/{id}", get(async || "thing").post(async |body: Bytes| body.len().to_string()))
@@ -81,11 +80,11 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(TEST_TIMEOUT, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]
-async fn paths_and_methods_that_do_not_exist_are_problems() {
+async fn unknown_paths_and_methods_are_answered_with_problem_details() {
     let process = Process::start(app(), Readiness::new()).await;
     let response = process.call(Method::GET, "/nowhere", StatusCode::NOT_FOUND).await;
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -97,20 +96,20 @@ async fn paths_and_methods_that_do_not_exist_are_problems() {
     let response = process.call(Method::DELETE, "/things/1", StatusCode::METHOD_NOT_ALLOWED).await;
     assert!(response.headers()["allow"].to_str().unwrap().contains("POST"));
     assert_eq!(response.json::<Value>().await.unwrap()["status"], 405);
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn a_panic_in_one_request_does_not_touch_the_next() {
+async fn after_a_panic_the_next_request_is_served() {
     let process = Process::start(app(), Readiness::new()).await;
     let problem = process.get("/panic", StatusCode::INTERNAL_SERVER_ERROR).await;
     assert!(problem["type"].as_str().unwrap().ends_with("#internal"));
     process.call(Method::GET, "/things/1", StatusCode::OK).await;
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn a_body_above_the_limit_is_refused_whether_or_not_it_says_how_long_it_is() {
+async fn a_body_above_the_limit_is_refused_with_and_without_content_length() {
     let process = Process::start(app(), Readiness::new()).await;
     let url = format!("{}/things/1", process.base);
     let send = async |bytes: usize, chunked: bool| {
@@ -131,11 +130,11 @@ async fn a_body_above_the_limit_is_refused_whether_or_not_it_says_how_long_it_is
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "chunked: {chunked}");
         assert!(text.contains("too-large"), "{text}");
     }
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn who_sends_far_too_much_gets_an_answer_and_not_a_broken_connection() {
+async fn a_client_that_sends_far_too_much_gets_an_answer_instead_of_a_connection_error() {
     let process = Process::start(app(), Readiness::new()).await;
     let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
     let body = vec![b'x'; 10 * BODY_BYTES_MAX];
@@ -143,25 +142,25 @@ async fn who_sends_far_too_much_gets_an_answer_and_not_a_broken_connection() {
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body).await.unwrap();
     let mut answer = [0; 12];
-    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
+    timeout(TEST_TIMEOUT, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn who_asks_before_sending_too_much_is_told_not_to() {
+async fn a_client_that_expects_continue_is_refused_before_it_sends_too_much() {
     let process = Process::start(app(), Readiness::new()).await;
     let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
     let head = "POST /things/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
-    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
+    timeout(TEST_TIMEOUT, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn health_names_the_instance_and_its_tasks() {
+async fn health_shows_the_instance_and_the_status_of_its_tasks() {
     let process = Process::start(app(), Readiness::new()).await;
     process.background.spawn("fragile", async { anyhow::Result::<()>::Err(anyhow::anyhow!("it broke")) });
     eventually("the task has failed", async || {
@@ -171,24 +170,24 @@ async fn health_names_the_instance_and_its_tasks() {
     let health = process.get("/health", StatusCode::OK).await;
     assert_eq!((&health["status"], &health["instance"]), (&"ok".into(), &"users-1".into()));
     assert!(health["version"].is_string());
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn an_instance_that_cannot_serve_is_alive_but_not_ready_and_says_why() {
+async fn an_instance_with_a_failing_check_is_healthy_but_not_ready() {
     let broken = Readiness::new()
         .check("fine", async || Ok(()))
-        .check("database", async || anyhow::bail!("it is on strike"));
+        .check("database", async || anyhow::bail!("no connection"));
     let process = Process::start(app(), broken).await;
     process.get("/health", StatusCode::OK).await;
     let answer = process.get("/ready", StatusCode::SERVICE_UNAVAILABLE).await;
-    assert_eq!((&answer["failing"], &answer["error"]), (&"database".into(), &"it is on strike".into()));
-    // It can be stopped while it waits to become ready.
-    process.stops().await;
+    assert_eq!((&answer["failing"], &answer["error"]), (&"database".into(), &"no connection".into()));
+    // It stops also while it waits to become ready.
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_route_and_probes_are_not() {
+async fn requests_are_counted_by_route_without_the_probes() {
     let process = Process::start(app(), Readiness::new()).await;
     for id in 0..3 {
         process.call(Method::GET, &format!("/things/{id}"), StatusCode::OK).await;
@@ -204,19 +203,19 @@ async fn requests_are_counted_by_route_and_probes_are_not() {
                 && line.contains("200")
         })
         .unwrap_or_else(|| panic!("no counter in:\n{metrics}"));
-    // Other tests in this process may have counted there too.
+    // Other tests of this process may have increased it.
     assert!(counter.rsplit(' ').next().unwrap().parse::<u64>().unwrap() >= 3, "{counter}");
     assert!(metrics.contains("http_request_duration_seconds_bucket"));
     assert!(!metrics.contains("/things/1") && !metrics.contains("/health"), "{metrics}");
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
 async fn a_request_in_flight_is_finished_before_the_process_ends() {
     let (arrived, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, wait) = (Arc::clone(&arrived), Arc::clone(&finish));
+    let (arrive, wait) = (Arc::clone(&arrived), Arc::clone(&finish));
     let slow = get(move || async move {
-        tell.notify_one();
+        arrive.notify_one();
         wait.notified().await;
         "finished"
     });
@@ -227,33 +226,35 @@ async fn a_request_in_flight_is_finished_before_the_process_ends() {
 
     process.shutdown.cancel();
     process.background.stopping().cancelled().await;
-    assert!(!process.life.is_finished() && !process.background.drained().is_cancelled());
+    assert!(!process.serving.is_finished() && !process.background.drained().is_cancelled());
     let refused = async || process.http.get(format!("{}/health", process.base)).send().await.is_err();
     eventually("new connections are refused", refused).await;
 
     finish.notify_one();
     assert_eq!(answer.await.unwrap(), "finished");
-    process.stops().await;
+    process.stop().await;
 }
 
 #[tokio::test]
-async fn a_connection_that_is_held_may_say_goodbye() {
+async fn the_process_waits_for_a_shutdown_guard() {
     let process = Process::start(app(), Readiness::new()).await;
-    let (held, stopping) = (process.background.shutdown_guard(), process.background.stopping());
-    let (drained, said) = (process.background.drained(), Arc::new(Notify::new()));
-    let goodbye = Arc::clone(&said);
+    let (guard, stopping) = (process.background.shutdown_guard(), process.background.stopping());
+    let (drained, closed) = (process.background.drained(), Arc::new(Notify::new()));
+    let close = Arc::clone(&closed);
     tokio::spawn(async move {
         stopping.cancelled().await;
         drained.cancelled().await;
-        goodbye.notify_one();
-        drop(held);
+        close.notify_one();
+        drop(guard);
     });
-    process.stops().await;
-    timeout(PATIENCE, said.notified()).await.expect("the process ended before the connection could close");
+    process.stop().await;
+    timeout(TEST_TIMEOUT, closed.notified())
+        .await
+        .expect("the process ended before the connection could close");
 }
 
 #[tokio::test]
-async fn a_process_that_cannot_be_built_ends_with_the_reason() {
+async fn a_process_whose_build_fails_ends_with_the_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let identity = Identity {
         service: ServiceDefinition::of(Service::named("users")),

@@ -1,6 +1,6 @@
 //! Ed25519 for the `jsonwebtoken` crate, by ring: signing and verifying, no other algorithm.
 //!
-//! The crate's own backends bring every algorithm of JWT along; aws-lc alone was a tenth of the time of a clean build.
+//! The crate's own backends contain every algorithm of JWT; aws-lc alone took a tenth of the time of a clean build.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey,
@@ -16,7 +16,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes this the process's provider; later calls change nothing.
+/// Installs this provider for the process. Later calls have no effect.
 pub(super) fn install() {
     let _ = PROVIDER.install_default();
 }

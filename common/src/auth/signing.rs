@@ -1,4 +1,4 @@
-//! The private side: a key that signs tokens. Only the owner of tokens has one.
+//! Signs tokens. Only the owner of tokens has a private key.
 
 use std::{fmt, time::Duration};
 
@@ -34,19 +34,19 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new key with a new id.
+    /// Generates a key with a new id.
     pub fn generate() -> anyhow::Result<Self> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|_| anyhow!("the operating system gave no random numbers for a signing key"))?;
         Self::from_pkcs8(&Uuid::new_v4().to_string(), pkcs8.as_ref())
     }
 
-    /// A key that `to_pkcs8` gave.
+    /// Loads a key that `to_pkcs8` returned.
     pub fn from_pkcs8(key_id: &str, der: &[u8]) -> anyhow::Result<Self> {
         crypto::install();
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
             .map_err(|reason| anyhow!("{reason}"))
-            .with_context(|| format!("signing key {key_id} is no Ed25519 key in PKCS#8"))?;
+            .with_context(|| format!("signing key {key_id} is not an Ed25519 key in PKCS#8"))?;
         Ok(Self {
             key_id: key_id.to_owned(),
             pkcs8: SecretBox::new(der.into()),
@@ -55,17 +55,17 @@ impl SigningKey {
         })
     }
 
-    /// The private key, to be kept in the owner's database and nowhere else.
+    /// Returns the private key, which only the owner's database may store.
     pub fn to_pkcs8(&self) -> Vec<u8> {
         self.pkcs8.expose_secret().to_vec()
     }
 
-    /// The name under which the public key is found: `kid` of every token it signs.
+    /// Returns the key's id: `kid` of every token that it signs.
     pub fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// The public key as a JSON Web Key, for the registry and for [`super::Verifier::add_key`].
+    /// Returns the public key as a JSON Web Key, for the registry and for [`super::Verifier::add_key`].
     pub fn public_jwk(&self) -> Value {
         json!({
             "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
@@ -73,7 +73,7 @@ impl SigningKey {
         })
     }
 
-    /// A new token for a user: the token, its id, and when it expires (unix seconds, like `issued_at`).
+    /// Issues a token for a user. Returns the token, its id and its expiry (unix seconds, like `issued_at`).
     pub fn issue(&self, user_id: i64, issued_at: i64, lifetime: Duration) -> (SecretString, Uuid, i64) {
         let token_id = Uuid::new_v4();
         let lifetime_seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
@@ -81,7 +81,7 @@ impl SigningKey {
         let header = Header { kid: Some(self.key_id.clone()), ..Header::new(ALGORITHM) };
         let claims = Claims { sub: user_id.to_string(), jti: token_id, iat: issued_at, exp: expires_at };
         let token = jsonwebtoken::encode(&header, &claims, &self.encoding)
-            .expect("the key was parsed when it was loaded, and claims are plain JSON");
+            .expect("the key is valid, and claims are plain JSON");
         (token.into(), token_id, expires_at)
     }
 }

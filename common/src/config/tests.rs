@@ -13,7 +13,7 @@ struct Config {
     #[conf(flatten)]
     events: Option<EventsConfig>,
     #[conf(flatten)]
-    door: Option<InternalListenerConfig>,
+    internal_listener: Option<InternalListenerConfig>,
 }
 
 fn read(environment: &[(&str, &str)]) -> Result<Config, String> {
@@ -21,16 +21,16 @@ fn read(environment: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_monolith_alone_needs_a_database_and_nothing_else() {
+fn a_process_without_registry_and_pipeline_needs_only_a_database() {
     let config = read(&[("DATABASE_URL", "postgres://localhost/flack")]).unwrap();
     assert_eq!(config.database.url.expose_secret(), "postgres://localhost/flack");
     assert_eq!(config.database.connections_max, 8);
     assert_eq!(config.process.listen.to_string(), "127.0.0.1:0");
-    assert!(config.registry.is_none() && config.events.is_none() && config.door.is_none());
+    assert!(config.registry.is_none() && config.events.is_none() && config.internal_listener.is_none());
 }
 
 #[test]
-fn a_service_finds_its_registry_and_its_pipeline() {
+fn a_service_reads_the_addresses_of_registry_pipeline_and_internal_listener() {
     let config = read(&[
         ("DATABASE_URL", "postgres://localhost/users"),
         ("ETCD_URL", "http://127.0.0.1:2379/"),
@@ -44,7 +44,7 @@ fn a_service_finds_its_registry_and_its_pipeline() {
     assert_eq!(registry.url, "http://127.0.0.1:2379");
     assert_eq!(registry.password.unwrap().expose_secret(), "hush");
     assert_eq!(config.events.unwrap().url, "nats://127.0.0.1:4222");
-    assert_eq!(config.door.unwrap().url, "http://127.0.0.1:8081");
+    assert_eq!(config.internal_listener.unwrap().url, "http://127.0.0.1:8081");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn all_problems_are_reported_at_once() {
 }
 
 #[test]
-fn a_user_without_a_password_is_a_problem() {
+fn a_user_without_a_password_is_reported() {
     let problems = read(&[
         ("DATABASE_URL", "postgres://localhost/users"),
         ("ETCD_URL", "http://127.0.0.1:2379"),
@@ -82,17 +82,17 @@ fn a_user_without_a_password_is_a_problem() {
 }
 
 #[test]
-fn credentials_in_an_address_that_is_logged_are_refused() {
+fn credentials_in_a_url_that_is_logged_are_refused() {
     let problems = read(&[
         ("DATABASE_URL", "postgres://localhost/users"),
         ("NATS_URL", "nats://users:hush@127.0.0.1:4222"),
     ])
     .unwrap_err();
-    assert!(problems.contains("variables of their own"), "{problems}");
+    assert!(problems.contains("their own variables"), "{problems}");
 }
 
 #[test]
-fn secrets_are_shown_neither_in_problems_nor_in_debug_output() {
+fn secrets_are_neither_in_problems_nor_in_debug_output() {
     let problems = read(&[
         ("DATABASE_URL", "postgres://users:hush@localhost/users"),
         ("ETCD_PASSWORD", "hush"),
@@ -105,7 +105,7 @@ fn secrets_are_shown_neither_in_problems_nor_in_debug_output() {
 }
 
 #[test]
-fn an_instance_without_a_name_gets_one_of_its_own() {
+fn an_instance_without_a_configured_name_gets_a_unique_one() {
     let config = read(&[("DATABASE_URL", "postgres://localhost/users")]).unwrap();
     let (one, other) = (config.process.instance_name("users"), config.process.instance_name("users"));
     assert!(one.starts_with("users-") && one.len() == "users-".len() + 8, "{one}");

@@ -1,8 +1,8 @@
-//! Bringing a database to the shape that this version of the process needs.
+//! Migrations at the start of a process.
 //!
-//! The tables that every owning database has (journal, inbox) come first and have a version table of their
-//! own, so that their numbers and a service's numbers do not meet. Several instances may start at once: a
-//! lock in the database lets one migrate while the others wait.
+//! The tables that every owning database has (journal, inbox) come first. They have a version table of their own, so that
+//! their numbers cannot collide with those of a service. When several instances start at once, a lock in the database lets
+//! one migrate while the others wait.
 
 use std::time::Duration;
 
@@ -14,23 +14,22 @@ use sqlx::{
 use tokio::time::timeout;
 
 const SHARED_VERSIONS: &str = "_flack_shared_migrations";
-/// One migration may rebuild a table; a process that cannot get there in this time says so instead of hanging.
+/// Enough for a migration that rebuilds a table.
 const MIGRATE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Applies the shared migrations, then those of `service`; does nothing when all have been applied.
+/// Applies the shared migrations, then those of `service`. Applied migrations are skipped.
 pub async fn migrate(pool: &PgPool, service: &Migrator) -> anyhow::Result<()> {
-    timeout(MIGRATE_TIMEOUT, migrate_without_limit(pool, service)).await.map_err(|_| {
+    timeout(MIGRATE_TIMEOUT, migrate_without_timeout(pool, service)).await.map_err(|_| {
         anyhow!(
-            "migrations have not ended within {} s; see pg_stat_activity for who holds the lock",
+            "migrations have not ended within {} s; pg_stat_activity shows which session holds the lock",
             MIGRATE_TIMEOUT.as_secs()
         )
     })?
 }
 
-async fn migrate_without_limit(pool: &PgPool, service: &Migrator) -> anyhow::Result<()> {
-    let mut connection = pool.acquire().await.context("no connection to migrate with")?;
-    // The migrator's lock belongs to the session. A migration that fails, or is given up, must not leave it
-    // in the pool; neither should this connection's missing time limit get there.
+async fn migrate_without_timeout(pool: &PgPool, service: &Migrator) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await.context("no connection for the migrations")?;
+    // The migrator's lock and the missing statement timeout belong to the session: it must not return to the pool.
     connection.close_on_drop();
     sqlx::query("set statement_timeout = 0").execute(&mut *connection).await?;
 
@@ -41,15 +40,15 @@ async fn migrate_without_limit(pool: &PgPool, service: &Migrator) -> anyhow::Res
 }
 
 async fn apply(which: &str, mut migrator: Migrator, connection: &mut PgConnection) -> anyhow::Result<()> {
-    // In a rolling upgrade, and after a step back, the database may be ahead of us. Migrations only add
-    // until nobody needs the old shape, so an older instance can still work.
+    // In a rolling upgrade, and after a rollback, the database may have newer migrations. They only add, so an older
+    // instance works with them.
     migrator.set_ignore_missing(true);
-    migrator.run_direct(None, connection, false).await.map_err(|problem| match problem {
+    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMismatch(version) => anyhow!(
             "{which} migration {version} has changed since it was applied to this database. If the database was made by \
              an unreleased version, `bin/mfdown --purge` deletes the old data, and `bin/mfup` starts with an empty \
              database. If you edited a released migration, restore the file and add a new migration instead"
         ),
-        problem => anyhow::Error::new(problem).context(format!("the {which} migrations failed")),
+        error => anyhow::Error::new(error).context(format!("the {which} migrations failed")),
     })
 }

@@ -17,7 +17,7 @@ fn migrator(migrations: &[(i64, &str)]) -> Migrator {
     Migrator::with_migrations(migrations.iter().map(migration).collect())
 }
 
-/// The configuration that leads to the database of a test.
+/// The configuration for the database of a test.
 fn config_of(pool: &PgPool, connections_max: u32) -> DatabaseConfig {
     DatabaseConfig { url: pool.connect_options().to_url_lossy().to_string().into(), connections_max }
 }
@@ -32,7 +32,7 @@ async fn migrations_are_applied_once_however_many_instances_start_together(pool:
 }
 
 #[sqlx::test(migrations = false)]
-async fn the_shared_tables_are_there_before_the_services_own_migrations(pool: PgPool) {
+async fn the_shared_migrations_run_before_those_of_the_service(pool: PgPool) {
     migrate(&pool, &migrator(&[(1, "select count(*) from journal")])).await.unwrap();
 }
 
@@ -45,7 +45,7 @@ async fn a_database_with_a_changed_migration_is_refused_with_the_command_that_de
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_migration_that_fails_leaves_no_lock_and_no_half_of_itself(pool: PgPool) {
+async fn a_migration_that_fails_is_rolled_back_and_releases_its_lock(pool: PgPool) {
     let broken = migrator(&[(1, "create table things (id bigint); select 1 / 0;")]);
     let text = format!("{:#}", migrate(&pool, &broken).await.unwrap_err());
     assert!(text.contains("own migrations failed") && text.contains("division by zero"), "{text}");
@@ -53,14 +53,14 @@ async fn a_migration_that_fails_leaves_no_lock_and_no_half_of_itself(pool: PgPoo
 }
 
 #[sqlx::test(migrations = false)]
-async fn an_older_instance_starts_on_a_database_that_is_ahead_of_it(pool: PgPool) {
+async fn an_older_instance_starts_on_a_database_with_newer_migrations(pool: PgPool) {
     let first = (1, "create table things (id bigint)");
     migrate(&pool, &migrator(&[first, (2, "alter table things add name text")])).await.unwrap();
     migrate(&pool, &migrator(&[first])).await.unwrap();
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_write_carries_its_correlation_id_and_the_next_one_does_not_inherit_it(pool: PgPool) {
+async fn a_correlation_id_is_valid_in_its_transaction_only(pool: PgPool) {
     const READ: &str = "select coalesce(current_setting('flack.correlation_id', true), '')";
     let pool = connect(&config_of(&pool, 1)).await.unwrap();
     let context = Context { correlation_id: "abc".to_owned(), ..Context::background() };
@@ -73,7 +73,7 @@ async fn a_write_carries_its_correlation_id_and_the_next_one_does_not_inherit_it
 }
 
 #[sqlx::test(migrations = false)]
-async fn no_statement_of_a_request_runs_for_ever(pool: PgPool) {
+async fn every_statement_has_a_timeout(pool: PgPool) {
     let pool = connect(&config_of(&pool, 1)).await.unwrap();
     let limit: String = sqlx::query_scalar("show statement_timeout").fetch_one(&pool).await.unwrap();
     assert_eq!(limit, format!("{STATEMENT_SECONDS_MAX}s"));
@@ -84,7 +84,7 @@ async fn no_statement_of_a_request_runs_for_ever(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_pool_without_a_free_connection_is_unavailable_but_ready(pool: PgPool) {
+async fn without_a_free_connection_a_request_gets_503_and_the_process_stays_ready(pool: PgPool) {
     let pool = connect(&config_of(&pool, 1)).await.unwrap();
     let _busy = pool.acquire().await.unwrap();
     assert_eq!(problem(pool.acquire().await.unwrap_err()).status, 503);
@@ -92,16 +92,16 @@ async fn a_pool_without_a_free_connection_is_unavailable_but_ready(pool: PgPool)
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_database_that_cuts_the_connection_is_unavailable_and_back_with_the_next_one(pool: PgPool) {
+async fn a_connection_that_the_database_closes_is_replaced_by_a_new_one(pool: PgPool) {
     let pool = connect(&config_of(&pool, 1)).await.unwrap();
-    let suicide = "select pg_terminate_backend(pg_backend_pid())";
-    let cut = sqlx::query(suicide).execute(&pool).await.unwrap_err();
-    assert_eq!(problem(cut).status, 503);
+    let terminate = "select pg_terminate_backend(pg_backend_pid())";
+    let closed = sqlx::query(terminate).execute(&pool).await.unwrap_err();
+    assert_eq!(problem(closed).status, 503);
     ping(&pool).await.unwrap();
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_statement_that_is_wrong_is_a_defect_of_ours_and_says_nothing_to_the_client(pool: PgPool) {
+async fn a_wrong_statement_is_an_internal_error_without_details_for_the_client(pool: PgPool) {
     let problem = problem(sqlx::query("select * from nowhere").execute(&pool).await.unwrap_err());
     assert_eq!(problem.status, 500);
     assert!(!problem.detail.contains("nowhere"), "{problem}");
@@ -124,28 +124,28 @@ async fn only_a_violation_of_the_named_constraint_becomes_the_domain_error(pool:
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_database_that_does_not_exist_is_an_error_at_once_and_the_password_is_not_in_it(pool: PgPool) {
+async fn a_database_that_does_not_exist_is_an_immediate_error_without_the_password(pool: PgPool) {
     let options = (*pool.connect_options()).clone().database("flack_nowhere").password("hush");
     let url = options.to_url_lossy().to_string();
     let problem = connect(&DatabaseConfig { url: url.into(), connections_max: 1 }).await.unwrap_err();
     let text = format!("{problem:#}");
-    assert!(text.contains("flack_nowhere") && text.contains("refuses us"), "{text}");
+    assert!(text.contains("flack_nowhere") && text.contains("refuses the connection"), "{text}");
     assert!(!text.contains("hush"), "{text}");
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_an_error_without_the_password() {
+async fn an_invalid_database_url_is_an_error_without_the_password() {
     let config = DatabaseConfig { url: "postgres://users:hush@[/x".into(), connections_max: 1 };
     let text = format!("{:#}", connect(&config).await.unwrap_err());
     assert!(text.contains("DATABASE_URL") && !text.contains("hush"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_is_not_there_is_waited_for_a_bounded_time() {
-    // Port 9 of this machine: nobody listens there.
+async fn connecting_to_an_unavailable_database_ends_after_a_timeout() {
+    // Nothing listens on port 9.
     let config = DatabaseConfig { url: "postgres://flack@127.0.0.1:9/flack".into(), connections_max: 1 };
-    let started = Instant::now();
+    let started = tokio::time::Instant::now();
     let text = format!("{:#}", connect(&config).await.unwrap_err());
     assert!(text.contains("127.0.0.1:9") && text.contains("has not answered"), "{text}");
-    assert!(started.elapsed() < Duration::from_secs(2 * CONNECT_SECONDS_MAX));
+    assert!(started.elapsed() < 2 * CONNECT_TIMEOUT);
 }

@@ -1,7 +1,6 @@
-//! Which addresses are the public internet's. Everything else is ours, our neighbours' or nobody's.
+//! Which addresses belong to the public internet, by the IANA IPv4 and IPv6 Special-Purpose Address Registries.
 //!
-//! The registries that say so: IANA IPv4 and IPv6 Special-Purpose Address Registries. `IpAddr::is_global` of
-//! the standard library is not stable yet.
+//! `IpAddr::is_global` of the standard library is not stable yet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,15 +11,15 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-#[expect(clippy::match_same_arms, reason = "one arm for each kind of address, with its why")]
+#[expect(clippy::match_same_arms, reason = "one arm for each kind of address")]
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, d] = address.octets();
     let special = match (a, b, c) {
         // "This network", private use (10/8), loopback.
         (0 | 10 | 127, _, _) => true,
-        // Carrier-grade NAT, 100.64/10: some clouds keep their metadata there.
+        // Carrier-grade NAT, 100.64/10; some clouds serve their metadata there.
         (100, 64..=127, _) => true,
-        // Link-local: the other place where clouds keep metadata.
+        // Link-local; most clouds serve their metadata there.
         (169, 254, _) => true,
         // Private use, 172.16/12 and 192.168/16.
         (172, 16..=31, _) | (192, 168, _) => true,
@@ -32,24 +31,24 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         (224..=255, _, _) => true,
         _ => false,
     };
-    // A cloud's own services outside of the reserved ranges (Azure's wire server).
+    // Azure's internal services, outside of the reserved ranges.
     !special && [a, b, c, d] != [168, 63, 129, 16]
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // An IPv4 address in other clothes is judged as what it is.
+    // An embedded IPv4 address decides.
     if let Some(inner) = embedded_v4(address) {
         return is_public_v4(inner);
     }
     match address.segments() {
-        // Teredo and the other protocol assignments, documentation (two ranges), 6to4 is embedded above.
+        // Teredo and other protocol assignments, documentation (two ranges). 6to4 embeds an IPv4 address, see above.
         [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
-        // All that is assigned to the public internet; the rest is loopback, local, multicast or nobody's.
+        // 2000::/3 is the public internet; the rest is loopback, local, multicast or unassigned.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
-#[expect(clippy::match_same_arms, reason = "one arm for each kind of address, with its why")]
+#[expect(clippy::match_same_arms, reason = "one arm for each kind of address")]
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
@@ -57,11 +56,11 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
         Some(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
-        // ::a.b.c.d (deprecated) and ::ffff:a.b.c.d; `::` and `::1` become 0.0.0.0 and 0.0.0.1, which are refused.
+        // ::a.b.c.d (deprecated) and ::ffff:a.b.c.d; `::` and `::1` become 0.0.0.0 and 0.0.0.1, which are not public.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => v4(high, low),
         // ::ffff:0:a.b.c.d (SIIT).
         [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
-        // NAT64: 64:ff9b::/96. Its local-use sibling 64:ff9b:1::/48 is not in the public range and refused.
+        // NAT64: 64:ff9b::/96. The local-use prefix 64:ff9b:1::/48 is not in 2000::/3.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         // 6to4: 2002:a.b.c.d::/48.
         [0x2002, high, low, ..] => v4(high, low),
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_are_not_the_public_internets_are_told_apart() {
+    fn private_and_reserved_addresses_are_not_public() {
         let private = "0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.255 127.0.0.1 127.255.0.1 \
             169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.2.1 192.88.99.1 192.168.0.1 198.18.0.1 \
             198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255 \
@@ -83,16 +82,16 @@ mod tests {
             64:ff9b::7f00:1 64:ff9b::a00:1 64:ff9b:1::1 100::1 2001::1 2001:db8::1 2002:7f00:1:: 2002:a00:1:: \
             3fff::1 fc00::1 fd12:3456::1 fe80::1 fec0::1 ff02::1 4000::1";
         for address in private.split_whitespace() {
-            assert!(!is_public(address.parse().unwrap()), "{address} was taken for public");
+            assert!(!is_public(address.parse().unwrap()), "{address} is public");
         }
     }
 
     #[test]
-    fn public_addresses_are_let_through() {
+    fn addresses_of_the_internet_are_public() {
         let public = "1.1.1.1 8.8.8.8 93.184.216.34 100.63.255.255 100.128.0.1 172.15.0.1 172.32.0.1 192.169.0.1 \
             198.17.0.1 223.255.255.255 2606:4700:4700::1111 2a00:1450:4001::1 ::ffff:8.8.8.8 64:ff9b::808:808";
         for address in public.split_whitespace() {
-            assert!(is_public(address.parse().unwrap()), "{address} was taken for private");
+            assert!(is_public(address.parse().unwrap()), "{address} is not public");
         }
     }
 }

@@ -1,5 +1,7 @@
-//! Names to addresses, public ones only. The client connects to what this answers and to nothing else, so a
-//! name that changes its address between a check and the connection (DNS rebinding) gains nothing.
+//! Resolves names to public addresses only.
+//!
+//! The client connects to exactly these addresses, so a name that changes its address between check and connection (DNS
+//! rebinding) has no effect.
 
 use std::net::SocketAddr;
 
@@ -9,9 +11,9 @@ use tokio::net::lookup_host;
 
 use super::address::is_public;
 
-/// The name has addresses, and at least one of them is none of the public internet's.
+/// At least one address of the name is not public.
 #[derive(Debug, Error)]
-#[error("the name leads into a private network")]
+#[error("the name resolves to a private address")]
 pub struct NotPublic;
 
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub struct PublicResolver;
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            // Port 0: the client puts its own in.
+            // The client replaces port 0 by its own.
             let addresses = lookup_host((name.as_str(), 0)).await?.collect();
             let addresses = only_public(addresses)?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
@@ -28,7 +30,7 @@ impl Resolve for PublicResolver {
     }
 }
 
-/// One private address among public ones is no accident: the whole name is refused.
+/// Refuses the whole name when one address is private, because a mix is suspicious.
 fn only_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NotPublic> {
     if addresses.iter().all(|address| is_public(address.ip())) { Ok(addresses) } else { Err(NotPublic) }
 }
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_that_leads_to_this_machine_is_refused() {
+    async fn a_name_that_resolves_to_this_machine_is_refused() {
         let Err(refusal) = PublicResolver.resolve("localhost".parse().unwrap()).await else {
             panic!("localhost was resolved")
         };
@@ -46,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn one_private_address_among_public_ones_is_enough_to_refuse_a_name() {
+    fn a_name_with_one_private_address_among_public_ones_is_refused() {
         let public = SocketAddr::from(([93, 184, 216, 34], 0));
         let private = SocketAddr::from(([10, 0, 0, 1], 0));
         assert!(only_public(vec![public]).is_ok());

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// A web server on this machine, and a fetcher that may read from it and from nowhere else here.
+/// A web server on this machine, and a fetcher for which it is the only allowed private address.
 async fn server(router: Router) -> (String, PublicFetcher) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -21,7 +21,7 @@ fn page(html: impl Into<String>) -> axum::response::Html<String> {
 }
 
 #[tokio::test]
-async fn a_page_of_html_is_read() {
+async fn an_html_page_is_fetched() {
     let (base, fetcher) = server(Router::new().route("/", get(async || page("<title>Hi</title>")))).await;
     let read = fetcher.fetch(&base).await.unwrap();
     assert_eq!(read.body, b"<title>Hi</title>");
@@ -45,17 +45,17 @@ async fn addresses_of_private_networks_are_refused_in_every_form() {
 }
 
 #[tokio::test]
-async fn names_that_lead_into_a_private_network_are_refused() {
+async fn names_that_resolve_to_private_addresses_are_refused() {
     for form in ["http://localhost/", "http://localhost./", "http://LOCALHOST/"] {
         let problem = PublicFetcher::new().fetch(form).await.expect_err(form);
-        // A machine may have no such name; then there is nothing to reach either.
+        // Not every machine resolves `localhost.`.
         let refused = matches!(problem, FetchError::Refused(..));
         assert!(refused || form.ends_with("./"), "{form}: {problem}");
     }
 }
 
 #[tokio::test]
-async fn only_plain_web_addresses_are_read() {
+async fn only_http_urls_without_credentials_on_standard_ports_are_allowed() {
     let fetcher = PublicFetcher::new();
     let forms = "http://user:secret@1.1.1.1/ http://user@1.1.1.1/ ftp://1.1.1.1/ file:///etc/passwd \
         gopher://1.1.1.1/ http://1.1.1.1:8080/ http://1.1.1.1:22/ https://1.1.1.1:6443/ javascript:alert(1) \
@@ -68,7 +68,7 @@ async fn only_plain_web_addresses_are_read() {
 }
 
 #[tokio::test]
-async fn a_redirect_into_a_private_network_is_refused() {
+async fn a_redirect_to_a_private_address_is_refused() {
     let targets =
         ["http://10.0.0.1/", "http://localhost/", "http://127.0.0.1:1/", "//[::1]/", "file:///etc/passwd"];
     for target in targets {
@@ -90,14 +90,14 @@ async fn three_redirects_are_followed_and_a_fourth_is_not() {
 }
 
 #[tokio::test]
-async fn a_long_page_is_cut_at_the_limit() {
+async fn a_long_page_is_truncated_at_the_limit() {
     let long = "é".repeat(BODY_BYTES_MAX);
     let (base, fetcher) = server(Router::new().route("/", get(async move || page(long)))).await;
     assert_eq!(fetcher.fetch(&base).await.unwrap().body.len(), BODY_BYTES_MAX);
 }
 
 #[tokio::test]
-async fn a_page_without_end_is_not_read_to_its_end() {
+async fn an_endless_page_is_read_up_to_the_limit() {
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
     let endless = async move || {
@@ -109,12 +109,12 @@ async fn a_page_without_end_is_not_read_to_its_end() {
     };
     let (base, fetcher) = server(Router::new().route("/", get(endless))).await;
     assert_eq!(fetcher.fetch(&base).await.unwrap().body.len(), BODY_BYTES_MAX);
-    // What fits the sockets' buffers may have been sent beyond what was read.
+    // The server may have sent more into the buffers of the sockets.
     assert!(sent.load(Ordering::Relaxed) < 64 * BODY_BYTES_MAX);
 }
 
 #[tokio::test]
-async fn what_is_not_html_is_not_read() {
+async fn a_response_that_is_not_html_is_refused() {
     let (base, fetcher) = server(
         Router::new()
             .route("/text", get(async || "plain"))
@@ -129,7 +129,7 @@ async fn what_is_not_html_is_not_read() {
 }
 
 #[tokio::test]
-async fn an_error_page_is_no_page_and_only_the_servers_errors_are_worth_another_try() {
+async fn an_error_status_is_an_error_and_only_429_and_5xx_are_retryable() {
     let answer = async |Path(status): Path<u16>| (StatusCode::from_u16(status).unwrap(), page("oops"));
     let (base, fetcher) = server(Router::new().route("/{status}", get(answer))).await;
     for (status, retryable) in [(404, false), (410, false), (429, true), (500, true), (503, true)] {
@@ -140,8 +140,8 @@ async fn an_error_page_is_no_page_and_only_the_servers_errors_are_worth_another_
 }
 
 #[tokio::test]
-async fn the_test_rule_lets_one_port_through_and_no_other() {
+async fn a_fetcher_for_tests_allows_one_port_only() {
     let (_, fetcher) = server(Router::new()).await;
-    let (other, _) = server(Router::new().route("/", get(async || page("inside")))).await;
+    let (other, _) = server(Router::new().route("/", get(async || page("private")))).await;
     assert!(matches!(fetcher.fetch(&other).await, Err(FetchError::Refused(..))));
 }

@@ -50,7 +50,7 @@ impl Readiness {
         let pool = pool.clone();
         self.check("database", move || {
             let pool = pool.clone();
-            async move { database::ping(&pool).await }
+            async move { Ok(database::ping(&pool).await?) }
         })
     }
 

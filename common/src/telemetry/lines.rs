@@ -1,7 +1,6 @@
-//! How an event and the spans around it become one line of JSON.
+//! Formats an event and its spans as one line of JSON.
 //!
-//! The formatter that comes with `tracing-subscriber` nests spans in lists; a flat object can be searched
-//! for `correlation_id` with any tool.
+//! The formatter of `tracing-subscriber` nests spans in lists; any tool can search a flat object for `correlation_id`.
 
 use std::{fmt, io::Write};
 
@@ -19,7 +18,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope},
 };
 
-/// Writes each event as a line of JSON.
+/// A layer that writes each event as a line of JSON.
 #[derive(Debug)]
 pub struct JsonLines<W> {
     writer: W,
@@ -31,44 +30,50 @@ impl<W> JsonLines<W> {
     }
 }
 
-/// The fields of a span, kept with it until it closes.
+/// The fields of a span or an event.
 #[derive(Debug, Default)]
 struct Fields(Map<String, Value>);
 
+impl Fields {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
 impl Visit for Fields {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.insert(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.insert(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.insert(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.insert(field, value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.insert(field, value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        // The whole chain: the outermost error alone seldom says why.
+        // With all sources: the outermost error alone rarely contains the reason.
         let mut text = value.to_string();
         let mut cause = value.source();
         while let Some(error) = cause {
             text = format!("{text}: {error}");
             cause = error.source();
         }
-        self.0.insert(field.name().to_owned(), text.into());
+        self.insert(field, text);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+        self.insert(field, format!("{value:?}"));
     }
 }
 
@@ -101,7 +106,7 @@ where
         if let Some(instance) = super::instance() {
             line.insert("instance".into(), instance.into());
         }
-        // From the outermost span inwards: the inner one knows better.
+        // From the outermost span inwards: inner fields take precedence.
         for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
             if let Some(fields) = span.extensions().get::<Fields>() {
                 line.extend(fields.0.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -114,7 +119,7 @@ where
 
         let mut text = Value::Object(line).to_string();
         text.push('\n');
-        // One write, so that lines of several threads do not mix. A reader that has gone is no reason to stop.
+        // One write, so that lines of several threads do not mix. The process continues without a reader.
         let _ = self.writer.make_writer().write_all(text.as_bytes());
     }
 }

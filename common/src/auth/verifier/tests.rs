@@ -21,17 +21,17 @@ fn key_and_verifier() -> (SigningKey, Arc<Verifier>) {
 }
 
 async fn refusal(verifier: &Verifier, token: &str) -> Problem {
-    verifier.verify_token(&token.into()).await.expect_err("the token was taken for good")
+    verifier.verify_token(&token.into()).await.expect_err("the token was accepted")
 }
 
-/// A token with any header and claims, and a signature of no meaning.
+/// A token with any header and claims, and an invalid signature.
 fn forged(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{}", part(header), part(claims), BASE64_URL_SAFE_NO_PAD.encode([7; 64]))
 }
 
 #[tokio::test]
-async fn a_token_tells_whose_it_is() {
+async fn a_valid_token_identifies_its_user_and_itself() {
     let (key, verifier) = key_and_verifier();
     let (token, token_id, expires_at) = key.issue(17, now(), HOUR);
     let caller = verifier.verify_token(&token).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_token_tells_whose_it_is() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_stored_and_loaded_signs_what_its_public_half_verifies() {
+async fn a_stored_and_loaded_key_signs_tokens_that_its_public_key_verifies() {
     let (key, verifier) = key_and_verifier();
     let loaded = SigningKey::from_pkcs8(key.key_id(), &key.to_pkcs8()).unwrap();
     assert_eq!(loaded.public_jwk(), key.public_jwk());
@@ -66,7 +66,7 @@ async fn a_revoked_token_is_refused_and_others_of_the_same_user_are_not() {
 }
 
 #[tokio::test]
-async fn what_the_registry_no_longer_revokes_stays_revoked_when_this_process_revoked_it() {
+async fn a_token_that_this_process_revoked_stays_revoked_when_the_registry_loses_it() {
     let (key, verifier) = key_and_verifier();
     let (token, token_id, expires_at) = key.issue(17, now(), HOUR);
     verifier.revoke(token_id, expires_at);
@@ -93,22 +93,22 @@ async fn a_changed_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_signed_by_another_key_under_a_known_name_is_refused() {
+async fn a_token_signed_by_another_key_with_a_known_key_id_is_refused() {
     let (key, verifier) = key_and_verifier();
-    let stranger = SigningKey::generate().unwrap();
-    let stranger = SigningKey::from_pkcs8(key.key_id(), &stranger.to_pkcs8()).unwrap();
-    assert_eq!(refusal(&verifier, stranger.issue(17, now(), HOUR).0.expose_secret()).await.status, 401);
+    let other = SigningKey::generate().unwrap();
+    let other = SigningKey::from_pkcs8(key.key_id(), &other.to_pkcs8()).unwrap();
+    assert_eq!(refusal(&verifier, other.issue(17, now(), HOUR).0.expose_secret()).await.status, 401);
 }
 
 #[tokio::test]
-async fn no_algorithm_but_ours_is_believed() {
+async fn every_algorithm_but_ed25519_is_refused() {
     let (key, verifier) = key_and_verifier();
     let claims = json!({ "sub": "1", "jti": Uuid::new_v4(), "iat": now(), "exp": now() + 3600 });
     for algorithm in ["none", "HS256", "RS256", "ES256"] {
         let header = json!({ "typ": "JWT", "alg": algorithm, "kid": key.key_id() });
         assert_eq!(refusal(&verifier, &forged(&header, &claims)).await.status, 401, "{algorithm}");
     }
-    // The classic: signed with HMAC, the public key as the secret.
+    // The well-known attack: an HMAC signature with the public key as its secret.
     let header = json!({ "typ": "JWT", "alg": "HS256", "kid": key.key_id() });
     let token = forged(&header, &claims);
     let signed = token.rsplit_once('.').unwrap().0;
@@ -125,7 +125,7 @@ fn public_key_bytes(key: &SigningKey) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused() {
+async fn malformed_tokens_are_refused() {
     let (_, verifier) = key_and_verifier();
     let long = "a".repeat(TOKEN_BYTES_MAX + 1);
     for text in ["", ".", "..", "a.b.c", "é.é.é", &long] {
@@ -141,7 +141,7 @@ async fn a_token_without_key_id_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_faster_than_the_news_of_its_key_waits_for_it() {
+async fn a_token_that_arrives_before_its_key_waits_for_it() {
     let key = SigningKey::generate().unwrap();
     let verifier = Verifier::standalone();
     let (token, ..) = key.issue(17, now(), HOUR);
@@ -161,7 +161,7 @@ async fn a_token_of_an_unknown_key_is_refused_after_a_short_wait() {
 }
 
 #[test]
-fn a_malformed_key_of_the_registry_does_not_hide_the_good_ones() {
+fn a_malformed_key_in_the_registry_is_skipped() {
     let key = SigningKey::generate().unwrap();
     let verifier = Verifier::standalone();
     let rsa = json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" });
@@ -176,7 +176,7 @@ fn a_malformed_key_of_the_registry_does_not_hide_the_good_ones() {
 }
 
 #[tokio::test]
-async fn debug_output_shows_neither_key_nor_token() {
+async fn debug_output_contains_neither_key_nor_token() {
     let (key, verifier) = key_and_verifier();
     let (token, ..) = key.issue(17, now(), HOUR);
     let caller = verifier.verify_token(&token).await.unwrap();
