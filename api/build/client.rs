@@ -1,4 +1,4 @@
-//! The caller's half: a client that implements the server's trait, which makes the trait the seam.
+//! The client: it implements the API trait, so callers do not depend on where a service runs.
 
 use heck::ToPascalCase;
 use proc_macro2::TokenStream;
@@ -13,7 +13,7 @@ use crate::{
 pub fn generate(document: &Document) -> TokenStream {
     let (module, api) = (&document.module, trait_name(document));
     let client = format_ident!("{}Client", module.to_pascal_case());
-    let doc = format!("Calls {module} in another process.");
+    let doc = format!("Client of the service {}.", document.service);
     let methods = document.operations.iter().map(method);
     quote! {
         #[doc = #doc]

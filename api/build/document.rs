@@ -1,4 +1,4 @@
-//! What a document of `openapi/` may say, read once and checked: everything else in `build/` works from this.
+//! Reads and checks a document of `openapi/`. The rest of `build/` uses the result.
 
 use heck::ToSnakeCase;
 use openapiv3::{
@@ -22,7 +22,7 @@ pub struct Document {
     pub module: String,
     pub file_name: String,
     pub openapi: OpenAPI,
-    /// Without the pages: those are documented only.
+    /// Without pages (`x-page`), which are only documented.
     pub operations: Vec<Operation>,
 }
 
@@ -74,7 +74,7 @@ impl Document {
         operation: &openapiv3::Operation,
     ) -> Result<Operation, String> {
         if id != id.to_snake_case() {
-            return Err("write the operationId in snake_case; it is a method's name".to_owned());
+            return Err("write the operationId in snake_case: it becomes the name of a method".to_owned());
         }
         let mut parameters = Vec::new();
         for parameter in item.parameters.iter().chain(&operation.parameters) {
@@ -95,7 +95,7 @@ impl Document {
             needed.extend([401, 503]);
         }
         match needed.into_iter().find(|status| !statuses.contains(status)) {
-            Some(status) => Err(format!("the router may answer {status}; declare it")),
+            Some(status) => Err(format!("the router can respond with {status}; declare it")),
             None => Ok(Operation {
                 id: format_ident!("{id}"),
                 summary: operation.summary.clone().ok_or("the summary is missing")?,
@@ -111,8 +111,9 @@ impl Document {
     }
 
     fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {
-        let requirements =
-            own.or(self.openapi.security.as_ref()).ok_or("neither it nor the document has `security`")?;
+        let requirements = own
+            .or(self.openapi.security.as_ref())
+            .ok_or("neither the operation nor the document has `security`")?;
         let names: Vec<Vec<&str>> =
             requirements.iter().map(|schemes| schemes.keys().map(String::as_str).collect()).collect();
         let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
@@ -141,10 +142,10 @@ impl Document {
                     return Err(format!("{status}: errors are {PROBLEM_JSON} and declare no headers"));
                 }
             } else if success.replace(read_success(*status, response)?).is_some() {
-                return Err("more than one way to succeed".to_owned());
+                return Err("more than one status of success".to_owned());
             }
         }
-        Ok((success.ok_or("no way to succeed is declared")?, statuses))
+        Ok((success.ok_or("no status of success is declared")?, statuses))
     }
 
     fn response<'a>(&'a self, response: &'a ReferenceOr<Response>) -> Result<&'a Response, String> {
@@ -153,7 +154,7 @@ impl Document {
             ReferenceOr::Reference { reference } => reference
                 .strip_prefix("#/components/responses/")
                 .and_then(|name| self.openapi.components.as_ref()?.responses.get(name)?.as_item())
-                .ok_or_else(|| format!("{reference} leads nowhere")),
+                .ok_or_else(|| format!("{reference} does not exist")),
         }
     }
 }
@@ -198,7 +199,7 @@ fn read_success(status: u16, response: &Response) -> Result<Success, String> {
         Some((kind, content)) if kind == JSON && response.content.len() == 1 => {
             Some(component_name(content.schema.as_ref())?)
         }
-        Some((kind, _)) => return Err(format!("answers in {kind} are for pages only (x-page)")),
+        Some((kind, _)) => return Err(format!("the media type {kind} is for pages only (x-page)")),
     };
     let mut headers = Vec::new();
     for (name, header) in &response.headers {

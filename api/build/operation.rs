@@ -1,4 +1,4 @@
-//! One operation of a document, in the words of the code that is made for it.
+//! One operation of a document, with the names of the generated code.
 
 use heck::ToPascalCase;
 use openapiv3::{ReferenceOr, Schema};
@@ -12,7 +12,7 @@ pub struct Operation {
     pub method: String,
     pub path: String,
     pub security: Security,
-    /// In the order of the handler's arguments: path, query, header.
+    /// In the order of the method's arguments: path, query, header.
     pub parameters: Vec<Parameter>,
     /// Name of the body's schema.
     pub body: Option<String>,
@@ -38,9 +38,9 @@ pub enum Place {
 
 pub struct Parameter {
     pub place: Place,
-    /// As it is sent.
+    /// The name in the request.
     pub name: String,
-    /// As an argument.
+    /// The name of the argument.
     pub ident: Ident,
     pub required: bool,
     pub schema: ReferenceOr<Schema>,
@@ -61,7 +61,7 @@ pub struct Header {
 }
 
 impl Operation {
-    /// What the handler gives back.
+    /// The type of the method's result.
     pub fn output(&self) -> TokenStream {
         match (&self.success.body, self.success.headers.is_empty()) {
             (_, false) => {

@@ -1,4 +1,4 @@
-//! The server's half: a trait with one method for each operation, and the router that calls it.
+//! The API trait with one method for each operation, and the router that calls it.
 
 use heck::ToPascalCase;
 use proc_macro2::{Ident, TokenStream};
@@ -29,7 +29,7 @@ pub fn trait_name(document: &Document) -> Ident {
     format_ident!("{}Api", document.module.to_pascal_case())
 }
 
-/// The method's signature; server trait and client share it.
+/// The signature of the method, for the trait and its implementations.
 pub fn signature(operation: &Operation) -> TokenStream {
     let id = &operation.id;
     let caller = caller_type(operation.security).map(|caller| quote!(caller: #caller,));
@@ -61,7 +61,7 @@ fn caller_type(security: Security) -> Option<TokenStream> {
 
 fn response(operation: &Operation) -> TokenStream {
     let name = operation.response_name();
-    let doc = format!("What `{}` answers, with the headers that it declares.", operation.id);
+    let doc = format!("The response of `{}` with its declared headers.", operation.id);
     let fields = operation.success.headers.iter().map(|header| {
         let ident = &header.ident;
         if header.required { quote!(pub #ident: String,) } else { quote!(pub #ident: Option<String>,) }
@@ -115,7 +115,7 @@ fn router(document: &Document) -> TokenStream {
         #[derive(Clone)]
         struct Served { api: Arc<dyn #api>, verify: Arc<dyn VerifyToken> }
 
-        /// Checks what the document says, then calls `api`; the paths are absolute.
+        /// Checks each request against the document, then calls `api`. The paths are absolute.
         pub fn router(api: Arc<dyn #api>, verify: Arc<dyn VerifyToken>) -> axum::Router {
             axum::Router::new() #(#routes)* .with_state(Served { api, verify })
         }

@@ -1,4 +1,4 @@
-//! Who calls, and on behalf of which request: what an operation is handed beside its own arguments.
+//! The caller and the context of an operation.
 
 use std::{fmt, time::Instant};
 
@@ -7,32 +7,32 @@ use uuid::Uuid;
 
 use crate::Problem;
 
-/// A request's identity on its way through processes, events and logs.
+/// The identity of a request in all processes, events and logs.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// `X-Correlation-ID`: made at the balancer, or here when a request did not come through it.
+    /// `X-Correlation-ID`: made by the balancer, or here when a request did not pass the balancer.
     pub correlation_id: String,
-    /// W3C `traceparent`, passed on as it came.
+    /// W3C `traceparent`, unchanged.
     pub traceparent: Option<String>,
-    /// When whoever asked stops waiting; calls made on behalf of this request end by then.
+    /// When the client stops waiting. Calls for this request end by then.
     pub deadline: Option<Instant>,
 }
 
 impl Context {
-    /// For work that no request asked for: background tasks and tests.
+    /// Makes a context for work without a request: background tasks and tests.
     pub fn background() -> Self {
         Self { correlation_id: Uuid::new_v4().to_string(), traceparent: None, deadline: None }
     }
 }
 
-/// Somebody with a good token.
+/// A caller with a valid token.
 #[derive(Clone)]
 pub struct TokenCaller {
     pub user_id: i64,
     pub token_id: Uuid,
     /// Unix seconds.
     pub expires_at: i64,
-    /// As it came, so that a call to another service can be made in the user's name.
+    /// The token itself, for calls to other services on behalf of the user.
     pub token: SecretString,
 }
 
@@ -45,16 +45,16 @@ impl fmt::Debug for TokenCaller {
     }
 }
 
-/// A nickname and a password, not yet verified: whoever owns users does that.
+/// A nickname and a password, not yet verified. The owner of users verifies them.
 #[derive(Debug, Clone)]
 pub struct BasicCaller {
     pub nickname: String,
     pub password: SecretString,
 }
 
-/// Says whose token this is. Every router needs one; who makes tokens and who only checks them differ.
+/// A verifier of tokens. Every router needs one.
 #[async_trait::async_trait]
 pub trait VerifyToken: Send + Sync + 'static {
-    /// 401 when the token is malformed, forged, expired or revoked; 503 when that cannot be known now.
+    /// Returns 401 for a malformed, forged, expired or revoked token, and 503 when the verifier cannot decide now.
     async fn verify_token(&self, token: &SecretString) -> Result<TokenCaller, Problem>;
 }

@@ -1,5 +1,4 @@
-//! What every generated client does the same way: it has a deadline, tries again where that is safe, and
-//! tells a peer that is away from a peer that says no.
+//! The common code of all generated clients: deadline, retries where they are safe, and errors.
 
 mod builder;
 mod call;
@@ -18,26 +17,25 @@ use reply::Reply;
 
 use crate::{Context, OperationInfo, Problem};
 
-/// A call that takes longer is given up, whoever waits for it.
+/// The longest duration of a call, including retries.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A balancer notices a dead instance within milliseconds; more attempts would only add to the load of a
-/// peer that is struggling.
+/// The balancer detects a dead instance within milliseconds. More attempts would add load to an overloaded service.
 const RETRIES_MAX: usize = 2;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// Another part of Flack, at a base URL.
+/// A service at a base URL.
 #[derive(Debug, Clone)]
 pub struct Peer {
     base_url: String,
     http: reqwest::Client,
 }
 
-/// Why an attempt gave no good answer.
+/// Reason of a failed attempt.
 enum Failure {
-    /// No answer at all, or one that broke off.
+    /// No response, or an incomplete one.
     Away(reqwest::Error),
-    /// The peer's own problem.
+    /// A problem that the service returned.
     Answered(Problem),
 }
 
@@ -46,7 +44,7 @@ impl Peer {
         Self { base_url: base_url.to_owned(), http }
     }
 
-    /// Sends until there is an answer, the retries are used up, or the deadline is near.
+    /// Sends the call until there is a response, no retry is left, or the deadline is near.
     pub async fn send(&self, context: &Context, call: Call) -> Result<Reply, Problem> {
         let operation = call.operation;
         let base_url = Url::parse(&self.base_url).map_err(|problem| {
@@ -105,7 +103,7 @@ fn give_up(context: &Context, operation: &OperationInfo, failure: Failure) -> Pr
 }
 
 impl Failure {
-    /// A timeout is none: it has used up the deadline.
+    /// A timeout is not transient: the deadline is over.
     fn is_transient(&self) -> bool {
         match self {
             Self::Away(problem) => !problem.is_timeout(),

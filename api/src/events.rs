@@ -1,5 +1,5 @@
-//! What owners tell of their data: one union for each stream, one model for each event, made from
-//! `schemas/events.schema.json`, and the envelope around them.
+//! Events: one union for each stream and one model for each event, generated from `schemas/events.schema.json`, and the
+//! envelope around them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,17 +16,16 @@ pub const SCHEMA: &str = include_str!("../schemas/events.schema.json");
 /// The JSON Schema of the envelope.
 pub const ENVELOPE_SCHEMA: &str = include_str!("../schemas/envelope.schema.json");
 
-/// One change of one row. `union` says of what kind, and holds the row as it is after the change (for a
-/// delete: as it was before).
+/// One change of one row. `union` is the kind of change with the row after the change, or before it for a delete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event<U> {
-    /// `<owner>-<journal id>`; the same event has the same id, however often it arrives.
+    /// `<owner>-<journal id>`. The id stays the same when the event is delivered again.
     pub id: String,
     pub operation: Operation,
     pub time: DateTime<Utc>,
-    /// Of the entity: what is not newer than the version that one holds is old news.
+    /// Version of the entity. A consumer ignores an event that is not newer than the version that it has stored.
     pub version: i64,
-    /// Of the request that made the change.
+    /// The request that made the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     #[serde(flatten)]

@@ -1,12 +1,11 @@
-//! What went wrong, as RFC 9457 problem details: the one error type of every operation.
+//! RFC 9457 problem details: the error type of every operation.
 //!
-//! A handler returns it, the generated router sends it, the generated client gives it back unchanged: a
-//! caller cannot tell whether the part it talks to is in its own process.
+//! A handler returns a problem, the generated router sends it, and the generated client returns it unchanged.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
-/// Where `type` leads, relative to the server that answered: docs/problems.md as a page, with a heading for each kind.
+/// Path of the page that `type` links to: docs/problems.md with a heading for each kind.
 const PROBLEMS_PAGE: &str = "/api/docs/problems";
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
@@ -18,7 +17,7 @@ pub struct Problem {
     pub status: u16,
     pub detail: String,
     pub correlation_id: Option<String>,
-    /// Sent as `Retry-After`, in seconds; every 503 and 429 has one.
+    /// The header `Retry-After`, in seconds. Every 503 and 429 has one.
     #[serde(skip)]
     pub retry_after_seconds: Option<u32>,
 }
@@ -31,7 +30,7 @@ impl Serialize for Problem {
         members.serialize_field("title", &self.title)?;
         members.serialize_field("status", &self.status)?;
         members.serialize_field("detail", &self.detail)?;
-        // The same once more, for clients of the first version.
+        // For clients of version 1.
         members.serialize_field("error", &self.detail)?;
         if let Some(id) = &self.correlation_id {
             members.serialize_field("correlation_id", id)?;
@@ -40,12 +39,12 @@ impl Serialize for Problem {
     }
 }
 
-/// How long a client should wait before it tries again when a part is away. Crashed instances are back, or
-/// out of the balancer, well within this.
+/// Time to wait before a retry when a service is unavailable. Within this time, a crashed instance is restarted or removed
+/// from the balancer.
 pub(crate) const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Problem {
-    /// `kind` is the heading in docs/problems.md, such as `nickname-taken`.
+    /// `kind` is a heading in docs/problems.md, such as `nickname-taken`.
     pub fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("{PROBLEMS_PAGE}#{kind}"),
@@ -62,27 +61,27 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "Bad request", detail)
     }
 
-    /// 401: credentials are missing or no longer good.
+    /// 401: credentials are missing or invalid.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
     }
 
-    /// 403: known, but not allowed.
+    /// 403: the caller is known, but not allowed.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
-    /// 404: nothing is there.
+    /// 404: the object or path does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
-    /// 409: collides with something that exists.
+    /// 409: conflicts with an existing object.
     pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
     }
 
-    /// 503: `part` (a service, `the database`, ...) is away; worth trying again.
+    /// 503: `part` (a service, `the database`, ...) is unavailable. A retry can succeed.
     pub fn unavailable(part: &str) -> Self {
         Self {
             retry_after_seconds: Some(RETRY_AFTER_SECONDS),
@@ -95,22 +94,22 @@ impl Problem {
         }
     }
 
-    /// 500: a defect. The cause is for the log, never for the client.
+    /// 500: a defect. The cause is only in the log.
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "Internal error",
-            "something went wrong here; the correlation id names it in the log",
+            "an internal error occurred; the correlation id identifies it in the log",
         )
     }
 
-    /// As a status code; 500 when it is none.
+    /// Returns the status, or 500 when it is not a valid status code.
     pub fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Whether the same request may succeed a moment later: 503 and 429 yes, 500 no.
+    /// Whether a repeated request can succeed: 503 and 429 yes, 500 no.
     pub fn is_retryable(&self) -> bool {
         matches!(self.status, 429 | 503)
     }

@@ -1,6 +1,6 @@
-//! What every generated router does the same way: the context, who calls, the request's shape, the answer.
+//! The common code of all generated routers: context, credentials, checks of the request, response.
 //!
-//! The order of the checks is the generated handler's: who calls, then parameters, then the body.
+//! A generated handler checks in this order: credentials, parameters, body.
 
 mod answer;
 mod context;

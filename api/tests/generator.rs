@@ -1,15 +1,15 @@
-//! The generator refuses what the router would not enforce.
+//! The generator refuses keywords that the router would not check.
 
 #[path = "../build/document.rs"]
-#[expect(dead_code, reason = "only what reads a document is tried here")]
+#[expect(dead_code, reason = "only the code that reads a document is tested here")]
 mod document;
 #[path = "../build/operation.rs"]
-#[expect(dead_code, reason = "only what reads a document is tried here")]
+#[expect(dead_code, reason = "only the code that reads a document is tested here")]
 mod operation;
 #[path = "../build/schema.rs"]
 mod schema;
 #[path = "../build/shapes.rs"]
-#[expect(dead_code, reason = "only what reads a document is tried here")]
+#[expect(dead_code, reason = "only the code that reads a document is tested here")]
 mod shapes;
 
 use document::Document;
@@ -48,7 +48,7 @@ components:
 const STATUSES: [u16; 5] = [400, 401, 413, 415, 503];
 
 #[test]
-fn what_the_router_enforces_is_accepted() {
+fn keywords_that_the_router_checks_are_accepted() {
     let schema = "{ type: object, required: [name], properties: {
         name: { type: string, minLength: 1, maxLength: 9, pattern: '^a', x-pattern-description: that starts with a }, size: { type: integer, format: int64, minimum: 1 },
         tags: { type: array, maxItems: 3, items: { type: string, enum: [a, b] } }, on: { type: boolean },
@@ -93,7 +93,7 @@ fn a_keyword_that_the_router_would_ignore_fails_the_build() {
 }
 
 #[test]
-fn a_parameter_is_held_to_the_same() {
+fn a_parameter_is_checked_in_the_same_way() {
     let parameter = |schema: &str| format!("{{ name: id, in: path, required: true, schema: {schema} }}");
     let good = parameter("{ type: integer, format: int64, minimum: 1 }");
     document("{ type: object }", &good, &STATUSES).unwrap();
@@ -103,10 +103,10 @@ fn a_parameter_is_held_to_the_same() {
 }
 
 #[test]
-fn a_status_that_the_router_answers_by_itself_has_to_be_declared() {
+fn every_status_of_the_router_itself_has_to_be_declared() {
     for missing in STATUSES {
         let statuses: Vec<u16> = STATUSES.into_iter().filter(|status| *status != missing).collect();
         let problem = document("{ type: object }", "", &statuses).unwrap_err();
-        assert_eq!(problem, format!("create_thing: the router may answer {missing}; declare it"));
+        assert_eq!(problem, format!("create_thing: the router can respond with {missing}; declare it"));
     }
 }

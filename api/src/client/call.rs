@@ -1,4 +1,4 @@
-//! One call, before it is sent.
+//! A call before it is sent.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// `segments` of the path, not yet encoded.
+    /// `segments` are the parts of the path, not encoded.
     pub fn new(operation: &'static OperationInfo, segments: &[&str]) -> Self {
         let segments = segments.iter().map(|&segment| segment.to_owned()).collect();
         Self { operation, segments, query: Vec::new(), headers: HeaderMap::new(), body: None }
@@ -49,7 +49,7 @@ impl Call {
         self.authorization(&SecretString::from(format!("Basic {}", STANDARD.encode(credentials))))
     }
 
-    /// A token that does not fit into a header is not sent, and so refused by the peer as missing.
+    /// Omits a token that a header cannot contain. The service then refuses the call, because the token is missing.
     fn authorization(mut self, value: &SecretString) -> Self {
         if let Ok(mut value) = value.expose_secret().parse::<HeaderValue>() {
             value.set_sensitive(true);
@@ -77,7 +77,7 @@ impl Call {
         self
     }
 
-    /// Twice is the same as once: a POST only when its key says so.
+    /// Whether the call can be repeated: GET, PUT, DELETE, and a POST with an idempotency key.
     pub fn is_safe_to_repeat(&self) -> bool {
         matches!(self.operation.method, Method::GET | Method::PUT | Method::DELETE)
             || self.headers.contains_key(IDEMPOTENCY_KEY)
@@ -101,13 +101,13 @@ impl Call {
     }
 }
 
-/// For us, and told to the peer, so that it does not work for nobody.
+/// Sets the timeout, and sends it to the service, so that the service does not work longer than the caller waits.
 pub fn set_deadline(request: &mut Request, left: Duration) {
     *request.timeout_mut() = Some(left);
     insert(request, DEADLINE_MS, &left.as_millis().to_string());
 }
 
-/// A value that no header can hold came from no header, so nobody misses it.
+/// Omits a value that a header cannot contain.
 fn insert(request: &mut Request, name: &'static str, value: &str) {
     if let Ok(value) = value.parse() {
         request.headers_mut().insert(name, value);

@@ -1,4 +1,4 @@
-//! What came back: the declared answer, or the peer's problem as it was.
+//! The response of a service: the declared result, or its problem.
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use reqwest::Response;
@@ -8,10 +8,10 @@ use tracing::error;
 use super::Failure;
 use crate::{OperationInfo, Problem};
 
-/// A thousand of the longest messages, rendered, are less than this.
+/// Larger than a list of 1,000 rendered messages of the maximum length.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The answer that the operation declares as good.
+/// A response with the declared status of success.
 pub struct Reply {
     operation: &'static OperationInfo,
     headers: HeaderMap,
@@ -40,7 +40,7 @@ pub(super) async fn read(
 impl Reply {
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         serde_json::from_slice(&self.body).map_err(|problem| {
-            // Where, not what: its words may hold a value.
+            // Only the position: the error's text may contain a value.
             let place = format!(
                 "{:?} error at line {}, column {}",
                 problem.classify(),
@@ -69,19 +69,19 @@ impl Reply {
             Ok(problem) if status.is_client_error() || status.is_server_error() => {
                 Problem { status: status.as_u16(), retry_after_seconds, ..problem }
             }
-            // Something between us and the peer says so, in its own words.
+            // From a proxy in front of the service.
             _ if matches!(status.as_u16(), 502..=504) => Problem::unavailable(self.operation.service),
             _ => self.unexpected(&format!("status {status} without a problem in it")),
         }
     }
 
-    /// Both sides are made from the same document, so this is a defect, not bad luck.
+    /// Logs a defect: both sides are generated from the same document.
     fn unexpected(&self, what: &str) -> Problem {
         error!(
             service = self.operation.service,
             operation = self.operation.id,
             what,
-            "a peer's answer does not match its schema"
+            "the response of a service does not match its schema"
         );
         Problem::internal()
     }

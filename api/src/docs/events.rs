@@ -1,4 +1,4 @@
-//! The page of events and frames, made of the AsyncAPI document and the JSON Schemas that it refers to.
+//! The page of events and frames, made from the AsyncAPI document and its JSON Schemas.
 
 use std::sync::LazyLock;
 
@@ -17,12 +17,12 @@ struct Page {
     introduction: String,
     envelope: Vec<Member>,
     streams: Vec<Stream>,
-    events: Vec<Told>,
-    models: Vec<Shape>,
+    events: Vec<Message>,
+    models: Vec<Definition>,
     websocket: String,
-    client_frames: Vec<Told>,
-    server_frames: Vec<Told>,
-    values: Vec<Shape>,
+    client_frames: Vec<Message>,
+    server_frames: Vec<Message>,
+    values: Vec<Definition>,
 }
 
 struct Stream {
@@ -33,7 +33,7 @@ struct Stream {
 }
 
 /// An event or a frame.
-struct Told {
+struct Message {
     name: String,
     description: String,
     members: Vec<Member>,
@@ -41,7 +41,7 @@ struct Told {
 }
 
 /// A definition that others refer to: a model with members, or a single value.
-struct Shape {
+struct Definition {
     name: String,
     description: String,
     kind: String,
@@ -50,19 +50,17 @@ struct Shape {
 
 impl Page {
     fn new() -> Self {
-        let document: Value = serde_yaml_ng::from_str(events::DOCUMENT).expect("a test reads it too");
-        let [envelope, models, frames] =
-            [events::ENVELOPE_SCHEMA, events::SCHEMA, frames::SCHEMA].map(|schema| {
-                serde_json::from_str::<Value>(schema).expect("build/ made types of it, or a test reads it")
-            });
+        let document: Value = serde_yaml_ng::from_str(events::DOCUMENT).expect("a test parses it");
+        let [envelope, models, frames] = [events::ENVELOPE_SCHEMA, events::SCHEMA, frames::SCHEMA]
+            .map(|schema| serde_json::from_str::<Value>(schema).expect("build/ or a test parses it"));
         let messages = &document["components"]["messages"];
-        let told = |union: &Value, side: &str| -> Vec<Told> {
+        let described = |union: &Value, side: &str| -> Vec<Message> {
             let alternatives = union["oneOf"].as_array().into_iter().flatten();
             alternatives
                 .map(|alternative| {
                     let name = word(&alternative["title"]);
                     let message = &messages[format!("{side}{name}")];
-                    Told {
+                    Message {
                         description: text(&message["summary"]),
                         members: members(alternative),
                         examples: examples(message),
@@ -75,13 +73,13 @@ impl Page {
             introduction: text(&document["info"]["description"]),
             envelope: members(&envelope),
             streams: streams(&document["channels"]),
-            // The monolith owns at first what all others own later.
-            events: told(&models["definitions"]["MonolithEvent"], ""),
-            models: shapes(&models["definitions"], |_, shape| shape["properties"].is_object()),
+            // The union of the monolith contains the events of all services.
+            events: described(&models["definitions"]["MonolithEvent"], ""),
+            models: definitions(&models["definitions"], |_, shape| shape["properties"].is_object()),
             websocket: text(&document["channels"]["websocket"]["description"]),
-            client_frames: told(&frames["definitions"]["ClientFrame"], "client_"),
-            server_frames: told(&frames["definitions"]["ServerFrame"], "server_"),
-            values: shapes(&frames["definitions"], |name, _| !name.ends_with("Frame")),
+            client_frames: described(&frames["definitions"]["ClientFrame"], "client_"),
+            server_frames: described(&frames["definitions"]["ServerFrame"], "server_"),
+            values: definitions(&frames["definitions"], |name, _| !name.ends_with("Frame")),
         }
     }
 }
@@ -104,11 +102,11 @@ fn streams(channels: &Value) -> Vec<Stream> {
         .collect()
 }
 
-fn shapes(definitions: &Value, is_shown: fn(&str, &Value) -> bool) -> Vec<Shape> {
-    let definitions = definitions.as_object().into_iter().flatten();
+fn definitions(schemas: &Value, is_shown: fn(&str, &Value) -> bool) -> Vec<Definition> {
+    let definitions = schemas.as_object().into_iter().flatten();
     definitions
         .filter(|(name, shape)| is_shown(name, shape))
-        .map(|(name, shape)| Shape {
+        .map(|(name, shape)| Definition {
             name: name.clone(),
             description: text(&shape["description"]),
             kind: kind(shape),

@@ -1,4 +1,4 @@
-//! What all our own pages have: no script, one style sheet, and headers that allow nothing else.
+//! The pages of `/api/docs`: without scripts, with one style sheet, and with headers that allow nothing else.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -21,7 +21,7 @@ pub fn answer(html: &'static str) -> Response {
     (headers, html).into_response()
 }
 
-/// Our own Markdown, as HTML. A heading gets its text as its id, so that links can lead to it.
+/// Renders our own Markdown as HTML. The id of a heading is its text, so links can refer to it.
 pub fn markdown(text: &str) -> String {
     let mut events: Vec<Event<'_>> = Parser::new(text).collect();
     let mut ids = BTreeMap::new();

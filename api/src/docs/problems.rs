@@ -1,4 +1,4 @@
-//! What can go wrong, one heading for each kind: where the `type` of a problem leads.
+//! The page that the `type` of a problem links to, with a heading for each kind.
 
 use std::sync::LazyLock;
 

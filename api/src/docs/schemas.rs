@@ -1,4 +1,4 @@
-//! A JSON Schema in words: the members of an object, one line each.
+//! A JSON Schema as a table: the members of an object, one line each.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ pub struct Member {
     pub name: String,
     /// Such as `text, at most 64 characters`.
     pub kind: String,
-    /// The definition that `kind` names, if there is one to go to.
+    /// The definition that `kind` names, if it has one.
     pub link: Option<String>,
     pub is_required: bool,
     pub is_personal: bool,
@@ -17,7 +17,7 @@ pub struct Member {
     pub description: String,
 }
 
-/// Without `type`, which the heading above says.
+/// Returns the members of an object without `type`, which the heading contains.
 pub fn members(schema: &Value) -> Vec<Member> {
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -36,14 +36,14 @@ pub fn members(schema: &Value) -> Vec<Member> {
             }
         })
         .collect();
-    // As the schema lists them: serde_json sorts members by name, `required` keeps the author's order.
+    // serde_json sorts members by name; `required` keeps the author's order.
     let rank =
         |member: &Member| required.iter().position(|name| *name == member.name).unwrap_or(required.len());
     members.sort_by_key(rank);
     members
 }
 
-/// What values are good.
+/// Describes the allowed values.
 pub fn kind(schema: &Value) -> String {
     let mut words = vec![match (schema["type"].as_str(), schema["format"].as_str()) {
         (Some("string"), Some("uuid")) => "UUID".to_owned(),
@@ -64,7 +64,7 @@ pub fn kind(schema: &Value) -> String {
     words.join(", ")
 }
 
-/// A text of a document, which may hold Markdown, as HTML.
+/// Renders a text of a document, which may contain Markdown, as HTML.
 pub fn text(value: &Value) -> String {
     markdown(value.as_str().unwrap_or_default())
 }

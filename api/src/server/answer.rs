@@ -1,4 +1,4 @@
-//! What goes back: the declared answer, or a problem that the operation declares too.
+//! Responses: the declared result, or a declared problem.
 
 use axum::{
     body::Body,
@@ -14,7 +14,8 @@ use tracing::error;
 use crate::{Context, OperationInfo, Problem, problem::RETRY_AFTER_SECONDS};
 
 impl OperationInfo {
-    /// A problem that the document does not know is a defect of the handler: logged here, told as 500.
+    /// Returns the response. A problem that the operation does not declare is a defect of the handler: it is logged and
+    /// becomes 500.
     pub fn finish(&self, context: &Context, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| {
             let declared = problem.status == 500 || self.statuses.contains(&problem.status);
@@ -26,7 +27,7 @@ impl OperationInfo {
                     correlation_id = context.correlation_id,
                     status = problem.status,
                     kind = problem.kind,
-                    "a handler's problem is not declared by its operation; answered as 500"
+                    "the operation does not declare the handler's problem; the response is 500"
                 );
                 Problem::internal()
             };
@@ -35,14 +36,14 @@ impl OperationInfo {
     }
 }
 
-/// A good answer. What cannot be sent is a defect of the handler.
+/// A successful response.
 pub struct Answer(Response);
 
 impl Answer {
     pub fn new(operation: &OperationInfo) -> Self {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
-            StatusCode::from_u16(operation.success).expect("the document has status codes only");
+            StatusCode::from_u16(operation.success).expect("a document has only valid status codes");
         Self(response)
     }
 
@@ -69,7 +70,7 @@ impl IntoResponse for Answer {
 }
 
 fn unsendable(problem: impl std::error::Error) -> Problem {
-    error!(%problem, "a handler's answer cannot be sent");
+    error!(%problem, "the response of a handler cannot be sent");
     Problem::internal()
 }
 
@@ -88,32 +89,32 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(VARY, HeaderValue::from_static("accept"));
         if status == StatusCode::UNAUTHORIZED {
-            // Never `Basic`, even where that is taken: a browser would open its own dialogue.
+            // Never `Basic`, also where it is accepted: a browser would open its own dialog.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="flack""#));
         }
         let seconds = self.retry_after_seconds.or(self.is_retryable().then_some(RETRY_AFTER_SECONDS));
         if let Some(seconds) = seconds {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        // The middleware makes a page of it for a browser.
+        // The middleware renders it as a page for a browser.
         response.extensions_mut().insert(self);
         response
     }
 }
 
-/// For the outermost router: no part of Flack knows this path.
+/// The response to an unknown path, for the outermost router.
 pub async fn not_found_fallback(uri: Uri, headers: HeaderMap) -> Problem {
     Problem::not_found(format!("there is nothing at {}", uri.path()))
         .with_correlation_id(&Context::from_headers(&headers))
 }
 
-/// For paths that exist, asked in another way; axum adds `Allow`.
+/// The response to a known path with another method. axum adds `Allow`.
 pub async fn method_not_allowed_fallback(method: Method, uri: Uri, headers: HeaderMap) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method-not-allowed",
         "Method not allowed",
-        format!("{} does not take {method}; the header Allow says what it takes", uri.path()),
+        format!("{} does not accept {method}; the header Allow lists the accepted methods", uri.path()),
     )
     .with_correlation_id(&Context::from_headers(&headers))
 }

@@ -1,4 +1,4 @@
-//! Reads a request's identity from its headers.
+//! Reads the context of a request from its headers.
 
 use std::time::{Duration, Instant};
 
@@ -9,22 +9,22 @@ use crate::Context;
 
 pub const CORRELATION_ID: &str = "x-correlation-id";
 pub const TRACEPARENT: &str = "traceparent";
-/// How many milliseconds whoever asked still waits.
+/// Milliseconds that the caller still waits.
 pub const DEADLINE_MS: &str = "x-deadline-ms";
 
 const CORRELATION_ID_BYTES_MAX: usize = 64;
-/// A longer wait is cut to this, which nobody at the other end of a connection waits out anyway.
+/// A longer wait is reduced to this.
 const DEADLINE_MAX: Duration = Duration::from_mins(1);
 const TRACEPARENT_BYTES_MAX: usize = 128;
 
-/// It goes into logs, events and other headers, so it is short and plain.
+/// Whether a correlation id is short and has only plain characters: logs, events and headers contain it.
 pub fn is_correlation_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=CORRELATION_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
 impl Context {
-    /// Takes what a request brings along; a correlation id that is missing or malformed is made anew.
+    /// Reads the context. A missing or malformed correlation id is replaced by a new one.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let deadline = text(DEADLINE_MS)

@@ -1,4 +1,4 @@
-//! Reads the `Authorization` header. What it holds is never logged, nor repeated in a problem.
+//! Reads the `Authorization` header. Its value is never logged and never part of a problem.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -6,10 +6,10 @@ use secrecy::SecretString;
 
 use crate::{BasicCaller, Problem};
 
-/// Our tokens have about 300 bytes, the longest nickname and password less than 900.
+/// A token has about 300 bytes, the longest nickname and password have less than 900.
 const AUTHORIZATION_BYTES_MAX: usize = 4096;
 
-/// The token of `Authorization: Bearer ...`; none when there is no such header at all.
+/// Returns the token of `Authorization: Bearer ...`, or none without such a header.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<SecretString>, Problem> {
     match authorization(headers, "bearer")? {
         None => Ok(None),
@@ -18,7 +18,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<SecretString>, Problem> {
     }
 }
 
-/// Nickname and password of `Authorization: Basic ...`.
+/// Returns nickname and password of `Authorization: Basic ...`.
 pub fn basic(headers: &HeaderMap) -> Result<Option<BasicCaller>, Problem> {
     let Some(encoded) = authorization(headers, "basic")? else { return Ok(None) };
     let malformed =
@@ -29,8 +29,8 @@ pub fn basic(headers: &HeaderMap) -> Result<Option<BasicCaller>, Problem> {
     Ok(Some(BasicCaller { nickname: nickname.to_owned(), password: password.into() }))
 }
 
-/// Credentials of another kind than the operation takes are refused, not ignored: whoever sends them expects
-/// to be known.
+/// Returns the credentials. Another scheme is refused, not ignored: a client that sends credentials expects that they are
+/// used.
 fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -49,6 +49,6 @@ fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Result<Option<&'a 
         .filter(|(given, _)| given.eq_ignore_ascii_case(scheme))
         .map(|(_, credentials)| Some(credentials.trim()))
         .ok_or_else(|| {
-            Problem::unauthorized(format!("this operation takes `Authorization: {scheme} ...` only"))
+            Problem::unauthorized(format!("this operation accepts only `Authorization: {scheme} ...`"))
         })
 }

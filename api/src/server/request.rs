@@ -1,4 +1,4 @@
-//! A request, taken apart and checked piece by piece.
+//! Reads and checks the parts of a request.
 
 use std::error::Error;
 
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{BasicCaller, Context, Problem, TokenCaller, VerifyToken};
 
-/// The longest message and its JSON need less than a fourth of this.
+/// More than four times the longest message in JSON.
 pub const BODY_BYTES_MAX: usize = 65_536;
 
-/// Everything but the body, which is read last and only when all else is good.
+/// A request without its body. The body is read last, when everything else is valid.
 pub struct Head {
     headers: HeaderMap,
     query: Vec<(String, String)>,
@@ -45,7 +45,7 @@ impl Head {
         })
     }
 
-    /// Without credentials nobody; with bad ones nobody gets through.
+    /// Returns no caller without credentials, and 401 with invalid ones.
     pub async fn optional_token_caller(
         &self,
         verify: &dyn VerifyToken,
@@ -77,7 +77,7 @@ impl Head {
         at_most_one(name, texts)?.map(|text| shape.decode_parameter(name, text)).transpose()
     }
 
-    #[expect(dead_code, reason = "for the first document that requires one")]
+    #[expect(dead_code, reason = "no document requires one yet")]
     pub fn required_query<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
         self.query(name, shape)?.ok_or_else(|| shape.missing(name))
     }
@@ -88,7 +88,7 @@ impl Head {
         shape.decode_parameter(name, text).map(Some)
     }
 
-    #[expect(dead_code, reason = "for the first document that requires one")]
+    #[expect(dead_code, reason = "no document requires one yet")]
     pub fn required_header<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
         self.header(name, shape)?.ok_or_else(|| shape.missing(name))
     }
@@ -97,7 +97,7 @@ impl Head {
         self.require_json()?;
         let bytes = read(body).await?;
         let value = strict_json::parse(&bytes)
-            .map_err(|error| Problem::bad_request(format!("the body is not good JSON: {error}")))?;
+            .map_err(|error| Problem::bad_request(format!("the body is not valid JSON: {error}")))?;
         shape.decode(BODY, value)
     }
 
@@ -119,14 +119,14 @@ impl Head {
 async fn read(body: Body) -> Result<Bytes, Problem> {
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        // A limit further out may have cut the body off before ours did.
+        // Another limit, such as a middleware's, may have ended the body first.
         Err(problem) if is_length_limit(problem.as_ref()) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-large",
             "Too large",
             format!("the body is larger than {BODY_BYTES_MAX} bytes"),
         )),
-        Err(_) => Err(Problem::bad_request("the body did not arrive in full")),
+        Err(_) => Err(Problem::bad_request("the body is incomplete")),
     }
 }
 

@@ -1,5 +1,4 @@
-//! JSON in which a name stands once. `serde_json` alone would take the last of two, and whoever checked the
-//! first (a proxy, say) would have checked something else.
+//! JSON without duplicate names. `serde_json` alone uses the last of two values, while a proxy may have checked the first.
 
 use std::fmt;
 
@@ -67,7 +66,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut members = Map::new();
         while let Some(name) = entries.next_key::<String>()? {
             if members.contains_key(&name) {
-                return Err(A::Error::custom("a name stands twice in the same object"));
+                return Err(A::Error::custom("a name occurs twice in the same object"));
             }
             let Strict(value) = entries.next_value()?;
             members.insert(name, value);

@@ -1,4 +1,4 @@
-//! The AsyncAPI document tells of all streams and frames that the schemas have, and of nothing else.
+//! The AsyncAPI document lists the streams and frames of the schemas, and nothing else.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -24,12 +24,12 @@ fn schema(name: &str) -> Value {
     read(&Path::new(FOLDER).join("../schemas").join(name))
 }
 
-/// What a `$ref` leads to, followed to its end.
+/// Follows a `$ref` to its target.
 fn resolve(document: &Value, value: &Value) -> Value {
     let Some(reference) = value["$ref"].as_str() else { return value.clone() };
     let (file, path) = reference.split_once('#').unwrap_or((reference, ""));
     let other = if file.is_empty() { document.clone() } else { read(&Path::new(FOLDER).join(file)) };
-    let target = other.pointer(path).unwrap_or_else(|| panic!("{reference} leads nowhere"));
+    let target = other.pointer(path).unwrap_or_else(|| panic!("{reference} does not exist"));
     resolve(&other, target)
 }
 
@@ -59,7 +59,7 @@ fn every_reference(value: &Value, each: &mut impl FnMut(&Value)) {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_has_a_target() {
     let document = document();
     let mut references = 0;
     every_reference(&document, &mut |reference| {
@@ -82,7 +82,7 @@ fn every_union_is_a_stream_and_every_stream_a_union() {
         assert_eq!(channel["title"], format!("Stream {}", owner.to_uppercase()));
         assert_eq!(channel["address"], format!("flack.{owner}.{{type}}.{{entity_id}}"));
         assert_eq!(channel["x-union"]["$ref"], format!("../schemas/events.schema.json#/definitions/{union}"));
-        let operation = &document["operations"][format!("tell_of_{owner}")];
+        let operation = &document["operations"][format!("publish_{owner}")];
         assert_eq!(
             *operation,
             json!({ "action": "send", "channel": { "$ref": format!("#/channels/{owner}") },
@@ -97,13 +97,13 @@ fn every_union_is_a_stream_and_every_stream_a_union() {
             assert_eq!(message["name"], kind);
             let parts = &message["payload"]["allOf"];
             assert_eq!(parts[0]["$ref"], "../schemas/envelope.schema.json");
-            let mut told = parts[1].clone();
+            let mut listed = parts[1].clone();
             // The same definition, named from elsewhere.
-            let model = told["properties"]["data"]["$ref"].as_str().unwrap();
-            told["properties"]["data"]["$ref"] =
+            let model = listed["properties"]["data"]["$ref"].as_str().unwrap();
+            listed["properties"]["data"]["$ref"] =
                 json!(model.trim_start_matches("../schemas/events.schema.json"));
-            told["title"] = json!(kind);
-            assert_eq!(told, alternative, "{owner}: {kind}");
+            listed["title"] = json!(kind);
+            assert_eq!(listed, alternative, "{owner}: {kind}");
         }
         assert!(messages.is_empty(), "{owner}: its union has no {messages:?}");
     }
@@ -115,7 +115,7 @@ fn every_frame_is_a_message_of_the_websocket_and_every_message_a_frame() {
     let document = document();
     let mut messages = names(&document["channels"]["websocket"]["messages"]);
     for (union, side, operation) in
-        [("ClientFrame", "client", "hear_clients"), ("ServerFrame", "server", "tell_clients")]
+        [("ClientFrame", "client", "receive_frames"), ("ServerFrame", "server", "send_frames")]
     {
         let mut listed = Vec::new();
         for alternative in &unions("frames.schema.json", union)[0].1 {
@@ -133,7 +133,7 @@ fn every_frame_is_a_message_of_the_websocket_and_every_message_a_frame() {
 }
 
 #[test]
-fn every_message_is_told_somewhere() {
+fn every_message_belongs_to_a_channel() {
     let document = document();
     let mut unused = names(&document["components"]["messages"]);
     every_reference(&document["channels"], &mut |reference| {
@@ -143,7 +143,7 @@ fn every_message_is_told_somewhere() {
     assert!(unused.is_empty(), "{unused:?}");
 }
 
-/// Decoded and encoded again, it is the same: the example has every member that it must, and none that is unknown.
+/// Decodes and encodes the example. It stays the same: it has every required member and no unknown one.
 fn assert_is<T: DeserializeOwned + Serialize>(name: &str, payload: &Value) {
     let decoded: T =
         serde_json::from_value(payload.clone()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
@@ -180,7 +180,7 @@ fn the_examples_are_events_and_frames() {
 }
 
 #[test]
-fn the_envelope_is_what_every_event_has_beside_its_type_and_data() {
+fn the_envelope_has_the_members_of_every_event_except_type_and_data() {
     let envelope = schema("envelope.schema.json");
     let document = document();
     let message = resolve(&document, &document["channels"]["users"]["messages"]["user_changed"]);

@@ -1,4 +1,4 @@
-//! The client against the router over a real socket, and against peers that misbehave.
+//! The client against the router over a real connection, and against faulty services.
 
 use std::{
     net::SocketAddr,
@@ -22,8 +22,8 @@ use http::{HeaderMap, StatusCode};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// More than any call here needs; a call that hangs fails the test.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// More than any call here needs. A call that hangs fails the test.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -44,8 +44,12 @@ fn new_user(nickname: &str) -> types::NewUser {
     types::NewUser { nickname: nickname.parse().expect("good"), password: "secret".parse().expect("good") }
 }
 
-/// A peer that answers every request the same way, and counts them.
-fn parrot(status: StatusCode, kind: &'static str, body: &'static str) -> (Router, Arc<AtomicUsize>) {
+/// A service that gives every request the same response, and counts them.
+fn constant_response(
+    status: StatusCode,
+    kind: &'static str,
+    body: &'static str,
+) -> (Router, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let router = Router::new().fallback(any(async move || {
@@ -56,7 +60,7 @@ fn parrot(status: StatusCode, kind: &'static str, body: &'static str) -> (Router
 }
 
 #[tokio::test]
-async fn every_kind_of_answer_comes_back_as_the_handler_gave_it() {
+async fn the_client_returns_the_result_of_the_handler_unchanged() {
     let client = client_of(users()).await;
     let created = client.create_user(&context(), new_user("älice")).await.unwrap();
     assert_eq!((created.location.as_str(), created.body), ("/api/users/1", user(1, "älice")));
@@ -72,15 +76,15 @@ async fn every_kind_of_answer_comes_back_as_the_handler_gave_it() {
 }
 
 #[tokio::test]
-async fn the_context_goes_along_and_the_peer_learns_the_deadline() {
+async fn the_client_sends_the_context_and_the_deadline() {
     let client = client_of(users()).await;
     let context = Context { traceparent: Some("00-1-2-01".to_owned()), ..context() };
-    let told = client.get_user(&context, None, 1).await.unwrap().nickname;
-    assert_eq!(told, "test-1 Some(\"00-1-2-01\") true");
+    let received = client.get_user(&context, None, 1).await.unwrap().nickname;
+    assert_eq!(received, "test-1 Some(\"00-1-2-01\") true");
 }
 
 #[tokio::test]
-async fn every_kind_of_problem_comes_back_as_the_handler_gave_it() {
+async fn the_client_returns_the_problem_of_the_handler_unchanged() {
     let client = client_of(users()).await;
     let problem = async |id| client.get_user(&context(), None, id).await.unwrap_err();
     let here = |problem: Problem| Problem { correlation_id: Some("test-1".to_owned()), ..problem };
@@ -102,27 +106,28 @@ async fn every_kind_of_problem_comes_back_as_the_handler_gave_it() {
 }
 
 #[tokio::test]
-async fn a_peer_that_cannot_be_reached_is_named_as_unavailable() {
+async fn a_service_that_cannot_be_reached_is_unavailable() {
     let client = UsersClient::new(&base_url_of_nobody(), http());
     let problem = client.get_user(&context(), None, 1).await.unwrap_err();
     assert_eq!(problem, Problem::unavailable("users"));
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_answer_is_given_up_at_the_deadline() {
+async fn a_call_without_a_response_ends_at_the_deadline() {
     let client = client_of(Router::new().fallback(any(std::future::pending::<()>))).await;
     let started = Instant::now();
     let context = Context { deadline: Some(started + Duration::from_millis(50)), ..context() };
     assert_eq!(client.get_user(&context, None, 1).await.unwrap_err(), Problem::unavailable("users"));
-    assert!(started.elapsed() < PATIENCE, "it took {:?}", started.elapsed());
+    assert!(started.elapsed() < CALL_TIMEOUT, "it took {:?}", started.elapsed());
     let late = client.get_user(&context, None, 1).await.unwrap_err();
     assert_eq!(late, Problem::unavailable("users"), "the deadline was over before the call");
 }
 
 #[tokio::test]
-async fn a_peer_that_is_unavailable_is_asked_again_where_that_is_safe() {
+async fn an_unavailable_service_is_called_again_where_a_retry_is_safe() {
     let busy = r#"{"type": "t", "title": "t", "status": 503, "detail": "busy"}"#;
-    let (router, count) = parrot(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", busy);
+    let (router, count) =
+        constant_response(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", busy);
     let address = serve(router).await;
     let attempts = || count.swap(0, Ordering::SeqCst);
 
@@ -143,15 +148,16 @@ async fn a_peer_that_is_unavailable_is_asked_again_where_that_is_safe() {
 }
 
 #[tokio::test]
-async fn no_answer_but_unavailable_is_asked_for_again() {
+async fn only_unavailable_is_retried() {
     let defect = r#"{"type": "t", "title": "t", "status": 500, "detail": "a defect"}"#;
-    let (router, count) = parrot(StatusCode::INTERNAL_SERVER_ERROR, "application/problem+json", defect);
+    let (router, count) =
+        constant_response(StatusCode::INTERNAL_SERVER_ERROR, "application/problem+json", defect);
     client_of(router).await.get_user(&context(), None, 1).await.unwrap_err();
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_match_the_schema_is_an_internal_error() {
+async fn a_response_that_does_not_match_the_schema_is_an_internal_error() {
     for (status, body) in [
         (StatusCode::OK, "{}"),
         (StatusCode::OK, "not JSON"),
@@ -160,21 +166,21 @@ async fn an_answer_that_does_not_match_the_schema_is_an_internal_error() {
         (StatusCode::NOT_FOUND, "no problem"),
         (StatusCode::INTERNAL_SERVER_ERROR, "<h1>oops</h1>"),
     ] {
-        let (router, _) = parrot(status, "application/json", body);
+        let (router, _) = constant_response(status, "application/json", body);
         let problem = client_of(router).await.get_user(&context(), None, 1).await.unwrap_err();
         assert_eq!(problem, Problem::internal(), "{status} {body}");
     }
     let user = r#"{"id":1,"created_at":1,"updated_at":1,"last_seen_at":1,"nickname":"a","online":true,
                    "_links":{"self":"s","messages":"m","tokens":"t"}}"#;
-    let (router, _) = parrot(StatusCode::CREATED, "application/json", user);
+    let (router, _) = constant_response(StatusCode::CREATED, "application/json", user);
     let problem = client_of(router).await.create_user(&context(), new_user("a")).await.unwrap_err();
     assert_eq!(problem, Problem::internal(), "Location is missing");
 }
 
 #[tokio::test]
-async fn something_between_that_has_no_peer_counts_as_unavailable() {
+async fn a_proxy_without_a_server_counts_as_unavailable() {
     for status in [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT] {
-        let (router, _) = parrot(status, "text/html", "<h1>no server is available</h1>");
+        let (router, _) = constant_response(status, "text/html", "<h1>no server is available</h1>");
         let problem = client_of(router).await.get_user(&context(), None, 1).await.unwrap_err();
         assert_eq!(problem, Problem::unavailable("users"));
     }
@@ -188,10 +194,10 @@ async fn path_and_query_are_encoded_and_nothing_else_is_sent() {
     }));
     let address = serve(echo).await;
     let client = MessagesClient::new(&format!("http://{address}/ignored/"), http());
-    let told = client.list_messages(&context(), None, Some(1), None).await.unwrap_err();
-    assert_eq!(told.detail, "/api/messages?updated_since=1 None false");
+    let received = client.list_messages(&context(), None, Some(1), None).await.unwrap_err();
+    assert_eq!(received.detail, "/api/messages?updated_since=1 None false");
     let key = Uuid::nil();
     let message = NewMessage { source: "hello".parse().unwrap() };
-    let told = client.create_message(&context(), caller(), Some(key), message).await.unwrap_err();
-    assert_eq!(told.detail, format!("/api/messages Some(\"{key}\") true"));
+    let received = client.create_message(&context(), caller(), Some(key), message).await.unwrap_err();
+    assert_eq!(received.detail, format!("/api/messages Some(\"{key}\") true"));
 }

@@ -1,4 +1,4 @@
-//! The documents and what is made from them agree.
+//! The documents agree with the generated code.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -45,7 +45,7 @@ async fn every_operation_of_every_document_goes_through_router_trait_and_client(
             let status = send(router.clone(), request).await.status().as_u16();
             let id = operation.operation_id.as_deref().unwrap();
             if operation.extensions.contains_key("x-page") {
-                assert_eq!(status, 404, "{id} is a page, which {part} serves by hand");
+                assert_eq!(status, 404, "{id} is a page, which {part} serves without a generated handler");
                 continue;
             }
             operations += 1;
@@ -118,7 +118,7 @@ async fn a_file_that_swagger_ui_does_not_have_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_way_from_operations_to_events_and_problems_and_back_is_linked() {
+async fn the_pages_of_operations_events_and_problems_link_to_each_other() {
     for path in ["/api/docs/", "/api/docs/events", "/api/docs/problems"] {
         let (_, html) = page(path).await;
         for link in ["/api/docs/events", "/api/docs/problems"] {
@@ -131,7 +131,7 @@ async fn the_way_from_operations_to_events_and_problems_and_back_is_linked() {
 }
 
 #[tokio::test]
-async fn our_own_pages_need_nothing_but_one_style_sheet_and_lead_somewhere() {
+async fn our_own_pages_need_one_style_sheet_and_have_no_broken_link() {
     for path in ["/api/docs/events", "/api/docs/problems"] {
         let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
@@ -151,7 +151,7 @@ async fn our_own_pages_need_nothing_but_one_style_sheet_and_lead_somewhere() {
 }
 
 #[tokio::test]
-async fn the_page_of_events_tells_all_that_the_schemas_have() {
+async fn the_page_of_events_lists_every_definition_of_the_schemas() {
     let (_, html) = page("/api/docs/events").await;
     for (schema, names) in [
         (flack_api::events::SCHEMA, vec!["UserModel", "MessageModel", "user_changed", "read_marker_changed"]),

@@ -1,4 +1,4 @@
-//! What goes through the stream and over the websocket, byte for byte.
+//! Events and frames as JSON.
 
 use flack_api::{
     events::{Event, MonolithEvent, Operation, TokensEvent, UserModel, UsersEvent},
@@ -27,19 +27,19 @@ fn changed() -> Event<UsersEvent> {
 }
 
 #[test]
-fn an_event_is_its_envelope_with_the_discriminator_and_the_model_beside_each_other() {
-    let told = json!({
+fn an_event_is_its_envelope_with_type_and_data() {
+    let expected = json!({
         "id": "users-42", "operation": "update", "time": "2026-11-21T20:00:00Z", "version": 3, "correlation_id": "abc",
         "type": "user_changed",
         "data": {"id": 17, "created_at": 1, "updated_at": 2, "last_seen_at": 3, "password_changed_at": 4,
                  "nickname": "alice", "online": true},
     });
-    assert_eq!(serde_json::to_value(changed()).unwrap(), told);
-    assert_eq!(serde_json::from_value::<Event<UsersEvent>>(told).unwrap(), changed());
+    assert_eq!(serde_json::to_value(changed()).unwrap(), expected);
+    assert_eq!(serde_json::from_value::<Event<UsersEvent>>(expected).unwrap(), changed());
 }
 
 #[test]
-fn the_monoliths_stream_tells_of_a_user_in_the_same_words() {
+fn the_monolith_publishes_the_same_event_for_a_user() {
     let text = serde_json::to_string(&changed()).unwrap();
     let event: Event<MonolithEvent> = serde_json::from_str(&text).unwrap();
     assert!(matches!(event.union, MonolithEvent::UserChanged(UserModel { id: 17, .. })));
@@ -47,15 +47,15 @@ fn the_monoliths_stream_tells_of_a_user_in_the_same_words() {
 }
 
 #[test]
-fn an_event_from_tomorrow_may_say_more_but_not_something_else() {
-    let mut told = serde_json::to_value(changed()).unwrap();
-    told["more"] = json!(1);
-    told["data"]["more"] = json!(2);
-    told.as_object_mut().unwrap().remove("correlation_id");
-    let event: Event<UsersEvent> = serde_json::from_value(told.clone()).unwrap();
+fn an_event_may_have_unknown_members_but_no_unknown_type() {
+    let mut event_json = serde_json::to_value(changed()).unwrap();
+    event_json["more"] = json!(1);
+    event_json["data"]["more"] = json!(2);
+    event_json.as_object_mut().unwrap().remove("correlation_id");
+    let event: Event<UsersEvent> = serde_json::from_value(event_json.clone()).unwrap();
     assert_eq!(event, Event { correlation_id: None, ..changed() });
 
-    let problem = serde_json::from_value::<Event<TokensEvent>>(told).unwrap_err().to_string();
+    let problem = serde_json::from_value::<Event<TokensEvent>>(event_json).unwrap_err().to_string();
     assert!(problem.contains("unknown variant `user_changed`, expected `token_changed` or"), "{problem}");
 }
 
@@ -83,7 +83,7 @@ fn a_frame_begins_with_its_type() {
 }
 
 #[test]
-fn a_frame_may_say_more_than_we_know() {
+fn a_frame_may_have_unknown_members() {
     let frame: ClientFrame = serde_json::from_str(r#"{"colour":"red","type":"ping_user"}"#).unwrap();
     assert_eq!(frame, ClientFrame::PingUser);
     let frame: ClientFrame = serde_json::from_str(r#"{"type":"hello","colour":"red"}"#).unwrap();
@@ -91,9 +91,9 @@ fn a_frame_may_say_more_than_we_know() {
 }
 
 #[test]
-fn a_bad_frame_is_told_what_is_wrong() {
+fn the_error_of_a_bad_frame_names_the_cause() {
     let long = json!({"type": "typing", "channel": "x".repeat(65)}).to_string();
-    for (bad, told) in [
+    for (bad, cause) in [
         (
             r#"{"type":"shout"}"#,
             "unknown variant `shout`, expected one of `hello`, `ping_user`, `post_message`, `typing`",
@@ -104,17 +104,17 @@ fn a_bad_frame_is_told_what_is_wrong() {
         (long.as_str(), "longer than 64 characters"),
     ] {
         let problem = serde_json::from_str::<ClientFrame>(bad).unwrap_err().to_string();
-        assert!(problem.contains(told), "{bad}: {problem}");
+        assert!(problem.contains(cause), "{bad}: {problem}");
     }
 }
 
 #[test]
-fn a_secret_says_nothing_of_itself_in_a_log() {
+fn a_log_does_not_contain_a_secret() {
     let password: users::types::Password = "hunter2".parse().unwrap();
     let user = users::types::NewUser { nickname: "alice".parse().unwrap(), password };
     let token = tokens::types::Token { token: "hunter2".to_owned() };
     let hello: ClientFrame = serde_json::from_str(r#"{"type":"hello","token":"hunter2"}"#).unwrap();
-    let said = format!("{user:?} {token:?} {hello:?}");
-    assert!(!said.contains("hunter2"), "{said}");
-    assert!(said.contains("Password(..)") && said.contains("alice"), "{said}");
+    let log = format!("{user:?} {token:?} {hello:?}");
+    assert!(!log.contains("hunter2"), "{log}");
+    assert!(log.contains("Password(..)") && log.contains("alice"), "{log}");
 }

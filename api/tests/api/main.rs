@@ -1,4 +1,4 @@
-//! The generated routers, clients and types, tried from outside. One binary: linking takes longer than running.
+//! Tests of the generated routers, clients and types. One binary, because linking takes longer than running.
 
 mod support;
 

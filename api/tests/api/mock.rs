@@ -9,7 +9,7 @@ use httpmock::MockServer;
 use crate::support::{http, user};
 
 #[tokio::test]
-async fn the_mock_server_speaks_the_clients_language() {
+async fn the_client_understands_the_mock_server() {
     let server = MockServer::start_async().await;
     let client = UsersClient::new(&server.base_url(), http());
     let context = Context::background();
@@ -22,7 +22,7 @@ async fn the_mock_server_speaks_the_clients_language() {
         when.id(2);
         then.not_found(&Problem::not_found("nobody has this id"));
     });
-    // What has declared headers gets them by hand.
+    // The mock does not add declared headers.
     let body = NewUser { nickname: "alice".parse().unwrap(), password: "secret".parse().unwrap() };
     let created = server.create_user(|when, then| {
         when.body(&body);

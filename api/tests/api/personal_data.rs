@@ -1,4 +1,4 @@
-//! Whether a field says something about a person is decided when it is added, not when somebody asks to be forgotten.
+//! Each new field of an event is marked as personal data or not when it is added.
 
 use flack_api::events::{SCHEMA, models_with_personal_fields, personal_fields};
 use serde_json::Value;
@@ -16,12 +16,12 @@ fn every_field_of_every_event_is_marked_as_personal_or_not() {
     for (model, fields) in models {
         assert!(
             model.ends_with("Model"),
-            "{model}: a definition with properties is a model, and is called so"
+            "{model}: a definition with properties is a model, and its name ends in Model"
         );
         for (field, schema) in fields {
             assert!(
                 schema["x-personal-data"].is_boolean(),
-                "{model}.{field}: say x-personal-data true or false in schemas/events.schema.json"
+                "{model}.{field}: set x-personal-data to true or false in schemas/events.schema.json"
             );
             // Marks of nested fields would not be found.
             let is_flat =
@@ -32,7 +32,7 @@ fn every_field_of_every_event_is_marked_as_personal_or_not() {
 }
 
 #[test]
-fn an_erasure_can_ask_what_to_blank() {
+fn personal_fields_lists_the_fields_that_an_erasure_blanks() {
     assert_eq!(personal_fields("UserModel").unwrap(), ["last_seen_at", "nickname", "online"]);
     assert_eq!(personal_fields("MessageModel").unwrap(), ["html", "source"]);
     assert_eq!(personal_fields("ReadMarkerModel").unwrap(), ["message_id"]);
@@ -46,5 +46,5 @@ fn an_erasure_can_ask_what_to_blank() {
 #[test]
 fn a_misspelt_model_is_not_one_without_personal_data() {
     assert_eq!(personal_fields("Usermodel"), None);
-    assert_eq!(personal_fields("UsersEvent"), None, "a union is no model");
+    assert_eq!(personal_fields("UsersEvent"), None, "a union is not a model");
 }

@@ -1,4 +1,4 @@
-//! A problem's `type` leads to the heading that says what it is and what to do.
+//! The `type` of a problem links to a heading that describes it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::documents::page;
 
-/// Kinds that the sources of the workspace make, each with a file that does.
+/// Kinds of problems in the sources of the workspace, each with one of its files.
 fn kinds_made() -> BTreeMap<String, PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut kinds = BTreeMap::new();
@@ -31,7 +31,7 @@ fn kinds_made() -> BTreeMap<String, PathBuf> {
     kinds
 }
 
-/// What these calls name, and the rows of HAProxy's answers.
+/// Kinds in these calls, and in the table of HAProxy's responses.
 fn kinds_in(source: &str) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     for (call, place) in [("Problem::new(", 1), ("Self::new(", 1), ("Problem::conflict(", 0)] {
@@ -44,14 +44,14 @@ fn kinds_in(source: &str) -> BTreeSet<String> {
     kinds
 }
 
-/// That argument, if it is a text; what is handed on is seen where it comes from.
+/// The argument, if it is a literal.
 fn text_at(place: usize, arguments: &str) -> Option<String> {
     let text = arguments.split(',').nth(place)?.trim().strip_prefix('"')?;
     Some(text.strip_suffix('"')?.to_owned())
 }
 
 #[tokio::test]
-async fn every_kind_of_problem_has_a_heading_that_its_type_leads_to() {
+async fn every_kind_of_problem_has_a_heading_that_its_type_links_to() {
     let (kind, html) = page("/api/docs/problems").await;
     assert_eq!(kind, "text/html; charset=utf-8");
     let made = kinds_made();

@@ -1,4 +1,4 @@
-//! What a generated router checks before a handler sees anything.
+//! Checks of the generated router before it calls a handler.
 
 use crate::support::{Answer, NOBODY, ask, get, messages, post_json, ui, users};
 use axum::body::Body;
@@ -15,7 +15,7 @@ async fn create(body: impl Into<Body>, expected: StatusCode) -> Answer {
     ask(users(), post_json("/api/users", body), expected).await
 }
 
-// Who calls.
+// Credentials.
 
 #[tokio::test]
 async fn a_bearer_operation_needs_a_good_token() {
@@ -60,7 +60,7 @@ async fn a_basic_operation_takes_nickname_and_password_up_to_the_first_colon() {
 }
 
 #[tokio::test]
-async fn who_calls_is_checked_before_what_is_asked() {
+async fn credentials_are_checked_before_parameters_and_body() {
     let bad_everywhere = Request::put("/api/users/x").header("content-type", "text/plain");
     let answer = ask(users(), bad_everywhere.body("{".into()).unwrap(), StatusCode::UNAUTHORIZED).await;
     assert!(answer.detail().contains("token"));
@@ -74,7 +74,7 @@ async fn who_calls_is_checked_before_what_is_asked() {
 // Parameters.
 
 #[tokio::test]
-async fn a_path_parameter_is_what_the_document_says() {
+async fn a_path_parameter_is_checked_against_the_document() {
     assert_eq!(send(get("/api/users/12"), StatusCode::OK).await.json["id"], 12);
     for bad in ["0", "-1", "x", "1x", "+1", "1.0", "99999999999999999999", "%20", "%ff", "%31%00"] {
         send(get(&format!("/api/users/{bad}")), StatusCode::BAD_REQUEST).await;
@@ -83,7 +83,7 @@ async fn a_path_parameter_is_what_the_document_says() {
 }
 
 #[tokio::test]
-async fn query_parameters_are_what_the_document_says() {
+async fn query_parameters_are_checked_against_the_document() {
     let answer = send(get("/api/users?online=1&updated_since=253402300799"), StatusCode::OK).await;
     assert_eq!(answer.json["users"][0]["nickname"], "None Some(\"1\") Some(253402300799)");
     for (query, detail) in [
@@ -104,12 +104,12 @@ async fn query_parameters_are_what_the_document_says() {
 }
 
 #[tokio::test]
-async fn a_query_parameter_that_nobody_knows_is_ignored() {
+async fn an_unknown_query_parameter_is_ignored() {
     send(get("/api/users?colour=red&colour=blue"), StatusCode::OK).await;
 }
 
 #[tokio::test]
-async fn a_header_parameter_is_what_the_document_says() {
+async fn a_header_parameter_is_checked_against_the_document() {
     const KEY: &str = "4d0c6d2e-4f0f-4b0f-8f3e-0a4e3f7f3a10";
     let say = async |keys: &[&str], expected| {
         let mut request = Request::post("/api/messages").header("authorization", "Bearer good");
@@ -128,7 +128,7 @@ async fn a_header_parameter_is_what_the_document_says() {
 // Bodies.
 
 #[tokio::test]
-async fn a_source_shows_something_and_a_marker_counts_from_one() {
+async fn a_source_has_a_visible_character_and_a_marker_is_at_least_one() {
     let put = async |path: &str, body: serde_json::Value, expected| {
         let request = Request::put(path)
             .header("authorization", "Bearer good")
@@ -153,7 +153,7 @@ async fn a_source_shows_something_and_a_marker_counts_from_one() {
 }
 
 #[tokio::test]
-async fn a_good_body_reaches_the_handler_and_declared_headers_come_back() {
+async fn a_valid_body_reaches_the_handler_and_declared_headers_are_sent() {
     let answer =
         create(json!({"nickname": "älice", "password": "x", "more": 1}).to_string(), StatusCode::CREATED)
             .await;
@@ -163,7 +163,7 @@ async fn a_good_body_reaches_the_handler_and_declared_headers_come_back() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_the_schema_is_told_which_field_and_what_is_allowed() {
+async fn the_problem_of_an_invalid_body_names_the_field_and_what_is_allowed() {
     let nickname =
         "`nickname` has to be text of 1 to 32 characters without white space, colons and control characters";
     for bad in ["", "with space", "co:lon", "bell\u{7}", "del\u{7f}", "no\u{a0}break", &"x".repeat(33)] {
@@ -191,7 +191,7 @@ async fn a_secret_in_a_bad_body_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_good_json_is_refused() {
+async fn a_body_that_is_not_valid_json_is_refused() {
     for bad in [
         r"",
         r"{",
@@ -202,14 +202,14 @@ async fn a_body_that_is_no_good_json_is_refused() {
         r"{'nickname': 'alice'}",
     ] {
         let answer = create(bad, StatusCode::BAD_REQUEST).await;
-        assert!(answer.detail().starts_with("the body is not good JSON"), "{bad}: {}", answer.detail());
+        assert!(answer.detail().starts_with("the body is not valid JSON"), "{bad}: {}", answer.detail());
     }
     create(vec![b'"', 0xff, b'"'], StatusCode::BAD_REQUEST).await;
     create("[".repeat(60_000), StatusCode::BAD_REQUEST).await;
 }
 
 #[tokio::test]
-async fn only_json_is_taken_as_a_body() {
+async fn only_json_is_accepted_as_a_body() {
     let body = || Body::from(json!({"nickname": "alice", "password": "x"}).to_string());
     for kind in ["application/json", "Application/JSON; charset=utf-8"] {
         let request = Request::post("/api/users").header("content-type", kind).body(body()).unwrap();
@@ -224,7 +224,7 @@ async fn only_json_is_taken_as_a_body() {
 }
 
 #[tokio::test]
-async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_not() {
+async fn a_body_of_the_maximum_size_is_accepted_and_one_byte_more_is_refused() {
     let body = |bytes: usize| {
         let frame = json!({"nickname": "alice", "password": "x", "more": ""}).to_string().len();
         json!({"nickname": "alice", "password": "x", "more": "x".repeat(bytes - frame)}).to_string()
@@ -234,15 +234,15 @@ async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_a_limit_further_out_cuts_off_is_too_large_as_well() {
+async fn a_body_that_another_limit_cuts_off_is_too_large_too() {
     let body = Limited::new(Body::from(json!({"nickname": "alice", "password": "x"}).to_string()), 10);
     create(Body::new(body), StatusCode::PAYLOAD_TOO_LARGE).await;
 }
 
-// Answers.
+// Responses.
 
 #[tokio::test]
-async fn a_declared_problem_is_sent_as_it_is() {
+async fn a_declared_problem_is_sent_unchanged() {
     let answer =
         create(json!({"nickname": "taken", "password": "x"}).to_string(), StatusCode::CONFLICT).await;
     assert!(answer.json["type"].as_str().unwrap().ends_with("#nickname-taken"));
@@ -279,7 +279,7 @@ async fn a_correlation_id_is_made_when_it_is_absent_or_malformed() {
 }
 
 #[tokio::test]
-async fn an_unknown_method_is_told_which_ones_there_are() {
+async fn the_response_to_an_unknown_method_lists_the_known_ones() {
     let answer = send(Request::delete("/api/users/1"), StatusCode::METHOD_NOT_ALLOWED).await;
     assert_eq!(answer.header("allow"), Some("GET,HEAD,PUT"));
     let router = axum::Router::new()

@@ -1,4 +1,4 @@
-//! A users service made of nothing: what it answers is written in what it is asked.
+//! A fake of the users service: the request determines the response.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub struct FakeUsers;
 
-/// Users whose id means trouble.
+/// Ids that cause a problem.
 pub const STRANGER: i64 = 403;
 pub const NOBODY: i64 = 404;
 pub const AWAY: i64 = 503;
@@ -43,7 +43,7 @@ pub fn user(id: i64, nickname: &str) -> types::User {
     }
 }
 
-fn trouble(id: i64) -> Result<(), Problem> {
+fn problem_of(id: i64) -> Result<(), Problem> {
     match id {
         STRANGER => Err(Problem::forbidden("this is somebody else")),
         NOBODY => Err(Problem::not_found("nobody has this id")),
@@ -69,7 +69,7 @@ impl UsersApi for FakeUsers {
         }
     }
 
-    /// Tells its arguments in the nickname of the only user.
+    /// Returns its arguments in the nickname of the only user.
     async fn list_users(
         &self,
         _: &Context,
@@ -78,8 +78,8 @@ impl UsersApi for FakeUsers {
         updated_since: Option<i64>,
     ) -> Result<types::UserList, Problem> {
         let caller = caller.map(|caller| caller.user_id);
-        let told = format!("{caller:?} {:?} {updated_since:?}", online.map(|online| online.to_string()));
-        Ok(types::UserList { users: vec![user(1, &told)] })
+        let arguments = format!("{caller:?} {:?} {updated_since:?}", online.map(|online| online.to_string()));
+        Ok(types::UserList { users: vec![user(1, &arguments)] })
     }
 
     async fn get_me(&self, _: &Context, caller: BasicCaller) -> Result<types::User, Problem> {
@@ -98,21 +98,21 @@ impl UsersApi for FakeUsers {
         Ok(())
     }
 
-    /// Tells what the context holds in the nickname.
+    /// Returns the context in the nickname.
     async fn get_user(
         &self,
         context: &Context,
         _: Option<TokenCaller>,
         id: i64,
     ) -> Result<types::User, Problem> {
-        trouble(id)?;
-        let told = format!(
+        problem_of(id)?;
+        let received = format!(
             "{} {:?} {}",
             context.correlation_id,
             context.traceparent.as_deref(),
             context.deadline.is_some()
         );
-        Ok(user(id, &told))
+        Ok(user(id, &received))
     }
 
     async fn update_user(
@@ -122,11 +122,11 @@ impl UsersApi for FakeUsers {
         id: i64,
         _: types::UserUpdate,
     ) -> Result<(), Problem> {
-        trouble(id)
+        problem_of(id)
     }
 }
 
-/// `good` is the token of user 7; whether `unknowable` is good cannot be said.
+/// `good` is the token of user 7. `unknowable` cannot be verified now.
 pub struct FakeVerify;
 
 #[async_trait::async_trait]
@@ -148,7 +148,7 @@ pub fn users() -> Router {
     router(Arc::new(FakeUsers), Arc::new(FakeVerify))
 }
 
-/// A client without a peer: what gets through to it comes back as 503.
+/// The address of a service that is down. Every call to it returns 503.
 pub fn base_url_of_nobody() -> String {
     let vacant = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     format!("http://{}", vacant.local_addr().expect("it is bound"))
@@ -183,7 +183,7 @@ impl Answer {
     }
 }
 
-/// Sends one request to the router; the status that it should have is part of the question.
+/// Sends one request to the router, and checks the status of the response.
 pub async fn ask(router: Router, request: Request<Body>, expected: StatusCode) -> Answer {
     let response: Response = router.oneshot(request).await.expect("a router does not fail");
     let (parts, body) = response.into_parts();

@@ -1,4 +1,4 @@
-//! Compares where events and frames are told. What they look like is in the JSON Schemas, which are compared themselves.
+//! Compares the channels of events and frames. The JSON Schemas are compared separately.
 
 use crate::schema::{Comparison, members};
 
@@ -11,7 +11,7 @@ pub fn compare(comparison: &mut Comparison<'_>) {
             comparison.found.breaking(&place, "the channel is removed");
             continue;
         };
-        // The title holds the stream's name, which readers bind to.
+        // The title contains the stream's name, which consumers use.
         for word in ["address", "title"] {
             if channel[word] != now[word] {
                 comparison.found.breaking(&place, format!("{word} is {}, was {}", now[word], channel[word]));

@@ -1,22 +1,22 @@
-//! What a difference between two versions of a document does to those who use it.
+//! Differences between two versions of a document, and their effect on clients.
 
 use std::fmt;
 
-/// Which side of an interface a schema describes, seen from those who cannot change in step with us.
+/// The side of an interface that a schema describes, from the client's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Others write it and we read it: requests and client frames. To accept less breaks them.
+    /// Clients write it: requests and client frames. A schema that accepts less breaks them.
     Written,
-    /// We write it and others read it: answers, events, server frames. To tell less, or what they never saw, breaks them.
+    /// Clients read it: responses, events, server frames. Missing members and unknown values break them.
     Read,
 }
 
-/// Where the set of good values went.
+/// Change of the set of valid values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Narrower,
     Wider,
-    /// Neither holds the other, or nobody can tell.
+    /// Neither set contains the other, or this is unknown.
     Other,
 }
 

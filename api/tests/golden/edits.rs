@@ -1,4 +1,4 @@
-//! The comparison itself: what each kind of edit is labelled as.
+//! Tests of the comparison: the label of each kind of edit.
 
 use crate::compare;
 
@@ -89,7 +89,7 @@ const IN_FRAMES: &str = "schemas/frames.schema.json";
 const IN_ASYNCAPI: &str = "asyncapi/events.v1.yaml";
 const IN_EVENTS: &str = "schemas/events.schema.json";
 
-/// Replaces `before` by `after`, and says what that is labelled as, a line for each difference.
+/// Replaces `before` by `after`, and returns a line with a label for each difference.
 fn labels(name: &str, before: &str, after: &str) -> String {
     let old = match name {
         IN_OPENAPI => OPENAPI,
@@ -288,7 +288,7 @@ fn edits_that_break_those_who_read() {
 }
 
 #[test]
-fn edits_that_break_nobody() {
+fn edits_that_are_not_breaking() {
     for (name, before, after, label) in [
         (
             IN_OPENAPI,
@@ -348,7 +348,7 @@ fn edits_that_break_nobody() {
             IN_OPENAPI,
             "      summary: Create.\n",
             "      summary: Create.\n      security: []\n",
-            "POST /api/things: is open to everybody now",
+            "POST /api/things: needs no credentials now",
         ),
         (
             IN_FRAMES,
@@ -382,7 +382,7 @@ fn edits_that_break_nobody() {
 }
 
 #[test]
-fn words_order_and_what_nobody_uses_are_no_differences() {
+fn descriptions_order_and_unused_definitions_are_no_differences() {
     for (name, before, after) in [
         (IN_OPENAPI, "summary: Create.", "summary: Make one.\n      description: At length."),
         (IN_OPENAPI, "version: 1.0.0", "version: 1.0.1"),

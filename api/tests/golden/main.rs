@@ -1,8 +1,8 @@
-//! No version of an interface ever changes in a way that breaks those who use it: every document is compared with
-//! its golden copy in `golden/`, and each difference is labelled.
+//! Compares every document with its golden copy in `golden/`, and labels each difference: a published version never
+//! changes in a way that breaks its clients.
 //!
-//! A difference that breaks nobody fails too, until the copy is refreshed. Else the copy would fall behind, and what
-//! was added since could be taken away again unseen.
+//! A difference that is not breaking fails too, until the copy is refreshed. An old copy would not detect that an addition
+//! is removed again.
 
 mod asyncapi;
 mod difference;
@@ -19,7 +19,7 @@ use serde_json::Value;
 const REFRESH: &str = "cargo test -p flack-api --test golden -- --ignored";
 const FOLDERS: [&str; 3] = ["asyncapi", "openapi", "schemas"];
 
-/// `name` says which kind of document it is: `openapi/users.v1.yaml`, `schemas/events.schema.json`.
+/// `name` contains the kind of the document: `openapi/users.v1.yaml`, `schemas/events.schema.json`.
 pub fn compare(name: &str, old: &str, new: &str) -> Vec<Difference> {
     let (old, new) = (parse(name, old), parse(name, new));
     let mut comparison = Comparison::new(&old, &new);
@@ -41,12 +41,12 @@ pub fn compare(name: &str, old: &str, new: &str) -> Vec<Difference> {
     comparison.found.into_vec()
 }
 
-/// YAML holds JSON.
+/// YAML includes JSON.
 fn parse(name: &str, text: &str) -> Value {
     serde_yaml_ng::from_str(text).unwrap_or_else(|problem| panic!("{name}: {problem}"))
 }
 
-/// The definitions that go over a wire by themselves; all others are compared where these refer to them.
+/// Compares the definitions that are sent by themselves. All others are compared where these refer to them.
 fn roots(comparison: &mut Comparison<'_>, role: fn(&str) -> Option<Role>) {
     let (old, new) =
         (members(&comparison.old()["definitions"]), members(&comparison.new_document()["definitions"]));
@@ -111,8 +111,8 @@ fn assert_none_breaks(differences: &[(String, Difference)]) {
     let breaking: Vec<_> = differences.iter().filter(|(_, difference)| difference.is_breaking).collect();
     assert!(
         breaking.is_empty(),
-        "\nThis breaks programs that use a published version:\n{}\n\
-         Undo it. If the interface has to change so, publish a new version beside the old one (such as \
+        "\nThese differences break programs that use a published version:\n{}\n\
+         Undo them. If the interface has to change in this way, publish a new version beside the old one (such as \
          openapi/users.v2.yaml with paths below /api/v2, or a new type of event) and keep serving the old one.\n",
         listed(breaking)
     );
@@ -129,7 +129,7 @@ fn the_golden_copies_are_up_to_date() {
     let harmless: Vec<_> = differences.iter().filter(|(_, difference)| !difference.is_breaking).collect();
     assert!(
         harmless.is_empty(),
-        "\nThis breaks nobody, but the golden copies do not have it:\n{}\nRefresh them: {REFRESH}\n",
+        "\nThese differences break no client, but the golden copies do not have them:\n{}\nRefresh them: {REFRESH}\n",
         listed(harmless)
     );
 }

@@ -1,4 +1,4 @@
-//! Compares two versions of an OpenAPI document: what one may ask, and what is answered.
+//! Compares two versions of an OpenAPI document: requests and responses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
-/// What of an operation is compared here, or is for people and our own code.
+/// Keywords of an operation that are compared here, or that clients do not depend on.
 const KNOWN: [&str; 10] = [
     "operationId",
     "summary",
@@ -24,7 +24,7 @@ const KNOWN: [&str; 10] = [
     "responses",
 ];
 
-/// One operation with what its path and its document say for it.
+/// One operation with the parameters of its path and the security of its document.
 struct Operation<'a> {
     own: &'a Value,
     parameters: BTreeMap<(String, String), &'a Value>,
@@ -85,7 +85,7 @@ fn operation<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a
         }
     }
     if new.security.contains("{}") && !old.security.contains("{}") {
-        comparison.found.harmless(name, "is open to everybody now");
+        comparison.found.harmless(name, "needs no credentials now");
     } else {
         for gone in old.security.difference(&new.security) {
             comparison.found.breaking(name, format!("security {gone} is no longer enough"));
@@ -105,7 +105,7 @@ fn operation<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a
         }
     }
     for status in after.keys().filter(|status| !before.contains_key(*status)) {
-        // Whoever does not know an error status treats it as the first of its class; another success says another thing.
+        // Clients treat an unknown error status as the first of its class. Another status of success has another meaning.
         let is_error = status.starts_with(['4', '5']);
         comparison.found.add(&format!("{name} {status}"), "the status is new", !is_error);
     }

@@ -1,5 +1,5 @@
 //! Compares two versions of a JSON Schema, keyword by keyword. A keyword that it does not know, and that has
-//! changed, counts as breaking: silence would be a promise.
+//! changed, counts as breaking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,18 @@ use crate::difference::{
     Differences, Role,
 };
 
-/// For people and for our own code; no value is good or bad because of them.
-const WORDS: [&str; 8] =
-    ["$schema", "title", "description", "example", "examples", "deprecated", "x-secret", "definitions"];
+/// Keywords that do not change which values are valid.
+const DESCRIPTIONS: [&str; 9] = [
+    "$schema",
+    "title",
+    "description",
+    "example",
+    "examples",
+    "deprecated",
+    "x-secret",
+    "x-pattern-description",
+    "definitions",
+];
 /// A greater one accepts less.
 const LOWER_LIMITS: [&str; 5] = ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"];
 /// A smaller one accepts less.
@@ -53,7 +62,7 @@ impl<'a> Comparison<'a> {
         let (old, new) = (resolve(self.old, old), resolve(self.new, new));
         let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
             if old != new {
-                self.found.breaking(place, "is another kind of schema, or its $ref leads nowhere");
+                self.found.breaking(place, "is another kind of schema, or its $ref has no target");
             }
             return;
         };
@@ -75,7 +84,7 @@ impl<'a> Comparison<'a> {
         role: Role,
     ) {
         let change = match keyword {
-            _ if WORDS.contains(&keyword) => return,
+            _ if DESCRIPTIONS.contains(&keyword) => return,
             "x-personal-data" => {
                 let what = format!("x-personal-data is {}, was {}", shown(after), shown(before));
                 return self.found.harmless(place, what);
@@ -123,7 +132,7 @@ impl<'a> Comparison<'a> {
             let place = format!("{place}.{name}");
             match after.get(name) {
                 Some(now) => self.schema(&place, schema, now, role),
-                // Even of a request: it would be accepted and ignored, which is not what its sender means.
+                // Also of a request: the server would ignore it, which the client does not expect.
                 None => self.found.breaking(&place, "the property is removed"),
             }
         }
@@ -158,15 +167,12 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// A union whose alternatives are told apart by `type`. Readers pass over a type that they do not know (see
-    /// asyncapi/events.v1.yaml), so a new one breaks nobody; one that is gone is waited for, or sent, in vain.
+    /// Compares unions with the discriminator `type`. Consumers ignore an unknown type (asyncapi/events.v1.yaml), so a new
+    /// alternative is not breaking, and a removed one is.
     fn alternatives(&mut self, place: &str, before: &'a Value, after: &'a Value, role: Role) {
         let (Some(old), Some(new)) = (tagged(before), tagged(after)) else {
             if before != after {
-                self.found.breaking(
-                    place,
-                    "oneOf has changed, and its alternatives have no `type` to tell them apart",
-                );
+                self.found.breaking(place, "oneOf has changed, and its alternatives have no `type`");
             }
             return;
         };
@@ -197,7 +203,7 @@ fn kind(before: &Value, after: &Value) -> Change {
     }
 }
 
-/// Of members without a name; absent says the same as `true`.
+/// Compares `additionalProperties`. Absent is the same as `true`.
 fn openness(before: &Value, after: &Value) -> Change {
     let is_open = |value: &Value| value.is_null() || value == &Value::Bool(true);
     if is_open(after) || before == &Value::Bool(false) { Wider } else { Narrower }
@@ -227,7 +233,7 @@ fn reference(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()
 }
 
-/// Follows `$ref` inside its document; null when it leads nowhere.
+/// Follows `$ref` inside its document. Returns null when the target does not exist.
 pub fn resolve<'a>(document: &'a Value, mut value: &'a Value) -> &'a Value {
     while let Some(reference) = reference(value) {
         value = reference.strip_prefix('#').and_then(|path| document.pointer(path)).unwrap_or(&NULL);
@@ -239,7 +245,7 @@ fn member<'a>(object: &'a Map<String, Value>, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&NULL)
 }
 
-/// Members of an object; none of anything else.
+/// Returns the members of an object, and none of another value.
 pub fn members(value: &Value) -> BTreeMap<&str, &Value> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value)).collect()
 }
@@ -248,7 +254,7 @@ fn texts(value: &Value) -> BTreeSet<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Alternatives by the one value of their `type`; none when one of them has no such value.
+/// Returns the alternatives by the value of their `type`, or none when one has no such value.
 fn tagged(alternatives: &Value) -> Option<BTreeMap<&str, &Value>> {
     let tag = |alternative| Value::pointer(alternative, "/properties/type/enum/0").and_then(Value::as_str);
     alternatives.as_array()?.iter().map(|alternative| Some((tag(alternative)?, alternative))).collect()
