@@ -43,7 +43,7 @@ pub fn http_errors() -> String {
         let retry = retry.map(|seconds| format!(" hdr Retry-After {seconds}")).unwrap_or_default();
         format!(
             "    http-error status {status} content-type application/problem+json \
-             lf-string \"{first}{detail}{second}{detail}{last}\"{retry}"
+             hdr Vary Accept lf-string \"{first}{detail}{second}{detail}{last}\"{retry}"
         )
     };
     ERRORS.iter().map(line).collect::<Vec<_>>().join("\n")

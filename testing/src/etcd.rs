@@ -52,6 +52,16 @@ impl Etcd {
         }
     }
 
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops the server and deletes its data.
+    pub fn stop_and_lose_data(&mut self) {
+        self.stop();
+        self.data = TempDir::new().expect("a folder");
+    }
+
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a running child");

@@ -1,11 +1,12 @@
 use flack_haproxy::last_known::MARKER_KEY;
+use flack_testing::eventually;
 
-use crate::support::{Instance, Load, Stack, wait_for};
+use crate::support::{Instance, Load, Stack};
 
 const PATH: &str = "/api/users";
 
 async fn wait_for_marker(stack: &Stack) {
-    wait_for("the agent writes its marker", async || {
+    eventually("the agent writes its marker", async || {
         stack.registry.get(MARKER_KEY).await.is_ok_and(|marker| marker.is_some())
     })
     .await;
@@ -16,9 +17,9 @@ async fn traffic_continues_while_etcd_is_down_and_new_instances_are_added_afterw
     let (mut stack, _first) = Stack::start_with_users().await;
 
     let load = Load::start(&stack, PATH);
-    stack.kill_etcd().await;
+    stack.etcd.stop();
     load.more(200).await;
-    stack.start_etcd().await;
+    stack.etcd.start_again().await;
     let _second = Instance::start(&stack, "users", "users-2").await;
     stack.wait_for_instance(PATH, "users-2").await;
     load.end_without_failure().await;
@@ -35,8 +36,8 @@ async fn an_etcd_that_has_lost_its_data_changes_nothing() {
     wait_for_marker(&stack).await;
 
     let load = Load::start(&stack, PATH);
-    stack.wipe_etcd().await;
-    stack.start_etcd().await;
+    stack.etcd.stop_and_lose_data();
+    stack.etcd.start_again().await;
     wait_for_marker(&stack).await;
     load.more(200).await;
     load.end_without_failure().await;
@@ -53,12 +54,12 @@ async fn when_all_entries_of_a_service_vanish_its_healthy_instances_are_kept_unt
     instance.delete_entry(&stack).await;
     // When the agent has processed a later change, it has processed the deletion.
     let _later = Instance::start(&stack, "tokens", "tokens-1").await;
-    wait_for("the agent adds tokens-1", async || stack.has_server("tokens-1").await).await;
+    eventually("the agent adds tokens-1", async || stack.has_server("tokens-1").await).await;
     assert!(stack.has_server("users-1").await);
     assert_eq!(stack.get(PATH).await.expect("an answer").status(), 200);
 
     instance.set_ready(false);
-    wait_for("the unhealthy server is removed", async || !stack.has_server("users-1").await).await;
+    eventually("the unhealthy server is removed", async || !stack.has_server("users-1").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,18 +80,18 @@ async fn a_restarted_agent_catches_up_without_a_failed_request() {
 async fn a_restarted_haproxy_has_its_servers_and_routes_without_agent_and_etcd() {
     let (mut stack, _users) = Stack::start_with_users().await;
     let configuration = stack.dir.path().join("haproxy.cfg");
-    wait_for("the files are written", async || {
+    eventually("the files are written", async || {
         std::fs::read_to_string(&configuration).is_ok_and(|text| text.contains("server users-1 "))
     })
     .await;
     stack.kill_agent().await;
-    stack.kill_etcd().await;
+    stack.etcd.stop();
     stack.kill_haproxy().await;
     stack.start_haproxy().await;
     stack.wait_for_instance(PATH, "users-1").await;
 
     stack.start_agent();
-    stack.start_etcd().await;
+    stack.etcd.start_again().await;
     let _second = Instance::start(&stack, "users", "users-2").await;
     stack.wait_for_instance(PATH, "users-2").await;
 }
@@ -112,7 +113,7 @@ async fn a_manually_changed_map_is_repaired() {
         .await
         .expect("HAProxy answers");
     stack.wait_for_instance(PATH, "users-1").await;
-    wait_for("the wrong entry is removed", async || {
+    eventually("the wrong entry is removed", async || {
         !stack.admin.send("show map prefix.map").await.unwrap_or_default().contains("wrong")
     })
     .await;
@@ -124,7 +125,7 @@ async fn a_manually_deleted_entry_is_written_again_by_its_instance() {
     let instance = Instance::start(&stack, "users", "users-1").await;
     instance.delete_entry(&stack).await;
     let key = flack_common::registry::keys::instance("users", "users-1");
-    wait_for("the entry is written again", async || {
+    eventually("the entry is written again", async || {
         stack.registry.get(&key).await.is_ok_and(|entry| entry.is_some())
     })
     .await;

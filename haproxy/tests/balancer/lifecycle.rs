@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
 use flack_common::registry::{Deregistration, ServiceDefinition, keys};
+use flack_testing::eventually;
 
-use crate::support::{Instance, Load, Stack, answered_by, wait_for};
+use crate::support::{Instance, Load, Stack, answered_by};
 
 const PATH: &str = "/api/users";
 /// The limit for the time from the registration of an instance to its first answer through the balancer.
@@ -23,7 +24,7 @@ async fn a_new_instance_answers_within_100_ms() {
         }
         times.push(started.elapsed());
         instance.delete_entry(&stack).await;
-        wait_for("the instance is removed", async || !stack.has_server(&instance.name).await).await;
+        eventually("the instance is removed", async || !stack.has_server(&instance.name).await).await;
     }
     times.sort();
     let (median, worst) = (times[JOINS / 2], times[JOINS - 1]);
@@ -35,12 +36,10 @@ async fn a_new_instance_answers_within_100_ms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_instance_loses_no_request() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _remaining = Instance::start(&stack, "users", "users-1").await;
+    let (stack, _remaining) = Stack::start_with_users().await;
     let stopping = Instance::start(&stack, "users", "users-2").await;
     stack.wait_for_instance(PATH, "users-2").await;
-    wait_for("the balancer acknowledges", async || {
+    eventually("the balancer acknowledges", async || {
         stack.registry.get(&keys::balancer("users", "users-2")).await.is_ok_and(|value| value.is_some())
     })
     .await;
@@ -50,21 +49,21 @@ async fn a_stopping_instance_loses_no_request() {
     assert_eq!(stopping.stop().await, Deregistration::Confirmed);
     load.more(200).await;
     load.end_without_failure().await;
-    wait_for("the server is removed", async || !stack.has_server("users-2").await).await;
+    eventually("the server is removed", async || !stack.has_server("users-2").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_instance_can_stop_though_its_checks_pass() {
     let (stack, last) = Stack::start_with_users().await;
     assert_eq!(last.stop().await, Deregistration::Confirmed);
-    wait_for("the server is removed", async || !stack.has_server("users-1").await).await;
+    eventually("the server is removed", async || !stack.has_server("users-1").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_current_request_is_finished_when_its_instance_stops() {
     let (stack, instance) = Stack::start_with_users().await;
     let slow = tokio::spawn(stack.http.get(format!("{}{PATH}/slow", stack.public)).send());
-    wait_for("the request has arrived", async || {
+    eventually("the request has arrived", async || {
         let stat = stack.admin.send("show stat -1 4 -1").await.unwrap_or_default();
         stat.lines().any(|line| line.starts_with("users,users-1,") && line.split(',').nth(4) == Some("1"))
     })
@@ -75,9 +74,7 @@ async fn a_current_request_is_finished_when_its_instance_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_do_not_fail_when_one_of_two_instances_crashes() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
-    let _remaining = Instance::start(&stack, "users", "users-1").await;
+    let (stack, _remaining) = Stack::start_with_users().await;
     let crashing = Instance::start(&stack, "users", "users-2").await;
     stack.wait_for_instance(PATH, "users-2").await;
 
@@ -85,7 +82,7 @@ async fn reads_do_not_fail_when_one_of_two_instances_crashes() {
     load.more(200).await;
     crashing.crash();
     load.more(200).await;
-    wait_for("its lease ends and its server is removed", async || !stack.has_server("users-2").await).await;
+    eventually("its lease ends and its server is removed", async || !stack.has_server("users-2").await).await;
     load.end_without_failure().await;
 }
 
@@ -94,10 +91,7 @@ async fn an_instance_that_restarts_at_another_port_is_found() {
     let (stack, before) = Stack::start_with_users().await;
     before.crash();
     let after = Instance::start(&stack, "users", "users-1").await;
-    wait_for("the new address answers", async || {
-        stack.get(PATH).await.is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    stack.wait_for_status(PATH, 200).await;
     let state = stack.admin.send("show servers state").await.expect("HAProxy answers");
     assert!(state.contains(&format!(" {} ", after.address.port())));
 }

@@ -1,10 +1,11 @@
+use flack_testing::eventually;
 use reqwest::{
     Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY},
 };
 use serde_json::Value;
 
-use crate::support::{Instance, Stack, answered_by, wait_for};
+use crate::support::{Instance, Stack, answered_by};
 
 const PATH: &str = "/api/users";
 /// What Chromium sends when it opens a page.
@@ -21,12 +22,9 @@ async fn problem(answer: Response) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_gets_an_html_page_for_errors_of_the_balancer() {
-    let stack = Stack::start().await;
+    let (stack, _monolith) = Stack::start_with_monolith().await;
     stack.route("users", 100).await;
-    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
-    stack.wait_for_instance("/", "monolith-1").await;
-    wait_for("the route exists", async || stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503))
-        .await;
+    stack.wait_for_status(PATH, 503).await;
     let get = async |accept: &str, path: &str| {
         let request = stack.http.get(format!("{}{path}", stack.public)).header(ACCEPT, accept);
         request.send().await.expect("an answer")
@@ -38,7 +36,7 @@ async fn a_browser_gets_an_html_page_for_errors_of_the_balancer() {
         let page = get(BROWSER_ACCEPT, path).await;
         assert_eq!(page.status(), status);
         assert_eq!(page.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
-        assert!(page.headers().contains_key("x-correlation-id"));
+        assert_eq!(page.headers()[VARY], "Accept");
         let body = page.text().await.expect("a body");
         assert!(body.starts_with("<!doctype html>") && body.contains(text), "{body}");
         for accept in ["*/*", "application/json", "application/json, text/html"] {
@@ -49,27 +47,19 @@ async fn a_browser_gets_an_html_page_for_errors_of_the_balancer() {
     }
     let page = get(BROWSER_ACCEPT, "/").await;
     assert_eq!(answered_by(&page), "monolith-1");
-    assert_eq!(
-        page.headers()[CONTENT_TYPE],
-        "text/plain; charset=utf-8",
-        "the type of a service is not changed"
-    );
+    assert_eq!(page.headers()[CONTENT_TYPE], "text/plain; charset=utf-8", "a response of a service");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_instances_answers_503_with_retry_after_and_never_the_monolith() {
-    let stack = Stack::start().await;
+    let (stack, _monolith) = Stack::start_with_monolith().await;
     stack.route("users", 100).await;
-    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
-    stack.wait_for_instance("/api/messages", "monolith-1").await;
-    wait_for("the route exists", async || stack.get(PATH).await.is_ok_and(|answer| answer.status() == 503))
-        .await;
+    stack.wait_for_status(PATH, 503).await;
     let answer = stack.get(&format!("{PATH}/7")).await.expect("an answer");
     assert_eq!(answer.headers()[RETRY_AFTER], "1");
     assert!(answer.headers().contains_key("x-correlation-id"));
-    assert!(
-        problem(answer).await["detail"].as_str().is_some_and(|text| text.starts_with("users is unavailable"))
-    );
+    let problem = problem(answer).await;
+    assert!(problem["detail"].as_str().is_some_and(|text| text.starts_with("users is unavailable")));
     // Not below /api/users.
     assert_eq!(answered_by(&stack.get("/api/usersfoo").await.expect("an answer")), "monolith-1");
 }
@@ -88,10 +78,8 @@ async fn a_service_whose_instances_have_all_crashed_answers_503_until_one_is_sta
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_public_listener_hides_internal_paths() {
-    let stack = Stack::start().await;
-    let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
+    let (stack, _monolith) = Stack::start_with_monolith().await;
     let _users = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance("/", "monolith-1").await;
     for path in [
         "/internal",
         "/internal/users/x",
@@ -107,11 +95,7 @@ async fn the_public_listener_hides_internal_paths() {
         problem(answer).await;
     }
     assert_eq!(stack.get("/healthy").await.expect("an answer").status(), 200);
-    wait_for("the internal listener reaches internal paths", async || {
-        let answer = stack.get_url(format!("{}/internal/users/x", stack.internal)).await;
-        answer.is_ok_and(|answer| answered_by(&answer) == "users-1")
-    })
-    .await;
+    stack.wait_for_instance_at(&stack.internal, "/internal/users/x", "users-1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +113,7 @@ async fn a_correlation_id_with_plain_characters_is_kept_and_another_is_replaced(
     assert_eq!(generated.len(), 36, "{generated} is not a UUID");
     assert_eq!(body, format!("{generated} 127.0.0.1"));
 
-    wait_for("both are in the log", async || stack.haproxy_log().contains(&generated)).await;
+    eventually("both are in the log", async || stack.haproxy_log().contains(&generated)).await;
     let log = stack.haproxy_log();
     let lines: Vec<Value> = log
         .lines()

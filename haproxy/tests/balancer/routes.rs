@@ -1,23 +1,16 @@
 use std::collections::BTreeMap;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use flack_common::registry::{ServiceDefinition, keys};
+use flack_testing::eventually;
 
-use crate::support::{Instance, Stack, answered_by, wait_for};
+use crate::support::{Instance, Stack, answered_by};
 
 const USERS: usize = 400;
 
 /// A token without a valid signature. The balancer reads only its user.
 fn token(user: usize) -> String {
-    format!("e30.{}.x", base64url(&format!(r#"{{"sub":"{user}"}}"#)))
-}
-
-fn base64url(text: &str) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bit = |at: usize| text.as_bytes().get(at / 8).map_or(0, |byte| usize::from(byte >> (7 - at % 8)) & 1);
-    (0..text.len() * 8)
-        .step_by(6)
-        .map(|start| char::from(ALPHABET[(start..start + 6).fold(0, |sum, at| sum * 2 + bit(at))]))
-        .collect()
+    format!("e30.{}.x", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{user}"}}"#)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +19,7 @@ async fn a_percentage_of_users_is_routed_to_the_service_and_each_user_stays_on_o
     stack.route("users", 25).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
     let _users = Instance::start(&stack, "users", "users-1").await;
-    wait_for("both sides and the percentage are present", async || {
+    eventually("both sides and the percentage are present", async || {
         let percent = stack.admin.send("show map percent.map").await.unwrap_or_default();
         stack.has_server("monolith-1").await
             && stack.has_server("users-1").await
@@ -51,11 +44,8 @@ async fn a_percentage_of_users_is_routed_to_the_service_and_each_user_stays_on_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_route_sends_its_requests_to_the_monolith() {
-    let stack = Stack::start().await;
-    stack.route("users", 100).await;
+    let (stack, _users) = Stack::start_with_users().await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
-    let _users = Instance::start(&stack, "users", "users-1").await;
-    stack.wait_for_instance("/api/users/7", "users-1").await;
     stack.registry.delete(&keys::route("users")).await.expect("etcd answers");
     stack.wait_for_instance("/api/users/7", "monolith-1").await;
 }
@@ -78,10 +68,6 @@ async fn an_internal_service_is_not_found_at_the_public_listener() {
     let audit = ServiceDefinition::internal("audit", &["/api/audit"]);
     stack.route("audit", 100).await;
     let _audit = Instance::start_as(&stack, &audit, "audit-1").await;
-    wait_for("the internal listener reaches it", async || {
-        let answer = stack.get_url(format!("{}/api/audit/1", stack.internal)).await;
-        answer.is_ok_and(|answer| answered_by(&answer) == "audit-1")
-    })
-    .await;
+    stack.wait_for_instance_at(&stack.internal, "/api/audit/1", "audit-1").await;
     assert_eq!(stack.get("/api/audit/1").await.expect("an answer").status(), 404);
 }

@@ -81,7 +81,7 @@ impl Instance {
 
     pub async fn start_as(stack: &Stack, definition: &ServiceDefinition, name: &str) -> Self {
         let mut instance = Self::listen(&definition.name, name).await;
-        let (url, definition, name) = (stack.etcd_url.clone(), definition.clone(), name.to_owned());
+        let (url, definition, name) = (stack.etcd.url().to_owned(), definition.clone(), name.to_owned());
         let address = instance.address.to_string();
         let register = async move {
             let registry = Registry::open_lazily(&url, None, CancellationToken::new());

@@ -3,9 +3,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use flack_testing::eventually;
 use tokio::task::JoinSet;
 
-use super::{Stack, wait_for};
+use super::Stack;
 
 const CLIENTS: usize = 8;
 
@@ -43,7 +44,8 @@ impl Load {
     /// Waits until this many more requests were answered.
     pub async fn more(&self, requests: usize) {
         let goal = self.requests.load(Ordering::Relaxed) + requests;
-        wait_for("more requests are answered", async || self.requests.load(Ordering::Relaxed) >= goal).await;
+        eventually("more requests are answered", async || self.requests.load(Ordering::Relaxed) >= goal)
+            .await;
     }
 
     /// Ends the load. Panics when a request has failed.

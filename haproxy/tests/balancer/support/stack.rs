@@ -1,16 +1,16 @@
-use std::{fs::File, net::TcpListener, path::Path, process::Stdio};
+use std::{fs::File, net::TcpListener, path::Path};
 
 use flack_common::registry::{Registry, Route, keys};
 use flack_haproxy::admin_socket::AdminSocket;
+use flack_testing::{Etcd, eventually};
 use reqwest::Response;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     sync::{Mutex, MutexGuard},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{Instance, wait_for};
+use super::Instance;
 
 /// One test at a time.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -22,11 +22,9 @@ pub struct Stack {
     pub public: String,
     pub internal: String,
     pub stats: String,
-    pub etcd_url: String,
+    pub etcd: Etcd,
     pub dir: TempDir,
     settings: Vec<(String, String)>,
-    etcd_ports: (u16, u16),
-    etcd: Option<Child>,
     agent: Option<Child>,
     haproxy: Option<Child>,
     _turn: MutexGuard<'static, ()>,
@@ -63,11 +61,10 @@ impl Stack {
         let turn = TURN.lock().await;
         // A short name, because a socket path has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("fx").tempdir().expect("a temporary folder");
-        let etcd_ports = (free_port(), free_port());
-        let etcd_url = format!("http://127.0.0.1:{}", etcd_ports.0);
+        let etcd = Etcd::start().await;
         let [public, internal, stats] = [(); 3].map(|()| format!("127.0.0.1:{}", free_port()));
         let mut settings: Vec<(String, String)> = [
-            ("ETCD_URL", etcd_url.clone()),
+            ("ETCD_URL", etcd.url().to_owned()),
             ("HAPROXY_DIR", dir.path().display().to_string()),
             ("PUBLIC_LISTEN", public.clone()),
             ("INTERNAL_LISTEN", internal.clone()),
@@ -76,73 +73,41 @@ impl Stack {
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let registry = Registry::open_lazily(&etcd_url, None, CancellationToken::new());
         let mut stack = Self {
-            registry,
+            registry: etcd.registry(),
             admin: AdminSocket::new(dir.path().join("admin.sock")),
             http: flack_common::http::client(),
             public: format!("http://{public}"),
             internal: format!("http://{internal}"),
             stats: format!("http://{stats}"),
-            etcd_url,
+            etcd,
             dir,
             settings,
-            etcd_ports,
-            etcd: None,
             agent: None,
             haproxy: None,
             _turn: turn,
         };
-        stack.start_etcd().await;
         stack.start_agent();
         let configuration = stack.dir.path().join("haproxy.cfg");
-        wait_for("the agent writes a configuration", async || configuration.exists()).await;
+        eventually("the agent writes a configuration", async || configuration.exists()).await;
         stack.start_haproxy().await;
         stack
     }
 
-    pub async fn start_etcd(&mut self) {
-        let (client, peer) = self.etcd_ports;
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(self.dir.path().join("etcd"))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args([
-                "--initial-cluster",
-                &format!("default={peer}"),
-                "--unsafe-no-fsync",
-                "--log-level",
-                "error",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("etcd is installed");
-        self.etcd = Some(child);
-        wait_for("etcd answers", async || self.registry.get("/flack/").await.is_ok()).await;
-    }
-
-    pub async fn kill_etcd(&mut self) {
-        kill(self.etcd.take()).await;
-    }
-
-    pub async fn wipe_etcd(&mut self) {
-        self.kill_etcd().await;
-        std::fs::remove_dir_all(self.dir.path().join("etcd")).expect("etcd has a folder");
+    /// Starts a program in the stack's folder. Its output goes to `<name>.log` and `<name>.err` there.
+    fn spawn(&self, name: &str, mut command: Command) -> Child {
+        let log = |extension| {
+            let path = self.dir.path().join(format!("{name}.{extension}"));
+            File::options().create(true).append(true).open(path).expect("a log file")
+        };
+        let command = command.current_dir(self.dir.path()).stdout(log("log")).stderr(log("err"));
+        command.kill_on_drop(true).spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"))
     }
 
     pub fn start_agent(&mut self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_flack-haproxy-agent"))
-            .envs(self.settings.iter().map(|(name, value)| (name, value)))
-            .stdout(log(self.dir.path(), "agent.log"))
-            .stderr(log(self.dir.path(), "agent.err"))
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the agent was built");
-        self.agent = Some(child);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flack-haproxy-agent"));
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        self.agent = Some(self.spawn("agent", command));
     }
 
     pub async fn kill_agent(&mut self) {
@@ -153,16 +118,10 @@ impl Stack {
         let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
             .into_iter()
             .find(|path| Path::new(path).exists());
-        let child = Command::new(program.unwrap_or("haproxy"))
-            .args(["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"])
-            .current_dir(self.dir.path())
-            .stdout(log(self.dir.path(), "haproxy.log"))
-            .stderr(log(self.dir.path(), "haproxy.err"))
-            .kill_on_drop(true)
-            .spawn()
-            .expect("haproxy is installed");
-        self.haproxy = Some(child);
-        wait_for("HAProxy answers", async || {
+        let mut command = Command::new(program.unwrap_or("haproxy"));
+        command.args(["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"]);
+        self.haproxy = Some(self.spawn("haproxy", command));
+        eventually("HAProxy answers", async || {
             self.get_url(format!("{}/health", self.stats)).await.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
@@ -171,7 +130,7 @@ impl Stack {
     pub async fn kill_haproxy(&mut self) {
         kill(self.haproxy.take()).await;
         // The worker ends when it notices that its master has ended.
-        wait_for("HAProxy ends", async || self.get_url(format!("{}/health", self.stats)).await.is_err())
+        eventually("HAProxy ends", async || self.get_url(format!("{}/health", self.stats)).await.is_err())
             .await;
     }
 
@@ -190,10 +149,23 @@ impl Stack {
         self.http.get(url).send().await
     }
 
-    /// Waits until this instance answers a path.
+    /// Waits until this instance answers a path at the public listener.
     pub async fn wait_for_instance(&self, path: &str, instance: &str) {
-        wait_for(&format!("{instance} answers {path}"), async || {
-            self.get(path).await.is_ok_and(|answer| answered_by(&answer) == instance)
+        self.wait_for_instance_at(&self.public, path, instance).await;
+    }
+
+    pub async fn wait_for_instance_at(&self, listener: &str, path: &str, instance: &str) {
+        let url = format!("{listener}{path}");
+        eventually(&format!("{instance} answers {url}"), async || {
+            self.get_url(url.clone()).await.is_ok_and(|answer| answered_by(&answer) == instance)
+        })
+        .await;
+    }
+
+    /// Waits until the public listener answers with this status.
+    pub async fn wait_for_status(&self, path: &str, status: u16) {
+        eventually(&format!("{path} answers {status}"), async || {
+            self.get(path).await.is_ok_and(|answer| answer.status() == status)
         })
         .await;
     }
@@ -211,10 +183,6 @@ impl Stack {
 /// The instance that answered. Empty when HAProxy answered itself.
 pub fn answered_by(answer: &Response) -> &str {
     answer.headers().get("x-flack-instance").and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-fn log(dir: &Path, name: &str) -> File {
-    File::options().create(true).append(true).open(dir.join(name)).expect("a log file")
 }
 
 /// Sends SIGKILL.
