@@ -1,4 +1,4 @@
-//! `mf bench`: a benchmark, with a database of its own that is thrown away afterwards.
+//! `mf bench`: runs a benchmark with a temporary database.
 
 use std::process::ExitCode;
 
@@ -12,14 +12,14 @@ use crate::help::examples;
 use crate::infra::postgres::TemporaryServer;
 use crate::signals::interrupted;
 
-/// Measure a part on its own, in a release build, and print the figures with the machine they were taken on
+/// Measure one part in a release build, and print the results with the machine
 ///
-/// Starts what the part needs (PostgreSQL, etcd, nats-server) in temporary folders, and ends it afterwards. The first time it builds
-/// for some minutes. What a whole stack does is measured by mfverify.
+/// Starts PostgreSQL, etcd and NATS in temporary folders, and stops them afterwards. The first run builds for some minutes. To
+/// measure a whole stack, use mfverify.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfbench idle-sockets         # memory that a connection takes while nothing happens\n  mfbench fan-out              # deliveries a second on one core, and how long they take"))]
+#[command(after_help = examples("  mfbench idle-sockets         # memory per idle connection\n  mfbench fan-out              # deliveries per second on one core, and their latency"))]
 pub struct Args {
-    what: Benchmark,
+    benchmark: Benchmark,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -42,7 +42,7 @@ impl Benchmark {
 
 pub async fn run(args: Args) -> Result<ExitCode> {
     let database = TemporaryServer::start().await?;
-    let result = measure(args.what, &database).await;
+    let result = measure(args.benchmark, &database).await;
     database.stop().await;
     result
 }
@@ -56,7 +56,7 @@ async fn measure(what: Benchmark, database: &TemporaryServer) -> Result<ExitCode
     let status = tokio::select! {
         status = child.wait() => status,
         () = interrupted() => {
-            // Asked to end, not killed: the benchmark has processes of its own to end.
+            // Not SIGKILL: the benchmark has processes of its own to stop.
             if let Some(pid) = child.id() {
                 let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
             }

@@ -1,4 +1,4 @@
-//! `mf down`: ends everything of one stack; with `--purge` its data too.
+//! `mf down`: stops a stack; with `--purge` also deletes it.
 
 use std::fs;
 
@@ -12,18 +12,18 @@ use crate::supervisor;
 
 /// Stop the whole stack
 ///
-/// Instances leave in good order (requests in flight are finished), then the balancer, then the stores. Data stays, and
-/// mfup goes on with it.
+/// Instances drain first (they finish requests in flight), then the balancer stops, then the stores. The data stays for the next
+/// mfup.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfdown\n  mfdown --purge    # and throw its data, logs and secrets away\n  MF_HOME=/tmp/before mfdown"))]
+#[command(after_help = examples("  mfdown\n  mfdown --purge    # and delete its data, logs and secrets\n  MF_HOME=/tmp/before mfdown"))]
 pub struct Args {
-    /// Throw away data, logs, settings and secrets of this stack
+    /// Delete data, logs, settings and secrets of this stack
     #[arg(long)]
     purge: bool,
 }
 
-/// All that a stack makes in its folder. Nothing else is ever removed: `MF_HOME` may have been set to a folder of somebody's.
-const MADE: [&str; 14] = [
+/// Everything that a stack creates in its folder. Nothing else is deleted, because `MF_HOME` may be any folder.
+const CREATED: [&str; 14] = [
     "log",
     "run",
     "haproxy",
@@ -47,23 +47,23 @@ pub async fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let _lock = home.lock("down")?;
-    let mut ended_any = false;
+    let mut any_ended = false;
     if let Some(client) = supervisor::find(&home).await? {
         client.shutdown(|ended| eprintln!("{:12} {}", ended.name, ended.outcome)).await?;
-        ended_any = true;
+        any_ended = true;
     }
     orphans::stop(&home.supervisor()?, |name| {
-        ended_any = true;
+        any_ended = true;
         eprintln!("{name:12} stopped (its supervisor had been killed)");
     })
     .await;
-    let what = if ended_any { "The stack is stopped" } else { "No stack ran" };
+    let what = if any_ended { "The stack is stopped" } else { "No stack ran" };
     if args.purge {
         purge(&home)?;
-        print_line!("{what}, and nothing of it is left in {}.", home.path().display());
+        print_line!("{what} and deleted from {}.", home.path().display());
     } else {
         print_line!(
-            "{what} in {}. Its data stays: mfup goes on with it, mfdown --purge throws it away.",
+            "{what} in {}. Its data stays: mfup uses it again, mfdown --purge deletes it.",
             home.path().display()
         );
     }
@@ -71,19 +71,19 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 fn purge(home: &Home) -> Result<()> {
-    let holds_other = fs::read_dir(home.path())
+    let has_other_files = fs::read_dir(home.path())
         .into_iter()
         .flatten()
         .flatten()
-        .any(|entry| entry.file_name().to_str().is_none_or(|name| !MADE.contains(&name)));
-    if holds_other && !home.settings().exists() {
+        .any(|entry| entry.file_name().to_str().is_none_or(|name| !CREATED.contains(&name)));
+    if has_other_files && !home.settings().exists() {
         return Err(Failure::new(
             Exit::Contradiction,
-            format!("{} was not made by mfup: nothing is removed", home.path().display()),
+            format!("{} was not created by mfup: nothing is deleted", home.path().display()),
         ));
     }
     postgres::remove_data(home)?;
-    for name in MADE {
+    for name in CREATED {
         let path = home.path().join(name);
         let removed = match path.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
@@ -92,7 +92,7 @@ fn purge(home: &Home) -> Result<()> {
         };
         removed.map_err(|error| Failure::cannot_write(&path, &error))?;
     }
-    // Stays when it holds what is not ours.
+    // Fails if the folder has other files, which stay.
     let _ = fs::remove_dir(home.path());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `mf env`: what to set to run a service by hand, in a debugger say, as part of a running stack.
+//! `mf env`: the environment to run a service by hand, for example in a debugger, as part of a running stack.
 
 use flack_catalogue::{MONOLITH, Service};
 
@@ -13,10 +13,10 @@ use crate::supervisor::inherited_environment;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("  mfenv users\n  eval \"$(mfenv users --secrets)\" && cargo run -p flack-users\n  mfenv users --secrets --json | jq -r .DATABASE_URL"))]
 pub struct Args {
-    /// Which one
+    /// The service
     #[arg(default_value = MONOLITH, value_parser = services::argument())]
     service: &'static Service,
-    /// Passwords too; without it they are left out
+    /// Also print passwords and URLs that contain one
     #[arg(long)]
     secrets: bool,
     /// As one JSON object instead of shell lines
@@ -37,12 +37,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     for (name, value) in shown {
-        // Values are addresses, names and passwords of letters and digits: single quotes hold them all.
+        // No value contains a single quote.
         print_line!("export {name}='{value}'");
     }
     if !args.secrets {
         let names: Vec<&str> = secret.iter().map(|(name, _)| name.as_str()).collect();
-        print_line!("# left out, because they are secret (--secrets shows them): {}", names.join(", "));
+        print_line!("# not shown, because they are secret (use --secrets): {}", names.join(", "));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `mf kill`: takes instances away, politely or as a crash would.
+//! `mf kill`: stops instances, or makes them crash.
 
 use flack_catalogue::extracted;
 use flack_supervisor::ProcessStatus;
@@ -9,15 +9,15 @@ use crate::home::Home;
 use crate::stack::number;
 use crate::supervisor;
 
-/// Stop one instance for good, or kill it as a crash would
+/// Stop an instance for good, or kill it as if it had crashed
 ///
-/// Without --hard an instance leaves in good order and stays away. With --hard it gets kill -9, as if it had crashed:
-/// the supervisor starts it again after a pause that grows with each crash. A service's name means one of its
-/// instances, the youngest; `all` (or --all) means every one. Other processes (etcd, nats, postgres, agent, haproxy)
-/// can be killed by name as well, to see what happens; mfup starts again what was stopped for good.
+/// Without --hard an instance drains, stops and is not restarted. With --hard it gets kill -9, and the supervisor restarts it after
+/// a pause that grows with each crash. The name of a service selects its newest instance; `all` (or --all) selects every
+/// instance. Other processes (etcd, nats, postgres, agent, haproxy) can be killed by name, too. mfup starts what was
+/// stopped for good.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
-#[command(after_help = examples("  mfkill users-1                      # leaves in good order, for good\n  mfkill users --hard                 # kill -9 one of users; it comes back\n  mfkill users all --hard             # all of users at once\n  mfkill all                          # every instance of every service\n  mfkill nats --hard --no-restart     # the events pipeline is gone until mfup"))]
+#[command(after_help = examples("  mfkill users-1                      # drain and stop it, for good\n  mfkill users --hard                 # kill -9 one instance of users; it is restarted\n  mfkill users all --hard             # all instances of users at once\n  mfkill all                          # every instance of every service\n  mfkill nats --hard --no-restart     # no events until mfup"))]
 pub struct Args {
     /// An instance (users-1), a service (users), another process (etcd), or `all`
     target: String,
@@ -30,7 +30,7 @@ pub struct Args {
     /// kill -9
     #[arg(long)]
     hard: bool,
-    /// With --hard: it does not come back
+    /// With --hard: do not restart it
     #[arg(long, requires = "hard")]
     no_restart: bool,
     /// Print the result as JSON
@@ -47,10 +47,10 @@ pub async fn run(args: Args) -> Result<()> {
         let kills = names.iter().map(|name| client.kill(name, !args.no_restart));
         for (name, killed) in names.iter().zip(futures::future::join_all(kills).await) {
             let how = match (killed?, args.no_restart) {
-                (Some(pid), false) => format!("killed (pid {pid}); the supervisor starts it again"),
+                (Some(pid), false) => format!("killed (pid {pid}); the supervisor restarts it"),
                 (Some(pid), true) => format!("killed (pid {pid}), for good"),
-                (None, false) => "was down already; the supervisor starts it again".to_owned(),
-                (None, true) => "was down already, and stays so".to_owned(),
+                (None, false) => "was not running; the supervisor restarts it".to_owned(),
+                (None, true) => "was not running, and is not restarted".to_owned(),
             };
             results.push((name.clone(), how));
         }
@@ -76,9 +76,9 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
         names.sort_by_key(|name| number(name));
         names
     };
-    let is_split = |process: &ProcessStatus| extracted().any(|service| service.name == process.group);
+    let is_extracted = |process: &ProcessStatus| extracted().any(|service| service.name == process.group);
     if target == "all" {
-        let every = names(&is_split);
+        let every = names(&is_extracted);
         return if every.is_empty() {
             Err(Failure::usage("no instance of any service runs"))
         } else {
@@ -91,7 +91,10 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
     let mut of_service = names(&|process| process.group == target);
     if of_service.is_empty() {
         let running: Vec<&str> = listed.iter().map(|process| process.name.as_str()).collect();
-        return Err(Failure::usage(format!("`{target}` does not run. What runs: {}", running.join(", "))));
+        return Err(Failure::usage(format!(
+            "`{target}` does not run; running processes are {}",
+            running.join(", ")
+        )));
     }
     Ok(if all { of_service } else { of_service.split_off(of_service.len() - 1) })
 }
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_itself_and_a_service_its_youngest() {
+    fn a_service_name_selects_its_newest_instance() {
         assert_eq!(choose(&listed(), "users-1", false).expect("it runs"), ["users-1"]);
         assert_eq!(choose(&listed(), "users", false).expect("some run"), ["users-10"]);
         assert_eq!(choose(&listed(), "users", true).expect("some run"), ["users-1", "users-2", "users-10"]);
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn all_means_the_services_alone() {
+    fn all_selects_only_instances_of_services() {
         assert_eq!(
             choose(&listed(), "all", false).expect("some run"),
             ["users-1", "ui-1", "users-2", "users-10"]
@@ -141,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_run_is_answered_with_those_who_do() {
+    fn the_error_for_an_unknown_target_lists_what_runs() {
         let failure = choose(&listed(), "tokens", false).expect_err("none runs");
-        assert!(failure.message.contains("What runs: etcd, monolith-1"), "{failure}");
+        assert!(failure.message.contains("running processes are etcd, monolith-1"), "{failure}");
     }
 }

@@ -1,4 +1,4 @@
-//! `mf logs`: what the processes say, together, in the order of time.
+//! `mf logs`: the logs of all processes, sorted by time.
 
 use crate::failure::{Failure, Result};
 use crate::help::examples;
@@ -7,19 +7,19 @@ use crate::logs::{self, Filter};
 
 const LINES_DEFAULT: usize = 50;
 
-/// Show the logs of all processes, or of some, in the order of time
+/// Show the logs of all processes, or of some, sorted by time
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mflogs                      # the last lines of everything\n  mflogs -f users tokens      # as it happens, two services\n  mflogs users-1 --lines 500\n  mflogs --json | jq 'select(.level == \"ERROR\")'"))]
+#[command(after_help = examples("  mflogs                      # the last lines of all logs\n  mflogs -f users tokens      # follow two services\n  mflogs users-1 --lines 500\n  mflogs --json | jq 'select(.level == \"ERROR\")'"))]
 pub struct Args {
     /// Services or instances; none means all
     names: Vec<String>,
-    /// Go on with what is written from now
+    /// Also show new lines, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// How many lines of the past
+    /// How many existing lines
     #[arg(short = 'n', long, default_value_t = LINES_DEFAULT)]
     lines: usize,
-    /// As JSON, one object a line, with the process's name
+    /// As JSON, one object per line, with the name of the process
     #[arg(long)]
     json: bool,
 }
@@ -28,13 +28,13 @@ pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
     if !home.logs().is_dir() {
         return Err(Failure::unavailable(format!(
-            "there are no logs in {}: no stack was ever started there",
+            "there are no logs in {}: no stack was ever started there. Start one with mfup",
             home.path().display()
         )));
     }
-    let filter = Filter { names: args.names, raw: args.json };
+    let filter = Filter { names: args.names, json: args.json };
     match logs::show(&home, &filter, args.lines) {
-        // Whoever follows may wait for somebody who comes later.
+        // The process may be started later.
         Err(_) if args.follow => {}
         result => result?,
     }

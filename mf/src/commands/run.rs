@@ -1,14 +1,13 @@
-//! `mf run`: one more instance of a service, or several.
+//! `mf run`: starts instances of a service.
 
 use std::time::Instant;
 
 use flack_catalogue::{MONOLITH, Service};
-use flack_supervisor::Client;
 
 use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
-use crate::launch::Launcher;
+use crate::launch::{Launcher, instances_of};
 use crate::progress::Progress;
 use crate::services;
 use crate::settings::INSTANCES_MAX;
@@ -17,13 +16,14 @@ use crate::supervisor;
 
 /// Start one more instance of a service
 ///
-/// Comes back when the balancer sends requests to it.
+/// Returns when the balancer sends requests to it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("  mfrun users\n  mfrun websocket --count 3 --json"))]
 pub struct Args {
+    /// The service
     #[arg(value_parser = services::argument())]
     service: &'static Service,
-    /// How many
+    /// How many instances to start
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(INSTANCES_MAX)))]
     count: u16,
     /// Print the result as JSON
@@ -36,13 +36,13 @@ pub async fn run(args: Args) -> Result<()> {
     let client = supervisor::require(&home).await?;
     let _lock = home.lock("run")?;
     let stack = Stack::open(&home)?;
-    let (service, taken) = (args.service, instances_of(&client, args.service).await?);
+    let (service, taken) = (args.service, instances_of(&client.list().await?, args.service));
     if service.name == MONOLITH && !taken.is_empty() {
-        return Err(Failure::usage("the monolith runs already, and it runs once"));
+        return Err(Failure::usage("the monolith runs already; it always has one instance"));
     }
     if taken.len() + usize::from(args.count) > usize::from(INSTANCES_MAX) {
         return Err(Failure::usage(format!(
-            "{} of {service} run already, and {INSTANCES_MAX} is the most",
+            "{} instances of {service} run already; at most {INSTANCES_MAX} are allowed",
             taken.len()
         )));
     }
@@ -65,13 +65,4 @@ pub async fn run(args: Args) -> Result<()> {
         print_line!("{} in the balancer after {milliseconds} ms", names.join(", "));
     }
     Ok(())
-}
-
-async fn instances_of(client: &Client, service: &Service) -> Result<Vec<String>> {
-    let listed = client.list().await?;
-    Ok(listed
-        .into_iter()
-        .filter(|process| process.group == service.name)
-        .map(|process| process.name)
-        .collect())
 }

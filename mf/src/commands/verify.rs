@@ -1,4 +1,4 @@
-//! `mf verify`: hands over to the verifier, which is a program of its own: it knows the app's doors and nothing of `mf`.
+//! `mf verify`: runs the verifier, a program of its own that only uses the public and the internal listener.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -14,10 +14,10 @@ use crate::supervisor;
 
 const PROGRAM: &str = "verify-delivery";
 
-/// Prove that every acknowledged message reaches every socket once and in order, also while processes are killed
+/// Verify that every acknowledged message reaches every websocket once and in order, even while processes are killed
 ///
-/// Posts messages at a rate, listens on many sockets, and compares afterwards its own records of both, and the history.
-/// Ends with exit code 1 when anything was lost, doubled or out of order.
+/// Posts messages at a rate, receives them on many websockets, and compares both with each other and with the history.
+/// Exit code 1 means that a message was lost, duplicated or out of order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("  mfverify delivery --sockets 100 --posters 50 --rate 200 --seconds 60\n  mfverify delivery --seconds 30 --dropping 20 --kill websocket --kill nats --kill etcd\n  mfverify delivery --over both --both-sides --json\n  mfverify delivery --help          # all options"))]
 pub struct Args {
@@ -27,7 +27,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// No message is lost, doubled or out of order; its own --help shows all options
+    /// No message is lost, duplicated or out of order; its own --help shows all options
     #[command(disable_help_flag = true)]
     Delivery {
         /// Options of the verifier
@@ -38,10 +38,10 @@ enum What {
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let What::Delivery { options } = &args.what;
-    let asks_help = options.iter().any(|option| option == "--help" || option == "-h");
+    let is_help = options.iter().any(|option| option == "--help" || option == "-h");
     let names_stack = options.iter().any(|option| option.to_string_lossy().starts_with("--url"));
     let home = Home::from_environment()?;
-    let stack = if asks_help || names_stack {
+    let stack = if is_help || names_stack {
         None
     } else {
         let stack = Stack::open(&home)?;
@@ -52,7 +52,6 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     build().await?;
     let mut command = Command::new(programs::own(PROGRAM)?);
     if let Some(stack) = stack {
-        // Before the options, so that whoever reads the process list sees which stack it is.
         command.args(["--url", &stack.url()]).env("MF_HOME", home.path());
     }
     let error = command.env("FLACK_MF", programs::mf()?).args(options).exec();

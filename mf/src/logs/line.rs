@@ -1,4 +1,4 @@
-//! One line of a log: JSON of our services, of etcd and HAProxy; plain text of PostgreSQL and NATS.
+//! One line of a log: JSON of our services, etcd and HAProxy, or plain text of PostgreSQL and NATS.
 
 use std::fmt::Write;
 
@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 const NAME_WIDTH: usize = 12;
 const TIME_KEYS: [&str; 4] = ["timestamp", "ts", "time", "@timestamp"];
 const MESSAGE_KEYS: [&str; 2] = ["message", "msg"];
-/// Where in the code a line was written: of use to us, noise to a reader.
-const LEFT_OUT: [&str; 6] = ["target", "caller", "filename", "line_number", "threadId", "spans"];
+/// Where in the code a line was logged.
+const HIDDEN_KEYS: [&str; 6] = ["target", "caller", "filename", "line_number", "threadId", "spans"];
 
 #[derive(Debug)]
 pub struct Line {
@@ -24,7 +24,7 @@ enum Content {
     Text(String),
 }
 
-/// A line without a time of its own (the rest of a longer message) has that of the line before.
+/// Parses lines. A line without a time, such as the second line of a message, gets the time of the line before it.
 pub fn parse_all(name: &str, lines: &[String]) -> Vec<Line> {
     let mut before = DateTime::UNIX_EPOCH;
     lines
@@ -50,14 +50,14 @@ fn time_of(value: &Value) -> Option<DateTime<Utc>> {
     match value {
         Value::Number(number) => {
             let number = number.as_f64()?;
-            // Seconds until the year 5138, milliseconds from 1973 on.
+            // Smaller numbers are seconds (until the year 5138), larger ones milliseconds (from 1973 on).
             let milliseconds = if number < 1e11 { number * 1000.0 } else { number };
             #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond may go")]
             DateTime::from_timestamp_millis(milliseconds as i64)
         }
         Value::String(text) => DateTime::parse_from_rfc3339(text)
             .map(|time| time.with_timezone(&Utc))
-            // etcd writes the zone without a colon, HAProxy writes local time in the web servers' way.
+            // etcd writes the time zone without a colon; HAProxy writes local time in the Common Log Format.
             .or_else(|_| {
                 DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z").map(|time| time.with_timezone(&Utc))
             })
@@ -79,7 +79,7 @@ fn plain_time(line: &str) -> Option<DateTime<Utc>> {
     local(&format!("{} {}", words.next()?, words.next()?), "%Y/%m/%d %H:%M:%S%.f")
 }
 
-/// A time as the clock on the wall shows it.
+/// Parses a local time.
 fn local(text: &str, format: &str) -> Option<DateTime<Utc>> {
     let zone = *Utc::now().with_timezone(&Local).offset();
     let time = DateTime::parse_from_str(&format!("{text} {zone}"), &format!("{format} %:z")).ok()?;
@@ -87,7 +87,7 @@ fn local(text: &str, format: &str) -> Option<DateTime<Utc>> {
 }
 
 impl Line {
-    /// Time, process, message.
+    /// Returns time, process and message.
     pub fn text(&self) -> String {
         format!(
             "{} {:NAME_WIDTH$} {}",
@@ -97,13 +97,13 @@ impl Line {
         )
     }
 
-    /// Level, message, and what else is worth reading, on one line.
+    /// Returns level, message and other fields.
     pub fn message(&self) -> String {
         let fields = match &self.content {
             Content::Text(text) => return text.clone(),
             Content::Fields(fields) => fields,
         };
-        // tracing puts an event's own fields below `fields`, unless it is told to flatten them.
+        // tracing writes an event's own fields below `fields`, unless it is configured to flatten them.
         let inner = fields.get("fields").and_then(Value::as_object);
         let all = || inner.into_iter().flatten().chain(fields.iter().filter(|(key, _)| *key != "fields"));
         let mut text = fields
@@ -112,14 +112,14 @@ impl Line {
             .map(|level| format!("{:5} ", level.to_uppercase()))
             .unwrap_or_default();
         if let Some((_, message)) = all().find(|(key, _)| MESSAGE_KEYS.contains(&key.as_str())) {
-            text.push_str(&word(message));
+            text.push_str(&text_of(message));
         }
         for (key, value) in all() {
             let known = key == "level"
                 || TIME_KEYS.contains(&key.as_str())
                 || MESSAGE_KEYS.contains(&key.as_str())
-                || LEFT_OUT.contains(&key.as_str());
-            // Our services say who they are in every line; here the line says it already.
+                || HIDDEN_KEYS.contains(&key.as_str());
+            // Our services log their own name, which is shown already.
             let is_own_name = matches!(key.as_str(), "instance" | "service")
                 && self.name.starts_with(value.as_str().unwrap_or("-"));
             if known || is_own_name || value.is_null() {
@@ -128,18 +128,18 @@ impl Line {
             match (key.as_str(), value) {
                 ("span", Value::Object(span)) => {
                     for (key, value) in span.iter().filter(|(key, _)| *key != "name") {
-                        let _ = write!(text, " {key}={}", word(value));
+                        let _ = write!(text, " {key}={}", text_of(value));
                     }
                 }
                 _ => {
-                    let _ = write!(text, " {key}={}", word(value));
+                    let _ = write!(text, " {key}={}", text_of(value));
                 }
             }
         }
         text
     }
 
-    /// As it was written, with the process's name.
+    /// Returns the line as JSON, with the name of the process.
     pub fn json(&self) -> Value {
         let mut fields = match &self.content {
             Content::Fields(fields) => fields.clone(),
@@ -153,9 +153,8 @@ impl Line {
     }
 }
 
-fn word(value: &Value) -> String {
+fn text_of(value: &Value) -> String {
     match value {
-        // One line stays one line.
         Value::String(text) => text.replace('\n', "⏎"),
         other => other.to_string(),
     }
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_service_is_read_with_its_fields() {
+    fn a_line_of_a_service_is_shown_with_its_fields() {
         let line = line(
             r#"{"timestamp":"2026-11-21T20:45:01.123Z","level":"INFO","fields":{"message":"registered","user.id":17},"target":"flack_users","span":{"name":"request","correlation_id":"c-1"}}"#,
         );
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_program_has_its_way_to_write_the_time() {
+    fn the_time_formats_of_all_programs_are_parsed() {
         for text in [
             r#"{"level":"info","ts":"2026-11-21T20:45:01.123Z","caller":"a.go:1","msg":"ready"}"#,
             r#"{"level":"info","ts":"2026-11-21T20:45:01.123+0000","msg":"ready"}"#,
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_time_stays_with_the_one_before() {
+    fn a_line_without_a_time_gets_the_time_of_the_line_before() {
         let lines = parse_all(
             "postgres",
             &["2026-11-21 20:45:01.123 UTC [1] ERROR:  no".to_owned(), "\tat character 7".to_owned()],

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What we read at once; also the most of a file's end that is looked at.
+/// Read at once; also how far back `last` reads.
 const CHUNK_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Returns the last lines of a file.
 pub fn last(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -15,11 +16,12 @@ pub fn last(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     let mut bytes = Vec::new();
     file.take(CHUNK_BYTES_MAX).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    // Where we began in the middle of the file we began in the middle of a line.
+    // Reading that starts in the middle of the file starts in the middle of a line.
     let lines: Vec<&str> = text.lines().skip(usize::from(from > 0)).collect();
     Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
 }
 
+/// Reads the lines that are appended to a file.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
@@ -36,7 +38,7 @@ impl Follower {
         Self { path, position }
     }
 
-    /// Whole lines only; the rest of an unfinished one comes with its end.
+    /// Returns complete new lines.
     pub fn new_lines(&mut self) -> Vec<String> {
         self.read().unwrap_or_default()
     }
@@ -44,7 +46,7 @@ impl Follower {
     fn read(&mut self) -> std::io::Result<Vec<String>> {
         let length = self.path.metadata()?.len();
         if length < self.position {
-            // It was rotated: emptied in place.
+            // It was rotated, which truncates it.
             self.position = 0;
         }
         if length == self.position {
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unfinished_line_waits_for_its_end_and_rotation_loses_no_later_line() {
+    fn an_incomplete_line_is_read_when_it_is_complete_and_reading_goes_on_after_a_rotation() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("a.log");
         let mut writer = File::options().append(true).create(true).open(&path).expect("a log");

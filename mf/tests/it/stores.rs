@@ -134,7 +134,7 @@ fn a_crashed_process_is_restarted_and_a_stopped_one_is_not() {
     let output = stack.expect(&["kill", "nats", "--hard", "--no-restart"], 0);
     assert!(output.contains("for good"), "{output}");
     assert!(stack.process("nats").is_none());
-    assert!(stack.expect(&["kill", "nats"], 64).contains("What runs: etcd, postgres"));
+    assert!(stack.expect(&["kill", "nats"], 64).contains("running processes are etcd, postgres"));
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn logs_are_sorted_by_time_and_filtered_by_name() {
         let line: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
         assert_eq!(line["process"], "nats");
     }
-    assert!(stack.expect(&["logs", "usres"], 64).contains("Logs: etcd, nats, postgres"));
+    assert!(stack.expect(&["logs", "usres"], 64).contains("logs are etcd, nats, postgres"));
 }
 
 /// Returns the names of processes in pid files that still run.

@@ -1,4 +1,4 @@
-//! The view as people read it.
+//! Prints the state of all processes as a table.
 
 use super::view::View;
 use crate::output;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uptimes_have_two_units_at_most() {
+    fn an_uptime_has_at_most_two_units() {
         assert_eq!([5, 65, 3_700, 90_000].map(uptime), ["5s", "1m05s", "1h01m", "1d01h"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Asks everybody who knows something about the stack's processes.
+//! Collects the state of all processes from the supervisor, the registry, the balancer and health checks.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) struct View {
     pub(super) processes: Vec<Row>,
     pub(super) routes: BTreeMap<String, Route>,
     pub(super) authority: BTreeMap<String, Authority>,
-    /// What could not be asked.
+    /// What could not be read.
     pub(super) problems: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ async fn row(
     }
 }
 
-/// The words of an instance about itself.
+/// Returns the result of an instance's health checks.
 async fn health(address: &str) -> &'static str {
     match (probe::is_ok(address, "/health").await, probe::is_ok(address, "/ready").await) {
         (true, true) => "ready",
@@ -144,10 +144,10 @@ fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// State of each server by HAProxy's statistics: columns pxname, svname and status of its CSV.
+/// Returns the state of each server from HAProxy's statistics (CSV).
 async fn balancer(ports: &Ports) -> BTreeMap<String, String> {
-    let Some(answer) = probe::get(&local(ports.stats), "/stats;csv").await else { return BTreeMap::new() };
-    let mut lines = answer.body.lines();
+    let Some(response) = probe::get(&local(ports.stats), "/stats;csv").await else { return BTreeMap::new() };
+    let mut lines = response.body.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
     let Some((name, status)) = column(&header, "svname").zip(column(&header, "status")) else {
         return BTreeMap::new();
@@ -165,7 +165,7 @@ fn column(header: &[&str], name: &str) -> Option<usize> {
     header.iter().position(|column| *column == name)
 }
 
-/// The position of a service in the list: what was started first stands first.
+/// Returns the position of a service in the list, which is in start order.
 fn order(service: &str) -> usize {
     ["postgres", "etcd", "nats", "agent", "haproxy"]
         .into_iter()
