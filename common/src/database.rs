@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::{config::DatabaseConfig, telemetry};
 
-pub use error::{OnConstraint, StoreError, StoreResult, problem};
+pub use error::{OnConstraint, StoreError, StoreResult};
 pub use migrations::migrate;
 
 /// How long a request waits for a free connection; after that it gets 503.

@@ -1,8 +1,8 @@
 //! Fetches public web pages for link previews: public addresses only, with limits on size and time.
 //!
-//! Users choose the URL, so it may point into our own network (server-side request forgery). Therefore the address of the
-//! actual connection is checked: a literal address before the request, a name in the client's own resolver, and both again
-//! at every redirect.
+//! Users choose the URL, so it may point into our own network (server-side request forgery). Therefore the address of
+//! the actual connection is checked: a literal address before the request, a name in the client's own resolver, and
+//! both again at every redirect.
 
 mod address;
 mod resolver;

@@ -1,7 +1,7 @@
 //! Password hashing with argon2id: on its own threads, at most as many at once as there are cores.
 //!
-//! Hashing is expensive on purpose. Without a limit, many sign-ins would use all memory and all cores; here the queue is
-//! bounded, and a request that finds it full gets 503.
+//! Hashing is expensive on purpose. Without a limit, many sign-ins would use all memory and all cores; here the queue
+//! is bounded, and a request that finds it full gets 503.
 
 use std::{
     cell::RefCell,

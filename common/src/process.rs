@@ -1,7 +1,7 @@
 //! The lifecycle of a process: bind, build, become ready, register, serve, deregister, drain, stop.
 //!
-//! The order guarantees that the balancer sends requests only to an instance that can serve them. What the process serves
-//! is passed in.
+//! The order guarantees that the balancer sends requests only to an instance that can serve them. What the process
+//! serves is passed in.
 //!
 //! Reading order: `lifecycle`, `connections` (their limit), `middleware` (of every request), `body`, `problems` (error
 //! answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`, `background`, `signals`.

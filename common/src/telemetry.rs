@@ -1,8 +1,8 @@
 //! Logs: one JSON object per line on standard output.
 //!
-//! A line has `ts`, `level`, `service`, `instance`, `message` and the fields of the event, and within a request also the
-//! fields of its span, such as `correlation_id`. `RUST_LOG` sets the levels. Metrics are recorded with the `metrics` crate
-//! where they occur.
+//! A line has `ts`, `level`, `service`, `instance`, `message` and the fields of the event, and within a request also
+//! the fields of its span, such as `correlation_id`. `RUST_LOG` sets the levels. Metrics are recorded with the
+//! `metrics` crate where they occur.
 
 mod lines;
 

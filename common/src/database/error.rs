@@ -60,11 +60,6 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// Returns the API error for a database error that is no domain error.
-pub fn problem(error: sqlx::Error) -> Problem {
-    StoreError::from(error).into()
-}
-
 /// Raised by the journal's trigger; see `migrations/shared/`.
 fn is_queue_full(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("FLQ01"))

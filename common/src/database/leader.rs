@@ -8,7 +8,8 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{pin, select, time::sleep};
 
-/// PostgreSQL ends the session of a leader that sends nothing for this time. Longer than a busy machine delays a process.
+/// PostgreSQL ends the session of a leader that sends nothing for this time. Longer than a busy machine delays a
+/// process.
 const IDLE_SECONDS_MAX: u32 = 5;
 /// How often a leader pings while it waits for something other than the database.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +28,8 @@ pub async fn acquire(pool: &PgPool, work: &str, subject: &str) -> sqlx::Result<P
         // A crash of PostgreSQL loses the last steps together, never one step without those after it, and they are done
         // again. So the leader need not wait for the disk.
         ("synchronous_commit", "off"),
-        // The work is a queue that is mostly empty. A cached plan from then would scan the whole table when it has grown.
+        // The work is a queue that is mostly empty. A cached plan from then would scan the whole table when it has
+        // grown.
         ("enable_seqscan", "off"),
     ]);
     let mut connection = PgConnection::connect_with(&options).await?;

@@ -9,6 +9,10 @@ use flack_api::Problem;
 
 use super::*;
 
+fn problem(error: sqlx::Error) -> Problem {
+    StoreError::from(error).into()
+}
+
 fn migrator(migrations: &[(i64, &str)]) -> Migrator {
     let migration = |(version, sql): &(i64, &str)| {
         let sql = AssertSqlSafe((*sql).to_owned()).into_sql_str();

@@ -1,7 +1,7 @@
 //! Background tasks: the relay, consumers, sweeps, watches. Every failure is logged and visible in `/health`.
 //!
-//! Choose by what the task is: [`Background::supervise`] for a loop that must not end, [`Background::every`] for work at
-//! intervals, [`Background::spawn`] for a task that restarts its own parts or may end.
+//! Choose by what the task is: [`Background::supervise`] for a loop that must not end, [`Background::every`] for work
+//! at intervals, [`Background::spawn`] for a task that restarts its own parts or may end.
 
 use std::{
     any::Any,
@@ -114,8 +114,8 @@ impl Background {
 
     /// Runs `work` now and then at intervals, until [`Self::stopping`] is cancelled.
     ///
-    /// A failure or panic is logged once, until `work` succeeds again. Failed work runs again after the interval, or after
-    /// one minute when the interval is longer.
+    /// A failure or panic is logged once, until `work` succeeds again. Failed work runs again after the interval, or
+    /// after one minute when the interval is longer.
     pub fn every<W, F>(&self, name: &'static str, interval: Duration, work: W)
     where
         W: FnMut() -> F + Send + 'static,

@@ -1,5 +1,5 @@
-//! The limit of open connections. Further connections wait in the socket's queue, and the balancer, which sees that this
-//! instance is slow, uses other instances.
+//! The limit of open connections. Further connections wait in the socket's queue, and the balancer, which sees that
+//! this instance is slow, uses other instances.
 
 use std::{
     io,

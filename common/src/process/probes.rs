@@ -56,8 +56,8 @@ async fn health(State(probes): State<Arc<Probes>>) -> Response {
 
 /// Returns 200, or 503 with the failing check, or 404 while draining.
 ///
-/// With `http-check disable-on-404` HAProxy sends no new requests to a server that answers 404, but keeps its connections.
-/// Any other error marks the server as down and closes its websockets before they can resume elsewhere.
+/// With `http-check disable-on-404` HAProxy sends no new requests to a server that answers 404, but keeps its
+/// connections. Any other error marks the server as down and closes its websockets before they can resume elsewhere.
 async fn ready(State(probes): State<Arc<Probes>>) -> Response {
     if probes.shutdown.is_cancelled() {
         return not_ready(StatusCode::NOT_FOUND, "shutdown", "this instance is stopping");

@@ -140,7 +140,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_back_and_replays_do_
     }
     let refused =
         sqlx::query("insert into thing (name) values ('too many')").execute(&pool).await.unwrap_err();
-    let problem = flack_common::database::problem(refused);
+    let problem = flack_api::Problem::from(flack_common::database::StoreError::from(refused));
     assert_eq!((problem.status, problem.retry_after_seconds.is_some()), (503, true));
     assert!(problem.detail.contains("events pipeline"), "{}", problem.detail);
     assert_eq!(queue_length(&pool).await, 20, "nothing of it was written");
