@@ -15,9 +15,9 @@ const NOT_YET: &[&str] = &[
     "common/",
     "haproxy/",
     "mf/",
-    "migrations/",
-    "monolith/",
-    "services/",
+    "migrations/shared/",
+    "migrations/websocket/",
+    "services/websocket/",
     "supervisor/",
     "testing/",
 ];

@@ -1,8 +1,8 @@
-//! The monolith: all parts in one process over one database. The app before the migration, and the balancer's default backend
-//! until every part has moved to its service.
+//! The monolith: all parts in one process over one database. The app before the migration, and the balancer's default
+//! backend until every part has moved to its service.
 //!
-//! It contains no part's code: it starts the libraries of the services and connects them. What a service does with a generated
-//! client, it does with a call in the process. What its database does differently is in `migrations/flack`.
+//! It contains no part's code: it starts the libraries of the services and connects them. What a service does with a
+//! generated client, it does with a call in the process. What its database does differently is in `migrations/flack`.
 //!
 //! It runs alone or beside services. Beside services it works only on data that it owns according to the registry: see
 //! `guard.rs`.
@@ -37,7 +37,7 @@ use crate::{config::Config, guard::Guard};
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
 
 /// The name of the process, its backend and its stream. Its database is called `flack`.
-pub const SERVICE: &str = "monolith";
+pub const SERVICE: &str = flack_catalogue::MONOLITH;
 
 /// Connects to everything the process needs and starts it.
 pub async fn build(

@@ -1,7 +1,7 @@
 //! Messages: channels, messages, their HTML, and previews of the pages that they link.
 //!
-//! Leaves to others: who a user is (users), issuing tokens (tokens), and delivery to connected clients (websocket). It calls
-//! no other part; nicknames reach it by events.
+//! Leaves to others: who a user is (users), issuing tokens (tokens), and delivery to connected clients (websocket). It
+//! calls no other part; nicknames reach it by events.
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 

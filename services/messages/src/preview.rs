@@ -1,6 +1,7 @@
 //! The preview worker: fetches the pages that messages link and adds their previews to the messages.
 //!
-//! Jobs are rows of `link_previews`, so that a killed process loses none: another worker takes the job when its lease ends.
+//! Jobs are rows of `link_previews`, so that a killed process loses none: another worker takes the job when its lease
+//! ends.
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,7 +21,8 @@ impl Store {
         Self { pool }
     }
 
-    /// Inserts a message, or returns the one that this user posted with `key` before. 409 when that one had another source.
+    /// Inserts a message, or returns the one that this user posted with `key` before. 409 when that one had another
+    /// source.
     ///
     /// One statement, which is its own transaction: the most frequent write needs one round trip.
     pub async fn insert(
@@ -109,7 +110,8 @@ impl Store {
         .await?)
     }
 
-    /// Replaces source and HTML, and queues the previews. 404 when there is no such message, 403 when it has another author.
+    /// Replaces source and HTML, and queues the previews. 404 when there is no such message, 403 when it has another
+    /// author.
     pub async fn update(
         &self,
         context: &Context,

@@ -38,7 +38,8 @@ impl PasswordChanges {
         Self { publisher, ownership }
     }
 
-    /// Updates the projection `password_changes`. The owner of tokens also revokes the user's older tokens; returns how many.
+    /// Updates the projection `password_changes`. The owner of tokens also revokes the user's older tokens; returns how
+    /// many.
     pub async fn apply(
         &self,
         connection: &mut PgConnection,

@@ -24,8 +24,8 @@ impl SigningKeys {
         Self { store, publisher, current: OnceCell::new() }
     }
 
-    /// Returns the key that all instances sign with. 503 while it cannot be stored or published: no process could verify
-    /// its tokens.
+    /// Returns the key that all instances sign with. 503 while it cannot be stored or published: no process could
+    /// verify its tokens.
     pub async fn current(&self, context: &Context) -> Result<&SigningKey, Problem> {
         self.current.get_or_try_init(|| self.load(context)).await
     }

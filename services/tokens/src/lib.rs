@@ -1,7 +1,7 @@
 //! Tokens: signed tokens, their keys and their revocation.
 //!
-//! It publishes public keys and revocations in the registry. Leaves to others: passwords (users checks them), and verifying a
-//! token (every process does it).
+//! It publishes public keys and revocations in the registry. Leaves to others: passwords (users checks them), and
+//! verifying a token (every process does it).
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 

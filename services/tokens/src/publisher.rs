@@ -1,5 +1,5 @@
-//! The publisher of public keys and revocations: gives them to the verifier of this process, then to the registry, if there
-//! is one.
+//! The publisher of public keys and revocations: gives them to the verifier of this process, then to the registry, if
+//! there is one.
 //!
 //! The database is the source of truth; the registry is a copy that is repaired from it. A revocation that cannot be
 //! published stays marked as unpublished and is published when the registry is available again.
@@ -23,7 +23,8 @@ use crate::{
     store::{Revocation, Store},
 };
 
-/// Pause between two polls for unpublished revocations. A poll is cheap, and a user who changed the password waits for it.
+/// Pause between two polls for unpublished revocations. A poll is cheap, and a user who changed the password waits for
+/// it.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Pause between two comparisons with the registry, which can lose entries (a restored backup).

@@ -1,5 +1,5 @@
-//! All SQL of tokens. Every write of a journaled table goes through `database::begin`, so that its journal row names the
-//! request.
+//! All SQL of tokens. Every write of a journaled table goes through `database::begin`, so that its journal row names
+//! the request.
 
 use chrono::{DateTime, Utc};
 use flack_api::{Context, TokenCaller};
@@ -186,8 +186,8 @@ pub async fn password_changed(
     Ok(())
 }
 
-/// Revokes the user's tokens that were issued before `changed_at` and returns how many. Follows `password_changed` in its
-/// transaction.
+/// Revokes the user's tokens that were issued before `changed_at` and returns how many. Follows `password_changed` in
+/// its transaction.
 pub async fn revoke_issued_before(
     connection: &mut PgConnection,
     user_id: i64,

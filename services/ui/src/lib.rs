@@ -1,7 +1,7 @@
 //! Ui: the browser app, and the preferences and read markers of its users.
 //!
-//! Leaves to others: everything that the app shows. The page itself calls users, tokens, messages and websocket; this part
-//! calls no other.
+//! Leaves to others: everything that the app shows. The page itself calls users, tokens, messages and websocket; this
+//! part calls no other.
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 

@@ -1,7 +1,7 @@
 //! Users: nicknames, passwords and presence.
 //!
-//! Leaves to others: tokens (it asks users whether a nickname and a password belong together), and what users write and see
-//! (messages, ui, websocket). It calls no other part.
+//! Leaves to others: tokens (it asks users whether a nickname and a password belong together), and what users write and
+//! see (messages, ui, websocket). It calls no other part.
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 

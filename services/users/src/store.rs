@@ -147,8 +147,8 @@ impl Store {
         Ok(updated.rows_affected() > 0)
     }
 
-    /// Marks up to `limit` users as offline whose last sign of life is older than `silence`, and returns how many. Skips
-    /// locked rows, so that several instances share the work.
+    /// Marks up to `limit` users as offline whose last sign of life is older than `silence`, and returns how many.
+    /// Skips locked rows, so that several instances share the work.
     pub async fn set_silent_offline(
         &self,
         context: &Context,

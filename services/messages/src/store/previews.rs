@@ -44,8 +44,8 @@ impl Store {
         Ok(jobs)
     }
 
-    /// Stores the outcome of a job. With a preview, also stores the message's HTML, which `render` makes from its source and
-    /// all its previews. Does nothing when the message was edited or another worker has finished the job.
+    /// Stores the outcome of a job. With a preview, also stores the message's HTML, which `render` makes from its
+    /// source and all its previews. Does nothing when the message was edited or another worker has finished the job.
     pub async fn finish(
         &self,
         context: &Context,

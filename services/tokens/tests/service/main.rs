@@ -1,5 +1,5 @@
-//! The tokens part over a real PostgreSQL and, for revocations, a real etcd. A mock server generated from the API document
-//! replaces users.
+//! The tokens part over a real PostgreSQL and, for revocations, a real etcd. A mock server generated from the API
+//! document replaces users.
 
 mod support;
 mod issuing;
