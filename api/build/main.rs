@@ -111,6 +111,7 @@ fn services(documents: &[Document]) -> TokenStream {
         }
     });
     quote! {
+        #[cfg(feature = "mock")]
         use super::*;
 
         #(#modules)*

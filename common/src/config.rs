@@ -1,6 +1,6 @@
 //! Configuration from environment variables: groups that each process flattens into its own `Config`.
 //!
-//! There are no arguments, so everything that configures a process is in one place. All problems are reported together,
+//! There are no arguments, so everything that configures a process is together. All problems are reported together,
 //! before a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can contain them.
 //!
 //! ```ignore

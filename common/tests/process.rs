@@ -71,7 +71,7 @@ impl Process {
 fn app() -> Router {
     Router::new()
         .route("/things/{id}", get(async || "thing").post(async |body: Bytes| body.len().to_string()))
-        .route("/panic", get(async || -> () { panic!("as the test wants it") }))
+        .route("/panic", get(async || -> () { panic!("expected by the test") }))
 }
 
 async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {

@@ -24,7 +24,7 @@ async fn a_supervised_task_that_fails_or_panics_is_restarted_until_it_ends_witho
         async move {
             match run {
                 0 => anyhow::bail!("it failed"),
-                1 => panic!("as the test wants it"),
+                1 => panic!("expected by the test"),
                 _ => Ok(()),
             }
         }
@@ -78,7 +78,7 @@ async fn periodic_work_that_fails_or_panics_is_tried_again_within_a_minute_and_i
         async move {
             match run {
                 0 => anyhow::bail!("it failed"),
-                1 => panic!("as the test wants it"),
+                1 => panic!("expected by the test"),
                 _ => Ok(()),
             }
         }
@@ -98,13 +98,13 @@ async fn periodic_work_that_fails_or_panics_is_tried_again_within_a_minute_and_i
 async fn a_task_that_is_not_restarted_stays_visible_after_its_failure() {
     let background = Background::default();
     background.spawn("fails", async { anyhow::Result::<()>::Err(anyhow::anyhow!("it failed")) });
-    background.spawn("panics", async { assert_eq!(1, 2, "as the test wants it") });
+    background.spawn("panics", async { assert_eq!(1, 2, "expected by the test") });
     background.spawn("ends", async {});
     all_ended(&background).await;
     let statuses = background.statuses();
     assert_eq!(statuses["fails"], TaskStatus::Failed { error: "it failed".to_owned() });
     let TaskStatus::Failed { error } = &statuses["panics"] else { panic!("{statuses:?}") };
-    assert!(error.starts_with("panicked: ") && error.contains("as the test wants it"), "{error}");
+    assert!(error.starts_with("panicked: ") && error.contains("expected by the test"), "{error}");
     assert_eq!(statuses["ends"], TaskStatus::Ended);
 }
 

@@ -13,7 +13,7 @@ use super::*;
 fn router() -> Router {
     let app = Router::new()
         .route("/slow", get(async || tokio::time::sleep(Duration::from_hours(1)).await))
-        .route("/panic", get(async || -> () { panic!("as the test wants it") }))
+        .route("/panic", get(async || -> () { panic!("expected by the test") }))
         .route("/page", get(async || (StatusCode::NOT_FOUND, axum::response::Html("<h1>gone</h1>"))))
         .route("/id", get(async |headers: HeaderMap| headers[CORRELATION_ID].to_str().unwrap().to_owned()));
     app.layer(from_fn_with_state(Requests::new("users-1").unwrap(), handle))
@@ -52,7 +52,7 @@ async fn a_body_that_does_not_arrive_in_time_is_answered_with_408() {
 async fn a_panic_is_answered_with_the_correlation_id_and_without_the_cause() {
     let (parts, text) = get_with("/panic", Some("p-1")).await;
     assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(text.contains("p-1") && !text.contains("as the test wants it"), "{text}");
+    assert!(text.contains("p-1") && !text.contains("expected by the test"), "{text}");
 }
 
 #[tokio::test]
