@@ -124,6 +124,38 @@ async fn calls_between_parts_of_the_process_are_checked_too(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn without_ownership_of_tokens_password_changes_are_stored_but_no_token_is_revoked(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let registry = etcd.registry();
+    name_owner(&registry, "users", "monolith").await;
+    name_owner(&registry, "tokens", "tokens").await;
+    let flack = Monolith::beside(&pool, etcd.registry()).await;
+    let ada = flack.register("ada").await;
+    for statement in [
+        "insert into tokens (id, user_id, issued_at, expires_at)
+         values (gen_random_uuid(), $1, now() - interval '1 minute', now() + interval '1 hour')",
+        "update users set password_changed_at = now() where id = $1",
+    ] {
+        sqlx::query(statement).bind(ada).execute(&pool).await.expect(statement);
+    }
+    eventually("both events are consumed", async || {
+        let done: i64 = sqlx::query_scalar("select count(*) from inbox where state = 'done'")
+            .fetch_one(&pool)
+            .await
+            .expect("a count");
+        done == 2
+    })
+    .await;
+    let stored: (i64, i64) = sqlx::query_as(
+        "select (select count(*) from password_changes), (select count(*) from tokens where revoked_at is null)",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("two counts");
+    assert_eq!(stored, (1, 1));
+}
+
+#[sqlx::test(migrations = false)]
 async fn the_owner_keeps_working_while_the_registry_is_unavailable(pool: PgPool) {
     let mut etcd = Etcd::start().await;
     name_monolith(&etcd.registry()).await;
