@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod auth;
 pub mod password;
 pub mod rate;
+mod restart;
 pub mod registry;
 pub mod authority;
 pub mod events;

@@ -1,10 +1,10 @@
 //! The registry (etcd): which instance runs where, which paths a service gets, who owns which part.
 //!
-//! Owns the connection to etcd, the keys and the JSON values. Leaves the decisions to others: the balancer's agent decides
-//! which instance gets traffic, `mf` writes routes and authorities.
+//! Owns the connection to etcd, the keys and the JSON values. Leaves the decisions to others: the balancer's agent
+//! decides which instance gets traffic, `mf` writes routes and authorities.
 //!
-//! Reading order: `keys` (all key names), `model` (the values), `client` (one request with a timeout), `mirror` (a current
-//! copy of a prefix), `registration` (an instance's entry and its lease).
+//! Reading order: `keys` (all key names), `model` (the values), `client` (one request with a timeout), `mirror` (a
+//! current copy of a prefix), `registration` (an instance's entry and its lease).
 
 pub mod keys;
 

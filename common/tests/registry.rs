@@ -140,7 +140,7 @@ async fn a_lease_that_ended_under_a_living_instance_is_replaced() {
 }
 
 #[tokio::test]
-async fn an_instance_that_leaves_waits_for_the_balancer_though_its_process_is_stopping() {
+async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stopping() {
     let etcd = Etcd::start().await;
     let root = etcd.as_user(Some("root"));
     let stopping = CancellationToken::new();
@@ -150,15 +150,15 @@ async fn an_instance_that_leaves_waits_for_the_balancer_though_its_process_is_st
     root.put(&acknowledgement, r#"{"state":"up"}"#, None).await.expect("root may");
 
     stopping.cancel();
-    let leaving = tokio::spawn(registration.deregister());
+    let deregistering = tokio::spawn(registration.deregister());
     let key = keys::instance("users", "users-1");
-    wait_for("the farewell", async || {
-        root.get(&key).await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("leaving")))
+    wait_for("the entry to be draining", async || {
+        root.get(&key).await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("draining")))
     })
     .await;
-    assert!(!leaving.is_finished(), "the balancer has not let go");
+    assert!(!deregistering.is_finished(), "the balancer still sends requests");
     root.delete(&acknowledgement).await.expect("root may");
-    assert_eq!(leaving.await.expect("no panic"), Deregistration::Confirmed);
+    assert_eq!(deregistering.await.expect("no panic"), Deregistration::Confirmed);
     assert_eq!(root.get(&key).await.expect("etcd is there"), None);
 }
 

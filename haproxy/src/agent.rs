@@ -69,7 +69,7 @@ impl Agent {
     pub async fn run(&self, background: &Background) {
         let mut state = State::new(self.folder.load());
         let mut mirror = self.registry.mirror_lazily(keys::ROOT);
-        let first = async { while !mirror.is_full() && mirror.changed().await {} };
+        let first = async { while !mirror.is_complete() && mirror.changed().await {} };
         if timeout(FIRST_COPY_TIMEOUT, first).await.is_err() {
             warn!("the registry is unavailable; starting with its last known state");
         }

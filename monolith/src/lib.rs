@@ -70,7 +70,7 @@ pub async fn start(
     };
     let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);
     background.spawn("relay", relay.run(background.drained()));
-    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
+    partitions::maintain(background, pool.clone());
 
     let guard = Guard(authority.clone());
     let users = flack_users::start(&pool, authority.of(flack_users::SERVICE), background);

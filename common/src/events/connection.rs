@@ -1,4 +1,4 @@
-//! The connection to NATS: made in the background, kept for ever, its ups and downs in the log.
+//! The connection to NATS: established in the background, and again whenever it is lost.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use tracing::{debug, info, warn};
 
 use crate::config::EventsConfig;
 
-/// A ping unanswered twice means that the connection is gone, although TCP has not noticed.
+/// After two pings without an answer the client reconnects, also when TCP reports no error.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// How often the connection came or went. Whoever waits for an answer on it need not wait for the deadline.
-pub(super) type Changes = watch::Receiver<u64>;
+/// A counter of connects and disconnects. A request that waits for an answer can stop waiting at a change.
+pub(super) type ConnectionChanges = watch::Receiver<u64>;
 
-/// Does not wait for the server: a process is of use while NATS is away, its events wait in the queue.
+/// Returns without waiting for the server: a process works while NATS is unavailable, and its events wait in the queue.
 ///
-/// What a service's NATS user needs, for the server's configuration (S is a stream that it reads):
+/// The NATS permissions that a service's user needs (S is a stream that it reads):
 /// - publish `flack.<user>.>`, and for its own stream `$JS.API.STREAM.{INFO,CREATE,UPDATE}.<STREAM>`;
 /// - publish `$JS.API.STREAM.INFO.S`, `$JS.API.CONSUMER.CREATE.S.>`, `$JS.API.CONSUMER.{INFO,DELETE,MSG.NEXT}.S.*`;
-/// - subscribe `_INBOX.<user>.>`: an inbox prefix per user, so that nobody can read another's answers;
-/// - for typing, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
-pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Changes)> {
+/// - subscribe `_INBOX.<user>.>`: each user has its own prefix and cannot read the answers to others;
+/// - for typing signals, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
+pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, ConnectionChanges)> {
     let (change, changes) = watch::channel(0_u64);
     let mut options = ConnectOptions::new()
         .retry_on_initial_connect()
@@ -34,7 +34,7 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Ch
         .connection_timeout(CONNECT_TIMEOUT)
         .reconnect_delay_callback(|attempt| {
             let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(16);
-            (Duration::from_millis(10) * 2_u32.saturating_pow(attempt)).min(RECONNECT_PAUSE_MAX)
+            (Duration::from_millis(10) * 2_u32.saturating_pow(attempt)).min(RECONNECT_DELAY_MAX)
         })
         .event_callback(move |event| {
             if matches!(event, Event::Connected | Event::Disconnected) {
@@ -51,21 +51,23 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Ch
     let client = options
         .connect(&config.url)
         .await
-        .with_context(|| format!("{} is no address of NATS; correct NATS_URL", config.url))?;
+        .with_context(|| format!("{} is not a NATS address; correct NATS_URL", config.url))?;
     Ok((client, changes))
 }
 
 fn log(event: &Event) {
     match event {
-        Event::Connected => info!("the events pipeline is connected"),
+        Event::Connected => info!("connected to NATS"),
         Event::Disconnected | Event::LameDuckMode => {
-            warn!(%event, "the events pipeline is away; changes wait in the queue");
+            warn!(%event, "NATS is unavailable; events wait in the queue");
         }
-        // Each attempt while it is away: that it is away was said.
-        Event::ClientError(error) if error.to_string().ends_with("IO error") => debug!(%event, "still away"),
+        // One for each attempt to reconnect: the disconnect is logged already.
+        Event::ClientError(error) if error.to_string().ends_with("IO error") => {
+            debug!(%event, "NATS is still unavailable")
+        }
         Event::ServerError(_) | Event::ClientError(_) | Event::SlowConsumer(_) => {
-            warn!(%event, "the events pipeline complains");
+            warn!(%event, "NATS reports a problem");
         }
-        Event::Draining | Event::Closed => debug!(%event, "the events pipeline"),
+        Event::Draining | Event::Closed => debug!(%event, "the NATS connection ends"),
     }
 }

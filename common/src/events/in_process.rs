@@ -1,7 +1,7 @@
-//! Events within one process: the same promises, without NATS. For the monolith alone.
+//! The in-process bus: the guarantees of `JetStream` within one process, for the monolith without NATS.
 //!
-//! Nothing is kept over a restart. Sockets need no more: their clients reload. One that stores what it reads confirms it,
-//! and the relay takes nothing out of the queue before that.
+//! Keeps nothing across a restart. Websockets do not need it: their clients reload. A consumer that stores events
+//! acknowledges them, and the relay removes no row from the queue before that.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 
-use super::bus::{Outgoing, Received, SIGNALS_KEPT_MAX, StartOffset, StreamMessage};
+use super::stream::{Outgoing, Received, SIGNALS_BUFFERED_MAX, StartOffset, StreamMessage};
 
-/// A reader that falls further behind is told that it has missed something.
-const MESSAGES_KEPT_MAX: usize = 10_000;
+/// A subscription that is further behind misses messages, and receives `Opened` again.
+const MESSAGES_RETAINED_MAX: usize = 10_000;
 
+/// The bus of one process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct InProcess(Arc<Inner>);
 
@@ -23,30 +24,30 @@ pub struct InProcess(Arc<Inner>);
 struct Inner {
     owner: String,
     incarnation: String,
-    kept: Mutex<Kept>,
+    retained: Mutex<Retained>,
     last: watch::Sender<u64>,
-    /// What each durable reader has stored, by its number.
-    confirmed: watch::Sender<HashMap<u64, u64>>,
+    /// The acknowledged sequence of each durable subscription, by its id.
+    acknowledged: watch::Sender<HashMap<u64, u64>>,
     signals: broadcast::Sender<Bytes>,
 }
 
-/// The last messages, and the number of the last one.
+/// The last messages, and the sequence of the last one.
 #[derive(Debug, Default)]
-struct Kept {
+struct Retained {
     messages: VecDeque<Arc<StreamMessage>>,
     last: u64,
 }
 
 #[derive(Debug)]
 pub struct InProcessSubscription {
-    local: InProcess,
-    prefix: Option<String>,
-    /// Of another owner, which is not in this process: its stream never comes.
-    foreign: bool,
+    bus: InProcess,
+    subject_prefix: Option<String>,
+    /// Whether the stream has an owner outside this process: it never exists here.
+    is_foreign: bool,
     after: u64,
-    opened: bool,
+    is_opened: bool,
     last: watch::Receiver<u64>,
-    durable: Option<u64>,
+    durable_id: Option<u64>,
 }
 
 impl InProcess {
@@ -55,43 +56,43 @@ impl InProcess {
         Self(Arc::new(Inner {
             owner: owner.to_owned(),
             incarnation: format!("{started:x}"),
-            kept: Mutex::default(),
+            retained: Mutex::default(),
             last: watch::Sender::new(0),
-            confirmed: watch::Sender::default(),
-            signals: broadcast::Sender::new(SIGNALS_KEPT_MAX),
+            acknowledged: watch::Sender::default(),
+            signals: broadcast::Sender::new(SIGNALS_BUFFERED_MAX),
         }))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // A panic while it was held cannot have left it half changed: one push, one number.
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retained(&self) -> MutexGuard<'_, Retained> {
+        // A panic cannot leave it half changed: each change is one push and one number.
+        self.0.retained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn publish(&self, batch: &[Outgoing]) -> usize {
         let last = {
-            let mut kept = self.kept();
+            let mut retained = self.retained();
             for message in batch {
-                kept.last += 1;
+                retained.last += 1;
                 let message = StreamMessage {
-                    sequence: kept.last,
+                    sequence: retained.last,
                     subject: message.subject.clone(),
                     message_id: Some(message.message_id.clone()),
                     payload: message.payload.clone(),
                 };
-                kept.messages.push_back(Arc::new(message));
-                if kept.messages.len() > MESSAGES_KEPT_MAX {
-                    kept.messages.pop_front();
+                retained.messages.push_back(Arc::new(message));
+                if retained.messages.len() > MESSAGES_RETAINED_MAX {
+                    retained.messages.pop_front();
                 }
             }
-            kept.last
+            retained.last
         };
         self.0.last.send_replace(last);
-        // The sender is ours: waiting ends only with what it waits for.
+        // Cannot fail: `self` has the sender.
         let _ = self
             .0
-            .confirmed
+            .acknowledged
             .subscribe()
-            .wait_for(|all| all.values().all(|confirmed| *confirmed >= last))
+            .wait_for(|all| all.values().all(|sequence| *sequence >= last))
             .await;
         batch.len()
     }
@@ -105,33 +106,33 @@ impl InProcess {
     ) -> InProcessSubscription {
         let last = self.0.last.subscribe();
         let after = match start {
-            StartOffset::Last(count) => self.kept().last.saturating_sub(count),
+            StartOffset::Last(count) => self.retained().last.saturating_sub(count),
             StartOffset::After { incarnation, sequence } if incarnation == self.0.incarnation => sequence,
             StartOffset::Earliest | StartOffset::After { .. } => 0,
         };
-        let foreign = owner != self.0.owner;
-        let mut number = None;
-        if durable && !foreign {
-            self.0.confirmed.send_modify(|all| {
-                let next = all.keys().max().map_or(0, |highest| highest + 1);
-                all.insert(next, after);
-                number = Some(next);
+        let is_foreign = owner != self.0.owner;
+        let mut durable_id = None;
+        if durable && !is_foreign {
+            self.0.acknowledged.send_modify(|all| {
+                let id = all.keys().max().map_or(0, |highest| highest + 1);
+                all.insert(id, after);
+                durable_id = Some(id);
             });
         }
         InProcessSubscription {
-            // One that stores must get all, to confirm all; it leaves out by itself what it does not want.
-            prefix: kind.filter(|_| !durable).map(|kind| format!("flack.{owner}.{kind}.")),
-            foreign,
-            local: self.clone(),
+            // A durable subscription receives all kinds, because it has to acknowledge all; the consumer filters.
+            subject_prefix: kind.filter(|_| !durable).map(|kind| format!("flack.{owner}.{kind}.")),
+            is_foreign,
+            bus: self.clone(),
             after,
-            opened: false,
+            is_opened: false,
             last,
-            durable: number,
+            durable_id,
         }
     }
 
     pub(super) fn signal(&self, _subject: &str, payload: Bytes) {
-        // Nobody listens: nobody misses it.
+        // Fails when there are no subscribers, which is no error.
         let _ = self.0.signals.send(payload);
     }
 
@@ -142,16 +143,16 @@ impl InProcess {
 
 impl InProcessSubscription {
     pub(super) async fn next(&mut self) -> Received {
-        if self.foreign {
-            if !self.opened {
-                self.opened = true;
+        if self.is_foreign {
+            if !self.is_opened {
+                self.is_opened = true;
                 return Received::StreamMissing;
             }
             std::future::pending::<()>().await;
         }
         loop {
-            if let Some(reading) = self.kept_next() {
-                return reading;
+            if let Some(received) = self.try_next() {
+                return received;
             }
             if self.last.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -159,31 +160,31 @@ impl InProcessSubscription {
         }
     }
 
-    fn kept_next(&mut self) -> Option<Received> {
-        let local = self.local.clone();
-        let kept = local.kept();
+    fn try_next(&mut self) -> Option<Received> {
+        let bus = self.bus.clone();
+        let retained = bus.retained();
         self.last.borrow_and_update();
-        let before_first = kept.messages.front().map_or(kept.last, |message| message.sequence - 1);
-        if !self.opened || self.after < before_first {
-            self.opened = true;
+        let before_first = retained.messages.front().map_or(retained.last, |message| message.sequence - 1);
+        if !self.is_opened || self.after < before_first {
+            self.is_opened = true;
             self.after = self.after.max(before_first);
-            let incarnation = local.0.incarnation.clone();
-            return Some(Received::Opened { incarnation, after: self.after, last: kept.last });
+            let incarnation = bus.0.incarnation.clone();
+            return Some(Received::Opened { incarnation, after: self.after, last: retained.last });
         }
         loop {
             let index = usize::try_from(self.after - before_first).ok()?;
-            let message = kept.messages.get(index)?;
+            let message = retained.messages.get(index)?;
             self.after = message.sequence;
-            if self.prefix.as_ref().is_none_or(|prefix| message.subject.starts_with(prefix)) {
+            if self.subject_prefix.as_ref().is_none_or(|prefix| message.subject.starts_with(prefix)) {
                 return Some(Received::Message(StreamMessage::clone(message)));
             }
         }
     }
 
-    pub(super) fn confirm(&self, sequence: u64) {
-        if let Some(number) = self.durable {
-            self.local.0.confirmed.send_modify(|all| {
-                all.insert(number, sequence);
+    pub(super) fn acknowledge(&self, sequence: u64) {
+        if let Some(id) = self.durable_id {
+            self.bus.0.acknowledged.send_modify(|all| {
+                all.insert(id, sequence);
             });
         }
     }
@@ -191,9 +192,9 @@ impl InProcessSubscription {
 
 impl Drop for InProcessSubscription {
     fn drop(&mut self) {
-        if let Some(number) = self.durable {
-            self.local.0.confirmed.send_modify(|all| {
-                all.remove(&number);
+        if let Some(id) = self.durable_id {
+            self.bus.0.acknowledged.send_modify(|all| {
+                all.remove(&id);
             });
         }
     }

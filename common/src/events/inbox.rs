@@ -1,4 +1,4 @@
-//! The inbox's SQL: store what arrived, find what is to be done, record how it went.
+//! The SQL of the inbox: store events, find those that are due, record the results.
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -6,9 +6,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{StreamMessage, journal_row::journal_id};
+use super::{journal_row::journal_id, stream::StreamMessage};
 
-/// An event, as the inbox holds it.
+/// An event in the inbox.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct StoredEvent {
     pub(super) id: i64,
@@ -21,29 +21,28 @@ pub struct StoredEvent {
     pub version: i64,
     pub event_time: DateTime<Utc>,
     pub payload: Value,
-    /// How often it failed before.
+    /// The number of failed attempts.
     pub attempts: i32,
 }
 
 impl StoredEvent {
-    /// As `flack_api::events::Event` of the owner's union.
+    /// Parses the event, for example as `flack_api::events::Event` of the owner's union.
     pub fn decode<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        T::deserialize(&self.payload)
-            .with_context(|| format!("{} is not an event that we know", self.message_id))
+        T::deserialize(&self.payload).with_context(|| format!("{} is not a known event", self.message_id))
     }
 
     pub fn correlation_id(&self) -> Option<&str> {
         self.payload.get("correlation_id").and_then(Value::as_str)
     }
 
-    /// Grows with the changes of one entity, also over its delete and a new insert.
+    /// Returns a number that grows with the changes of one entity, also across a delete and a new insert.
     fn journal_id(&self) -> anyhow::Result<i64> {
         let event_id = self.payload.get("id").and_then(Value::as_str).context("the event has no id")?;
         journal_id(event_id).with_context(|| format!("the event id {event_id} does not end in a number"))
     }
 }
 
-/// What the inbox must know of any event.
+/// The fields that every event has.
 #[derive(Deserialize)]
 struct Envelope {
     id: String,
@@ -53,8 +52,8 @@ struct Envelope {
     version: i64,
 }
 
-/// Where reading goes on: the stream's incarnation and the last stored sequence.
-pub(super) async fn position(
+/// Returns the incarnation and the last stored sequence of a stream.
+pub(super) async fn offset(
     connection: &mut PgConnection,
     stream: &str,
 ) -> sqlx::Result<Option<(String, i64)>> {
@@ -64,7 +63,7 @@ pub(super) async fn position(
         .await
 }
 
-pub(super) async fn set_position(
+pub(super) async fn set_offset(
     connection: &mut PgConnection,
     stream: &str,
     incarnation: &str,
@@ -83,8 +82,8 @@ pub(super) async fn set_position(
     Ok(())
 }
 
-/// Which kind of events this reader takes in, for whoever measures how far it is behind.
-pub(super) async fn note_kind(
+/// Records the kind of events that the consumer subscribes to, for `mf events lag`.
+pub(super) async fn set_kind(
     connection: &mut PgConnection,
     stream: &str,
     kind: Option<&str>,
@@ -97,7 +96,7 @@ pub(super) async fn note_kind(
     Ok(())
 }
 
-/// Stores these messages, except those that are there, in the order in which they came. Says how many were new.
+/// Stores the messages that are not stored yet, in their order; returns how many.
 pub(super) async fn store(
     connection: &mut PgConnection,
     stream: &str,
@@ -122,7 +121,7 @@ pub(super) async fn store(
                 payloads.push(value);
                 errors.push(None);
             }
-            // Not an event. Kept for an operator to see, and no reason to stop.
+            // Not an event: stored as a dead letter for an operator, so that the consumer goes on.
             Err(problem) => {
                 times.push(Utc::now());
                 ids.push(
@@ -139,9 +138,11 @@ pub(super) async fn store(
         "insert into inbox (event_time, stream, sequence, message_id, kind, entity_id, version, payload, state, error)
         select event_time, $1, sequence, message_id, kind, entity_id, version, payload,
             case when error is null then 'waiting' else 'dead' end, error
-        from unnest($2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::jsonb[], $9::text[])
-            with ordinality as arrived (event_time, sequence, message_id, kind, entity_id, version, payload, error, place)
-        order by place
+        from unnest(
+            $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::jsonb[], $9::text[]
+        ) with ordinality
+            as arrived (event_time, sequence, message_id, kind, entity_id, version, payload, error, position)
+        order by position
         on conflict do nothing",
     )
     .bind(stream)
@@ -158,7 +159,8 @@ pub(super) async fn store(
     Ok(stored.rows_affected())
 }
 
-/// What can be done now, in order. An event waits as long as an older one of its entity waits for another attempt.
+/// Returns events that can be processed now, in order. An event waits while an older event of its entity waits for a
+/// retry.
 pub(super) async fn due(
     connection: &mut PgConnection,
     stream: &str,
@@ -182,7 +184,7 @@ pub(super) async fn due(
     .await
 }
 
-/// When the next one that failed is to be tried again, in seconds from now.
+/// Returns the seconds until the next retry is due.
 pub(super) async fn next_due_seconds(
     connection: &mut PgConnection,
     stream: &str,
@@ -196,7 +198,7 @@ pub(super) async fn next_due_seconds(
     .await
 }
 
-/// Takes note of this change of its entity; false when a newer one, or this very one, was there before.
+/// Records the event as its entity's newest change; false when this change or a newer one is recorded already.
 pub(super) async fn advance(
     transaction: &mut Transaction<'_, Postgres>,
     event: &StoredEvent,
@@ -217,6 +219,7 @@ pub(super) async fn advance(
     Ok(advanced.rows_affected() == 1)
 }
 
+/// Sets the state of processed events: `done` for true, `ignored` for false.
 pub(super) async fn finish(
     connection: &mut PgConnection,
     events: &[(&StoredEvent, bool)],
@@ -237,7 +240,7 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// Another attempt after so many seconds; `None` makes it a dead letter.
+/// Records a failure. The event is due again after `retry_seconds`; with `None` it becomes a dead letter.
 pub(super) async fn fail(
     connection: &mut PgConnection,
     event: &StoredEvent,

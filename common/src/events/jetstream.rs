@@ -1,4 +1,4 @@
-//! NATS's `JetStream`: one stream per owner, published in order.
+//! NATS `JetStream`: one stream per owner, published in order.
 
 use std::{future::IntoFuture as _, sync::Arc, time::Duration};
 
@@ -19,21 +19,19 @@ use tokio::sync::broadcast;
 use tracing::{debug, warn};
 
 use super::{
-    JOURNAL_RETENTION_DAYS, Outgoing,
-    bus::SIGNALS_KEPT_MAX,
-    connection::{self, Changes},
-    stream_name,
+    connection::{self, ConnectionChanges},
+    stream::{JOURNAL_RETENTION_DAYS, Outgoing, SIGNALS_BUFFERED_MAX, stream_name},
 };
 use crate::config::EventsConfig;
 
-/// Room that one stream may take on NATS's disk; the oldest messages go first. The journal still has them.
+/// The disk space of one stream; NATS deletes the oldest messages first. The journal still has them.
 const STREAM_BYTES_MAX: i64 = 512 * 1024 * 1024;
-/// Within this a message published twice is stored once. A relay that dies is replaced much faster.
+/// NATS drops a message id that it has stored within this time. A standby relay starts much earlier.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
-/// A message whose ack takes longer counts as lost, and is published again.
+/// A message without an acknowledgement within this time counts as lost, and is published again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Cheap to clone.
+/// A connection to NATS with its streams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct JetStream(Arc<Inner>);
 
@@ -41,11 +39,11 @@ pub struct JetStream(Arc<Inner>);
 struct Inner {
     client: Client,
     context: Context,
-    changes: Changes,
+    changes: ConnectionChanges,
 }
 
 impl JetStream {
-    /// Does not wait for the server; fails only when the configuration cannot be right.
+    /// Connects in the background. Fails only when the configuration is invalid.
     pub async fn connect(config: &EventsConfig) -> anyhow::Result<Self> {
         let (client, changes) = connection::connect(config).await?;
         let mut context = jetstream::new(client.clone());
@@ -57,7 +55,7 @@ impl JetStream {
         &self.0.context
     }
 
-    pub(super) fn changes(&self) -> Changes {
+    pub(super) fn changes(&self) -> ConnectionChanges {
         self.0.changes.clone()
     }
 
@@ -65,16 +63,16 @@ impl JetStream {
         self.0.client.connection_state() == State::Connected
     }
 
-    /// Creates the owner's stream, or brings it to this version's settings.
-    pub(super) async fn prepare(&self, owner: &str) -> anyhow::Result<()> {
+    /// Creates the owner's stream, or updates its configuration to that of this version.
+    pub(super) async fn prepare_stream(&self, owner: &str) -> anyhow::Result<()> {
         if !self.is_connected() {
-            return Err(anyhow!("NATS is away"));
+            return Err(anyhow!("NATS is unavailable"));
         }
         let name = stream_name(owner);
         let config = Config {
             name: name.clone(),
-            description: Some(self.incarnation_to_keep(&name).await?),
-            // Four parts, so that signals (`flack.<owner>.typing`) are not stored.
+            description: Some(self.incarnation(&name).await?),
+            // Four tokens: the stream does not store signals (`flack.<owner>.typing`).
             subjects: vec![format!("flack.{owner}.*.>")],
             storage: StorageType::File,
             discard: DiscardPolicy::Old,
@@ -92,22 +90,24 @@ impl JetStream {
             .with_context(|| format!("stream {name} cannot be created or updated"))
     }
 
-    /// What the stream is called since it was made; for one that is still to be made, a name that no stream had before.
-    async fn incarnation_to_keep(&self, name: &str) -> anyhow::Result<String> {
+    /// Returns the stream's incarnation; for a stream that does not exist yet, a new one.
+    async fn incarnation(&self, name: &str) -> anyhow::Result<String> {
         match self.0.context.get_stream(name).await {
             Ok(stream) => Ok(incarnation_of(stream.cached_info())),
             Err(error) if is_missing(&error.kind()) => {
                 Ok(format!("{:x}", chrono::Utc::now().timestamp_micros()))
             }
-            Err(error) => Err(error).with_context(|| format!("NATS says nothing of stream {name}")),
+            Err(error) => {
+                Err(error).with_context(|| format!("NATS returns no information about stream {name}"))
+            }
         }
     }
 
-    /// All at once, each naming the one before it as the last in the stream: when one is lost, those behind it are
-    /// refused, and the order of an entity's events holds.
+    /// Publishes without waiting between messages. Each message names its predecessor as the stream's last message:
+    /// when one is lost, NATS refuses those behind it, and the events of an entity keep their order.
     pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         if !self.is_connected() {
-            // Else the client would keep the messages and send them whenever it can, long after we gave up.
+            // The client would buffer the messages and send them much later.
             return 0;
         }
         let mut changes = self.changes();
@@ -131,7 +131,7 @@ impl JetStream {
         let mut stored = 0;
         for ack in acks {
             if let Err(error) = acknowledged(ack, &mut changes).await {
-                debug!(%error, "a message was refused or lost; the rest goes one by one");
+                debug!(%error, "a message was refused or lost; the rest is published one by one");
                 break;
             }
             stored += 1;
@@ -141,7 +141,7 @@ impl JetStream {
 
     pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<()> {
         if !self.is_connected() {
-            return Err(anyhow!("NATS is away"));
+            return Err(anyhow!("NATS is unavailable"));
         }
         let mut changes = self.changes();
         changes.borrow_and_update();
@@ -150,7 +150,7 @@ impl JetStream {
             .context
             .send_publish(message.subject.clone(), publish_message(message))
             .await
-            .context("NATS does not take messages")?;
+            .context("NATS does not accept messages")?;
         acknowledged(ack, &mut changes)
             .await
             .with_context(|| format!("NATS did not store {}", message.message_id))
@@ -165,14 +165,16 @@ impl JetStream {
     }
 
     pub(super) fn signals(&self, subjects: &[&str]) -> broadcast::Receiver<Bytes> {
-        let (sender, receiver) = broadcast::channel(SIGNALS_KEPT_MAX);
+        let (sender, receiver) = broadcast::channel(SIGNALS_BUFFERED_MAX);
         for subject in subjects {
             let (client, sender, subject) = (self.0.client.clone(), sender.clone(), (*subject).to_owned());
-            // Ends with the client, or with the last listener.
+            // Ends when the client or the last receiver is dropped.
             tokio::spawn(async move {
                 let mut subscription = match client.subscribe(subject.clone()).await {
                     Ok(subscription) => subscription,
-                    Err(error) => return warn!(%error, subject, "no signals will be heard"),
+                    Err(error) => {
+                        return warn!(%error, subject, "signals of this subject are not received");
+                    }
                 };
                 while let Some(message) = subscription.next().await {
                     if sender.send(message.payload).is_err() {
@@ -185,10 +187,10 @@ impl JetStream {
     }
 }
 
-/// Tells a stream that lost its data and began anew from the one that readers know.
+/// Returns the identity of a stream: it changes when NATS has lost the stream and a relay creates it again.
 ///
-/// In its description, because nats-server 2.9 forgets when a stream was made: each restart writes its own time to the disk,
-/// and the restart after that believes it.
+/// It is in the description, because nats-server 2.9 does not keep the creation time: each restart writes its own time
+/// to disk, and the next restart reads that.
 pub(super) fn incarnation_of(info: &Info) -> String {
     match &info.config.description {
         Some(incarnation) if !incarnation.is_empty() => incarnation.clone(),
@@ -200,8 +202,8 @@ pub(super) fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// An ack that was on its way when the connection went never comes: no need to wait for its deadline.
-async fn acknowledged(ack: PublishAckFuture, changes: &mut Changes) -> anyhow::Result<()> {
+/// Awaits an acknowledgement, at most as long as the connection lasts: a lost connection never delivers it.
+async fn acknowledged(ack: PublishAckFuture, changes: &mut ConnectionChanges) -> anyhow::Result<()> {
     tokio::select! {
         answer = ack.into_future() => answer.map(|_| ()).map_err(Into::into),
         _ = changes.changed() => Err(anyhow!("the connection to NATS was lost")),

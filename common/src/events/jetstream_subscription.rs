@@ -1,8 +1,8 @@
-//! Reads a stream in order and without gap, from a position that the reader keeps itself.
+//! A subscription to a stream, in order and without gaps, from an offset that the subscriber stores.
 //!
-//! The position is not kept by NATS (no durable consumer, no acks): whoever stores what it reads also stores how far it
-//! has read, in the same transaction. So nothing is handed out twice after a crash, and no late redelivery comes out of
-//! order. The consumer in NATS is a throw-away one that is opened anew after anything unusual.
+//! NATS does not store the offset (no durable consumer, no acknowledgements): a subscriber that stores events stores
+//! the offset in the same transaction. So a crash delivers nothing twice, and no late redelivery breaks the order. The
+//! consumer in NATS is ephemeral; the subscription opens a new one after every irregularity.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -13,21 +13,20 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    bus::{Received, StartOffset, StreamMessage},
-    connection::Changes,
+    connection::ConnectionChanges,
     jetstream::{JetStream, incarnation_of, is_missing},
-    stream_name,
+    stream::{Received, StartOffset, StreamMessage, stream_name},
 };
 
-/// Silence of twice this means that the server has forgotten us.
+/// The subscription opens a new consumer when the server sends nothing for twice this time.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// Sent ahead by the server; more would only fill memory.
+/// Messages that the server sends ahead; more would only use memory.
 const PULL_MESSAGES_MAX: usize = 500;
-/// The server drops our consumer when we have not asked for so long.
+/// The server deletes a consumer that has not pulled for this time.
 const CONSUMER_INACTIVE: Duration = Duration::from_mins(1);
-/// Between looks whether a stream is there, or NATS is back.
-const OPEN_PAUSE: Duration = Duration::from_millis(250);
+/// The interval at which a subscription tries to open a stream.
+const OPEN_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub struct JetStreamSubscription {
@@ -36,17 +35,17 @@ pub struct JetStreamSubscription {
     filter: String,
     start: StartOffset,
     open: Option<Open>,
-    changes: Changes,
-    /// So that waiting is logged once, not four times a second.
-    waiting: bool,
-    absent: bool,
+    changes: ConnectionChanges,
+    /// Whether the wait for the stream is logged already.
+    is_waiting: bool,
+    is_missing_reported: bool,
 }
 
-/// A consumer that is being read.
+/// An open consumer.
 struct Open {
     messages: pull::Stream,
     incarnation: String,
-    /// Of this consumer; a step of more than one means that a message was lost on the way.
+    /// The number of messages of this consumer; a larger step means that a message was lost between server and client.
     delivered: u64,
 }
 
@@ -67,8 +66,8 @@ impl JetStreamSubscription {
             start,
             open: None,
             changes,
-            waiting: false,
-            absent: false,
+            is_waiting: false,
+            is_missing_reported: false,
         }
     }
 
@@ -77,11 +76,11 @@ impl JetStreamSubscription {
             if self.open.is_none() {
                 match self.try_open().await {
                     Ok(ControlFlow::Break(opened)) => return opened,
-                    Ok(ControlFlow::Continue(())) if !self.absent => {
-                        self.absent = true;
+                    Ok(ControlFlow::Continue(())) if !self.is_missing_reported => {
+                        self.is_missing_reported = true;
                         return Received::StreamMissing;
                     }
-                    Ok(ControlFlow::Continue(())) => self.wait("the stream is not there yet").await,
+                    Ok(ControlFlow::Continue(())) => self.wait("the stream does not exist yet").await,
                     Err(error) => self.wait(&format!("{error:#}")).await,
                 }
                 continue;
@@ -89,7 +88,7 @@ impl JetStreamSubscription {
             match self.try_next().await {
                 Ok(message) => return Received::Message(message),
                 Err(error) => {
-                    debug!(stream = self.stream, error = format!("{error:#}"), "reading is opened anew");
+                    debug!(stream = self.stream, error = format!("{error:#}"), "a new consumer is opened");
                     self.open = None;
                 }
             }
@@ -99,13 +98,12 @@ impl JetStreamSubscription {
     async fn try_next(&mut self) -> anyhow::Result<StreamMessage> {
         let open = self.open.as_mut().context("not open")?;
         let message = tokio::select! {
-            message = open.messages.next() => message.context("the server ended it")??,
-            _ = self.changes.changed() => return Err(anyhow!("the connection was lost or is back")),
+            message = open.messages.next() => message.context("the server closed the consumer")??,
+            _ = self.changes.changed() => return Err(anyhow!("the connection has changed")),
         };
-        let info =
-            message.info().map_err(|error| anyhow!("a message without its place in the stream: {error}"))?;
+        let info = message.info().map_err(|error| anyhow!("a message without stream metadata: {error}"))?;
         if info.consumer_sequence != open.delivered + 1 {
-            return Err(anyhow!("a message was lost between the server and us"));
+            return Err(anyhow!("a message was lost between the server and this client"));
         }
         open.delivered += 1;
         let sequence = info.stream_sequence;
@@ -123,11 +121,11 @@ impl JetStreamSubscription {
         })
     }
 
-    /// `Continue` when there is no such stream.
+    /// Opens a consumer; returns `Continue` when the stream does not exist.
     async fn try_open(&mut self) -> anyhow::Result<ControlFlow<Received>> {
         self.changes.borrow_and_update();
         if !self.jetstream.is_connected() {
-            return Err(anyhow!("NATS is away"));
+            return Err(anyhow!("NATS is unavailable"));
         }
         let stream = match self.jetstream.context().get_stream(&self.stream).await {
             Ok(stream) => stream,
@@ -137,7 +135,7 @@ impl JetStreamSubscription {
         let info = stream.cached_info();
         let incarnation = incarnation_of(info);
         let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
-        let after = self.position(&incarnation, first, last);
+        let after = self.offset_after(&incarnation, first, last);
         let consumer: PullConsumer = stream
             .create_consumer(pull::Config {
                 deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
@@ -149,7 +147,7 @@ impl JetStreamSubscription {
                 ..pull::Config::default()
             })
             .await
-            .context("NATS gives us no consumer")?;
+            .context("NATS creates no consumer")?;
         let messages = consumer
             .stream()
             .heartbeat(HEARTBEAT)
@@ -157,18 +155,18 @@ impl JetStreamSubscription {
             .max_messages_per_batch(PULL_MESSAGES_MAX)
             .messages()
             .await
-            .context("NATS does not let us read")?;
-        if self.waiting {
-            info!(stream = self.stream, "the stream is read");
-            self.waiting = false;
+            .context("NATS delivers no messages")?;
+        if self.is_waiting {
+            info!(stream = self.stream, "subscribed to the stream");
+            self.is_waiting = false;
         }
         self.start = StartOffset::After { incarnation: incarnation.clone(), sequence: after };
         self.open = Some(Open { messages, incarnation: incarnation.clone(), delivered: 0 });
         Ok(ControlFlow::Break(Received::Opened { incarnation, after, last }))
     }
 
-    /// Behind which sequence to read on.
-    fn position(&self, incarnation: &str, first: u64, last: u64) -> u64 {
+    /// Returns the sequence after which to read, for a stream with these first and last messages.
+    fn offset_after(&self, incarnation: &str, first: u64, last: u64) -> u64 {
         let before_first = first - 1;
         match &self.start {
             StartOffset::Earliest => before_first,
@@ -179,25 +177,27 @@ impl JetStreamSubscription {
                         stream = self.stream,
                         from = *sequence + 1,
                         to = before_first,
-                        "messages that we have not read are gone from the stream; replay them from the owner's journal"
+                        "the stream has deleted messages that were not read; replay them from the owner's journal"
                     );
                 }
-                // A stream restored from an older copy ends before what we have read.
+                // A stream that was restored from an older backup ends before the offset.
                 (*sequence).clamp(before_first, last.max(before_first))
             }
             StartOffset::After { .. } => {
-                warn!(stream = self.stream, "the stream began anew; it is read from its beginning");
+                warn!(
+                    stream = self.stream,
+                    "the stream has a new incarnation; it is read from its beginning"
+                );
                 before_first
             }
         }
     }
 
     async fn wait(&mut self, reason: &str) {
-        if !self.waiting {
+        if !self.is_waiting {
             info!(stream = self.stream, reason, "waiting for the stream");
-            self.waiting = true;
+            self.is_waiting = true;
         }
-        // A change of the connection is seen by the next try.
-        sleep(OPEN_PAUSE).await;
+        sleep(OPEN_INTERVAL).await;
     }
 }

@@ -1,48 +1,51 @@
-//! From a row of the journal to a message: the owner says what it means, here it gets its envelope.
+//! The journal row, and the event that the owner maps it to.
 
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// A change, as the trigger wrote it.
+/// A change that the trigger has written.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct JournalRow {
-    /// In the queue. Only the relay needs it.
+    /// The id of the queue row.
     pub(super) queue_id: i64,
     pub(super) replay: bool,
     pub id: i64,
     pub recorded_at: DateTime<Utc>,
     /// `insert`, `update` or `delete`.
     pub operation: String,
-    /// As `attach_journal` was told.
+    /// The argument of `attach_journal`.
     pub entity: String,
     pub entity_id: String,
     pub version: i64,
-    /// The columns, without the omitted ones; of a deleted row the last ones.
+    /// The columns without the omitted ones; for a delete, the row before it.
     pub row_data: Value,
     pub correlation_id: Option<String>,
 }
 
 impl JournalRow {
-    /// The columns as the owner's type; timestamps are RFC 3339 text.
+    /// Parses the columns as the owner's type; timestamps are RFC 3339 text.
     pub fn decode<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         T::deserialize(&self.row_data).with_context(|| {
-            format!("{} {} in the journal is not what it should be", self.entity, self.entity_id)
+            format!(
+                "the journal row of {} {} does not have the expected columns",
+                self.entity, self.entity_id
+            )
         })
     }
 }
 
-/// What is published: the event with its envelope, and where it belongs.
+/// The event of a journal row, without its envelope.
 #[derive(Debug, Clone)]
 pub struct MappedEvent {
-    /// The union's discriminator, and third part of the subject.
+    /// The union's discriminator, and the third token of the subject.
     pub kind: String,
     pub entity_id: String,
     pub(super) union: Value,
 }
 
-/// The JSON of `flack_api::events::Event`; a test there and one here hold the two together.
+/// The JSON of `flack_api::events::Event`; a test there and one here check that both agree.
 #[derive(Serialize)]
 struct Envelope<'a> {
     id: String,
@@ -56,7 +59,7 @@ struct Envelope<'a> {
 }
 
 impl MappedEvent {
-    /// `event` is one of the owner's union, tagged by `type`.
+    /// Maps a row to `event`, a value of the owner's union with the tag `type`.
     pub fn new(row: &JournalRow, event: &impl Serialize) -> anyhow::Result<Self> {
         let union = serde_json::to_value(event).context("the event cannot be written as JSON")?;
         let kind = union.get("type").and_then(Value::as_str).context("the event has no `type`")?.to_owned();
@@ -76,26 +79,26 @@ impl MappedEvent {
     }
 }
 
-/// Of the event; the same when it is replayed.
+/// Returns the id of an event; a replay has the same id.
 pub(super) fn event_id(owner: &str, journal_id: i64) -> String {
     format!("{owner}-{journal_id}")
 }
 
-/// Between event id and queue id in the message id of a replayed event: it must not be dropped as a duplicate.
+/// Separates event id and queue id in the message id of a replay: NATS must not drop it as a duplicate.
 const REPLAY_MARK: char = '~';
 
-/// `Nats-Msg-Id`.
+/// Returns the `Nats-Msg-Id`.
 pub(super) fn message_id(owner: &str, row: &JournalRow) -> String {
     let id = event_id(owner, row.id);
     if row.replay { format!("{id}{REPLAY_MARK}{}", row.queue_id) } else { id }
 }
 
-/// Whether an operator had this published once more.
+/// Whether an operator had the event published again.
 pub(super) fn is_replay(message_id: &str) -> bool {
     message_id.contains(REPLAY_MARK)
 }
 
-/// The journal's id, which grows with the changes of one entity.
+/// Returns the journal id in an event id; it grows with the changes of one entity.
 pub(super) fn journal_id(event_id: &str) -> Option<i64> {
     event_id.rsplit_once('-')?.1.parse().ok()
 }

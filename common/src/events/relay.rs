@@ -1,15 +1,16 @@
-//! The relay: takes what is queued in the owner's database to the owner's stream.
+//! The relay: publishes the journal queue of the owner's database to the owner's stream.
 //!
-//! One works, the other instances' stand by (`database::leader`). A row leaves the queue only after its message was stored.
-//! Killed between the two, the next relay publishes it again under the same message id, and the stream drops it as a
-//! duplicate.
+//! One instance leads, the others are standbys (`database::leader`). A row leaves the queue after NATS has stored its
+//! message. When a relay is killed in between, the next one publishes the row again under the same message id, and NATS
+//! drops the duplicate.
 //!
-//! One that was stopped, replaced, and wakes up is refused by the stream: all that it sends in one go names the message
-//! before it, and that is no longer the last one.
+//! A relay that was frozen while another one took over cannot publish: each message of a batch names its predecessor,
+//! and NATS refuses it when that is not the stream's last message.
 
-use std::{panic::catch_unwind, time::Duration};
+use std::{convert::Infallible, panic::catch_unwind, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::FutureExt as _;
 use metrics::{counter, gauge};
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgListener};
@@ -17,41 +18,52 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Events, JournalRow, MappedEvent, Outgoing, journal_row::message_id};
-use crate::database::leader;
+use super::{
+    bus::Events,
+    journal_row::{JournalRow, MappedEvent, message_id},
+    stream::Outgoing,
+};
+use crate::{database::leader, restart::restart_on_failure};
 
-/// Rows that are published together: enough to hide the way to NATS and back, little enough to repeat.
+/// The rows of a batch: enough to hide the round trip to NATS, few enough to publish again.
 const BATCH_ROWS_MAX: u16 = 256;
-/// In the normal case a notification wakes the relay at commit; this is for a notification that was lost.
+/// A notification wakes the relay at each commit; the poll is for a lost notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// NATS takes 1 MiB. A larger event would be refused for ever and stop all behind it.
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(1);
+const PUBLISH_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(50))
+    .with_max_delay(Duration::from_secs(1))
+    .with_jitter()
+    .without_max_times();
+/// The relay logs a warning after this number of failures: about two seconds, longer than NATS needs to restart.
+const FAILURES_BEFORE_WARNING: u32 = 5;
+/// NATS accepts 1 MiB. A larger event would be refused each time, and block all events behind it.
 const EVENT_BYTES_MAX: usize = 512 * 1024;
-/// Counting a long queue costs; beyond this the gauge says "at least".
+/// Counting a long queue takes time; beyond this number the gauge means "at least".
 const COUNTED_ROWS_MAX: i64 = 100_000;
-/// From here on the log says that the queue (`journal_queue_rows_max` in migrations/shared) fills up.
+/// From this share of `journal_queue_rows_max()` on, the relay logs a warning.
 const FILLED_RATIO_WARN: f64 = 0.5;
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Says what a row means; `None` when it is nothing to tell.
+/// Maps a journal row to an event; `None` when the row is not published.
 pub type Map = fn(&JournalRow) -> anyhow::Result<Option<MappedEvent>>;
 
-/// What the one that works has.
+/// The state of a leading relay.
 struct Leading {
     connection: PgConnection,
-    /// The message that it published last.
-    published: Option<String>,
+    is_stream_prepared: bool,
+    /// The id of the last message that this relay has published.
+    last_published: Option<String>,
     measured: Option<Instant>,
 }
 
 impl Leading {
-    async fn hold<T>(&mut self, waiting: impl Future<Output = T>) -> sqlx::Result<T> {
+    async fn keep_alive<T>(&mut self, waiting: impl Future<Output = T>) -> sqlx::Result<T> {
         leader::keep_alive(&mut self.connection, waiting).await
     }
 }
 
-/// Publishes one database's journal.
+/// Publishes the journal of one database.
 #[derive(Debug, Clone)]
 pub struct Relay {
     owner: &'static str,
@@ -65,22 +77,17 @@ impl Relay {
         Self { owner, pool, events, map }
     }
 
-    /// Works, or stands by, until `stopping`.
+    /// Publishes, or waits as a standby, until `stopping`.
     pub async fn run(self, stopping: CancellationToken) {
-        let mut pause = PAUSE_FIRST;
-        while !stopping.is_cancelled() {
-            let started = Instant::now();
-            let Some(result) = stopping.run_until_cancelled(Box::pin(self.lead())).await else { break };
-            if let Err(problem) = result {
-                warn!(owner = self.owner, error = format!("{problem:#}"), "the relay begins anew");
-            }
-            pause = if started.elapsed() > PAUSE_MAX * 4 { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
-            stopping.run_until_cancelled(sleep(jittered(pause))).await;
-        }
+        let relaying = restart_on_failure(RESTART_DELAY_MAX, || async {
+            Box::pin(self.lead()).await.inspect_err(|problem| {
+                warn!(owner = self.owner, error = format!("{problem:#}"), "the relay failed; restarting it");
+            })
+        });
+        stopping.run_until_cancelled(relaying).await;
     }
 
-    /// Waits for its turn, then publishes until something breaks.
-    async fn lead(&self) -> anyhow::Result<()> {
+    async fn lead(&self) -> anyhow::Result<Infallible> {
         let connection =
             leader::acquire(&self.pool, "relay", "").await.context("the database does not answer")?;
         let mut listener = PgListener::connect_with(&self.pool).await?;
@@ -88,120 +95,100 @@ impl Relay {
         listener.listen("journal").await?;
         info!(owner = self.owner, "relaying");
 
-        let mut leading = Leading { connection, published: None, measured: None };
-        self.prepare(&mut leading).await?;
+        let mut leading =
+            Leading { connection, is_stream_prepared: false, last_published: None, measured: None };
         loop {
             self.drain(&mut leading).await?;
             self.measure(&mut leading).await?;
             if let Ok(notification) = timeout(POLL_INTERVAL, listener.try_recv()).await {
-                notification?.context("the connection that listens was lost")?;
-                // One look at the queue answers all the notifications that came meanwhile.
+                notification?.context("the LISTEN connection was lost")?;
+                // One read of the queue serves all notifications that have arrived.
                 while let Some(more) = listener.try_recv().now_or_never() {
-                    more?.context("the connection that listens was lost")?;
+                    more?.context("the LISTEN connection was lost")?;
                 }
             }
         }
     }
 
-    /// Until NATS is there, only the gauges move.
-    async fn prepare(&self, leading: &mut Leading) -> anyhow::Result<()> {
-        let mut pause = PAUSE_FIRST;
-        while let Err(problem) = leading.hold(self.events.prepare(self.owner)).await? {
-            if pause >= PAUSE_MAX {
-                warn!(
-                    owner = self.owner,
-                    error = format!("{problem:#}"),
-                    "the stream is not ready; changes wait in the queue"
-                );
-            }
-            self.measure(leading).await?;
-            leading.hold(sleep(jittered(pause))).await?;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-        Ok(())
-    }
-
-    /// Publishes until the queue is empty, however long NATS is away.
+    /// Publishes until the queue is empty, however long NATS is unavailable.
     async fn drain(&self, leading: &mut Leading) -> anyhow::Result<()> {
-        let mut pause = PAUSE_FIRST;
+        let (mut delays, mut failures) = (PUBLISH_BACKOFF.build(), 0);
         loop {
-            let rows = queued(&mut leading.connection).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let Some(problem) = self.publish(leading, &rows).await? else {
-                if rows.len() < usize::from(BATCH_ROWS_MAX) {
-                    // Whatever was committed since we looked has sent a notification, which is still to be heard.
-                    return Ok(());
+            match self.publish_batch(leading).await? {
+                // Rows that were committed since the read have sent a notification, which is not received yet.
+                Ok(rows) if rows < usize::from(BATCH_ROWS_MAX) => return Ok(()),
+                Ok(_) => (delays, failures) = (PUBLISH_BACKOFF.build(), 0),
+                Err(problem) => {
+                    // The stream may be missing.
+                    leading.is_stream_prepared = false;
+                    failures += 1;
+                    if failures == FAILURES_BEFORE_WARNING {
+                        let error = format!("{problem:#}");
+                        warn!(
+                            owner = self.owner,
+                            error, "events cannot be published; they wait in the queue"
+                        );
+                    }
+                    self.measure(leading).await?;
+                    let delay = delays.next().expect("the back-off has no last delay");
+                    leading.keep_alive(sleep(delay)).await?;
                 }
-                pause = PAUSE_FIRST;
-                continue;
-            };
-            if pause >= PAUSE_MAX {
-                warn!(
-                    owner = self.owner,
-                    error = format!("{problem:#}"),
-                    "events cannot be published; they wait in the queue"
-                );
-            }
-            self.measure(leading).await?;
-            leading.hold(sleep(jittered(pause))).await?;
-            pause = (pause * 2).min(PAUSE_MAX);
-            // The stream may be what is missing.
-            if let Err(problem) = leading.hold(self.events.prepare(self.owner)).await? {
-                tracing::debug!(
-                    owner = self.owner,
-                    error = format!("{problem:#}"),
-                    "the stream is not ready"
-                );
             }
         }
     }
 
-    /// Publishes these rows and takes out of the queue what was stored. `Some` says why not all were.
-    async fn publish(
-        &self,
-        leading: &mut Leading,
-        rows: &[JournalRow],
-    ) -> anyhow::Result<Option<anyhow::Error>> {
+    /// Publishes a batch, and deletes the stored rows from the queue. Returns the number of rows that were read, or the
+    /// reason why not all are stored.
+    async fn publish_batch(&self, leading: &mut Leading) -> anyhow::Result<anyhow::Result<usize>> {
+        if !leading.is_stream_prepared {
+            if let Err(problem) = leading.keep_alive(self.events.prepare_stream(self.owner)).await? {
+                return Ok(Err(problem));
+            }
+            leading.is_stream_prepared = true;
+        }
+        let rows = queued(&mut leading.connection).await?;
+        if rows.is_empty() {
+            return Ok(Ok(0));
+        }
         let mut batch = Vec::with_capacity(rows.len());
         let mut batch_ids = Vec::with_capacity(rows.len());
-        let mut silent_ids = Vec::new();
-        for row in rows {
+        let mut unpublished_ids = Vec::new();
+        for row in &rows {
             match self.outgoing(row) {
                 Ok(Some(outgoing)) => {
                     batch.push(outgoing);
                     batch_ids.push(row.queue_id);
                 }
-                Ok(None) => silent_ids.push(row.queue_id),
-                Err(problem) => self.set_aside(&mut leading.connection, row, &problem).await?,
+                Ok(None) => unpublished_ids.push(row.queue_id),
+                Err(problem) => self.mark_failed(&mut leading.connection, row, &problem).await?,
             }
         }
         let (stored, problem) = self.send(leading, &batch).await?;
         if let Some(last) = batch[..stored].last() {
-            leading.published = Some(last.message_id.clone());
+            leading.last_published = Some(last.message_id.clone());
         }
         batch_ids.truncate(stored);
-        batch_ids.append(&mut silent_ids);
+        batch_ids.append(&mut unpublished_ids);
         sqlx::query("delete from journal_queue where id = any($1)")
             .bind(&batch_ids)
             .execute(&mut leading.connection)
             .await?;
         counter!("events_published_total", "owner" => self.owner).increment(stored as u64);
-        Ok(problem)
+        Ok(problem.map_or(Ok(rows.len()), Err))
     }
 
-    /// All at once; and one by one those that were refused then, or lost. Says how many are stored, and why not all.
+    /// Publishes all messages at once, then one by one those that were refused or lost. Returns how many are stored,
+    /// and why not all.
     async fn send(
         &self,
         leading: &mut Leading,
         batch: &[Outgoing],
     ) -> sqlx::Result<(usize, Option<anyhow::Error>)> {
-        let Leading { connection, published, .. } = leading;
-        let at_once = self.events.publish(batch, published.as_deref());
+        let Leading { connection, last_published, .. } = leading;
+        let at_once = self.events.publish(batch, last_published.as_deref());
         let mut stored = leader::keep_alive(connection, at_once).await?;
         if stored < batch.len() {
-            // Only if it was not another relay that came between.
+            // Another relay may lead now: the ping fails if this one has lost its lock.
             connection.ping().await?;
         }
         for message in &batch[stored..] {
@@ -214,15 +201,15 @@ impl Relay {
     }
 
     fn outgoing(&self, row: &JournalRow) -> anyhow::Result<Option<Outgoing>> {
-        // A panic is a defect of this row's mapping, not the end of the relay.
+        // A panic fails this row only, not the relay.
         let map = self.map;
         let mapped = catch_unwind(|| map(row))
-            .unwrap_or_else(|_| Err(anyhow!("the mapping panicked; the log says where")))?;
+            .unwrap_or_else(|_| Err(anyhow!("the mapping panicked; the log has the location")))?;
         let Some(mapped) = mapped else { return Ok(None) };
         let payload = mapped.payload(self.owner, row)?;
         anyhow::ensure!(
             payload.len() <= EVENT_BYTES_MAX,
-            "the event has {} bytes, the most is {EVENT_BYTES_MAX}",
+            "the event has {} bytes; the limit is {EVENT_BYTES_MAX}",
             payload.len()
         );
         Ok(Some(Outgoing {
@@ -237,8 +224,8 @@ impl Relay {
         }))
     }
 
-    /// A defect in the mapping must not stop everybody else's events.
-    async fn set_aside(
+    /// Marks a row as failed, so that the relay skips it: a defect in the mapping must not block other events.
+    async fn mark_failed(
         &self,
         connection: &mut PgConnection,
         row: &JournalRow,
@@ -250,7 +237,7 @@ impl Relay {
             entity = row.entity,
             entity.id = row.entity_id,
             error = format!("{problem:#}"),
-            "a change cannot be told; it stays in journal_queue as failed"
+            "a journal row cannot be published; it stays in journal_queue as failed"
         );
         sqlx::query("update journal_queue set failed_at = clock_timestamp(), error = $2 where id = $1")
             .bind(row.queue_id)
@@ -284,13 +271,13 @@ impl Relay {
         if filled >= 1.0 {
             error!(
                 owner = self.owner,
-                "the queue of events is full: writes are refused until NATS takes events again"
+                "the journal queue is full: writes are refused until NATS stores events again"
             );
         } else if filled >= FILLED_RATIO_WARN {
             warn!(
                 owner = self.owner,
                 filled_percent = (filled * 100.0).floor(),
-                "the queue of events fills up; when it is full, writes will be refused"
+                "the journal queue fills up; when it is full, writes are refused"
             );
         }
         Ok(())
@@ -312,14 +299,9 @@ async fn queued(connection: &mut PgConnection) -> sqlx::Result<Vec<JournalRow>> 
     .await
 }
 
-/// Dots, stars and blanks have a meaning in subjects.
+/// Replaces characters that have a meaning in subjects, such as dots, stars and blanks.
 fn subject_part(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':') { c } else { '_' })
         .collect()
-}
-
-/// Up to half longer, so that many who fail together do not come back together.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)
 }

@@ -1,5 +1,4 @@
-//! One request to etcd, bounded: connects when needed, connects anew after any error, says clearly when the
-//! registry is away.
+//! Requests to etcd with a timeout. Connects when needed, and again after an error.
 
 use std::{
     collections::BTreeMap,
@@ -9,34 +8,36 @@ use std::{
 };
 
 use anyhow::Context as _;
+use backon::{ConstantBuilder, Retryable as _};
 use etcd_client::{Client, ConnectOptions, DeleteOptions, GetOptions, PutOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::keys;
 use crate::{config::RegistryConfig, process::Background};
 
-/// One request, connecting included in a second one. etcd answers in a millisecond or is in trouble.
+/// The timeout of a request, and of a connect. A healthy etcd answers within a millisecond.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// After a refused connection, callers get the same answer for this long instead of each trying again.
-const CONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// etcd closes connections that ping more often than every five seconds.
+/// After a failed connect, callers get the same error for this time, without another attempt.
+const CONNECT_INTERVAL_MIN: Duration = Duration::from_millis(200);
+/// etcd closes connections that send pings at a shorter interval than five seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A token that died with etcd, or of old age, is worth one more try with a new one, unseen by the caller.
-const ATTEMPTS_MAX: usize = 2;
+/// A request is retried once, on a new connection: the etcd token has expired, or etcd has restarted.
+const RETRY_ONCE: ConstantBuilder = ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(1);
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
-    /// Nobody answers, or not in time; the same request may work a moment later.
+    /// No answer, or not in time; the request may succeed later.
     #[error("the registry (etcd at {url}) is unavailable: {cause}")]
     Unavailable { url: String, cause: String },
-    /// It answered no; asking again does not help.
-    #[error("the registry (etcd at {url}) refused to {what}: {cause}")]
-    Refused { url: String, what: String, cause: String },
+    /// etcd refused the request; a retry does not help.
+    #[error("the registry (etcd at {url}) refused to {action}: {cause}")]
+    Refused { url: String, action: String, cause: String },
 }
 
-/// Who we are to etcd; none when it runs without authentication.
+/// The user of this process in etcd; none when etcd runs without authentication.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     pub user: String,
@@ -50,7 +51,7 @@ impl Credentials {
     }
 }
 
-/// A handle to the registry; clones share one connection.
+/// A client of the registry. Clones share one connection.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
@@ -63,7 +64,7 @@ struct Inner {
     connection: Mutex<Connection>,
 }
 
-/// The generation tells whether the connection that failed is still the one in use.
+/// The generation identifies a connection: only the failed one is dropped.
 struct Connection {
     generation: u64,
     client: Option<Client>,
@@ -77,59 +78,59 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Connects, and fails when etcd does not answer now.
+    /// Connects; fails when etcd does not answer.
     pub async fn connect(config: &RegistryConfig, background: &Background) -> anyhow::Result<Self> {
         Self::open(&config.url, Credentials::of(config), background.stopping()).await
     }
 
-    /// The same without asking first: for whoever has to work while etcd is away.
+    /// Connects at the first request, for processes that have to work while etcd is unavailable.
     pub fn connect_lazily(config: &RegistryConfig, background: &Background) -> Self {
         Self::open_lazily(&config.url, Credentials::of(config), background.stopping())
     }
 
-    /// Connects, and fails when etcd does not answer now. `stopping` ends mirrors and renewals.
+    /// Connects; fails when etcd does not answer. `stopping` ends mirrors.
     pub async fn open(
         url: &str,
         credentials: Option<Credentials>,
         stopping: CancellationToken,
     ) -> anyhow::Result<Self> {
         let registry = Self::open_lazily(url, credentials, stopping);
-        registry.get(super::keys::ROOT).await.context("the registry does not answer; is ETCD_URL right?")?;
+        registry.get(keys::ROOT).await.context("the registry does not answer; is ETCD_URL right?")?;
         Ok(registry)
     }
 
-    /// `connect_lazily` without a configuration.
+    /// Connects at the first request. `stopping` ends mirrors.
     pub fn open_lazily(url: &str, credentials: Option<Credentials>, stopping: CancellationToken) -> Self {
         let connection = Mutex::new(Connection { generation: 0, client: None, failed: None });
         Self { inner: Arc::new(Inner { url: url.to_owned(), credentials, stopping, connection }) }
     }
 
-    /// The value of one key.
+    /// Returns the value of a key.
     pub async fn get(&self, key: &str) -> Result<Option<String>, RegistryError> {
         let answer = self.call("read", |mut etcd| async move { etcd.get(key, None).await }).await?;
         Ok(answer.kvs().first().map(|entry| String::from_utf8_lossy(entry.value()).into_owned()))
     }
 
-    /// All keys that begin with `prefix`, and their values.
+    /// Returns all keys that begin with `prefix`, with their values.
     pub async fn get_prefix(&self, prefix: &str) -> Result<BTreeMap<String, String>, RegistryError> {
         Ok(self.read_prefix(prefix).await?.0)
     }
 
-    /// Writes a key. With a lifetime (of two seconds at least) it goes away by itself.
+    /// Writes a key. With a time to live (at least two seconds) etcd deletes it after that.
     pub async fn put(
         &self,
         key: &str,
         value: impl Into<String>,
-        lifetime: Option<Duration>,
+        ttl: Option<Duration>,
     ) -> Result<(), RegistryError> {
-        let lease = match lifetime {
-            Some(lifetime) => Some(self.grant(lifetime).await?),
+        let lease = match ttl {
+            Some(ttl) => Some(self.grant(ttl).await?),
             None => None,
         };
         self.put_under(key, &value.into(), lease).await.map(drop)
     }
 
-    /// Deletes a key; true when it was there.
+    /// Deletes a key; returns whether it existed.
     pub async fn delete(&self, key: &str) -> Result<bool, RegistryError> {
         let answer = self.call("delete", |mut etcd| async move { etcd.delete(key, None).await }).await?;
         Ok(answer.deleted() > 0)
@@ -146,7 +147,7 @@ impl Registry {
         .map(drop)
     }
 
-    /// All keys below `prefix` and the revision they were read at: a watch goes on from the next one.
+    /// Returns all keys that begin with `prefix`, and the revision: a watch starts after it.
     pub(super) async fn read_prefix(
         &self,
         prefix: &str,
@@ -167,8 +168,8 @@ impl Registry {
         Ok((entries, answer.header().map_or(0, etcd_client::ResponseHeader::revision)))
     }
 
-    pub(super) async fn grant(&self, lifetime: Duration) -> Result<i64, RegistryError> {
-        let seconds = i64::try_from(lifetime.as_secs().max(1)).unwrap_or(i64::MAX);
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<i64, RegistryError> {
+        let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
         let answer = self
             .call("grant a lease", |mut etcd| async move { etcd.lease_grant(seconds, None).await })
             .await?;
@@ -179,7 +180,7 @@ impl Registry {
         self.call("revoke a lease", |mut etcd| async move { etcd.lease_revoke(lease).await }).await.map(drop)
     }
 
-    /// Writes a key and tells the revision of the write.
+    /// Writes a key, with a lease if there is one; returns the revision of the write.
     pub(super) async fn put_under(
         &self,
         key: &str,
@@ -196,45 +197,52 @@ impl Registry {
         Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
     }
 
-    /// One request with a deadline, on the shared connection; on trouble the next caller gets a new one.
+    /// Sends a request with a timeout on the shared connection. An error other than a refusal drops the connection.
     pub(super) async fn call<T, F>(
         &self,
-        what: &str,
+        action: &str,
         request: impl Fn(Client) -> F,
     ) -> Result<T, RegistryError>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let mut attempt = 1;
-        loop {
-            let (generation, client) = self.client().await?;
-            let failed = match timeout(REQUEST_TIMEOUT, request(client)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if is_refusal(&error) => return Err(self.refused(what, &error)),
-                Ok(Err(error)) => (error.to_string(), attempt < ATTEMPTS_MAX),
-                Err(_) => (format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()), false),
-            };
-            self.forget(generation).await;
-            let (cause, again) = failed;
-            if !again {
-                return Err(self.unavailable(cause));
-            }
-            attempt += 1;
-        }
+        let attempt = || self.call_once(action, &request);
+        let result = attempt.retry(RETRY_ONCE).when(|(_, is_retryable)| *is_retryable).await;
+        result.map_err(|(error, _)| error)
     }
 
-    /// The connection in use, or a new one.
+    /// The error comes with whether a retry on a new connection may succeed.
+    async fn call_once<T, F>(
+        &self,
+        action: &str,
+        request: impl Fn(Client) -> F,
+    ) -> Result<T, (RegistryError, bool)>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let (generation, client) = self.client().await.map_err(|error| (error, false))?;
+        let (cause, is_retryable) = match timeout(REQUEST_TIMEOUT, request(client)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if is_refusal(&error) => return Err((self.refused(action, &error), false)),
+            Ok(Err(error)) => (error.to_string(), true),
+            Err(_) => (format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()), false),
+        };
+        self.drop_connection(generation).await;
+        Err((self.unavailable(cause), is_retryable))
+    }
+
+    /// Returns the present connection, or connects.
     async fn client(&self) -> Result<(u64, Client), RegistryError> {
         let mut connection = self.inner.connection.lock().await;
         if let Some(client) = &connection.client {
             return Ok((connection.generation, client.clone()));
         }
         if let Some((at, error)) = &connection.failed
-            && at.elapsed() < CONNECT_PAUSE
+            && at.elapsed() < CONNECT_INTERVAL_MIN
         {
             return Err(error.clone());
         }
-        match self.connect_anew().await {
+        match self.connect_now().await {
             Ok(client) => {
                 connection.generation += 1;
                 connection.client = Some(client.clone());
@@ -248,7 +256,7 @@ impl Registry {
         }
     }
 
-    async fn connect_anew(&self) -> Result<Client, RegistryError> {
+    async fn connect_now(&self) -> Result<Client, RegistryError> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(REQUEST_TIMEOUT)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
@@ -259,21 +267,21 @@ impl Registry {
         let endpoints: Vec<&str> = self.inner.url.split(',').map(str::trim).collect();
         match timeout(REQUEST_TIMEOUT, Client::connect(endpoints, Some(options))).await {
             Ok(Ok(client)) => Ok(client),
-            Ok(Err(error)) if is_refusal(&error) => Err(self.refused("let us in", &error)),
+            Ok(Err(error)) if is_refusal(&error) => Err(self.refused("accept the connection", &error)),
             Ok(Err(error)) => Err(self.unavailable(error.to_string())),
             Err(_) => Err(self.unavailable(format!("no connection within {} s", REQUEST_TIMEOUT.as_secs()))),
         }
     }
 
-    /// Whoever finds a connection broken drops it, unless somebody already made a new one.
-    async fn forget(&self, generation: u64) {
+    /// Drops the connection of this generation.
+    async fn drop_connection(&self, generation: u64) {
         let mut connection = self.inner.connection.lock().await;
         if connection.generation == generation {
             connection.client = None;
         }
     }
 
-    /// Drops the connection in use: streams that ended need a new one with a new token.
+    /// Drops the present connection: after the end of a stream a new connection with a new token is needed.
     pub(super) async fn reconnect(&self) {
         self.inner.connection.lock().await.client = None;
     }
@@ -286,21 +294,21 @@ impl Registry {
         RegistryError::Unavailable { url: self.inner.url.clone(), cause: cause.into() }
     }
 
-    fn refused(&self, what: &str, error: &etcd_client::Error) -> RegistryError {
+    fn refused(&self, action: &str, error: &etcd_client::Error) -> RegistryError {
         RegistryError::Refused {
             url: self.inner.url.clone(),
-            what: what.to_owned(),
+            action: action.to_owned(),
             cause: error.to_string(),
         }
     }
 }
 
-/// etcd understood and said no. A dead token is not among these: a new one helps.
+/// Whether etcd refused the request itself. An expired token is not included: a new connection gets a new token.
 fn is_refusal(error: &etcd_client::Error) -> bool {
     match error {
         etcd_client::Error::GRpcStatus(status) => {
-            // By number, so that this crate needs no gRPC library of its own: 3 invalid argument,
-            // 5 not found, 7 permission denied, 9 failed precondition.
+            // By number, because this crate does not depend on a gRPC library: 3 invalid argument, 5 not found,
+            // 7 permission denied, 9 failed precondition.
             matches!(i32::from(status.code()), 3 | 5 | 7 | 9)
         }
         etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => true,

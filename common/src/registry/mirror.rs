@@ -1,6 +1,6 @@
-//! An always-current copy of everything below a prefix: read once in full, then followed by watch.
+//! A current copy of all keys that begin with a prefix: read once in full, then updated by a watch.
 //!
-//! When etcd is away the copy stays as it was, and says so; whoever reads it decides what that means.
+//! While etcd is unavailable the copy does not change, and is marked as not current.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
@@ -10,49 +10,59 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Registry, RegistryError};
+use super::client::{Registry, RegistryError};
+use crate::restart::restart_on_failure;
 
-/// How long `mirror` waits for the first full copy.
+/// The time within which [`Registry::mirror`] needs a complete copy.
 const FIRST_COPY_TIMEOUT: Duration = Duration::from_secs(10);
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// Keys and values; cheap to clone.
+/// Keys and values. Cheap to clone.
 pub type Entries = Arc<BTreeMap<String, String>>;
 
 #[derive(Debug, Clone, Default)]
 struct View {
     entries: Entries,
-    /// Has been read in full at least once.
-    full: bool,
-    /// The watch runs: what is here is what etcd has.
+    /// Whether the prefix was read at least once.
+    complete: bool,
+    /// Whether the watch is open: the copy has what etcd has.
     current: bool,
 }
 
-/// A handle to the copy; the copy is followed as long as a handle is there.
+/// A handle to a copy. The copy is updated until its last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     view: watch::Receiver<View>,
 }
 
 impl Registry {
-    /// Follows everything below `prefix`. Returns when the copy is full, or fails when that takes too long.
+    /// Mirrors the keys that begin with `prefix`. Fails when there is no complete copy within a timeout.
     pub async fn mirror(&self, prefix: &str) -> anyhow::Result<Mirror> {
         let mut mirror = self.mirror_lazily(prefix);
-        timeout(FIRST_COPY_TIMEOUT, mirror.view.wait_for(|view| view.full))
+        timeout(FIRST_COPY_TIMEOUT, mirror.view.wait_for(|view| view.complete))
             .await
             .with_context(|| format!("no copy of {prefix} from the registry within {FIRST_COPY_TIMEOUT:?}"))?
             .context("the process is stopping")?;
         Ok(mirror)
     }
 
-    /// The same without waiting: the copy is empty and not current until etcd has answered.
+    /// Like [`Self::mirror`] without waiting: the copy is empty and not current until etcd has answered.
     pub fn mirror_lazily(&self, prefix: &str) -> Mirror {
         self.mirror_until(prefix, self.stopping().clone())
     }
-}
 
-impl Registry {
+    /// Waits until a key is deleted; returns false when it still exists after `limit`.
+    pub async fn wait_until_deleted(&self, key: &str, limit: Duration) -> Result<bool, RegistryError> {
+        // Mostly the key does not exist any more, and a mirror opens a stream.
+        if self.get(key).await?.is_none() {
+            return Ok(true);
+        }
+        // Not `stopping`: a draining process has cancelled it already. The wait has its own limit.
+        let mut mirror = self.mirror_until(key, CancellationToken::new());
+        let deleted = mirror.view.wait_for(|view| view.complete && !view.entries.contains_key(key));
+        Ok(matches!(timeout(limit, deleted).await, Ok(Ok(_))))
+    }
+
     fn mirror_until(&self, prefix: &str, stopping: CancellationToken) -> Mirror {
         let (sender, view) = watch::channel(View::default());
         tokio::spawn(follow(self.clone(), prefix.to_owned(), sender, stopping));
@@ -61,13 +71,13 @@ impl Registry {
 }
 
 impl Mirror {
-    /// The copy as it is now.
+    /// Returns the present copy.
     pub fn snapshot(&self) -> Entries {
         self.view.borrow().entries.clone()
     }
 
-    /// The values below the prefix that can be read as `T`, by key. Others are skipped: one bad entry must not
-    /// hide the good ones.
+    /// Returns the values that can be parsed as `T`, by key. Skips other values: one malformed entry must not hide the
+    /// rest.
     pub fn values<T: serde::de::DeserializeOwned>(&self) -> BTreeMap<String, T> {
         self.snapshot()
             .iter()
@@ -75,52 +85,55 @@ impl Mirror {
             .collect()
     }
 
-    /// Whether the copy is what etcd has, as far as can be known; false while etcd is away.
+    /// Whether the copy has what etcd has; false while etcd is unavailable.
     pub fn is_current(&self) -> bool {
         self.view.borrow().current
     }
 
-    /// Whether it has been read in full at least once.
-    pub fn is_full(&self) -> bool {
-        self.view.borrow().full
+    /// Whether the prefix was read at least once.
+    pub fn is_complete(&self) -> bool {
+        self.view.borrow().complete
     }
 
-    /// Waits until the copy, or its being current, has changed since the last call on this handle. False when
-    /// nothing will change any more because the process is stopping.
+    /// Waits until the copy or [`Self::is_current`] has changed since the last call on this handle. Returns false when
+    /// the process is stopping.
     pub async fn changed(&mut self) -> bool {
         self.view.changed().await.is_ok()
     }
 
-    /// Waits until the copy satisfies `condition`; gives the copy, or none when the process is stopping.
+    /// Waits until the copy satisfies `condition`. Returns the copy, or none when the process is stopping.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&Entries) -> bool) -> Option<Entries> {
         self.view.wait_for(|view| condition(&view.entries)).await.ok().map(|view| view.entries.clone())
     }
 }
 
+/// Follows the prefix until the process stops or the last handle is dropped.
 async fn follow(
     registry: Registry,
     prefix: String,
     sender: watch::Sender<View>,
     stopping: CancellationToken,
 ) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let error = tokio::select! {
-            error = follow_until_error(&registry, &prefix, &sender, &mut pause) => error.unwrap_err(),
-            () = stopping.cancelled() => return,
-            () = sender.closed() => return,
-        };
-        let was_current = sender.borrow().current;
-        if was_current {
-            warn!(prefix, error = format!("{error:#}"), "registry lost; keeping the last copy");
-            sender.send_modify(|view| view.current = false);
-        }
+    let (registry, prefix, sender) = (&registry, prefix.as_str(), &sender);
+    let following = restart_on_failure(RESTART_DELAY_MAX, || async {
+        let result = follow_until_error(registry, prefix, sender).await.inspect_err(|error| {
+            let was_current = sender.borrow().current;
+            if was_current {
+                warn!(
+                    prefix,
+                    error = format!("{error:#}"),
+                    "the registry is unavailable; the last copy is used"
+                );
+                sender.send_modify(|view| view.current = false);
+            }
+        });
         registry.reconnect().await;
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-            () = stopping.cancelled() => return,
-            () = sender.closed() => return,
-        }
+        result
+    });
+    tokio::select! {
+        never = following => match never {},
+        () = stopping.cancelled() => {}
+        () = sender.closed() => {}
     }
 }
 
@@ -128,7 +141,6 @@ async fn follow_until_error(
     registry: &Registry,
     prefix: &str,
     sender: &watch::Sender<View>,
-    pause: &mut Duration,
 ) -> anyhow::Result<Infallible> {
     let (entries, revision) = registry.read_prefix(prefix).await?;
     let options = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
@@ -138,15 +150,14 @@ async fn follow_until_error(
             async move { etcd.watch(prefix, Some(options)).await }
         })
         .await?;
-    // The first answer says whether the watch stands: only then is the copy current.
-    let first = stream.message().await?.context("the watch ended at once")?;
+    // The copy is current when the first answer has confirmed the watch.
+    let first = stream.message().await?.context("the watch ended without an answer")?;
     check(&first)?;
     let before = sender.borrow().clone();
-    if before.full && !before.current {
-        info!(prefix, revision, "registry is back; read in full");
+    if before.complete && !before.current {
+        info!(prefix, revision, "the registry is available again; the copy was read in full");
     }
-    *pause = PAUSE_MIN;
-    sender.send_replace(View { entries: Arc::new(entries), full: true, current: true });
+    sender.send_replace(View { entries: Arc::new(entries), complete: true, current: true });
     apply(&first, sender);
     loop {
         let answer = stream.message().await?.context("the watch ended")?;
@@ -165,7 +176,7 @@ fn check(answer: &WatchResponse) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies on write: readers keep the snapshot they took. Prefixes here hold some thousand entries at most.
+/// Applies changes as copy on write: readers keep their snapshot. A prefix has some thousand entries at most.
 fn apply(answer: &WatchResponse, sender: &watch::Sender<View>) {
     if answer.events().is_empty() {
         return;
@@ -181,18 +192,4 @@ fn apply(answer: &WatchResponse, sender: &watch::Sender<View>) {
             };
         }
     });
-}
-
-impl Registry {
-    /// Waits until a key is gone; false when it is still there at the end of `patience`.
-    pub async fn wait_until_deleted(&self, key: &str, patience: Duration) -> Result<bool, RegistryError> {
-        // Ask first: mostly it is gone already, and a mirror costs a stream.
-        if self.get(key).await?.is_none() {
-            return Ok(true);
-        }
-        // A process that leaves is stopping already: this wait has to outlive that, bounded by its patience.
-        let mut mirror = self.mirror_until(key, CancellationToken::new());
-        let gone = mirror.view.wait_for(|view| view.full && !view.entries.contains_key(key));
-        Ok(matches!(timeout(patience, gone).await, Ok(Ok(_))))
-    }
 }

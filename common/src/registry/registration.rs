@@ -1,5 +1,5 @@
-//! How an instance stays known: its entry under a lease of five seconds, renewed, and written again whenever
-//! it got lost, for whatever reason. Ends with `leave`.
+//! The registration of an instance: its entry under a lease of five seconds, renewed, and written again when it is
+//! lost.
 
 use std::{
     convert::Infallible,
@@ -14,46 +14,50 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{InstanceEntry, Registry, RegistryError, ServiceDefinition, keys};
+use super::{
+    client::{Registry, RegistryError},
+    keys,
+    model::{InstanceEntry, ServiceDefinition},
+};
+use crate::restart::restart_on_failure;
 
-/// A crashed instance is forgotten after this long; health checks stop its traffic much earlier.
+/// The registry deletes the entry of a crashed instance after this time; health checks stop its traffic much earlier.
 pub const LEASE_SECONDS: u64 = 5;
 const LEASE: Duration = Duration::from_secs(LEASE_SECONDS);
-/// Three renewals may get lost before the lease does.
+/// Three renewals can fail before the lease expires.
 const RENEW_INTERVAL: Duration = Duration::from_millis(1_200);
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// `register` waits this long for the first success; after that it goes on in the background.
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(1);
+/// `register` waits this long for its first success, and then returns; it goes on in the background.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an instance that leaves waits for the balancer to let go of it.
-const LET_GO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a draining instance waits until the balancer sends it no more requests.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const WEIGHT: u16 = 100;
 
-/// An instance that is known to the others until it leaves, or until its process ends.
+/// A registered instance, until [`Registration::deregister`] or the end of the process.
 pub struct Registration {
     registry: Registry,
     service: String,
     instance: String,
-    farewell: String,
-    leaving: CancellationToken,
-    held: watch::Receiver<Held>,
+    draining_entry: String,
+    stopping: CancellationToken,
+    state: watch::Receiver<RegistrationState>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct RegistrationState {
     lease: Option<i64>,
-    registered: bool,
+    is_registered: bool,
 }
 
-/// What came of leaving; for the log.
+/// The result of a deregistration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deregistration {
-    /// The balancer sends nothing here any more.
+    /// The balancer sends no more requests to the instance.
     Confirmed,
-    /// The balancer (or its agent) did not react in time; requests may still come.
+    /// The balancer (or its agent) did not react in time; requests may still arrive.
     TimedOut,
-    /// The registry is away: nobody was told. Health checks will find out.
+    /// The registry is unavailable; the balancer's health checks have to detect the stop.
     RegistryUnavailable,
 }
 
@@ -76,8 +80,8 @@ struct Entry {
 }
 
 impl Registry {
-    /// Makes an instance known, and keeps it known. Call it when the instance can serve: the balancer sends
-    /// requests from this moment on. When etcd is away, this returns after a bounded wait and goes on trying.
+    /// Registers an instance and keeps it registered. Call it when the instance is ready: the balancer sends requests
+    /// from then on. While etcd is unavailable, returns after a timeout and goes on in the background.
     pub async fn register(
         &self,
         service: &ServiceDefinition,
@@ -92,48 +96,50 @@ impl Registry {
             started: Utc::now(),
             draining: false,
         };
-        let farewell = InstanceEntry { draining: true, ..value.clone() };
+        let draining_entry = InstanceEntry { draining: true, ..value.clone() };
         let entry = Entry {
             definition_key: keys::service(&service.name),
             definition: serde_json::to_string(service).expect("a definition is plain data"),
             key: keys::instance(&service.name, instance),
             value: serde_json::to_string(&value).expect("an entry is plain data"),
         };
-        // Not a child of `stopping`: the entry is renewed until `leave` takes it out in good order.
-        let leaving = CancellationToken::new();
-        let (sender, mut held) = watch::channel(Held::default());
-        let task = tokio::spawn(keep(self.clone(), entry, sender, leaving.clone()));
-        if timeout(FIRST_TIMEOUT, held.wait_for(|held| held.registered)).await.is_err() {
-            warn!(service = service.name, instance, "not registered yet; trying on");
+        // Not the process's `stopping`: the lease is renewed until `deregister` deletes the entry.
+        let stopping = CancellationToken::new();
+        let (sender, mut state) = watch::channel(RegistrationState::default());
+        let task = tokio::spawn(keep_registered(self.clone(), entry, sender, stopping.clone()));
+        if timeout(FIRST_TIMEOUT, state.wait_for(|state| state.is_registered)).await.is_err() {
+            warn!(service = service.name, instance, "not registered yet; it is retried in the background");
         }
         Registration {
             registry: self.clone(),
             service: service.name.clone(),
             instance: instance.to_owned(),
-            farewell: serde_json::to_string(&farewell).expect("an entry is plain data"),
-            leaving,
-            held,
+            draining_entry: serde_json::to_string(&draining_entry).expect("an entry is plain data"),
+            stopping,
+            state,
             task,
         }
     }
 }
 
 impl Registration {
-    /// Whether the entry stands at the moment, as far as we know.
+    /// Whether the entry is in the registry, as far as this process knows.
     pub fn is_registered(&self) -> bool {
-        self.held.borrow().registered
+        self.state.borrow().is_registered
     }
 
-    /// Says farewell, waits, bounded, until the balancer sends nothing more, then takes the entry out.
+    /// Marks the entry as draining, waits until the balancer sends no more requests or a timeout, then deletes the
+    /// entry.
     pub async fn deregister(mut self) -> Deregistration {
-        self.leaving.cancel();
-        // The task may be amid a write: wait for it, or the entry could come back after its removal.
+        self.stopping.cancel();
+        // The task may be writing the entry: wait, or the write could follow the delete.
         let _ = (&mut self.task).await;
-        let lease = self.held.borrow().lease;
-        match self.registry.farewell(&self, lease).await {
-            Ok(left) => left,
+        let lease = self.state.borrow().lease;
+        match self.registry.drain_and_delete(&self, lease).await {
+            Ok(outcome) => outcome,
             Err(error) => {
-                warn!(service = self.service, instance = self.instance, %error, "could not leave the registry");
+                let (service, instance) = (&self.service, &self.instance);
+                warn!(service, instance, %error, "the instance could not be deregistered");
                 Deregistration::RegistryUnavailable
             }
         }
@@ -141,63 +147,62 @@ impl Registration {
 }
 
 impl Registry {
-    async fn farewell(
+    async fn drain_and_delete(
         &self,
         registration: &Registration,
         lease: Option<i64>,
     ) -> Result<Deregistration, RegistryError> {
         let key = keys::instance(&registration.service, &registration.instance);
-        match self.put_under(&key, &registration.farewell, lease).await {
-            // The lease was lost before: nobody sends requests here on our word, so there is nothing to wait for.
+        match self.put_under(&key, &registration.draining_entry, lease).await {
+            // Refused: the lease has expired, and the entry with it.
             Ok(_) | Err(RegistryError::Refused { .. }) => {}
             Err(error) => return Err(error),
         }
         let balancer = keys::balancer(&registration.service, &registration.instance);
-        let let_go = self.wait_until_deleted(&balancer, LET_GO_TIMEOUT).await?;
+        let is_drained = self.wait_until_deleted(&balancer, DRAIN_TIMEOUT).await?;
         self.delete(&key).await?;
         if let Some(lease) = lease {
-            // It holds nothing any more; when this fails it runs out by itself.
+            // The lease has no keys any more; if this fails, it expires.
             let _ = self.revoke(lease).await;
         }
-        Ok(if let_go { Deregistration::Confirmed } else { Deregistration::TimedOut })
+        Ok(if is_drained { Deregistration::Confirmed } else { Deregistration::TimedOut })
     }
 }
 
-async fn keep(registry: Registry, entry: Entry, held: watch::Sender<Held>, leaving: CancellationToken) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let error = tokio::select! {
-            biased;
-            () = leaving.cancelled() => return,
-            error = hold(&registry, &entry, &held, &mut pause) => error.unwrap_err(),
-        };
-        let mut was_registered = false;
-        held.send_modify(|held| was_registered = std::mem::replace(&mut held.registered, false));
-        if was_registered {
-            warn!(key = entry.key, error = format!("{error:#}"), "registration lost; registering again");
-        }
+/// Keeps the entry registered until `stopping`.
+async fn keep_registered(
+    registry: Registry,
+    entry: Entry,
+    state: watch::Sender<RegistrationState>,
+    stopping: CancellationToken,
+) {
+    let (registry, entry, state) = (&registry, &entry, &state);
+    let registering = restart_on_failure(RESTART_DELAY_MAX, || async {
+        let result = register_and_renew(registry, entry, state).await.inspect_err(|error| {
+            let was_registered = state.borrow().is_registered;
+            if was_registered {
+                state.send_modify(|state| state.is_registered = false);
+                warn!(key = entry.key, error = format!("{error:#}"), "registration lost; registering again");
+            }
+        });
         registry.reconnect().await;
-        tokio::select! {
-            () = leaving.cancelled() => return,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-        }
-    }
+        result
+    });
+    stopping.run_until_cancelled(registering).await;
 }
 
-/// Registers and renews, until something goes wrong.
-async fn hold(
+/// Registers the entry and renews its lease, until an error.
+async fn register_and_renew(
     registry: &Registry,
     entry: &Entry,
-    held: &watch::Sender<Held>,
-    pause: &mut Duration,
+    state: &watch::Sender<RegistrationState>,
 ) -> anyhow::Result<Infallible> {
     let lease = registry.grant(LEASE).await?;
-    held.send_modify(|held| held.lease = Some(lease));
+    state.send_modify(|state| state.lease = Some(lease));
     registry.put_under(&entry.definition_key, &entry.definition, None).await?;
     let revision = registry.put_under(&entry.key, &entry.value, Some(lease)).await?;
-    held.send_modify(|held| held.registered = true);
+    state.send_modify(|state| state.is_registered = true);
     info!(key = entry.key, "registered");
-    *pause = PAUSE_MIN;
 
     let (mut keeper, mut renewals) = registry
         .call("renew the lease", |mut etcd| async move { etcd.lease_keep_alive(lease).await })
@@ -224,7 +229,7 @@ async fn hold(
             answer = renewals.message() => {
                 let answer = answer?.context("the renewals ended")?;
                 if answer.ttl() <= 0 {
-                    bail!("the lease ran out");
+                    bail!("the lease has expired");
                 }
                 renewed = Instant::now();
             }
@@ -235,13 +240,14 @@ async fn hold(
                 }
                 match answer.events().last() {
                     Some(event) if event.event_type() == EventType::Delete => {
-                        // By hand, or with the lease: in the latter case this write is refused.
-                        warn!(key = entry.key, "somebody deleted our entry; writing it again");
+                        // Deleted by a person, or with the lease; in the second case etcd refuses this write.
+                        warn!(key = entry.key, "the entry was deleted; writing it again");
                         registry.put_under(&entry.key, &entry.value, Some(lease)).await?;
                     }
                     Some(event) if event.kv().is_some_and(|kv| kv.value() != entry.value.as_bytes()) => {
-                        // The pause of a failure: two processes of one name must not write in a tight loop.
-                        bail!("somebody else wrote our entry; is another instance of this name running?");
+                        // As a failure, for its back-off: two processes of one name must not overwrite each other in a
+                        // loop.
+                        bail!("another process wrote the entry; is another instance of this name running?");
                     }
                     _ => {}
                 }

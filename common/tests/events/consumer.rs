@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use backon::ExponentialBuilder;
 use flack_api::events::Event;
-use flack_common::events::{Consumer, Events, Handler, RetryPolicy, StoredEvent};
+use flack_common::events::{Consumer, Events, Handler, StoredEvent};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,12 +47,11 @@ async fn databases(pool: &PgPool) {
 }
 
 fn consume(pool: &PgPool, events: &Events) -> JoinHandle<()> {
-    let retry = RetryPolicy {
-        attempts_max: 3,
-        pause_first: Duration::from_millis(20),
-        pause_max: Duration::from_millis(50),
-    };
-    let consumer = Consumer::new("things", pool.clone(), events.clone(), Arc::new(Names)).retry(retry);
+    let retries = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_millis(50))
+        .with_max_times(2);
+    let consumer = Consumer::new("things", pool.clone(), events.clone(), Arc::new(Names)).retries(retries);
     tokio::spawn(consumer.run(CancellationToken::new()))
 }
 
@@ -95,7 +95,7 @@ async fn a_poison_event_becomes_a_dead_letter_and_stops_no_other_entity(pool: Pg
         .fetch_all(&pool)
         .await
         .unwrap();
-    assert_eq!(errors, ["cannot stand this", "the handler panicked; the log says where"]);
+    assert_eq!(errors, ["cannot stand this", "the handler panicked; the log has the location"]);
 }
 
 #[sqlx::test(migrations = false)]

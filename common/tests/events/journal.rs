@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use flack_common::events::partitions;
 use serde_json::{Value, json};
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::PgPool;
 
 use crate::things::{database, insert, rename, scalar};
 

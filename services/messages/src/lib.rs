@@ -63,7 +63,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
         let consumer = Consumer::new(owner, pool.clone(), events.clone(), Arc::new(Nicknames));
         background.spawn(name, consumer.only(nicknames::KIND).run(background.stopping()));
     }
-    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
+    partitions::maintain(&background, pool.clone());
     let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
     background.spawn("relay", relay.run(background.drained()));
 

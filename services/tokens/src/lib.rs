@@ -82,7 +82,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let api =
         start(&pool, &events, users, Arc::clone(&verifier), Some(registry), Ownership::always(), &background)
             .await?;
-    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
+    partitions::maintain(&background, pool.clone());
     let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
     background.spawn("relay", relay.run(background.drained()));
 

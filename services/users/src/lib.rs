@@ -48,7 +48,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let verifier = Verifier::from_registry(&registry, &background).await?;
 
     let api = start(&pool, Ownership::always(), &background);
-    background.spawn("partitions", partitions::maintain(pool.clone(), background.stopping()));
+    partitions::maintain(&background, pool.clone());
     let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
     background.spawn("relay", relay.run(background.drained()));
 
