@@ -1,7 +1,7 @@
 -- What a backfill from the inbox needs beside the shared inbox tables.
 
--- Of each stream, the inbox holds every event for clients after this sequence, up to `inbox_offset`. Raised before old
--- partitions are dropped.
+-- Of each stream, the inbox holds every event for clients after this sequence, up to the one in `inbox_offset`. The
+-- sequence is raised before old partitions are dropped.
 create table inbox_retained (
     stream text primary key,
     after_sequence bigint not null

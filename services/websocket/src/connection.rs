@@ -1,5 +1,7 @@
-//! A client's connection. Reading order: `upgrade` accepts it (with a permit of `permits`), `hello` greets it, `session` serves
-//! it: frames from the client are `incoming`, what they ask for is done by `actions`, and `outgoing` writes to the client.
+//! A client's connection.
+//!
+//! `upgrade` accepts it with a permit (`permits`). `hello` reads the first frame and answers it. `session` then
+//! serves the client: it parses frames (`incoming`), performs what they ask for (`actions`), and writes (`outgoing`).
 
 mod context;
 mod permits;

@@ -1,7 +1,7 @@
 //! A client's position in the streams, and its text form `<incarnations>.<sequences>`, such as `6a1b-0-6a1c.17-0-4`.
 //!
-//! When NATS loses its data, a stream begins at sequence 1 again. The incarnation tells the new stream from the old one, so a
-//! cursor of the old one is recognised. Sequences are the streams' own: a cursor is valid at every instance.
+//! The numbers are the streams' own, so a cursor is valid at every instance. When NATS loses its data, a stream
+//! begins at sequence 1 again; it then has another incarnation, so a cursor of the old stream is recognised.
 
 use std::{fmt, sync::Arc};
 

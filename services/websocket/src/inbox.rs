@@ -1,7 +1,7 @@
-//! The inbox: a table of the events that clients receive, kept longer than the ring. A client with a cursor older than the
-//! ring receives what it missed from here (`resume`).
+//! The inbox: a table of the events that clients receive. It holds more history than the ring, for clients with an
+//! older cursor (`resume`).
 //!
-//! One instance at a time writes it, beside the hot path (`writer`); all instances read it. The SQL is in `store`.
+//! One instance at a time writes it, beside the hot path (`writer`). All instances read it. The SQL is in `store`.
 
 pub mod store;
 pub mod writer;

@@ -1,13 +1,14 @@
 //! Websocket: the open connections of clients. `GET /ws`, JSON text frames, every event once and in order.
 //!
-//! Owns the connections and a copy of recent events. Leaves users, messages and tokens to their parts: what a client asks for
-//! is sent to their APIs in the user's name, and their events are delivered to every connection.
+//! Owns the connections and a copy of recent events. Leaves users, messages and tokens to their parts: it calls their
+//! APIs in the user's name, and delivers their events to every connection.
 //!
 //! The crate is a library for two processes, the websocket service and the monolith. Both call [`start`].
 //! `docs/websocket.md` explains how an event becomes a frame, and how a client resumes.
 //!
-//! Reading order: a `cursor` is a position in the streams. The `feed` reads the streams into the `ring`; the `inbox` keeps more
-//! of them in the database. `resume` chooses where a client starts to read. A `connection` serves a client.
+//! Reading order: a `cursor` is a position in the streams. The `feed` reads the streams into the `ring`. The `inbox`
+//! holds more history, in the database. `resume` chooses where a client starts to read. A `connection` serves a
+//! client.
 
 pub mod config;
 pub mod limits;
@@ -53,8 +54,8 @@ pub const SERVICE: &str = "websocket";
 
 /// Starts to read the streams, and returns the router of `GET /ws`.
 ///
-/// `process` is the name of the process that publishes typing signals: this service or the monolith. `inbox` is the database
-/// with the inbox, which this also writes; without it, clients can resume only from the ring.
+/// `process` is the name, in the catalogue, of the process that publishes the typing signals. `inbox` is the database
+/// with the inbox; this also starts the inbox writer. Without an inbox, clients resume only from the ring.
 pub fn start(
     process: &str,
     events: &Events,

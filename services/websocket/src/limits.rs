@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Keys that deduplication remembers: event ids of each stream, and entity versions. When one stream is further behind
+/// Keys that the deduplication holds: event ids of each stream, and entity versions. If one stream is further behind
 /// the other than that, clients may receive a version twice.
 pub const DEDUPLICATION_KEYS_MAX: usize = 20_000;
 
@@ -17,8 +17,8 @@ pub const WRITE_BUFFER_BYTES: usize = 4096;
 /// Typing signals that a connection may be behind; it misses older ones.
 pub const TYPING_SIGNALS_MAX: usize = 32;
 
-/// A backfill reads so many messages of each stream beyond the oldest one in the ring, because the ring drops more
-/// messages meanwhile.
+/// Of each stream, a backfill also reads this many messages that the ring holds, because the ring drops some of them
+/// during the backfill.
 pub const BACKFILL_OVERLAP_MESSAGES: u64 = 1_000;
 /// Rows read from the inbox at once.
 pub const BACKFILL_PAGE_ROWS: i64 = 256;
@@ -29,12 +29,13 @@ pub struct Retention {
     /// Of the ring. An older cursor is resumed from the inbox, if there is one.
     pub events_max: usize,
     pub bytes_max: usize,
-    /// Messages of each stream that an instance reads when it starts: clients of a stopped instance can resume here even
-    /// while the inbox is unavailable.
+    /// Messages of each stream that an instance reads when it starts, so that clients of a stopped instance can
+    /// resume even while the inbox is unavailable.
     pub tail_messages_max: u64,
     /// A client that missed more gets `resumed: false`: reloading is less work for both sides.
     pub backfill_frames_max: i64,
-    /// How long a resume waits for the ring to catch up with the cursor, and again for the inbox to catch up with the ring.
+    /// How long a resume waits until this instance has read up to the cursor, and until the inbox holds what the ring
+    /// does not.
     pub resume_timeout: Duration,
 }
 

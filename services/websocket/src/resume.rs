@@ -34,7 +34,7 @@ pub struct Start {
     pub position: ReadPosition,
     /// Whether the client gets all events after its cursor. If not, it reloads.
     pub is_resumed: bool,
-    /// What the client receives first. Then it continues with [`Resume::from_ring`].
+    /// What the client receives first. Then it continues with [`Resume::read_position`].
     pub backfill: Option<Box<Backfill>>,
 }
 
@@ -42,12 +42,12 @@ impl Resume {
     /// Returns where a connection with this cursor starts.
     pub async fn start(&self, cursor: Option<Cursor>) -> Start {
         if let Some(cursor) = cursor {
-            match self.from_ring(cursor.clone()).await {
+            match self.read_position(cursor.clone()).await {
                 Ok(position) => return Start { position, is_resumed: true, backfill: None },
                 Err(NotResumable::OtherIncarnation) => {}
                 Err(NotResumable::TooOld) => {
                     let position = self.feed.ring().before_backfill(cursor);
-                    if let Some(backfill) = self.from_inbox(&position.cursor).await {
+                    if let Some(backfill) = self.backfill(&position.cursor).await {
                         return Start { position, is_resumed: true, backfill: Some(Box::new(backfill)) };
                     }
                 }
@@ -57,7 +57,7 @@ impl Resume {
     }
 
     /// Resumes from the ring. Waits if the client comes from an instance that has read more.
-    pub async fn from_ring(&self, cursor: Cursor) -> Result<ReadPosition, NotResumable> {
+    pub async fn read_position(&self, cursor: Cursor) -> Result<ReadPosition, NotResumable> {
         let reached = async {
             while !self.feed.ring().has_reached(&cursor) {
                 sleep(POLL_INTERVAL).await;
@@ -69,7 +69,7 @@ impl Resume {
     }
 
     /// Returns a backfill; `None` if the inbox does not hold all missed events, or is unavailable.
-    pub async fn from_inbox(&self, cursor: &Cursor) -> Option<Backfill> {
+    pub async fn backfill(&self, cursor: &Cursor) -> Option<Backfill> {
         let retained = || self.feed.ring().retained();
         let prepared = Backfill::prepare(self.inbox.as_ref()?, cursor, retained, &self.retention).await;
         prepared.unwrap_or_else(|error| {

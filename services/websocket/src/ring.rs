@@ -1,7 +1,7 @@
-//! The ring buffer: the last events, in the order in which this instance read them. All connections read the same one.
+//! The ring buffer: the last events, in the order in which this instance read them. All connections read from it.
 //!
-//! A connection has no queue of its own, only a read position in the ring. So the memory for events does not grow with the
-//! number of connections, and to resume is to start reading further back.
+//! A connection has no queue, only a read position in the ring. So the memory for events does not grow with the
+//! number of connections, and a resumed client only starts at an older position.
 
 mod deduplicator;
 mod entry;

@@ -1,13 +1,17 @@
-//! How many deliveries a second one core of the websocket service makes, and how long they take from the stream to a socket.
+//! Measures how many frames per second one core of the websocket service delivers, and the latency from the stream to a
+//! client.
 //!
 //! `bin/mfbench fan-out`, or `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example fan_out`
 //!
-//! Publisher and clients are in this process, the service is one of its own; they share the machine's cores. What the
-//! service's processor time says does not depend on that, the latency does.
+//! Publisher and clients are in this process; the service is another process on the same cores. The latency depends on
+//! that, the service's CPU time does not.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people, far from what f64 holds exactly")]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "printed figures, far below the limit of exact integers in f64"
+)]
 
-#[expect(dead_code, reason = "each benchmark uses its part of it")]
+#[expect(dead_code, reason = "each benchmark uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -23,25 +27,25 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID, jetstream};
 use serde_json::json;
-use support::{Stack, client::Socket, is_to_serve, process, serve, with_stack};
+use support::{Stack, client::Socket, is_service, process, serve, with_stack};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 const SOCKETS: u64 = 500;
-/// Messages a second of each run.
+/// Messages per second, one run each.
 const RATES: [u64; 4] = [25, 50, 100, 200];
 const RUN: Duration = Duration::from_secs(8);
-/// After a run, for what is still on its way.
-const REST_MAX: Duration = Duration::from_secs(10);
-/// Latencies are counted in tenths of a millisecond, up to a second.
+/// After a run, for frames in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// A histogram of latencies: 100 microseconds per bucket, up to a second.
 const BUCKETS: usize = 10_000;
 const BUCKET_MICROS: u64 = 100;
-/// In each message: when it was sent, in so many digits.
+/// In each message, followed by the time at which it was sent.
 const MARK: &[u8] = b"sent at ";
 const DIGITS: usize = 15;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    if is_to_serve() {
+    if is_service() {
         return Ok(serve().await);
     }
     with_stack(measure).await?;
@@ -50,11 +54,11 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn measure(stack: &Stack) -> anyhow::Result<()> {
     let publisher = Publisher::new(&stack.nats_url).await?;
-    let seen = Arc::new(Seen::new());
+    let received = Arc::new(Received::new());
     let mut clients = Vec::new();
     for _ in 0..SOCKETS {
-        let socket = Socket::greet(&stack.address, None).await?;
-        clients.push(tokio::spawn(listen(socket, Arc::clone(&seen))));
+        let socket = Socket::hello(&stack.address, None).await?;
+        clients.push(tokio::spawn(listen(socket, Arc::clone(&received))));
     }
     println!("{}", process::machine());
     println!("{SOCKETS} sockets, {} s each", RUN.as_secs());
@@ -74,18 +78,18 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
     for rate in RATES {
         let (service, own) = (stack.service.pid(), std::process::id());
         let (service_before, own_before) = (process::cpu_seconds(service)?, process::cpu_seconds(own)?);
-        seen.reset();
+        received.reset();
         let started = Instant::now();
-        let sent = publisher.send(rate, &mut id, seen.began).await?;
+        let sent = publisher.send(rate, &mut id, received.began).await?;
         let all = async {
-            while seen.count.load(Relaxed) < sent * SOCKETS {
+            while received.count.load(Relaxed) < sent * SOCKETS {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        // Those that have not come by then are lost.
-        let _ = timeout(REST_MAX, all).await;
+        // Frames that have not arrived by then count as lost.
+        let _ = timeout(DRAIN_MAX, all).await;
         let seconds = started.elapsed().as_secs_f64();
-        let delivered = seen.count.load(Relaxed);
+        let delivered = received.count.load(Relaxed);
         let service_cpu = process::cpu_seconds(service)? - service_before;
         let own_cpu = process::cpu_seconds(own)? - own_before;
         println!(
@@ -95,9 +99,9 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
             service_cpu / seconds * 100.0,
             delivered as f64 / service_cpu,
             own_cpu / seconds * 100.0,
-            seen.quantile_ms(0.5),
-            seen.quantile_ms(0.99),
-            seen.quantile_ms(1.0),
+            received.quantile_ms(0.5),
+            received.quantile_ms(0.99),
+            received.quantile_ms(1.0),
         );
     }
     for client in clients {
@@ -106,14 +110,14 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What all clients have got.
-struct Seen {
+/// The frames that all clients have received.
+struct Received {
     began: Instant,
     count: AtomicU64,
     buckets: Vec<AtomicU64>,
 }
 
-impl Seen {
+impl Received {
     fn new() -> Self {
         let buckets = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
         Self { began: Instant::now(), count: AtomicU64::new(0), buckets }
@@ -143,23 +147,23 @@ impl Seen {
     }
 }
 
-async fn listen(mut socket: Socket, seen: Arc<Seen>) -> anyhow::Result<()> {
-    // All messages are alike: found once, it is always there.
-    let mut place = None;
+async fn listen(mut socket: Socket, received: Arc<Received>) -> anyhow::Result<()> {
+    // The time is at the same offset in every message.
+    let mut offset = None;
     loop {
         let text = socket.next().await?;
-        let at = if let Some(at) = place {
+        let at = if let Some(at) = offset {
             at
         } else {
             let mark = text.windows(MARK.len()).position(|part| part == MARK).context("no mark")?;
-            *place.insert(mark + MARK.len())
+            *offset.insert(mark + MARK.len())
         };
         let digits = std::str::from_utf8(text.get(at..at + DIGITS).context("too short")?)?;
-        seen.take(digits.parse()?);
+        received.take(digits.parse()?);
     }
 }
 
-/// Tells of messages as their owner's relay does.
+/// Publishes messages as the relay of their owner does.
 struct Publisher {
     client: async_nats::Client,
 }
@@ -174,7 +178,7 @@ impl Publisher {
         Ok(Self { client })
     }
 
-    /// How many it has sent.
+    /// Publishes at `rate` for the length of a run; returns how many.
     async fn send(&self, rate: u64, id: &mut i64, began: Instant) -> anyhow::Result<u64> {
         let mut ticks = interval(Duration::from_secs(1) / u32::try_from(rate)?);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -183,12 +187,13 @@ impl Publisher {
             ticks.tick().await;
             *id += 1;
             let source = format!(
-                "sent at {:0DIGITS$} by a benchmark, with as much to say as people have",
+                "sent at {:0DIGITS$} by a benchmark, as long as usual messages in a chat",
                 began.elapsed().as_micros()
             );
+            let message = json!({ "id": *id, "created_at": 1_795_000_000, "updated_at": 1_795_000_000, "user_id": 1,
+                "channel_id": 1, "source": source, "html": format!("<p>{source}</p>") });
             let event = json!({ "id": format!("messages-{id}"), "operation": "insert", "time": chrono::Utc::now(),
-                "version": 1, "correlation_id": "bench", "type": "message_changed", "data": { "id": *id, "created_at": 1_795_000_000,
-                "updated_at": 1_795_000_000, "user_id": 1, "channel_id": 1, "source": source, "html": format!("<p>{source}</p>") } });
+                "version": 1, "correlation_id": "bench", "type": "message_changed", "data": message });
             let mut headers = HeaderMap::new();
             headers.insert(NATS_MESSAGE_ID, format!("messages-{id}"));
             let subject = format!("flack.messages.message_changed.{id}");

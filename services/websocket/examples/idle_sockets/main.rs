@@ -1,8 +1,9 @@
-//! How much memory an idle socket takes in the websocket service.
+//! Measures the memory of an idle connection in the websocket service.
 //!
-//! `bin/mfbench idle-sockets`, or `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example idle_sockets`
+//! `bin/mfbench idle-sockets`, or
+//! `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example idle_sockets`
 
-#[expect(dead_code, reason = "each benchmark uses its part of it")]
+#[expect(dead_code, reason = "each benchmark uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,18 +11,18 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::ensure;
 use secrecy::ExposeSecret;
-use support::{Stack, client::Socket, is_to_serve, process, serve, with_stack};
+use support::{Stack, client::Socket, is_service, process, serve, with_stack};
 use tokio::{task::JoinHandle, time::sleep};
 
 const SOCKETS: u32 = 5_000;
 const SOCKETS_PER_USER: u32 = 10;
-/// The allocator and the kernel settle.
+/// For the allocator and the kernel to release memory.
 const SETTLE: Duration = Duration::from_secs(2);
 const GOAL_KIB: f64 = 10.0;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    if is_to_serve() {
+    if is_service() {
         return Ok(serve().await);
     }
     with_stack(measure).await?;
@@ -42,7 +43,7 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
         for number in 0..SOCKETS {
             let token = signed_in.then(|| stack.token(i64::from(number / SOCKETS_PER_USER) + 1));
             let token = token.as_ref().map(ExposeSecret::expose_secret);
-            let mut socket = Socket::greet(&stack.address, token).await?;
+            let mut socket = Socket::hello(&stack.address, token).await?;
             // Answers pings, and ends when the service closes.
             sockets.push(tokio::spawn(async move { while socket.next().await.is_ok() {} }));
         }
@@ -50,14 +51,14 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
         let after = process::memory_kib(pid)?;
         let ended = sockets.iter().filter(|socket| socket.is_finished()).count();
         ensure!(ended == 0, "{ended} of {SOCKETS} sockets were closed by the service");
-        // What the ones before left behind is used again: the difference to the start is what counts.
+        // Memory of earlier connections is used again, so the difference is to the start.
         let each = (after - before) / f64::from(SOCKETS);
-        let verdict = if each < GOAL_KIB { "" } else { "  above the goal of 10" };
-        println!("{:<34} {after:>12.0} {each:>16.2}{verdict}", format!("{SOCKETS}, {what}"));
+        let note = if each < GOAL_KIB { "" } else { "  above the goal of 10" };
+        println!("{:<34} {after:>12.0} {each:>16.2}{note}", format!("{SOCKETS}, {what}"));
         sockets.iter().for_each(JoinHandle::abort);
         sleep(SETTLE).await;
         let left = process::memory_kib(pid)?;
-        println!("{:<34} {left:>12.0} {:>16}", "gone again", format!("({:+.0} KiB)", left - from));
+        println!("{:<34} {left:>12.0} {:>16}", "all closed", format!("({:+.0} KiB)", left - from));
     }
     Ok(())
 }

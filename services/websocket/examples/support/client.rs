@@ -1,4 +1,4 @@
-//! A client that costs little: it counts frames and looks at nothing but their heads.
+//! A client that uses little CPU and memory: it parses only the headers of frames.
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::{
@@ -14,7 +14,7 @@ const PONG: u8 = 10;
 
 pub struct Socket {
     stream: TcpStream,
-    /// Read, and not yet taken.
+    /// Bytes that were read. Those before `taken` are frames that were returned.
     buffer: Vec<u8>,
     taken: usize,
 }
@@ -30,14 +30,14 @@ impl Socket {
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.context("the service ended the connection")?);
+            answer.push(stream.read_u8().await.context("the service closed the connection")?);
         }
         ensure!(answer.starts_with(b"HTTP/1.1 101"), "no websocket: {}", String::from_utf8_lossy(&answer));
         Ok(Self { stream, buffer: Vec::new(), taken: 0 })
     }
 
-    /// Connected, and welcomed.
-    pub async fn greet(address: &str, token: Option<&str>) -> anyhow::Result<Self> {
+    /// Connects and sends `hello`.
+    pub async fn hello(address: &str, token: Option<&str>) -> anyhow::Result<Self> {
         let mut socket = Self::connect(address).await?;
         let hello = serde_json::json!({ "type": "hello", "token": token });
         socket.send(TEXT, hello.to_string().as_bytes()).await?;
@@ -46,10 +46,10 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The next text.
+    /// Returns the next text frame.
     pub async fn next(&mut self) -> anyhow::Result<&[u8]> {
         let (from, to) = loop {
-            let Some((kind, from, to)) = head(&self.buffer[self.taken..]) else {
+            let Some((kind, from, to)) = header(&self.buffer[self.taken..]) else {
                 self.read_more().await?;
                 continue;
             };
@@ -68,10 +68,10 @@ impl Socket {
     async fn read_more(&mut self) -> anyhow::Result<()> {
         self.buffer.drain(..self.taken);
         self.taken = 0;
-        // Room only now, so that thousands of idle clients need little themselves.
+        // Reserved only when there are bytes to read, so that idle clients need little memory.
         self.stream.readable().await?;
         self.buffer.reserve(READ_BYTES);
-        ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the service ended the connection");
+        ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the service closed the connection");
         Ok(())
     }
 
@@ -83,7 +83,7 @@ impl Socket {
             frame.push(0x80 | 0x7e);
             frame.extend(u16::try_from(payload.len())?.to_be_bytes());
         }
-        // A mask of zeros is a mask.
+        // The protocol requires a mask; zeros are allowed.
         frame.extend([0; 4]);
         frame.extend(payload);
         self.stream.write_all(&frame).await?;
@@ -91,8 +91,8 @@ impl Socket {
     }
 }
 
-/// Kind, and where the payload begins and ends; `None` when it is not all there yet.
-fn head(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+/// Returns the kind of a frame, and where its payload begins and ends; `None` while it is incomplete.
+fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (kind, short) = (bytes.first()? & 0x0f, bytes.get(1)? & 0x7f);
     let (from, length) = match short {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),

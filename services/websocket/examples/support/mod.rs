@@ -1,7 +1,7 @@
-//! What the benchmarks share: the service as a process of its own, and all that it needs.
+//! Shared by the benchmarks: starts the service as another process, with etcd, nats-server and a database.
 //!
-//! The service is this very program, started again with `SERVES` in its environment: the library's own `build`, as `main.rs`
-//! runs it. It listens on loopback alone, and everything is in a temporary folder.
+//! The service is the same program, started with `SERVES` in its environment; it then does what `main.rs` does. It
+//! listens on loopback only, and its data is in a temporary folder.
 
 pub mod client;
 pub mod process;
@@ -38,17 +38,17 @@ const SERVES: &str = "FLACK_BENCHMARK_SERVES";
 const START_MAX: Duration = Duration::from_secs(30);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
-/// The service; what `main.rs` does.
+/// Runs the service, as `main.rs` does.
 pub async fn serve() -> ExitCode {
     service::main(Service::named(SERVICE), |config: &Config| (&config.process, &config.registry), build).await
 }
 
-/// Whether this process is to be the service.
-pub fn is_to_serve() -> bool {
+/// Returns whether this process is the service.
+pub fn is_service() -> bool {
     std::env::var_os(SERVES).is_some()
 }
 
-/// etcd, nats-server, and the service. Gone when dropped.
+/// etcd, nats-server and the service. They are stopped when this is dropped.
 pub struct Stack {
     pub service: Running,
     pub address: String,
@@ -58,7 +58,7 @@ pub struct Stack {
     _folder: TempDir,
 }
 
-/// Killed when dropped.
+/// A child process, killed when this is dropped.
 pub struct Running(Child);
 
 impl Running {
@@ -80,7 +80,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may be gone already; then there is nothing to do.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -105,7 +105,7 @@ impl Stack {
                 .env("DATABASE_URL", database_url)
                 .env("ETCD_URL", &etcd_url)
                 .env("NATS_URL", &nats_url)
-                // Nothing is asked of the other services here.
+                // No other service is called.
                 .env("INTERNAL_URL", "http://127.0.0.1:9")
                 .env("RUST_LOG", "warn"),
         )?;
@@ -144,16 +144,16 @@ fn start_etcd(folder: &Path) -> anyhow::Result<(Running, String)> {
     Ok((running, clients))
 }
 
-/// Does it with a stack that has a database of its own in the PostgreSQL at `DATABASE_URL`, whose user must be allowed to
-/// make one. It is taken away again, however it went.
+/// Runs a benchmark with a stack, in a temporary database of the PostgreSQL at `DATABASE_URL`. The user there must be
+/// allowed to create databases.
 pub async fn with_stack(benchmark: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
     #[derive(conf::Conf)]
-    struct Given {
+    struct Options {
         #[conf(flatten)]
         database: DatabaseConfig,
     }
-    let given: Given = config::parse_or_exit();
-    let url = given.database.url.expose_secret();
+    let options: Options = config::parse_or_exit();
+    let url = options.database.url.expose_secret();
     let name = format!("flack_benchmark_{}", std::process::id());
     let mut connection = PgConnection::connect(url).await.context("PostgreSQL at DATABASE_URL")?;
     let create = format!("create database {name}");
@@ -162,7 +162,7 @@ pub async fn with_stack(benchmark: impl AsyncFnOnce(&Stack) -> anyhow::Result<()
         let stack = Stack::start(&with_database(url, &name)?).await?;
         tokio::select! {
             outcome = benchmark(&stack) => outcome,
-            // Not by the signal itself: that would leave the stack behind.
+            // Handled here, so that the stack is stopped and the database dropped.
             () = interrupted() => Err(anyhow!("interrupted")),
         }
     }
@@ -180,7 +180,7 @@ async fn interrupted() {
                 _ = terminate.recv() => {}
             }
         }
-        // Ctrl-C at least.
+        // Then only Ctrl-C is handled.
         Err(_) => drop(ctrl_c().await),
     }
 }
@@ -195,11 +195,11 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Waits until it holds.
+/// Waits for a condition.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
     let started = Instant::now();
     while !holds().await {
-        ensure!(started.elapsed() < START_MAX, "waited in vain until {what}");
+        ensure!(started.elapsed() < START_MAX, "timeout: waited until {what}");
         sleep(Duration::from_millis(50)).await;
     }
     Ok(())

@@ -1,30 +1,30 @@
-//! What the kernel says of a process, and of the machine.
+//! Figures of the kernel about a process and the machine.
 
 use std::{fs, num::NonZero, thread::available_parallelism};
 
 use anyhow::Context as _;
 
-/// The kernel counts a process's time in these; on Linux always a hundred a second.
+/// The unit of CPU times in `/proc`; on Linux always 100.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Its share of the machine's memory, as far as that is its own.
+/// Returns the proportional set size: private memory, and its share of shared memory.
 pub fn memory_kib(pid: u32) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = text.lines().find(|line| line.starts_with("Pss:")).context("no Pss")?;
     Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
 }
 
-/// Processor time used so far, in programs and in the kernel.
+/// Returns the CPU time used so far, in user and kernel mode.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may contain anything.
-    let behind_name = text.rsplit_once(')').context("no name")?.1;
+    // The name is in parentheses and may contain spaces.
+    let after_name = text.rsplit_once(')').context("no name")?.1;
     let ticks: Vec<f64> =
-        behind_name.split_whitespace().skip(11).take(2).filter_map(|number| number.parse().ok()).collect();
+        after_name.split_whitespace().skip(11).take(2).filter_map(|number| number.parse().ok()).collect();
     Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
 }
 
-/// For the table: figures mean nothing without it.
+/// Describes the machine and the build, for the header of a result.
 pub fn machine() -> String {
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
@@ -34,6 +34,6 @@ pub fn machine() -> String {
         available_parallelism().map_or(0, NonZero::get),
         model.trim_matches([':', ' ', '\t']),
         load.split_whitespace().next().unwrap_or("unknown"),
-        if cfg!(debug_assertions) { "DEBUG build: figures mean nothing" } else { "release build" },
+        if cfg!(debug_assertions) { "DEBUG build: do not use these figures" } else { "release build" },
     )
 }

@@ -65,7 +65,7 @@ async fn send_backfill(
             outgoing.send_events(frames).await?;
         }
         let cursor = backfill.cursor().clone();
-        match context.resume.from_ring(cursor.clone()).await {
+        match context.resume.read_position(cursor.clone()).await {
             Ok(position) => {
                 outgoing.progress.position = position;
                 return Ok(());
@@ -73,7 +73,7 @@ async fn send_backfill(
             Err(NotResumable::OtherIncarnation) => return Err(CloseReason::BackfillFailed),
             // The ring has dropped more meanwhile than the backfill overlapped with.
             Err(NotResumable::TooOld) => {
-                backfill = context.resume.from_inbox(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
+                backfill = context.resume.backfill(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
             }
         }
     }

@@ -86,7 +86,8 @@ impl<'a> Session<'a> {
             }
             let next_timer = self.next_timer();
             tokio::select! {
-                // In the order of urgency. The client's frames are rate limited, so they cannot delay its events for long.
+                // In the order of urgency. Frames from the client are rate limited, so they delay its events only
+                // briefly.
                 biased;
                 () = stopping.cancelled() => return Err(CloseReason::Restart),
                 outcome = completed(&mut running) => {

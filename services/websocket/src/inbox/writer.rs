@@ -1,7 +1,7 @@
 //! The inbox writer: stores the events that clients receive, beside the hot path.
 //!
-//! One instance writes at a time (`database::leader`). The lock, the offsets and the rows use one connection. The leader reads
-//! the streams after the stored range, so a crash loses nothing.
+//! One instance writes at a time (`database::leader`). The lock, the offsets and the rows use one connection. The
+//! leader reads each stream from the end of its stored range, so a crash loses nothing.
 
 use std::{cmp::Ordering, time::Duration};
 
@@ -139,7 +139,7 @@ async fn store_batch(
     Ok(())
 }
 
-/// Returns the stored range of a stream that is read on after `after`, and after which sequence its rows must be deleted.
+/// Returns the stored range of a stream that continues after `after`, and after which sequence rows must be deleted.
 fn opened(stored: &StoredRange, incarnation: &str, after: u64) -> (StoredRange, Option<u64>) {
     let last = Offset { incarnation: Some(incarnation.into()), sequence: after };
     if stored.last.incarnation != last.incarnation {

@@ -96,7 +96,7 @@ impl Backfill {
     }
 }
 
-/// Returns the last sequence to read of each stream, so that the ring holds the rest; `None` if the inbox has a gap there.
+/// Returns the last sequence to read of each stream, so that the ring holds the rest; `None` if the inbox has a gap.
 async fn last_to_read(
     inbox: &Inbox,
     cursor: &Cursor,

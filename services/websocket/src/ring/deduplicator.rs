@@ -1,8 +1,8 @@
 //! Deduplication of events, by two keys:
-//! - the event id: a relay may publish an event twice. JetStream drops duplicates within two minutes; this is for a relay that was
-//!   suspended for longer.
-//! - the entity version: while data moves from the monolith to a service, both streams hold the same version of the same
-//!   entity. Clients receive the one that this instance reads first.
+//! - Event id, within a stream: a relay may publish an event twice. JetStream drops the second one only within two
+//!   minutes.
+//! - Entity version, between streams: while data moves from the monolith to a service, both streams hold the same
+//!   version. Clients receive the one that this instance reads first.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,9 +39,10 @@ impl Deduplicator {
         is_first
     }
 
-    /// Returns the number of the entry that another stream added for this version. If there is none, records `entry` for it.
+    /// Returns the number of the entry that another stream added for this version. If there is none, records `entry`.
     ///
-    /// A version that one stream has twice is not a duplicate: a row that is deleted and inserted again begins with version 1.
+    /// The same version twice in one stream is no duplicate: a row that is deleted and inserted again has version 1
+    /// again.
     pub fn duplicate_of(&mut self, version: EntityVersion, stream: usize, entry: u64) -> Option<u64> {
         match self.versions.get_mut(&version) {
             Some(delivered) if delivered.stream != stream => return Some(delivered.entry),

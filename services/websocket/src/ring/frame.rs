@@ -1,10 +1,10 @@
-//! The `updated_model` frame of an event. It is serialised once for all connections; only the cursor at its end differs.
+//! The `updated_model` frame of an event. It is serialised once for all connections.
 
 use flack_api::{
-    events::{Event, MessageModel, MonolithEvent, Operation, UserModel},
+    events::{Event, MonolithEvent, Operation},
     frames::ModelClass,
-    messages::types::{Message, MessageLinks},
-    users::types::{User, UserLinks},
+    messages::types::Message,
+    users::types::User,
 };
 
 use crate::cursor::Cursor;
@@ -25,7 +25,7 @@ pub struct Update {
     pub prefix: String,
 }
 
-/// Returns the whole frame.
+/// Completes a frame.
 pub fn with_cursor(prefix: &str, cursor: &Cursor) -> String {
     format!("{prefix}{cursor}\"}}")
 }
@@ -37,57 +37,23 @@ pub fn is_for_clients(kind: &str, operation: Operation) -> bool {
 
 /// Returns what clients receive for this event; `None` if they receive nothing.
 ///
-/// The text is written by hand so that `type` comes first and the cursor last.
+/// The frame is put together by hand, so that `type` comes first, and the cursor comes last and can be replaced.
 pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Update>> {
     if event.operation == Operation::Delete {
         return Ok(None);
     }
     let (class, id, model) = match event.union {
         MonolithEvent::UserChanged(user) => {
-            (ModelClass::User, user.id, serde_json::to_string(&user_model(user))?)
+            (ModelClass::User, user.id, serde_json::to_string(&User::from(user))?)
         }
         MonolithEvent::MessageChanged(message) => {
-            (ModelClass::Message, message.id, serde_json::to_string(&message_model(message))?)
+            (ModelClass::Message, message.id, serde_json::to_string(&Message::from(message))?)
         }
         _ => return Ok(None),
     };
     let version = EntityVersion { class, id, version: event.version };
     let prefix = format!(r#"{{"type":"updated_model","class":"{class}","model":{model},"cursor":""#);
     Ok(Some(Update { version, prefix }))
-}
-
-/// As version 1 of the API answers it.
-fn user_model(user: UserModel) -> User {
-    User {
-        id: user.id,
-        created_at: user.created_at,
-        updated_at: user.updated_at,
-        last_seen_at: user.last_seen_at,
-        nickname: user.nickname,
-        online: user.online,
-        links: UserLinks {
-            self_: format!("/api/users/{}", user.id),
-            messages: "/api/messages".to_owned(),
-            tokens: "/api/tokens".to_owned(),
-        },
-    }
-}
-
-/// As version 1 of the API answers it.
-fn message_model(message: MessageModel) -> Message {
-    Message {
-        id: message.id,
-        created_at: message.created_at,
-        updated_at: message.updated_at,
-        source: message.source,
-        html: message.html,
-        user_id: message.user_id,
-        nickname: None,
-        links: MessageLinks {
-            self_: format!("/api/messages/{}", message.id),
-            user: format!("/api/users/{}", message.user_id),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! While data moves from the monolith to a service, both streams hold the same versions. A client gets each version once.
+//! While data moves from the monolith to a service, both streams hold the same versions. A client gets each of them
+//! once.
 
 use crate::{
     nats::{Nats, message, user},
