@@ -10,13 +10,11 @@ const NOT_YET: &[&str] = &[
     "CONTRIBUTING.md",
     "README.md",
     "api/",
-    "bin/",
     "common/",
-    "mf/",
+    "mf/src/commands/events",
     "migrations/shared/",
     "migrations/websocket/",
     "services/websocket/",
-    "supervisor/",
     "testing/",
 ];
 

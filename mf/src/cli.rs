@@ -11,8 +11,8 @@ use crate::help::EXIT_CODES;
 
 /// Run, observe and break a flack stack on this machine
 ///
-/// Everything that a stack writes to disk is in its state folder: `MF_HOME`, or .mf in the repository. For a second stack, set
-/// another `MF_HOME` and another port.
+/// Everything that a stack writes to disk is in its state folder: `MF_HOME`, or .mf in the repository. For a second
+/// stack, set another `MF_HOME` and another port.
 #[derive(Debug, Parser)]
 #[command(name = "mf", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Cli {

@@ -13,6 +13,6 @@ Exit codes:
   130  stopped by Ctrl-C";
 
 /// Returns the end of a command's help: examples, then the exit codes.
-pub fn examples(examples: &str) -> String {
-    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+pub fn examples(examples: &[&str]) -> String {
+    format!("Examples:\n  {}\n\n{EXIT_CODES}", examples.join("\n  "))
 }

@@ -1,4 +1,5 @@
-//! The state folder of one stack: everything that a stack writes to disk. `MF_HOME`, by default `.mf` in the repository.
+//! The state folder of one stack: everything that a stack writes to disk. `MF_HOME`, by default `.mf` in the
+//! repository.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -246,7 +246,8 @@ impl<'a> Launcher<'a> {
             lines.push("(nothing)".to_owned());
         }
         Failure::internal(format!(
-            "{name} did not become ready in {:.0} s ({state}{last_end}; {problem}).\n  Its last lines:\n    {}\n  More: mflogs {name}",
+            "{name} did not become ready in {:.0} s ({state}{last_end}; {problem}).\n\
+             \x20 Its last lines:\n    {}\n  More: mflogs {name}",
             after.as_secs_f64(),
             lines.join("\n    ")
         ))

@@ -1,7 +1,8 @@
 //! `mf` runs, observes and breaks a flack stack on this machine.
 //!
-//! It owns the processes of a stack, the state folder with settings and secrets, and the accounts in PostgreSQL, etcd and NATS.
-//! It leaves to others: database schemas (each service migrates its own), and HAProxy's configuration (its agent's).
+//! It owns the processes of a stack, the state folder with settings and secrets, and the accounts in PostgreSQL, etcd
+//! and NATS. It leaves to others: database schemas (each service migrates its own), and HAProxy's configuration (its
+//! agent's).
 
 // First, because the others use its macro.
 #[macro_use]

@@ -1,5 +1,5 @@
-//! What people see while a stack starts: spinners in a terminal, plain lines in a file. On standard error, because standard
-//! output is for results.
+//! What people see while a stack starts: spinners in a terminal, plain lines in a file. On standard error, because
+//! standard output is for results.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

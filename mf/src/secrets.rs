@@ -1,5 +1,5 @@
-//! The passwords of a stack. They are generated once, kept in one private file, and passed to processes by environment or
-//! private files, never on a command line.
+//! The passwords of a stack. They are generated once, kept in one private file, and passed to processes by environment
+//! or private files, never on a command line.
 
 use std::collections::BTreeMap;
 use std::fmt;

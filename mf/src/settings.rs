@@ -1,4 +1,5 @@
-//! Settings of a stack: its port, its stage, how many instances of each service. They are in `stack.json` in the state folder.
+//! Settings of a stack: its port, its stage, how many instances of each service. They are in `stack.json` in the state
+//! folder.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,7 +132,8 @@ impl Settings {
                 Exit::Contradiction,
                 format!(
                     "this stack was created with --stage {}: it cannot be started with --stage {stage}.\n\
-                     Use another state folder and port (MF_HOME=.mf-{stage} mfup --stage {stage} --port 9080), or delete this one (mfdown --purge).",
+                     Use another state folder and port (MF_HOME=.mf-{stage} mfup --stage {stage} --port 9080), or \
+                     delete this one (mfdown --purge).",
                     before.stage
                 ),
             ));

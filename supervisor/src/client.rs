@@ -32,7 +32,8 @@ impl Client {
         UnixStream::connect(&socket).await.is_ok().then_some(Self { socket })
     }
 
-    /// Starts a supervisor and waits until it listens. `command` is a program that calls [`crate::run`] with the same paths.
+    /// Starts a supervisor and waits until it listens. `command` is a program that calls [`crate::run`] with the same
+    /// paths.
     pub async fn spawn(paths: &Paths, mut command: Command) -> Result<(Self, Child)> {
         let path = paths.log("supervisor");
         let log = File::options().append(true).create(true).mode(0o600).open(&path);

@@ -50,7 +50,8 @@ pub async fn run(paths: Paths) -> Result<()> {
     Ok(())
 }
 
-/// Raises the limit of open files to the machine's maximum. Processes inherit it, and a server needs a file per connection.
+/// Raises the limit of open files to the machine's maximum. Processes inherit it, and a server needs a file per
+/// connection.
 fn raise_open_files_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);

@@ -26,7 +26,8 @@ pub(crate) fn spawn(paths: &Paths, spec: &Spec) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        // A process group of its own: it is killed together with its children, and Ctrl-C in a terminal does not reach it.
+        // A process group of its own: it is killed together with its children, and Ctrl-C in a terminal does not reach
+        // it.
         .process_group(0)
         .spawn()?;
     if let Some(identity) = Identity::of(pid_of(&child)) {

@@ -23,8 +23,9 @@ pub(crate) async fn run(logs: PathBuf) {
     }
 }
 
-/// Copies the log, then truncates it: the process has it open for appending, and goes on at the new end. A line written between
-/// the two steps is lost; a pipe through the supervisor would not lose it, but would break when the supervisor is killed.
+/// Copies the log, then truncates it: the process has it open for appending, and goes on at the new end. A line written
+/// between the two steps is lost; a pipe through the supervisor would not lose it, but would break when the supervisor
+/// is killed.
 fn rotate(path: &Path) {
     let copied = fs::copy(path, path.with_extension("log.old"));
     if let Err(error) = copied.and_then(|_| File::options().write(true).open(path)?.set_len(0)) {

@@ -48,7 +48,8 @@ fn stat(pid: i32) -> Option<(char, i32, u64)> {
     Some((fields.first()?.chars().next()?, fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
 }
 
-/// Returns the memory of a process and its descendants in KiB, as PSS: a page shared by n processes counts 1/n for each.
+/// Returns the memory of a process and its descendants in KiB, as PSS: a page shared by n processes counts 1/n for
+/// each.
 pub fn memory_kib(pid: i32) -> Option<u64> {
     let mut family = vec![pid];
     let processes: Vec<(i32, i32)> = fs::read_dir("/proc")

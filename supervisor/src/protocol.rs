@@ -1,4 +1,5 @@
-//! Messages on the control socket: one request per connection, one JSON object per line. A request may have several replies.
+//! Messages on the control socket: one request per connection, one JSON object per line. A request may have several
+//! replies.
 
 use std::fmt;
 

@@ -14,10 +14,13 @@ use crate::signals::interrupted;
 
 /// Measure one part in a release build, and print the results with the machine
 ///
-/// Starts PostgreSQL, etcd and NATS in temporary folders, and stops them afterwards. The first run builds for some minutes. To
-/// measure a whole stack, use mfverify.
+/// Starts PostgreSQL, etcd and NATS in temporary folders, and stops them afterwards. The first run builds for some
+/// minutes. To measure a whole stack, use mfverify.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfbench idle-sockets         # memory per idle connection\n  mfbench fan-out              # deliveries per second on one core, and their latency"))]
+#[command(after_help = examples(&[
+    "mfbench idle-sockets         # memory per idle connection",
+    "mfbench fan-out              # deliveries per second on one core, and their latency",
+]))]
 pub struct Args {
     benchmark: Benchmark,
 }

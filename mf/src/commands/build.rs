@@ -8,7 +8,10 @@ use crate::help::examples;
 
 /// Build every program of the stack
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfbuild              # what mfup runs\n  mfbuild --release    # optimised; run it with MF_PROFILE=release mfup"))]
+#[command(after_help = examples(&[
+    "mfbuild              # what mfup runs",
+    "mfbuild --release    # optimised; run it with MF_PROFILE=release mfup",
+]))]
 pub struct Args {
     /// Optimised: slow to build, fast to run
     #[arg(long)]

@@ -12,10 +12,14 @@ use crate::supervisor;
 
 /// Stop the whole stack
 ///
-/// Instances drain first (they finish requests in flight), then the balancer stops, then the stores. The data stays for the next
-/// mfup.
+/// Instances drain first (they finish requests in flight), then the balancer stops, then the stores. The data stays for
+/// the next mfup.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfdown\n  mfdown --purge    # and delete its data, logs and secrets\n  MF_HOME=/tmp/before mfdown"))]
+#[command(after_help = examples(&[
+    "mfdown",
+    "mfdown --purge    # and delete its data, logs and secrets",
+    "MF_HOME=/tmp/before mfdown",
+]))]
 pub struct Args {
     /// Delete data, logs, settings and secrets of this stack
     #[arg(long)]

@@ -11,7 +11,11 @@ use crate::supervisor::inherited_environment;
 
 /// Print the environment to run a service by hand
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfenv users\n  eval \"$(mfenv users --secrets)\" && cargo run -p flack-users\n  mfenv users --secrets --json | jq -r .DATABASE_URL"))]
+#[command(after_help = examples(&[
+    "mfenv users",
+    "eval \"$(mfenv users --secrets)\" && cargo run -p flack-users",
+    "mfenv users --secrets --json | jq -r .DATABASE_URL",
+]))]
 pub struct Args {
     /// The service
     #[arg(default_value = MONOLITH, value_parser = services::argument())]

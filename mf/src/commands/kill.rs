@@ -11,13 +11,19 @@ use crate::supervisor;
 
 /// Stop an instance for good, or kill it as if it had crashed
 ///
-/// Without --hard an instance drains, stops and is not restarted. With --hard it gets kill -9, and the supervisor restarts it after
-/// a pause that grows with each crash. The name of a service selects its newest instance; `all` (or --all) selects every
-/// instance. Other processes (etcd, nats, postgres, agent, haproxy) can be killed by name, too. mfup starts what was
-/// stopped for good.
+/// Without --hard an instance drains, stops and is not restarted. With --hard it gets kill -9, and the supervisor
+/// restarts it after a pause that grows with each crash. The name of a service selects its newest instance; `all` (or
+/// --all) selects every instance. Other processes (etcd, nats, postgres, agent, haproxy) can be killed by name, too.
+/// mfup starts what was stopped for good.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
-#[command(after_help = examples("  mfkill users-1                      # drain and stop it, for good\n  mfkill users --hard                 # kill -9 one instance of users; it is restarted\n  mfkill users all --hard             # all instances of users at once\n  mfkill all                          # every instance of every service\n  mfkill nats --hard --no-restart     # no events until mfup"))]
+#[command(after_help = examples(&[
+    "mfkill users-1                      # drain and stop it, for good",
+    "mfkill users --hard                 # kill -9 one instance of users; it is restarted",
+    "mfkill users all --hard             # all instances of users at once",
+    "mfkill all                          # every instance of every service",
+    "mfkill nats --hard --no-restart     # no events until mfup",
+]))]
 pub struct Args {
     /// An instance (users-1), a service (users), another process (etcd), or `all`
     target: String,

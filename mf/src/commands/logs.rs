@@ -9,7 +9,12 @@ const LINES_DEFAULT: usize = 50;
 
 /// Show the logs of all processes, or of some, sorted by time
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mflogs                      # the last lines of all logs\n  mflogs -f users tokens      # follow two services\n  mflogs users-1 --lines 500\n  mflogs --json | jq 'select(.level == \"ERROR\")'"))]
+#[command(after_help = examples(&[
+    "mflogs                      # the last lines of all logs",
+    "mflogs -f users tokens      # follow two services",
+    "mflogs users-1 --lines 500",
+    "mflogs --json | jq 'select(.level == \"ERROR\")'",
+]))]
 pub struct Args {
     /// Services or instances; none means all
     names: Vec<String>,

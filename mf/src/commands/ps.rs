@@ -14,10 +14,13 @@ use crate::supervisor;
 
 /// Show what runs where: version, health, memory, routes
 ///
-/// `health` is the result of the process's own checks (/health, /ready); `registry` is whether it is registered; `balancer` is
-/// the result of HAProxy's checks.
+/// `health` is the result of the process's own checks (/health, /ready); `registry` is whether it is registered;
+/// `balancer` is the result of HAProxy's checks.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfps\n  mfps --json | jq -r '.processes[] | select(.health != \"ready\") | .name'"))]
+#[command(after_help = examples(&[
+    "mfps",
+    "mfps --json | jq -r '.processes[] | select(.health != \"ready\") | .name'",
+]))]
 pub struct Args {
     /// As one JSON object
     #[arg(long)]

@@ -18,7 +18,10 @@ use crate::supervisor;
 ///
 /// Returns when the balancer sends requests to it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfrun users\n  mfrun websocket --count 3 --json"))]
+#[command(after_help = examples(&[
+    "mfrun users",
+    "mfrun websocket --count 3 --json",
+]))]
 pub struct Args {
     /// The service
     #[arg(value_parser = services::argument())]

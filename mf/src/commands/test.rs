@@ -16,10 +16,16 @@ use crate::signals::interrupted;
 
 /// Run every test: format, lints, unit tests, each service on a real database, whole stacks, the browser
 ///
-/// Starts a temporary PostgreSQL, and stops it afterwards. Tests that need a stack start their own. With --database it runs
-/// no test: it prints the `DATABASE_URL` that plain `cargo test` needs.
+/// Starts a temporary PostgreSQL, and stops it afterwards. Tests that need a stack start their own. With --database it
+/// runs no test: it prints the `DATABASE_URL` that plain `cargo test` needs.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mftest                       # everything\n  mftest --fast                # without the tests that start whole stacks\n  mftest a_revoked_token       # tests whose names contain this\n  eval \"$(mftest --database)\" && cargo test -p flack-users\n  mftest --database --stop"))]
+#[command(after_help = examples(&[
+    "mftest                       # everything",
+    "mftest --fast                # without the tests that start whole stacks",
+    "mftest a_revoked_token       # tests whose names contain this",
+    "eval \"$(mftest --database)\" && cargo test -p flack-users",
+    "mftest --database --stop",
+]))]
 pub struct Args {
     /// Only tests whose names contain this; format and lints are left out
     filter: Option<String>,
@@ -93,8 +99,8 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
         report.check("fmt", &["fmt", "--all", "--check"]).await?;
         report.check("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).await?;
     }
-    // The stack tests start these programs; cargo builds only some of them for the tests by itself. Programs and tests in one
-    // build, because another choice of packages is another choice of features, and would build everything twice.
+    // The stack tests start these programs; cargo builds only some of them for the tests by itself. Programs and tests
+    // in one build, because another choice of packages is another choice of features, and would build everything twice.
     if !report.check("build", &["build", "--workspace", "--bins", "--tests"]).await? {
         return Ok(());
     }
@@ -125,7 +131,8 @@ impl Report {
     /// Runs `cargo test`, prints what it prints, and counts tests and time of each test program.
     async fn tests(&mut self, arguments: &[&str], database_url: &str) -> Result<()> {
         print_line!("\n=== cargo {}", arguments.join(" "));
-        // One pipe for both: cargo writes the names of test programs to standard error, they their results to standard output.
+        // One pipe for both: cargo writes the names of test programs to standard error, they their results to standard
+        // output.
         let (reader, writer) = pipe().map_err(|error| cannot_run(&error))?;
         let mut child = cargo::command(arguments)
             .env("DATABASE_URL", database_url)
@@ -163,7 +170,8 @@ impl Report {
     }
 }
 
-/// Returns the name of the test program that cargo announces in this line: the package, and for an integration test its file.
+/// Returns the name of the test program that cargo announces in this line: the package, and for an integration test its
+/// file.
 fn part(line: &str, package: &mut String) -> Option<String> {
     let line = line.trim_start();
     if let Some(documented) = line.strip_prefix("Doc-tests ") {
@@ -178,7 +186,8 @@ fn part(line: &str, package: &mut String) -> Option<String> {
     Some(format!("{package} {}", source.trim_start_matches("unittests ")))
 }
 
-/// Returns how many tests passed and failed, from the last line of a test program: `test result: ok. 5 passed; 0 failed; ...`.
+/// Returns how many tests passed and failed, from the last line of a test program: `test result: ok. 5 passed; 0
+/// failed; ...`.
 fn results(line: &str) -> Option<(u32, u32)> {
     let rest = line.trim_start().strip_prefix("test result: ")?;
     let number = |word: &str| {

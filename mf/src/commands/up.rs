@@ -22,10 +22,14 @@ use crate::supervisor;
 /// Start the whole stack, or what is missing of it
 ///
 /// Starts PostgreSQL, etcd, NATS, HAProxy with its agent, the monolith and the services, and waits until each is ready.
-/// Without --detach it stays in the foreground and shows the logs; Ctrl-C stops the stack. If the stack runs already, mfup starts
-/// what is missing, and --instances changes how many instances of each service run.
+/// Without --detach it stays in the foreground and shows the logs; Ctrl-C stops the stack. If the stack runs already,
+/// mfup starts what is missing, and --instances changes how many instances of each service run.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfup                                     # then open http://127.0.0.1:8080\n  mfup --detach --instances users=2,websocket=2\n  MF_HOME=/tmp/before mfup --detach --stage monolith --port 9080    # a second stack beside the first"))]
+#[command(after_help = examples(&[
+    "mfup                                     # then open http://127.0.0.1:8080",
+    "mfup --detach --instances users=2,websocket=2",
+    "MF_HOME=/tmp/before mfup --detach --stage monolith --port 9080    # a second stack beside the first",
+]))]
 pub struct Args {
     /// Return as soon as the stack is ready; mfdown stops it
     #[arg(long)]
@@ -63,7 +67,8 @@ pub async fn run(args: Args) -> Result<()> {
         return Err(Failure::new(
             Exit::Contradiction,
             format!(
-                "this stack runs on port {}. To move it: mfdown, then mfup --port {}. For a second one, set another MF_HOME.",
+                "this stack runs on port {}. To move it: mfdown, then mfup --port {}. \
+                 For a second one, set another MF_HOME.",
                 before.port, settings.port
             ),
         ));
@@ -147,7 +152,8 @@ fn print_result(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
     }
     if args.only.is_some() {
         print_line!(
-            "\nPostgreSQL, etcd and NATS are ready. `mfenv users --secrets` prints the environment of a service; mfup starts the rest."
+            "\nPostgreSQL, etcd and NATS are ready. `mfenv users --secrets` prints the environment of a service; \
+             mfup starts the rest."
         );
         return;
     }

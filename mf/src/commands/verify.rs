@@ -19,7 +19,12 @@ const PROGRAM: &str = "verify-delivery";
 /// Posts messages at a rate, receives them on many websockets, and compares both with each other and with the history.
 /// Exit code 1 means that a message was lost, duplicated or out of order.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfverify delivery --sockets 100 --posters 50 --rate 200 --seconds 60\n  mfverify delivery --seconds 30 --dropping 20 --kill websocket --kill nats --kill etcd\n  mfverify delivery --over both --both-sides --json\n  mfverify delivery --help          # all options"))]
+#[command(after_help = examples(&[
+    "mfverify delivery --sockets 100 --posters 50 --rate 200 --seconds 60",
+    "mfverify delivery --seconds 30 --dropping 20 --kill websocket --kill nats --kill etcd",
+    "mfverify delivery --over both --both-sides --json",
+    "mfverify delivery --help          # all options",
+]))]
 pub struct Args {
     #[command(subcommand)]
     what: What,

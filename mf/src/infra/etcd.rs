@@ -114,7 +114,8 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
     Ok(())
 }
 
-/// Returns what a service may write. `/flack/services/ui` and `/flack/services/ui/` are two grants, so that `uix` is not included.
+/// Returns what a service may write. `/flack/services/ui` and `/flack/services/ui/` are two grants, so that `uix` is
+/// not included.
 fn own_keys(service: &Service) -> Vec<Permission> {
     let entry = format!("/flack/services/{service}");
     let mut keys = vec![

@@ -45,7 +45,8 @@ fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
         let (publish, subscribe) = (quoted(&may_publish(service)), quoted(&may_subscribe(service)));
         writeln!(
             users,
-            "    {{ user: {service}, password: \"{}\", permissions: {{\n        publish: {{ allow: [{publish}] }}\n        subscribe: {{ allow: [{subscribe}] }}\n    }} }}",
+            "    {{ user: {service}, password: \"{}\", permissions: {{ \
+             publish: {{ allow: [{publish}] }}, subscribe: {{ allow: [{subscribe}] }} }} }}",
             secrets.account(service.name).nats
         )
         .expect("a string takes every write");
@@ -56,7 +57,8 @@ fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
          http: \"127.0.0.1:{}\"\n\
          server_name: flack\n\
          jetstream {{ store_dir: \"{}\", max_file_store: {STORE_MAX} }}\n\
-         authorization {{\n  users = [\n{users}    {{ user: {OPERATOR}, password: \"{}\", permissions: {{ publish: \">\", subscribe: \">\" }} }}\n  ]\n}}\n",
+         authorization {{\n  users = [\n{users}    \
+         {{ user: {OPERATOR}, password: \"{}\", permissions: {{ publish: \">\", subscribe: \">\" }} }}\n  ]\n}}\n",
         ports.nats,
         ports.nats_monitor,
         home.nats().display(),

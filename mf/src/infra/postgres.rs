@@ -1,4 +1,5 @@
-//! PostgreSQL: one server for the stack, one database and one role per service. A role can connect only to its own database.
+//! PostgreSQL: one server for the stack, one database and one role per service. A role can connect only to its own
+//! database.
 
 mod accounts;
 mod folder;

@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn a_line_of_a_service_is_shown_with_its_fields() {
         let line = line(
-            r#"{"timestamp":"2026-11-21T20:45:01.123Z","level":"INFO","fields":{"message":"registered","user.id":17},"target":"flack_users","span":{"name":"request","correlation_id":"c-1"}}"#,
+            r#"{"timestamp":"2026-11-21T20:45:01.123Z","level":"INFO","fields":{"message":"registered","user.id":17},
+            "target":"flack_users","span":{"name":"request","correlation_id":"c-1"}}"#,
         );
         assert_eq!(line.message(), "INFO  registered user.id=17 correlation_id=c-1");
         assert_eq!(line.time.timestamp_millis(), 1_795_293_901_123);

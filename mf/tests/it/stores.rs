@@ -294,7 +294,9 @@ fn a_service_may_publish_only_its_own_events() {
     let password = stack.secrets()["accounts"]["users"]["nats"].as_str().expect("a password").to_owned();
     let mut nats = TcpStream::connect(("127.0.0.1", port)).expect("NATS listens");
     nats.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    write!(nats, "CONNECT {{\"user\":\"users\",\"pass\":\"{password}\",\"verbose\":false}}\r\nPUB flack.users.x 0\r\n\r\nPUB flack.tokens.x 0\r\n\r\nPING\r\n").expect("written");
+    let connect = format!(r#"CONNECT {{"user":"users","pass":"{password}","verbose":false}}"#);
+    write!(nats, "{connect}\r\nPUB flack.users.x 0\r\n\r\nPUB flack.tokens.x 0\r\n\r\nPING\r\n")
+        .expect("written");
     let mut lines = BufReader::new(nats).lines().map_while(Result::ok);
     let answers: Vec<String> = lines.by_ref().take_while(|line| line != "PONG").collect();
     let refused: Vec<&String> = answers.iter().filter(|line| line.starts_with("-ERR")).collect();

@@ -82,7 +82,8 @@ pub fn is_alive(pid: i64) -> bool {
         .is_some_and(|identity| identity.is_alive())
 }
 
-/// Returns a public port for which all other ports of a stack are free. The search starts at a different port in each process.
+/// Returns a public port for which all other ports of a stack are free. The search starts at a different port in each
+/// process.
 fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);

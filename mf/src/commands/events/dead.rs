@@ -30,7 +30,13 @@ const ERROR_CHARACTERS_MAX: usize = 80;
 /// have long gone on. Requeue it when the cause is gone; an event that is older than what the reader holds by then is
 /// ignored. Drop what will never be of use.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfevents dead list\n  mfevents dead show messages:17\n  mfevents dead requeue messages:17 messages:18\n  mfevents dead requeue --all\n  mfevents dead drop users:q3"))]
+#[command(after_help = examples(&[
+    "mfevents dead list",
+    "mfevents dead show messages:17",
+    "mfevents dead requeue messages:17 messages:18",
+    "mfevents dead requeue --all",
+    "mfevents dead drop users:q3",
+]))]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

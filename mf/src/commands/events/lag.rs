@@ -17,7 +17,11 @@ use crate::stack::Stack;
 /// A row waits in the owner's queue until it is in the stream; then, for each reader, until it is in the reader's inbox;
 /// and there until it is processed. Of the instances of a service one relays, and one reads each stream. Failed rows and dead letters wait for you: see mfevents dead list.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfevents lag\n  mfevents lag --max 100 || echo \"the pipeline is behind\"   # exit code 1 when more wait anywhere\n  mfevents lag --json | jq '.readers[] | select(.dead > 0)'"))]
+#[command(after_help = examples(&[
+    "mfevents lag",
+    "mfevents lag --max 100 || echo \"the pipeline is behind\"   # exit code 1 when more wait anywhere",
+    "mfevents lag --json | jq '.readers[] | select(.dead > 0)'",
+]))]
 pub(super) struct Args {
     /// Fail (exit code 1) when more than so many wait at any place
     #[arg(long)]

@@ -29,7 +29,12 @@ use crate::stack::Stack;
 /// Every change of data is an event: from the owner's journal it goes to the owner's stream, and from there to the inbox of
 /// each reader. All of this works while the app runs.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfevents tail                              # every event, as it happens\n  mfevents lag                               # who is behind, and by how much\n  mfevents replay users --rebuild messages   # make the nicknames in messages anew\n  mfevents dead list                         # what could not be processed"))]
+#[command(after_help = examples(&[
+    "mfevents tail                              # every event, as it happens",
+    "mfevents lag                               # who is behind, and by how much",
+    "mfevents replay users --rebuild messages   # make the nicknames in messages anew",
+    "mfevents dead list                         # what could not be processed",
+]))]
 pub struct Args {
     #[command(subcommand)]
     command: Command,

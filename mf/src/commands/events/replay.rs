@@ -34,7 +34,14 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 /// --rebuild makes a reader's derived copy anew: clears it together with the reader's memory of what it has seen, replays a
 /// snapshot, and waits until the reader has taken it in. Until then the reader answers without what it copied.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfevents replay users --from 2h                       # the last two hours\n  mfevents replay users --type user --entity 17         # one user's history\n  mfevents replay messages --from 2026-01-31T10:00:00Z --to 2026-01-31T11:00:00Z\n  mfevents replay users --snapshot                      # all users as they are now\n  mfevents replay users --rebuild messages              # the nicknames in messages, from nothing\n  mfevents replay users --rebuild tokens                # what tokens knows of changed passwords"))]
+#[command(after_help = examples(&[
+    "mfevents replay users --from 2h                       # the last two hours",
+    "mfevents replay users --type user --entity 17         # one user's history",
+    "mfevents replay messages --from 2026-01-31T10:00:00Z --to 2026-01-31T11:00:00Z",
+    "mfevents replay users --snapshot                      # all users as they are now",
+    "mfevents replay users --rebuild messages              # the nicknames in messages, from nothing",
+    "mfevents replay users --rebuild tokens                # what tokens knows of changed passwords",
+]))]
 pub(super) struct Args {
     /// Whose events
     #[arg(value_parser = parse_owner)]

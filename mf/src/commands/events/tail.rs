@@ -35,7 +35,12 @@ const SHORT_ID_CHARACTERS: usize = 8;
 /// A line holds time, stream, type, entity id and version, operation, correlation id and the beginning of the data. An event
 /// that was published once more by a replay is marked `replay`. With --json each line is one object with the whole event.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("  mfevents tail                                  # all streams\n  mfevents tail messages --last 100\n  mfevents tail --grep 7f3a9c                    # a correlation id, a nickname, any text\n  mfevents tail users --from-start --no-follow --json | jq .event.data.nickname"))]
+#[command(after_help = examples(&[
+    "mfevents tail                                  # all streams",
+    "mfevents tail messages --last 100",
+    "mfevents tail --grep 7f3a9c                    # a correlation id, a nickname, any text",
+    "mfevents tail users --from-start --no-follow --json | jq .event.data.nickname",
+]))]
 pub(super) struct Args {
     /// Whose events (users, tokens, messages, ui, monolith); nobody named means everybody's
     #[arg(value_parser = parse_owner)]

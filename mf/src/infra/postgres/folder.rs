@@ -37,7 +37,8 @@ pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Op
             return Err(Failure::new(
                 Exit::Contradiction,
                 format!(
-                    "PostgreSQL's user may not enter {} any more. Allow it (chmod o+x on the folders above), or delete the stack: mfdown --purge",
+                    "PostgreSQL's user may not enter {} any more. \
+                     Allow it (chmod o+x on the folders above), or delete the stack: mfdown --purge",
                     link.display()
                 ),
             ));

@@ -45,12 +45,15 @@ impl Server {
             .collect();
         installed.sort_by_key(|server| server.major);
         let Some(newest) = installed.last().cloned() else {
-            return Err("PostgreSQL is missing. Install it: apt-get install postgresql (or set MF_POSTGRES_BIN to the folder of initdb and postgres)".to_owned());
+            return Err("PostgreSQL is missing. Install it: apt-get install postgresql \
+                 (or set MF_POSTGRES_BIN to the folder of initdb and postgres)"
+                .to_owned());
         };
         if let Some(created_by) = created_by {
             return installed.into_iter().rfind(|server| server.major == created_by).ok_or_else(|| {
                 format!(
-                    "the data in {} was created by PostgreSQL {created_by}, but {} is installed. Install PostgreSQL {created_by}, or delete the stack: mfdown --purge",
+                    "the data in {} was created by PostgreSQL {created_by}, but {} is installed. \
+                     Install PostgreSQL {created_by}, or delete the stack: mfdown --purge",
                     data.display(),
                     newest.major
                 )
@@ -65,7 +68,8 @@ impl Server {
         }
         if geteuid().is_root() && account().is_none() {
             return Err(format!(
-                "PostgreSQL refuses to run as root, and there is no user `{ACCOUNT}` to run it as: adduser --system --group {ACCOUNT}"
+                "PostgreSQL refuses to run as root, and there is no user `{ACCOUNT}` to run it as: \
+                 adduser --system --group {ACCOUNT}"
             ));
         }
         Ok(newest)

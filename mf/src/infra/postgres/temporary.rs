@@ -1,5 +1,5 @@
-//! A temporary PostgreSQL for tests: its data is in the temporary folder, it does not sync to disk, and every user of this
-//! machine may connect without a password.
+//! A temporary PostgreSQL for tests: its data is in the temporary folder, it does not sync to disk, and every user of
+//! this machine may connect without a password.
 
 use std::fs;
 use std::net::TcpListener;
@@ -29,7 +29,8 @@ impl TemporaryServer {
         Ok(this)
     }
 
-    /// Returns this repository's server for plain `cargo test`, and starts it unless it runs. It runs until it is stopped.
+    /// Returns this repository's server for plain `cargo test`, and starts it unless it runs. It runs until it is
+    /// stopped.
     pub async fn start_in_background() -> Result<Self> {
         let this = Self::in_background()?;
         if !this.is_running().await {
@@ -92,7 +93,8 @@ impl TemporaryServer {
             free_port()?
         );
         let log = format!("--log={}", self.folder.join("log").display());
-        // `pg_ctl` puts the server into a session of its own, so that Ctrl-C does not reach it, and waits until it is ready.
+        // `pg_ctl` puts the server into a session of its own, so that Ctrl-C does not reach it, and waits until it is
+        // ready.
         self.run("pg_ctl", &["start", "--wait", &log, "--options", &settings]).await.map_err(|failure| {
             let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             Failure::internal(format!("the PostgreSQL for tests did not start: {failure}\n{log}"))
