@@ -48,7 +48,7 @@ where
     let address = listener.local_addr().context("the socket has no address")?;
     let background = Background::default();
     let (app, registry) = tokio::select! {
-        built = build(background.clone()) => built?,
+        parts = build(background.clone()) => parts?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let readiness = app.readiness.clone();
