@@ -4,7 +4,7 @@
 //! configuration, routes, the start order, the operator's commands and the tests derive from it. To add a service, add
 //! an entry here and follow `docs/guides/add-a-service.md`.
 //!
-//! Leaves to others: which instances run and where (the registry), and who owns which data (`/flack/authority/`).
+//! Not here: which instances run (the registry), and which process owns which data (`/flack/authority/`).
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub struct Service {
     pub exposure: Exposure,
     /// Whether the service publishes its journal as the JetStream stream `NAME` with the subjects `flack.<name>.>`.
     pub publishes_events: bool,
-    /// Services whose streams it reads. The order is the order of the positions in a websocket cursor.
+    /// Services whose streams it reads. Their order is the order of the offsets in a websocket cursor.
     pub reads_events_of: &'static [&'static str],
     /// Core NATS signals (not stored) that it publishes: `flack.<name>.<signal>`.
     pub publishes_signals: &'static [&'static str],

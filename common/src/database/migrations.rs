@@ -45,8 +45,8 @@ async fn apply(which: &str, mut migrator: Migrator, connection: &mut PgConnectio
     migrator.set_ignore_missing(true);
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMismatch(version) => anyhow!(
-            "{which} migration {version} has changed since it was applied to this database. If the database was made by \
-             an unreleased version, `bin/mfdown --purge` deletes the old data, and `bin/mfup` starts with an empty \
+            "{which} migration {version} has changed since it was applied to this database. If an unreleased version \
+             made the database, `bin/mfdown --purge` deletes the old data, and `bin/mfup` starts with an empty \
              database. If you edited a released migration, restore the file and add a new migration instead"
         ),
         error => anyhow::Error::new(error).context(format!("the {which} migrations failed")),
