@@ -11,7 +11,7 @@ pub struct Paths {
     pub lock: PathBuf,
     /// Holds `<name>.log` of each process, and `supervisor.log`.
     pub logs: PathBuf,
-    /// Holds `<name>.json` of each running process, from which [`crate::orphans`] are found.
+    /// Holds `<name>.json` of each running process, from which orphans are found.
     pub pids: PathBuf,
 }
 

@@ -1,7 +1,7 @@
 //! `mf events dead`: what could not be processed or published, and what to do with it.
 //!
-//! Two kinds of things end here: events that a reader failed at, which are dead letters in its inbox (`messages:17`), and
-//! journal rows that their owner could not make an event of, which are failed rows of its queue (`users:q3`).
+//! Two kinds of things end here: events that a reader failed at, which are dead letters in its inbox (`messages:17`),
+//! and journal rows that their owner could not make an event of, which are failed rows of its queue (`users:q3`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,9 +26,9 @@ const ERROR_CHARACTERS_MAX: usize = 80;
 
 /// Show what could not be processed, and try it again or drop it
 ///
-/// A reader tries an event ten times in about two minutes; then it is a dead letter, and the events of all other entities
-/// have long gone on. Requeue it when the cause is gone; an event that is older than what the reader holds by then is
-/// ignored. Drop what will never be of use.
+/// A reader tries an event ten times in about two minutes; then it is a dead letter, and the events of all other
+/// entities have long gone on. Requeue it when the cause is gone; an event that is older than what the reader holds by
+/// then is ignored. Drop what will never be of use.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents dead list",
@@ -214,8 +214,8 @@ impl Act {
                 "with requeued as (
                     update journal_queue set failed_at = null, error = null
                     where failed_at is not null and ($1::bigint is null or id = $1) returning id
-                ), told as (select pg_notify('journal', '') from (select from requeued limit 1) as any_row)
-                select id from requeued left join told on true"
+                ), notified as (select pg_notify('journal', '') from (select from requeued limit 1) as any_row)
+                select id from requeued left join notified on true"
             }
             (Self::Drop, Place::Queue) => {
                 "delete from journal_queue where failed_at is not null and ($1::bigint is null or id = $1)"

@@ -14,8 +14,9 @@ use crate::stack::Stack;
 
 /// Show what waits on the way: to each stream, and to each reader
 ///
-/// A row waits in the owner's queue until it is in the stream; then, for each reader, until it is in the reader's inbox;
-/// and there until it is processed. Of the instances of a service one relays, and one reads each stream. Failed rows and dead letters wait for you: see mfevents dead list.
+/// A row waits in the owner's queue until it is in the stream; then, for each reader, until it is in the reader's
+/// inbox; and there until it is processed. Of the instances of a service one relays, and one reads each stream. Failed
+/// rows and dead letters wait for you: see mfevents dead list.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents lag",
@@ -95,7 +96,7 @@ pub(super) async fn run(stack: &Stack, args: &Args) -> Result<ExitCode> {
 
 async fn look(stack: &Stack) -> Result<View> {
     let mut view = View { owners: Vec::new(), readers: Vec::new(), problems: Vec::new() };
-    // What waits in the databases can be told without NATS.
+    // The backlog in the databases is known without NATS.
     let context = match streams::connect(stack).await {
         Ok(context) => Some(context),
         Err(failure) => {

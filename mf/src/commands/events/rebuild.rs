@@ -1,8 +1,9 @@
-//! `mf events replay <owner> --rebuild <reader>`: a derived copy is made anew, from nothing.
+//! `mf events replay <owner> --rebuild <reader>`: clears and rebuilds a projection.
 //!
-//! Clearing comes first, in one transaction of the reader's database: the copy, and the reader's memory of what it has seen
-//! (`inbox_entity`), without which the replay would be ignored. Then a snapshot, not the history: the journal keeps 14 days,
-//! and a row that has not changed for longer would be missing from the copy. Interrupted anywhere, it can be run again.
+//! Clearing comes first, in one transaction of the reader's database: the copy, and the reader's memory of what it has
+//! seen (`inbox_entity`), without which the replay would be ignored. Then a snapshot, not the history: the journal
+//! keeps 14 days, and a row that has not changed for longer would be missing from the copy. Interrupted anywhere, it
+//! can be run again.
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub(super) async fn run(
         );
     } else {
         print_line!(
-            "{} in {reader}: {cleared} rows cleared, made anew from {} of {owner}, in {seconds:.1} s",
+            "{} in {reader}: {cleared} rows cleared, rebuilt from {} of {owner}, in {seconds:.1} s",
             names.join(", "),
             feeder.queued
         );
@@ -87,9 +88,9 @@ async fn copies(database: &mut Database, owner: &'static Service) -> Result<Vec<
     if wanted.is_empty() {
         let others: Vec<String> =
             others.into_iter().map(|copy| format!("{} (from {})", copy.name, copy.source)).collect();
-        let keeps = if others.is_empty() { "no derived copies".to_owned() } else { others.join(", ") };
+        let keeps = if others.is_empty() { "no projections".to_owned() } else { others.join(", ") };
         return Err(Failure::usage(format!(
-            "{} keeps no copy of what {owner} tells; it keeps {keeps}",
+            "{} has no projection of events of {owner}; it has {keeps}",
             database.owner
         )));
     }

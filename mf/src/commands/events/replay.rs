@@ -26,13 +26,13 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Publish events once more, while the app runs
 ///
-/// Replays the owner's journal, which keeps 14 days, oldest first. Readers that have seen an event ignore it, and sockets
-/// are not told: by itself a replay changes nothing, it fills gaps.
+/// Replays the owner's journal, which keeps 14 days, oldest first. Readers that have seen an event ignore it, and
+/// websockets do not get them again: a replay only fills gaps.
 ///
-/// --snapshot tells the present state of every row instead, however old the row is.
+/// --snapshot publishes the present state of every row instead, however old the row is.
 ///
-/// --rebuild makes a reader's derived copy anew: clears it together with the reader's memory of what it has seen, replays a
-/// snapshot, and waits until the reader has taken it in. Until then the reader answers without what it copied.
+/// --rebuild clears a reader's projection and the versions that the reader has seen, publishes a snapshot, and waits until the
+/// reader has processed it. Until then the reader's responses lack the projected data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents replay users --from 2h                       # the last two hours",
@@ -61,7 +61,7 @@ pub(super) struct Args {
     /// The present state of every row, instead of the journal
     #[arg(long, conflicts_with_all = ["entity_id", "from", "to"])]
     snapshot: bool,
-    /// Who is to make its derived copy anew
+    /// The service whose projection is rebuilt
     #[arg(long, value_name = "READER", conflicts_with_all = ["snapshot", "entity", "entity_id", "from", "to"], value_parser = services::argument())]
     rebuild: Option<&'static Service>,
     /// Print the result as JSON
@@ -235,7 +235,8 @@ async fn try_snapshot(
     behind: Option<&serde_json::Value>,
 ) -> sqlx::Result<Option<Portion>> {
     let mut transaction: Transaction<'_, Postgres> = database.connection.begin().await?;
-    // It locks rows that the app writes. In a deadlock the one who looks first gives way: that must be us, not a user's request.
+    // It locks rows that the app writes. In a deadlock the one who looks first gives way: that must be us, not a user's
+    // request.
     sqlx::query("set local deadlock_timeout = '20ms'").execute(&mut *transaction).await?;
     sqlx::query("set local lock_timeout = '1s'").execute(&mut *transaction).await?;
     sqlx::query("select set_config('flack.correlation_id', 'mf-snapshot', true)")

@@ -46,7 +46,7 @@ pub(super) async fn find(context: &Context, name: &str) -> anyhow::Result<Option
     match context.get_stream(name).await {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if is_missing(&error.kind()) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("NATS says nothing of stream {name}")),
+        Err(error) => Err(error).with_context(|| format!("stream {name} cannot be read from NATS")),
     }
 }
 

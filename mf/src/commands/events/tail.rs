@@ -26,14 +26,15 @@ const AHEAD_MAX: usize = 256;
 /// Between looks for a stream that is not there, or NATS that is away.
 const AGAIN: Duration = Duration::from_millis(500);
 /// What is in a stream comes at once; longer means that NATS went away in between.
-const PAST_PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const DATA_CHARACTERS_MAX: usize = 120;
 const SHORT_ID_CHARACTERS: usize = 8;
 
 /// Show events as they happen, one line each; Ctrl-C ends it
 ///
-/// A line holds time, stream, type, entity id and version, operation, correlation id and the beginning of the data. An event
-/// that was published once more by a replay is marked `replay`. With --json each line is one object with the whole event.
+/// A line holds time, stream, type, entity id and version, operation, correlation id and the beginning of the data. An
+/// event that was published once more by a replay is marked `replay`. With --json each line is one object with the
+/// whole event.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents tail                                  # all streams",
@@ -137,11 +138,11 @@ async fn past(
     let name = streams::name(owner);
     let Some(stream) = streams::find(context, &name).await? else {
         if args.stream.is_some() {
-            let told = format!("there is no stream {name} yet: {owner} never published anything");
+            let message = format!("there is no stream {name} yet: {owner} never published anything");
             if args.no_follow {
-                return Err(Failure::unavailable(told));
+                return Err(Failure::unavailable(message));
             }
-            eprintln!("mf: {told}; waiting for it");
+            eprintln!("mf: {message}; waiting for it");
         }
         return Ok(1);
     };
@@ -154,9 +155,9 @@ async fn past(
     }
     let mut messages = open(context, &name, first).await?;
     loop {
-        let message = timeout(PAST_PATIENCE, messages.next()).await.map_err(|_| {
-            Failure::unavailable(format!("NATS sent nothing of {name} for {PAST_PATIENCE:?}"))
-        })?;
+        let message = timeout(READ_TIMEOUT, messages.next())
+            .await
+            .map_err(|_| Failure::unavailable(format!("NATS sent nothing of {name} for {READ_TIMEOUT:?}")))?;
         let Some(Ok(message)) = message else {
             return Err(Failure::unavailable(format!("NATS went away while {name} was read; try again")));
         };

@@ -1,8 +1,8 @@
 //! `mf events`: what the pipeline carries, how far everybody has read, and what to do when something is stuck.
 //!
-//! It looks from outside, as the operator: with the superuser of PostgreSQL and the operator's account of NATS. It asks no
-//! service, so that it also works when one does not answer; what it changes it changes through SQL functions that the
-//! databases bring themselves (`migrations/shared/0004_operations.sql`).
+//! It looks from outside, as the operator: with the superuser of PostgreSQL and the operator's account of NATS. It asks
+//! no service, so that it also works when one does not answer; what it changes it changes through SQL functions that
+//! the databases bring themselves (`migrations/shared/0004_operations.sql`).
 
 mod databases;
 mod streams;
@@ -26,8 +26,8 @@ use crate::stack::Stack;
 
 /// Watch the events, see who is behind, replay, repair
 ///
-/// Every change of data is an event: from the owner's journal it goes to the owner's stream, and from there to the inbox of
-/// each reader. All of this works while the app runs.
+/// Every change of data is an event: from the owner's journal it goes to the owner's stream, and from there to the
+/// inbox of each reader. All of this works while the app runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents tail                              # every event, as it happens",
