@@ -14,7 +14,6 @@ const NOT_YET: &[&str] = &[
     "common/src/registry",
     "common/tests/events",
     "common/tests/regist",
-    "mf/src/commands/events",
     "migrations/shared/",
     "migrations/websocket/",
     "services/websocket/",

@@ -64,7 +64,8 @@ pub(super) fn failed(owner: &'static Service, error: &sqlx::Error) -> Failure {
     match code.as_deref() {
         // Undefined function, table or column: the service that migrates this database is older than this mf.
         Some("42883" | "42P01" | "42703") => Failure::unavailable(format!(
-            "the database of {owner} is older than this mf. Restart {owner}, so that it migrates its database: mfkill {owner} all --hard"
+            "the database of {owner} is older than this mf. \
+             Restart {owner}, so that it migrates its database: mfkill {owner} all --hard"
         )),
         // `raise exception ... using errcode = 'invalid_parameter_value'`: its text is made for people.
         Some("22023") => Failure::usage(

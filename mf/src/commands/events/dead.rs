@@ -107,7 +107,8 @@ struct Dead {
     payload: Option<Value>,
 }
 
-const INBOX: &str = "select id as number, stream, kind, entity_id, version, message_id, coalesce(processed_at, received_at) as since,
+const INBOX: &str = "select id as number, stream, kind, entity_id, version, message_id,
+        coalesce(processed_at, received_at) as since,
         attempts, error, case when $1::bigint is not null then payload end as payload
     from inbox where state = 'dead' and ($1 is null or id = $1) order by stream, id limit $2";
 const QUEUE: &str =
@@ -202,7 +203,8 @@ impl Act {
         match (self, place) {
             // The reader looks at its inbox every second.
             (Self::Requeue, Place::Inbox) => {
-                "update inbox set state = 'waiting', attempts = 0, error = null, processed_at = null, next_attempt_at = clock_timestamp()
+                "update inbox set state = 'waiting', attempts = 0, error = null, processed_at = null,
+                    next_attempt_at = clock_timestamp()
                 where state = 'dead' and ($1::bigint is null or id = $1)"
             }
             // Not deleted: should the stream be read again, it must not come back to life.

@@ -128,7 +128,8 @@ async fn owner(database: &mut Database) -> Result<Owner> {
     let result = sqlx::query_as(
         "select leader_of('relay', '') as instance,
             count(*) filter (where failed_at is null) as waiting,
-            extract(epoch from clock_timestamp() - min(recorded_at) filter (where failed_at is null and not replay))::float8
+            extract(epoch from clock_timestamp() - min(recorded_at)
+                filter (where failed_at is null and not replay))::float8
                 as oldest_seconds,
             count(*) filter (where failed_at is not null) as failed
         from journal_queue",

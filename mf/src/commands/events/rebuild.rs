@@ -62,7 +62,8 @@ pub(super) async fn run(
         print_line!(
             "{}",
             json!({
-                "owner": owner.name, "reader": reader.name, "copies": names, "cleared": cleared, "queued": feeder.queued,
+                "owner": owner.name, "reader": reader.name, "copies": names, "cleared": cleared,
+                "queued": feeder.queued,
                 "seconds": seconds,
             })
         );
@@ -143,7 +144,8 @@ async fn wait_until_taken_in(database: &mut Database, owner: &'static Service, l
         if Instant::now() > deadline {
             let reader = database.owner;
             return Err(Failure::internal(format!(
-                "{reader} has not taken everything in within {TAKEN_IN_WITHIN:?}; it goes on when {owner}, NATS and {reader} run. See mfevents lag"
+                "{reader} has not processed every event within {TAKEN_IN_WITHIN:?}; \
+                 it continues when {owner}, NATS and {reader} run. See mfevents lag"
             )));
         }
         sleep(LOOK_INTERVAL).await;

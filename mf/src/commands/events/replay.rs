@@ -31,8 +31,8 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// --snapshot publishes the present state of every row instead, however old the row is.
 ///
-/// --rebuild clears a reader's projection and the versions that the reader has seen, publishes a snapshot, and waits until the
-/// reader has processed it. Until then the reader's responses lack the projected data.
+/// --rebuild clears a reader's projection and the versions that the reader has seen, publishes a snapshot, and waits
+/// until the reader has processed it. Until then the reader's responses lack the projected data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents replay users --from 2h                       # the last two hours",
@@ -62,7 +62,8 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["entity_id", "from", "to"])]
     snapshot: bool,
     /// The service whose projection is rebuilt
-    #[arg(long, value_name = "READER", conflicts_with_all = ["snapshot", "entity", "entity_id", "from", "to"], value_parser = services::argument())]
+    #[arg(long, value_name = "READER", value_parser = services::argument(),
+        conflicts_with_all = ["snapshot", "entity", "entity_id", "from", "to"])]
     rebuild: Option<&'static Service>,
     /// Print the result as JSON
     #[arg(long)]
@@ -205,7 +206,8 @@ impl Feeder {
         let mut moved = Instant::now();
         loop {
             let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from (select from journal_queue where replay and failed_at is null limit $1) as counted",
+                "select count(*)
+                from (select from journal_queue where replay and failed_at is null limit $1) as counted",
             )
             .bind(2 * PORTION_ROWS)
             .fetch_one(&mut self.database.connection)
@@ -220,7 +222,8 @@ impl Feeder {
             if moved.elapsed() > STALLED_AFTER {
                 let owner = self.database.owner;
                 return Err(Failure::unavailable(format!(
-                    "{} events are queued, but nobody publishes them: does {owner} run, and NATS? See mfps and mfevents lag, then replay again",
+                    "{} events are queued, but are not published: \
+                     does {owner} run, and NATS? See mfps and mfevents lag, then replay again",
                     self.queued
                 )));
             }

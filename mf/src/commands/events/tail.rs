@@ -53,7 +53,8 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "last")]
     from_start: bool,
     /// How many events of the past, of each stream
-    #[arg(short = 'n', long, default_value_t = LAST_DEFAULT, value_parser = clap::value_parser!(u64).range(..=LAST_MAX))]
+    #[arg(short = 'n', long, default_value_t = LAST_DEFAULT,
+        value_parser = clap::value_parser!(u64).range(..=LAST_MAX))]
     last: u64,
     /// End with the last event that is there now
     #[arg(long)]
@@ -289,7 +290,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_readable_line() {
-        let payload = r#"{"id":"users-9","type":"user_changed","operation":"update","version":3,"correlation_id":"0123456789","data":{"nickname":"ada"}}"#;
+        let payload = r#"{"id":"users-9","type":"user_changed","operation":"update","version":3,
+            "correlation_id":"0123456789","data":{"nickname":"ada"}}"#;
         assert_eq!(
             readable(&line(payload)),
             r#"22:13:20.000 USERS     user_changed 17 v3 update replay 01234567 {"nickname":"ada"}"#
