@@ -41,7 +41,10 @@ async fn a_refused_action_is_answered_by_a_problem_with_its_id() {
     let server = Server::start(&nats).await;
     let mut client = server.user(7).await;
     let id = Uuid::new_v4();
-    let post = |channel: &str, source: &str| json!({ "type": "post_message", "id": id, "channel": channel, "source": source });
+    let post = |channel: &str, source: &str| {
+        json!({ "type": "post_message", "id": id,
+            "channel": channel, "source": source })
+    };
     for (frame, status) in [
         (post("secret", "hi"), 404),
         (post("general", "   "), 400),
