@@ -1,4 +1,4 @@
-//! A process that others find through the registry: a real etcd, and a test in the place of the balancer.
+//! A registered process, with a real etcd; the test plays the part of the balancer.
 
 use std::{
     net::TcpListener as StdListener,
@@ -28,12 +28,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a revoked token may still be taken for good: the promise of the whole system.
+/// The limit of each wait.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+/// The time after which every process refuses a revoked token.
 const REVOKED_WITHIN: Duration = Duration::from_millis(250);
 
-/// An etcd of one test, ended with it.
+/// An etcd for one test.
 struct Etcd {
     config: RegistryConfig,
     _process: Child,
@@ -69,7 +69,7 @@ impl Etcd {
                 }
             }
         };
-        timeout(PATIENCE, connected).await.expect("etcd did not start")
+        timeout(WAIT_MAX, connected).await.expect("etcd did not start")
     }
 }
 
@@ -79,11 +79,11 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(WAIT_MAX, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]
-async fn an_instance_is_known_once_it_is_ready_and_ends_when_the_balancer_has_let_go() {
+async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_sends_no_more_requests() {
     let etcd = Etcd::start();
     let observer = etcd.registry(&Background::default()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -101,7 +101,7 @@ async fn an_instance_is_known_once_it_is_ready_and_ends_when_the_balancer_has_le
         let open = gate.load(Ordering::Relaxed);
         async move { if open { Ok(()) } else { anyhow::bail!("closed") } }
     });
-    let life = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
+    let process = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
         let registry = Registry::connect(&config, &background).await?;
         Ok((App { router: Router::new(), readiness }, Some(registry)))
     }));
@@ -117,25 +117,25 @@ async fn an_instance_is_known_once_it_is_ready_and_ends_when_the_balancer_has_le
 
     can_serve.store(true, Ordering::Relaxed);
     eventually("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
-    let known = observer.get(&entry).await.unwrap();
-    assert!(known.as_ref().unwrap().contains(&address.to_string()));
+    let registered = observer.get(&entry).await.unwrap();
+    assert!(registered.as_ref().unwrap().contains(&address.to_string()));
 
     let balancer = keys::balancer("users", "users-1");
     observer.put(&balancer, r#"{"state":"up"}"#, None).await.unwrap();
     shutdown.cancel();
-    eventually("it says goodbye", async || observer.get(&entry).await.unwrap() != known).await;
-    let answer = http.get(&ready).send().await.expect("it answers until the balancer has let go");
-    // Not ready, and for HAProxy no failure: see `http-check disable-on-404` in haproxy.cfg.
+    eventually("it is draining", async || observer.get(&entry).await.unwrap() != registered).await;
+    let answer = http.get(&ready).send().await.expect("it answers while it drains");
+    // For HAProxy 404 is not a failure: see `http-check disable-on-404` in haproxy.cfg.
     assert_eq!(answer.status(), 404);
-    assert!(!life.is_finished());
+    assert!(!process.is_finished());
 
     observer.delete(&balancer).await.unwrap();
-    timeout(PATIENCE, life).await.expect("it did not end").unwrap().unwrap();
+    timeout(WAIT_MAX, process).await.expect("it did not end").unwrap().unwrap();
     assert_eq!(observer.get(&entry).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn a_verifier_that_follows_the_registry_knows_new_keys_and_revoked_tokens_at_once() {
+async fn a_verifier_with_a_registry_learns_of_new_keys_and_revoked_tokens_at_once() {
     let etcd = Etcd::start();
     let background = Background::default();
     let registry = etcd.registry(&background).await;
@@ -145,7 +145,7 @@ async fn a_verifier_that_follows_the_registry_knows_new_keys_and_revoked_tokens_
     let hour = Duration::from_hours(1);
     let (token, token_id, _) = key.issue(17, Utc::now().timestamp(), hour);
     registry.put(&keys::jwk(key.key_id()), key.public_jwk().to_string(), None).await.unwrap();
-    // No waiting in between: a token may be as fast as the news of its key.
+    // Without a wait: a token can arrive before the event of its key.
     assert_eq!(verifier.verify_token(&token).await.unwrap().user_id, 17);
 
     registry.put(&keys::revoked(&token_id.to_string()), "{}", Some(hour)).await.unwrap();

@@ -1,5 +1,5 @@
-//! The registry against a real etcd with authentication, as the stack runs it: its tokens die with etcd, and
-//! nobody but us may notice.
+//! The registry client against a real etcd with authentication. A restart of etcd makes its tokens invalid; callers
+//! must not get an error for that.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-const BOUND: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 async fn wait_for<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     let started = Instant::now();
     while !ask().await {
-        assert!(started.elapsed() < BOUND, "waited {BOUND:?} in vain for: {what}");
+        assert!(started.elapsed() < WAIT_MAX, "waited {WAIT_MAX:?} in vain for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -37,7 +37,7 @@ fn free_url() -> String {
 }
 
 impl Etcd {
-    /// With one user, `users`, that may do what a service may.
+    /// Starts etcd with one user, `users`, that has the permissions of a service.
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut etcd = Self { dir, client: free_url(), peer: free_url(), child: None };
@@ -101,7 +101,7 @@ fn users() -> ServiceDefinition {
 }
 
 #[tokio::test]
-async fn mirror_registration_and_requests_survive_the_death_of_etcd_and_of_their_tokens() {
+async fn mirror_registration_and_requests_work_again_after_a_kill_of_etcd_and_the_loss_of_its_tokens() {
     let mut etcd = Etcd::start().await;
     let root = etcd.as_user(Some("root"));
     let registry = etcd.as_user(Some("users"));
@@ -111,9 +111,9 @@ async fn mirror_registration_and_requests_survive_the_death_of_etcd_and_of_their
     assert_eq!(mirror.snapshot().len(), 2, "the service and its instance");
 
     etcd.kill().await;
-    wait_for("the loss to be noticed", async || !mirror.is_current() && !registration.is_registered()).await;
+    wait_for("the loss to be detected", async || !mirror.is_current() && !registration.is_registered()).await;
     assert_eq!(mirror.snapshot().len(), 2, "the last copy is kept");
-    let error = registry.get(keys::ROOT).await.expect_err("etcd is away");
+    let error = registry.get(keys::ROOT).await.expect_err("etcd is unavailable");
     assert!(error.to_string().contains("is unavailable"), "{error}");
 
     etcd.run();
@@ -121,11 +121,11 @@ async fn mirror_registration_and_requests_survive_the_death_of_etcd_and_of_their
     wait_for("the instance to be registered again", async || registration.is_registered()).await;
     root.put(&keys::service("ui"), "{}", None).await.expect("etcd is back");
     wait_for("the mirror to follow", async || mirror.snapshot().contains_key(&keys::service("ui"))).await;
-    registry.get(keys::ROOT).await.expect("a new token was fetched unseen");
+    registry.get(keys::ROOT).await.expect("the client gets a new token");
 }
 
 #[tokio::test]
-async fn a_lease_that_ended_under_a_living_instance_is_replaced() {
+async fn an_instance_whose_lease_has_expired_registers_again() {
     let etcd = Etcd::start().await;
     let registry = etcd.as_user(Some("users"));
     let _registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
@@ -135,8 +135,10 @@ async fn a_lease_that_ended_under_a_living_instance_is_replaced() {
         root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
     root.lease_revoke(lease).await.expect("root may");
     let key = keys::instance("users", "users-1");
-    wait_for("the entry to come back", async || registry.get(&key).await.is_ok_and(|entry| entry.is_some()))
-        .await;
+    wait_for("the entry to exist again", async || {
+        registry.get(&key).await.is_ok_and(|entry| entry.is_some())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -163,10 +165,10 @@ async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stop
 }
 
 #[tokio::test]
-async fn what_a_service_may_not_write_is_refused_and_said_so() {
+async fn a_write_without_permission_is_refused_with_the_reason() {
     let etcd = Etcd::start().await;
     let registry = etcd.as_user(Some("users"));
     let error =
-        registry.put(&keys::route("users"), "{}", None).await.expect_err("routes are not its business");
+        registry.put(&keys::route("users"), "{}", None).await.expect_err("a service may not write routes");
     assert!(error.to_string().contains("permission denied"), "{error}");
 }

@@ -30,7 +30,7 @@ create index journal_entity on journal (entity, entity_id, id);
 create table journal_default partition of journal default;
 
 -- The outbox: references to journal rows that are not published yet. A queue, not an offset in the journal: a
--- transaction that began earlier and commits later leaves a row with a lower id behind every offset, but that row is
+-- transaction that began earlier and commits later leaves a row with a lower id before every offset, but that row is
 -- still in the queue.
 create table journal_queue (
     id bigint generated always as identity primary key,

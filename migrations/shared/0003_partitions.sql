@@ -75,7 +75,8 @@ begin
     made := make_partitions('journal', days_ahead) + make_partitions('inbox', days_ahead);
     dropped := drop_partitions('journal', journal_days,
             'exists (select from journal_queue as queue'
-                ' where queue.journal_id = item.id and queue.recorded_at = item.recorded_at and queue.failed_at is null)')
+                ' where queue.journal_id = item.id and queue.recorded_at = item.recorded_at'
+                ' and queue.failed_at is null)')
         + drop_partitions('inbox', inbox_days, 'item.state = ''waiting''');
     return next;
 end

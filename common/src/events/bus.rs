@@ -27,7 +27,7 @@ impl Events {
     }
 
     /// Publishes the messages in order, if `last` is the last message of the stream (or unknown). Returns how many are
-    /// stored: when one is refused or lost, all messages behind it are refused.
+    /// stored: when one is refused or lost, all messages after it are refused.
     pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         match self {
             Self::JetStream(jetstream) => jetstream.publish(batch, last).await,

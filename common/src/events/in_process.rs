@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::stream::{Outgoing, Received, SIGNALS_BUFFERED_MAX, StartOffset, StreamMessage};
 
-/// A subscription that is further behind misses messages, and receives `Opened` again.
+/// A subscription that lags further misses messages, and receives `Opened` again.
 const MESSAGES_RETAINED_MAX: usize = 10_000;
 
 /// The bus of one process. Cheap to clone.

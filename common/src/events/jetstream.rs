@@ -104,7 +104,7 @@ impl JetStream {
     }
 
     /// Publishes without waiting between messages. Each message names its predecessor as the stream's last message:
-    /// when one is lost, NATS refuses those behind it, and the events of an entity keep their order.
+    /// when one is lost, NATS refuses those after it, and the events of an entity keep their order.
     pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         if !self.is_connected() {
             // The client would buffer the messages and send them much later.

@@ -37,7 +37,7 @@ const PUBLISH_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times();
 /// The relay logs a warning after this number of failures: about two seconds, longer than NATS needs to restart.
 const FAILURES_BEFORE_WARNING: u32 = 5;
-/// NATS accepts 1 MiB. A larger event would be refused each time, and block all events behind it.
+/// NATS accepts 1 MiB. A larger event would be refused each time, and block all events after it.
 const EVENT_BYTES_MAX: usize = 512 * 1024;
 /// Counting a long queue takes time; beyond this number the gauge means "at least".
 const COUNTED_ROWS_MAX: i64 = 100_000;

@@ -44,7 +44,7 @@ pub fn revoked(token_id: &str) -> String {
     format!("{REVOKED}{token_id}")
 }
 
-/// Splits the key behind `prefix` at `/`: `services/users/users-1` returns `["users", "users-1"]`.
+/// Splits the key after `prefix` at `/`: `services/users/users-1` returns `["users", "users-1"]`.
 pub fn segments<'key>(key: &'key str, prefix: &str) -> Vec<&'key str> {
     key.strip_prefix(prefix).map(|rest| rest.split('/').collect()).unwrap_or_default()
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_are_the_key_behind_the_prefix() {
+    fn segments_are_the_key_after_the_prefix() {
         assert_eq!(segments(&instance("users", "users-1"), SERVICES), ["users", "users-1"]);
         assert_eq!(segments(&service("users"), SERVICES), ["users"]);
         assert!(segments(&route("users"), SERVICES).is_empty());

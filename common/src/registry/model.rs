@@ -111,8 +111,8 @@ pub struct InstanceEntry {
     #[serde(default = "weight_default")]
     pub weight: u16,
     pub started: DateTime<Utc>,
-    /// Whether the instance is about to stop and should get no new requests. The balancer needs it to tell a stopping
-    /// instance from a registry that lost its data: in both cases the entry disappears.
+    /// Whether the instance is about to stop and should get no new requests. The balancer needs it to distinguish a
+    /// stopping instance from a registry that lost its data: in both cases the entry disappears.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
 }

@@ -204,7 +204,7 @@ async fn register_and_renew(
     state.send_modify(|state| state.is_registered = true);
     info!(key = entry.key, "registered");
 
-    let (mut keeper, mut renewals) = registry
+    let (mut renewal_sender, mut renewals) = registry
         .call("renew the lease", |mut etcd| async move { etcd.lease_keep_alive(lease).await })
         .await?;
     let key = entry.key.as_str();
@@ -224,7 +224,7 @@ async fn register_and_renew(
                 if renewed.elapsed() > LEASE {
                     bail!("the lease was not renewed for {LEASE_SECONDS} s");
                 }
-                keeper.keep_alive().await?;
+                renewal_sender.keep_alive().await?;
             }
             answer = renewals.message() => {
                 let answer = answer?.context("the renewals ended")?;

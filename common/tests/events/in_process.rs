@@ -1,4 +1,4 @@
-//! The same promises within one process.
+//! The guarantees of the in-process bus.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Handler for Nothing {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_change_reaches_every_reader_in_the_process(pool: PgPool) {
+async fn a_change_reaches_every_subscription_in_the_process(pool: PgPool) {
     database(&pool).await;
     let events = Events::InProcess(InProcess::new("things"));
     let (mut first, mut second) = (read(&events), read(&events));
@@ -30,29 +30,29 @@ async fn a_change_reaches_every_reader_in_the_process(pool: PgPool) {
     }
     assert_eq!(next_name(&mut second).await, "one");
     assert_eq!(next_name(&mut second).await, "two");
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
 }
 
 #[sqlx::test(migrations = false)]
-async fn nothing_leaves_the_queue_before_a_consumer_in_the_process_has_stored_it(pool: PgPool) {
+async fn a_row_stays_in_the_queue_until_the_consumer_in_the_process_has_stored_its_event(pool: PgPool) {
     database(&pool).await;
     let events = Events::InProcess(InProcess::new("things"));
     let consumer =
         Consumer::new("things", pool.clone(), events.clone(), Arc::new(Nothing)).only("thing_changed");
     tokio::spawn(consumer.run(CancellationToken::new()));
-    let reading = "select count(*) from inbox_offset";
-    wait_for("the consumer reads", async || scalar::<i64>(&pool, reading).await == 1).await;
-    // Storing fails for a while.
+    let subscribed = "select count(*) from inbox_offset";
+    wait_for("the consumer to subscribe", async || scalar::<i64>(&pool, subscribed).await == 1).await;
+    // The inbox cannot be written for a while.
     sqlx::query("alter table inbox rename to inbox_away").execute(&pool).await.unwrap();
     relay(&pool, &events);
     insert(&pool, "one").await;
-    let mut reader = read(&events);
-    assert_eq!(next_name(&mut reader).await, "one");
+    let mut subscription = read(&events);
+    assert_eq!(next_name(&mut subscription).await, "one");
     assert_eq!(queue_length(&pool).await, 1);
     sqlx::query("alter table inbox_away rename to inbox").execute(&pool).await.unwrap();
-    wait_for("it is processed", async || {
+    wait_for("the event to be processed", async || {
         scalar::<i64>(&pool, "select count(*) from inbox where state = 'done'").await == 1
     })
     .await;
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
 }

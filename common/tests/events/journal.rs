@@ -1,4 +1,4 @@
-//! What the triggers write.
+//! The journal's triggers and partitions.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use crate::things::{database, insert, rename, scalar};
 
 #[sqlx::test(migrations = false)]
-async fn every_change_leaves_a_row_without_the_omitted_columns(pool: PgPool) {
+async fn every_change_writes_a_row_without_the_omitted_columns(pool: PgPool) {
     database(&pool).await;
     let id = insert(&pool, "one").await;
     rename(&pool, id, "two").await;
@@ -29,15 +29,15 @@ async fn every_change_leaves_a_row_without_the_omitted_columns(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_changed_key_ends_one_entity_and_begins_another(pool: PgPool) {
+async fn a_changed_key_deletes_one_entity_and_updates_another(pool: PgPool) {
     database(&pool).await;
     sqlx::raw_sql(
-        "create table seat (
+        "create table place (
             train text, number int, name text not null, version bigint not null default 1, primary key (train, number)
         );
-        select attach_journal('seat', 'seat');
-        insert into seat values ('a', 1, 'ada');
-        update seat set number = 2, name = 'bob'",
+        select attach_journal('place', 'place');
+        insert into place values ('a', 1, 'ada');
+        update place set number = 2, name = 'bob'",
     )
     .execute(&pool)
     .await
@@ -69,14 +69,14 @@ async fn the_correlation_id_of_the_transaction_is_in_the_journal(pool: PgPool) {
     let found: Option<String> = scalar(&pool, "select correlation_id from journal").await;
     assert_eq!(found, Some(context.correlation_id));
 
-    insert(&pool, "nobody's").await;
+    insert(&pool, "without a request").await;
     let found: Option<String> =
         scalar(&pool, "select correlation_id from journal order by id desc limit 1").await;
     assert_eq!(found, None);
 }
 
 #[sqlx::test(migrations = false)]
-async fn nobody_can_set_a_version_back(pool: PgPool) {
+async fn no_statement_can_lower_a_version(pool: PgPool) {
     database(&pool).await;
     let id = insert(&pool, "one").await;
     sqlx::query("update thing set version = 7").execute(&pool).await.unwrap();
@@ -126,9 +126,9 @@ async fn a_composite_key_is_joined_in_the_order_of_the_key(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn partitions_are_made_ahead_and_old_ones_dropped_unless_something_waits_in_them(pool: PgPool) {
+async fn partitions_are_created_ahead_and_old_ones_dropped_unless_they_have_queued_rows(pool: PgPool) {
     database(&pool).await;
-    insert(&pool, "today's").await;
+    insert(&pool, "today").await;
     assert_eq!(
         scalar::<i64>(&pool, "select count(*) from journal_default").await,
         0,
@@ -138,33 +138,37 @@ async fn partitions_are_made_ahead_and_old_ones_dropped_unless_something_waits_i
     assert_eq!((made, dropped), (2, 0), "one more day for the journal, one for the inbox");
 
     sqlx::raw_sql(
-        "create table journal_20200101 partition of journal for values from ('2020-01-01 00:00+00') to ('2020-01-02 00:00+00');
-        create table journal_20200102 partition of journal for values from ('2020-01-02 00:00+00') to ('2020-01-03 00:00+00');
+        "create table journal_20200101 partition of journal
+            for values from ('2020-01-01 00:00+00') to ('2020-01-02 00:00+00');
+        create table journal_20200102 partition of journal
+            for values from ('2020-01-02 00:00+00') to ('2020-01-03 00:00+00');
         insert into journal (recorded_at, operation, entity, entity_id, version, row_data)
-            values ('2020-01-01 12:00+00', 'insert', 'thing', '1', 1, '{}'), ('2020-01-02 12:00+00', 'insert', 'thing', '1', 1, '{}'),
+            values ('2020-01-01 12:00+00', 'insert', 'thing', '1', 1, '{}'),
+                ('2020-01-02 12:00+00', 'insert', 'thing', '1', 1, '{}'),
                 ('2020-02-02 12:00+00', 'insert', 'thing', '1', 1, '{}');
-        insert into journal_queue (journal_id, recorded_at) select id, recorded_at from journal where recorded_at < '2020-01-02'",
+        insert into journal_queue (journal_id, recorded_at)
+            select id, recorded_at from journal where recorded_at < '2020-01-02'",
     )
     .execute(&pool)
     .await
     .unwrap();
     let (_, dropped) = partitions::maintain_once(&pool).await.unwrap();
-    assert_eq!(dropped, 1, "what is still queued is kept");
+    assert_eq!(dropped, 1, "the partition with a queued row is kept");
     assert_eq!(
         scalar::<i64>(&pool, "select count(*) from journal_default").await,
         0,
-        "the default one is cleaned too"
+        "old rows of the default partition are deleted"
     );
     let kept: bool = scalar(&pool, "select to_regclass('journal_20200101') is not null").await;
     assert!(kept);
 }
 
 #[sqlx::test(migrations = false)]
-async fn no_write_reads_the_whole_queue(pool: PgPool) {
+async fn a_write_does_not_scan_the_queue(pool: PgPool) {
     database(&pool).await;
-    // On one connection, which makes its plans while the queue is empty and keeps them.
+    // One connection, which caches its plans while the queue is empty.
     let mut connection = pool.acquire().await.unwrap();
-    let mut whole_reads = Vec::new();
+    let mut table_scans = Vec::new();
     for _ in 0..2 {
         for _ in 0..20 {
             sqlx::query("insert into thing (name) values ('one more')")
@@ -178,22 +182,22 @@ async fn no_write_reads_the_whole_queue(pool: PgPool) {
                 .fetch_one(&mut *connection)
                 .await
                 .unwrap();
-        whole_reads.push(count);
+        table_scans.push(count);
     }
-    assert_eq!(whole_reads[0], whole_reads[1]);
+    assert_eq!(table_scans[0], table_scans[1]);
 }
 
-/// Copies of what another owner tells, and notes about them: nobody here owns them, so nobody here tells of them.
-const NOT_OWNED: [&str; 4] =
+/// Projections and internal tables: no events are published for them.
+const NOT_JOURNALED: [&str; 4] =
     ["flack/password_changes", "messages/nicknames", "tokens/password_changes", "websocket/inbox_retained"];
 
 #[test]
-fn every_table_of_every_owner_is_journaled() {
+fn every_table_of_every_owner_is_journaled_or_listed() {
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
-    let mut silent = Vec::new();
+    let mut not_journaled = Vec::new();
     for owner in fs::read_dir(migrations).unwrap().map(|owner| owner.unwrap().path()) {
         let name = owner.file_name().unwrap().to_str().unwrap().to_owned();
-        // Journal and inbox themselves.
+        // The journal and the inbox are not journaled.
         if name == "shared" || !owner.is_dir() {
             continue;
         }
@@ -207,13 +211,16 @@ fn every_table_of_every_owner_is_journaled() {
             .map(|rest| rest.split([' ', '(']).next().unwrap())
             .collect();
         assert!(!tables.is_empty(), "no table found in migrations/{name}");
-        silent.extend(
+        not_journaled.extend(
             tables
                 .into_iter()
                 .filter(|table| !sql.contains(&format!("select attach_journal('{table}'")))
                 .map(|table| format!("{name}/{table}")),
         );
     }
-    silent.sort();
-    assert_eq!(silent, NOT_OWNED, "attach_journal is missing, or NOT_OWNED names a table that is told of");
+    not_journaled.sort();
+    assert_eq!(
+        not_journaled, NOT_JOURNALED,
+        "attach_journal is missing, or NOT_JOURNALED has a table that is journaled"
+    );
 }

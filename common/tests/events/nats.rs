@@ -1,4 +1,4 @@
-//! A nats-server of the test's own, which can die and come back.
+//! A nats-server for one test, which can be killed and started again.
 
 use std::{
     net::TcpListener,
@@ -18,7 +18,7 @@ pub struct Nats {
     folder: TempDir,
     port: u16,
     child: Option<Child>,
-    /// More of the server's configuration.
+    /// Additional configuration of the server.
     settings: String,
 }
 
@@ -29,7 +29,7 @@ impl Nats {
         nats
     }
 
-    /// Has a port and a folder, but does not run.
+    /// Returns a server with a port and a folder that is not started.
     pub fn planned() -> Self {
         let port =
             TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port();
@@ -41,7 +41,7 @@ impl Nats {
         }
     }
 
-    /// With this as the rest of the server's configuration.
+    /// Starts a server with additional configuration.
     pub async fn with_settings(settings: &str) -> Self {
         let mut nats = Self::planned();
         settings.clone_into(&mut nats.settings);
@@ -63,11 +63,11 @@ impl Nats {
             .expect("nats-server is installed");
         self.child = Some(child);
         let address = format!("127.0.0.1:{}", self.port);
-        wait_for("nats-server listens", async || tokio::net::TcpStream::connect(&address).await.is_ok())
+        wait_for("nats-server to listen", async || tokio::net::TcpStream::connect(&address).await.is_ok())
             .await;
     }
 
-    /// As kill -9 does it.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it runs");
@@ -75,8 +75,8 @@ impl Nats {
         }
     }
 
-    /// What a lost disk does.
-    pub fn forget_everything(&mut self) {
+    /// Deletes the data, as the loss of the disk does.
+    pub fn lose_disk(&mut self) {
         assert!(self.child.is_none(), "kill it first");
         self.folder = TempDir::new().expect("a temporary folder");
     }
@@ -84,7 +84,7 @@ impl Nats {
     pub async fn events_as(&self, user: &str, password: &str) -> Events {
         let (user, password) = (Some(user.to_owned()), Some(password.to_owned().into()));
         let config = EventsConfig { url: self.address(), user, password };
-        Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
+        Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
     }
 
     pub async fn events(&self) -> Events {
@@ -95,8 +95,8 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// It no longer knows which messages it has had, as after the duplicate window.
-    pub async fn forget_what_was_published(&self, stream: &str) {
+    /// Makes the server forget the message ids of a stream, as after the duplicate window.
+    pub async fn forget_message_ids(&self, stream: &str) {
         let client = async_nats::connect(self.address()).await.expect("it listens");
         let context = async_nats::jetstream::new(client);
         let mut config =
@@ -105,7 +105,7 @@ impl Nats {
         context.update_stream(config).await.expect("it may be changed");
     }
 
-    /// How many messages the stream holds.
+    /// Returns the number of messages in a stream.
     pub async fn count(&self, stream: &str) -> u64 {
         let client = async_nats::connect(self.address()).await.expect("it listens");
         let context = async_nats::jetstream::new(client);
@@ -118,7 +118,7 @@ impl Nats {
 
 pub async fn events_at(url: String) -> Events {
     let config = EventsConfig { url, user: None, password: None };
-    Events::JetStream(JetStream::connect(&config).await.expect("a good address"))
+    Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
 }
 
 impl Drop for Nats {

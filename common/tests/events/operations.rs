@@ -1,4 +1,4 @@
-//! What operators ask of the journal: portions of a replay, and snapshots of what the journal no longer holds.
+//! The functions for operators: replays and snapshots, in portions.
 
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -7,61 +7,61 @@ use crate::things::{database, insert, rename, scalar};
 
 type Portion = (i64, Value, i64);
 
-async fn snapshot(pool: &PgPool, behind: Option<Value>, rows_max: i32) -> Option<Portion> {
+async fn snapshot(pool: &PgPool, after: Option<Value>, rows_max: i32) -> Option<Portion> {
     sqlx::query_as("select queued, last_key, last_id from snapshot_portion('thing', $1, $2)")
-        .bind(behind)
+        .bind(after)
         .bind(rows_max)
         .fetch_optional(pool)
         .await
         .unwrap()
 }
 
-/// As if all was recorded long ago.
-async fn forget_the_journal(pool: &PgPool) {
+/// Deletes the journal, as if all rows were older than its retention.
+async fn delete_the_journal(pool: &PgPool) {
     sqlx::raw_sql("delete from journal_queue; delete from journal").execute(pool).await.unwrap();
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_snapshot_tells_rows_that_the_journal_has_forgotten(pool: PgPool) {
+async fn a_snapshot_publishes_rows_that_are_not_in_the_journal_any_more(pool: PgPool) {
     database(&pool).await;
     let id = insert(&pool, "one").await;
     rename(&pool, id, "two").await;
-    forget_the_journal(&pool).await;
+    delete_the_journal(&pool).await;
 
     let (queued, last_key, _) = snapshot(&pool, None, 10).await.unwrap();
     assert_eq!((queued, last_key), (1, json!({ "id": id })));
-    let told: (String, String, i64, Value) =
+    let row: (String, String, i64, Value) =
         sqlx::query_as("select operation, entity_id, version, row_data from journal")
             .fetch_one(&pool)
             .await
             .unwrap();
-    let row = json!({ "id": id, "name": "two", "version": 2 });
-    assert_eq!(told, ("update".to_owned(), id.to_string(), 2, row), "as it is, without what is omitted");
-    assert_eq!(scalar::<i64>(&pool, "select version from thing").await, 2, "nothing has changed");
+    let expected = json!({ "id": id, "name": "two", "version": 2 });
+    assert_eq!(row, ("update".to_owned(), id.to_string(), 2, expected), "without the omitted columns");
+    assert_eq!(scalar::<i64>(&pool, "select version from thing").await, 2, "the version has not changed");
     assert!(
         scalar::<bool>(&pool, "select bool_and(replay) from journal_queue").await,
-        "sockets leave it out"
+        "it is marked as a replay"
     );
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_snapshot_goes_on_where_the_portion_before_ended(pool: PgPool) {
+async fn a_snapshot_continues_where_the_previous_portion_ended(pool: PgPool) {
     database(&pool).await;
     for number in 0..5 {
         insert(&pool, &number.to_string()).await;
     }
-    forget_the_journal(&pool).await;
-    let (mut counts, mut behind) = (Vec::new(), None);
-    while let Some((queued, last_key, _)) = snapshot(&pool, behind, 2).await {
+    delete_the_journal(&pool).await;
+    let (mut counts, mut after) = (Vec::new(), None);
+    while let Some((queued, last_key, _)) = snapshot(&pool, after, 2).await {
         counts.push(queued);
-        behind = Some(last_key);
+        after = Some(last_key);
     }
     assert_eq!(counts, [2, 2, 1]);
     assert_eq!(scalar::<i64>(&pool, "select count(distinct entity_id) from journal").await, 5);
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_change_that_is_under_way_comes_before_its_snapshot(pool: PgPool) {
+async fn a_snapshot_waits_for_an_uncommitted_change(pool: PgPool) {
     database(&pool).await;
     let id = insert(&pool, "one").await;
     let mut change = pool.begin().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_change_that_is_under_way_comes_before_its_snapshot(pool: PgPool) {
     change.commit().await.unwrap();
     waiting.await.unwrap().unwrap();
 
-    // Ids grow with the changes: who takes the higher one for the newer must not go back to 'one'.
+    // Ids keep the order of changes: a consumer that takes the highest id must not get 'one'.
     let names: Vec<String> = sqlx::query_scalar("select row_data ->> 'name' from journal order by id")
         .fetch_all(&pool)
         .await
@@ -86,7 +86,7 @@ async fn a_change_that_is_under_way_comes_before_its_snapshot(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_replay_takes_what_is_asked_for_in_portions(pool: PgPool) {
+async fn a_replay_queues_the_selected_rows_in_portions(pool: PgPool) {
     database(&pool).await;
     let (one, two) = (insert(&pool, "one").await, insert(&pool, "two").await);
     for name in ["a", "b", "c"] {
@@ -107,7 +107,7 @@ async fn a_replay_takes_what_is_asked_for_in_portions(pool: PgPool) {
     .fetch_one(&pool)
     .await
     .unwrap();
-    assert_eq!(rest, 1, "behind b there is c, and nothing of {two}");
-    let none: Option<i64> = sqlx::query_scalar(replay).bind("nobody").fetch_optional(&pool).await.unwrap();
+    assert_eq!(rest, 1, "only c is left, and no row of {two}");
+    let none: Option<i64> = sqlx::query_scalar(replay).bind("unknown").fetch_optional(&pool).await.unwrap();
     assert_eq!(none, None);
 }

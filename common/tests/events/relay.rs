@@ -1,4 +1,4 @@
-//! Nothing is lost, nothing is doubled, whatever dies.
+//! The relay loses and duplicates no event, whichever process is killed.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[sqlx::test(migrations = false)]
-async fn a_committed_change_is_published_once_and_one_rolled_back_never(pool: PgPool) {
+async fn a_committed_change_is_published_once_and_a_rolled_back_one_never(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
     let events = nats.events().await;
@@ -27,18 +27,18 @@ async fn a_committed_change_is_published_once_and_one_rolled_back_never(pool: Pg
     let mut rolled_back = pool.begin().await.unwrap();
     sqlx::query("insert into thing (name) values ('never')").execute(&mut *rolled_back).await.unwrap();
     rolled_back.rollback().await.unwrap();
-    let id = insert(&pool, "told").await;
+    let id = insert(&pool, "committed").await;
 
     let event = next(&mut read(&events)).await;
     assert_eq!(event.id, format!("things-{}", scalar::<i64>(&pool, "select max(id) from journal").await));
     assert_eq!((event.operation, event.version), (flack_api::events::Operation::Insert, 1));
     assert_eq!(serde_json::to_value(event.union).unwrap()["data"]["id"], id);
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(nats.count("THINGS").await, 1);
 }
 
 #[sqlx::test(migrations = false)]
-async fn changes_of_an_entity_are_published_in_their_order(pool: PgPool) {
+async fn changes_of_an_entity_are_published_in_order(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
     let events = nats.events().await;
@@ -47,18 +47,18 @@ async fn changes_of_an_entity_are_published_in_their_order(pool: PgPool) {
         rename(&pool, id, &number.to_string()).await;
     }
     relay(&pool, &events);
-    let mut reader = read(&events);
+    let mut subscription = read(&events);
     for number in 0..600 {
-        assert_eq!(next_name(&mut reader).await, number.to_string());
+        assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_relay_killed_between_publishing_and_deleting_doubles_nothing(pool: PgPool) {
+async fn a_relay_killed_between_publishing_and_deleting_publishes_no_duplicate(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
     let events = nats.events().await;
-    // Every delete fails: the relay gets as far as a killed one, again and again.
+    // Every delete fails, as if the relay were killed before it.
     sqlx::raw_sql(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'killed here'; end $$;
         create trigger refuse before delete on journal_queue for each row execute function refuse();",
@@ -69,14 +69,14 @@ async fn a_relay_killed_between_publishing_and_deleting_doubles_nothing(pool: Pg
     insert(&pool, "once").await;
     insert(&pool, "twice").await;
     let killed = relay(&pool, &events);
-    wait_for("both are published", async || nats.count("THINGS").await == 2).await;
+    wait_for("both to be published", async || nats.count("THINGS").await == 2).await;
     assert_eq!(queue_length(&pool).await, 2);
     killed.abort();
 
     sqlx::query("drop trigger refuse on journal_queue").execute(&pool).await.unwrap();
     insert(&pool, "later").await;
     relay(&pool, &events);
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(nats.count("THINGS").await, 3);
 }
 
@@ -86,27 +86,27 @@ async fn a_row_with_a_lower_id_that_commits_later_is_published(pool: PgPool) {
     let nats = Nats::start().await;
     let events = nats.events().await;
     relay(&pool, &events);
-    let mut reader = read(&events);
+    let mut subscription = read(&events);
 
     let mut slow = pool.begin().await.unwrap();
     sqlx::query("insert into thing (name) values ('first to write')").execute(&mut *slow).await.unwrap();
     insert(&pool, "first to commit").await;
-    assert_eq!(next_name(&mut reader).await, "first to commit");
-    wait_for("the queue looks empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(next_name(&mut subscription).await, "first to commit");
+    wait_for("the queue to look empty", async || queue_length(&pool).await == 0).await;
     slow.commit().await.unwrap();
-    assert_eq!(next_name(&mut reader).await, "first to write");
+    assert_eq!(next_name(&mut subscription).await, "first to write");
 }
 
 #[sqlx::test(migrations = false)]
-async fn while_nats_is_away_writes_go_on_and_all_of_them_arrive_in_order_when_it_is_back(pool: PgPool) {
+async fn writes_during_a_nats_outage_are_published_in_order_afterwards(pool: PgPool) {
     database(&pool).await;
     let mut nats = Nats::planned();
     let events = nats.events().await;
     relay(&pool, &events);
     let id = insert(&pool, "0").await;
     nats.up().await;
-    let mut reader = read(&events);
-    assert_eq!(next_name(&mut reader).await, "0");
+    let mut subscription = read(&events);
+    assert_eq!(next_name(&mut subscription).await, "0");
     nats.kill();
     for number in 1..300 {
         rename(&pool, id, &number.to_string()).await;
@@ -114,17 +114,20 @@ async fn while_nats_is_away_writes_go_on_and_all_of_them_arrive_in_order_when_it
     assert!(queue_length(&pool).await > 0);
     nats.up().await;
     for number in 1..300 {
-        assert_eq!(next_name(&mut reader).await, number.to_string());
+        assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(nats.count("THINGS").await, 300);
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_full_queue_refuses_writes_with_503_until_nats_is_back_and_replays_do_not_fill_it(pool: PgPool) {
+async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replays_do_not_fill_it(
+    pool: PgPool,
+) {
     database(&pool).await;
     sqlx::raw_sql(
-        "create or replace function journal_queue_rows_max() returns bigint language sql immutable as 'select 20::bigint'",
+        "create or replace function journal_queue_rows_max() returns bigint
+        language sql immutable as 'select 20::bigint'",
     )
     .execute(&pool)
     .await
@@ -132,7 +135,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_back_and_replays_do_
     let mut nats = Nats::planned();
     let events = nats.events().await;
     relay(&pool, &events);
-    // One that was set aside is no reason to refuse others.
+    // A failed row does not count.
     insert(&pool, "unmappable").await;
     sqlx::query("update journal_queue set failed_at = now()").execute(&pool).await.unwrap();
     for _ in 0..20 {
@@ -143,25 +146,25 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_back_and_replays_do_
     let problem = flack_api::Problem::from(flack_common::database::StoreError::from(refused));
     assert_eq!((problem.status, problem.retry_after_seconds.is_some()), (503, true));
     assert!(problem.detail.contains("events pipeline"), "{}", problem.detail);
-    assert_eq!(queue_length(&pool).await, 20, "nothing of it was written");
+    assert_eq!(queue_length(&pool).await, 20, "the refused write has no row in the queue");
 
     nats.up().await;
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
-    insert(&pool, "goes on").await;
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    insert(&pool, "accepted again").await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     nats.kill();
     replay_all(&pool).await;
     assert!(queue_length(&pool).await > 20);
-    insert(&pool, "while much is replayed").await;
+    insert(&pool, "during a replay").await;
 }
 
 #[sqlx::test(migrations = false)]
-async fn writing_while_nats_is_killed_again_and_again_loses_and_doubles_nothing(pool: PgPool) {
+async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
     database(&pool).await;
     let mut nats = Nats::start().await;
     let events = nats.events().await;
     relay(&pool, &events);
-    let mut reader = read(&events);
+    let mut subscription = read(&events);
     let id = insert(&pool, "0").await;
     let writer = tokio::spawn({
         let pool = pool.clone();
@@ -173,90 +176,90 @@ async fn writing_while_nats_is_killed_again_and_again_loses_and_doubles_nothing(
     });
     for _ in 0..3 {
         let before = nats.count("THINGS").await;
-        wait_for("some are published", async || nats.count("THINGS").await > before || writer.is_finished())
-            .await;
+        wait_for("some to be published", async || {
+            nats.count("THINGS").await > before || writer.is_finished()
+        })
+        .await;
         nats.kill();
         nats.up().await;
     }
     writer.await.unwrap();
     for number in 0..1500 {
-        assert_eq!(next_name(&mut reader).await, number.to_string());
+        assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(nats.count("THINGS").await, 1500);
 }
 
 #[sqlx::test(migrations = false)]
-async fn when_the_working_relay_dies_the_other_goes_on(pool: PgPool) {
+async fn a_standby_relay_continues_when_the_leader_is_killed(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
     let events = nats.events().await;
     let first = relay(&pool, &events);
-    let mut reader = read(&events);
+    let mut subscription = read(&events);
     insert(&pool, "by the first").await;
-    assert_eq!(next_name(&mut reader).await, "by the first");
+    assert_eq!(next_name(&mut subscription).await, "by the first");
     let _second = relay(&pool, &nats.events().await);
     insert(&pool, "still by the first").await;
-    assert_eq!(next_name(&mut reader).await, "still by the first");
+    assert_eq!(next_name(&mut subscription).await, "still by the first");
     first.abort();
     insert(&pool, "by the second").await;
-    assert_eq!(next_name(&mut reader).await, "by the second");
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    assert_eq!(next_name(&mut subscription).await, "by the second");
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(nats.count("THINGS").await, 3);
 }
 
-/// As `map`, but the first time at this name it stands still with its whole thread, as a stopped process does.
-#[expect(clippy::disallowed_methods, reason = "the whole thread has to stand still")]
-fn map_that_stands_still(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
-    if row.row_data["name"] == "stand still" && !STANDS_STILL.swap(true, SeqCst) {
-        while !GOES_ON.load(SeqCst) {
+/// Like `map`, but blocks its thread at the first row of this name, as a process does that is stopped by SIGSTOP.
+#[expect(clippy::disallowed_methods, reason = "the whole thread has to be blocked")]
+fn map_that_freezes(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
+    if row.row_data["name"] == "freeze" && !IS_FROZEN.swap(true, SeqCst) {
+        while !CONTINUE.load(SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
     map(row)
 }
-static STANDS_STILL: AtomicBool = AtomicBool::new(false);
-static GOES_ON: AtomicBool = AtomicBool::new(false);
+static IS_FROZEN: AtomicBool = AtomicBool::new(false);
+static CONTINUE: AtomicBool = AtomicBool::new(false);
 
 #[sqlx::test(migrations = false)]
-async fn a_relay_that_stands_still_is_replaced_and_tells_nothing_when_it_wakes(pool: PgPool) {
+async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
-    let options = PgConnectOptions::clone(&pool.connect_options()).application_name("stands still");
+    let options = PgConnectOptions::clone(&pool.connect_options()).application_name("frozen");
     let (address, stopping) = (nats.address(), CancellationToken::new());
-    // A process of its own, as far as the others can tell.
+    // In a thread with its own runtime, like another process.
     let stopped = std::thread::spawn({
         let stopping = stopping.clone();
         move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let pool = PgPool::connect_lazy_with(options);
-                Relay::new("things", pool, events_at(address).await, map_that_stands_still)
-                    .run(stopping)
-                    .await;
+                Relay::new("things", pool, events_at(address).await, map_that_freezes).run(stopping).await;
             });
         }
     });
-    let mut reader = read(&nats.events().await);
-    insert(&pool, "told by the first").await;
-    assert_eq!(next_name(&mut reader).await, "told by the first");
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
-    insert(&pool, "stand still").await;
-    wait_for("it stands still", async || STANDS_STILL.load(SeqCst)).await;
+    let mut subscription = read(&nats.events().await);
+    insert(&pool, "published by the first").await;
+    assert_eq!(next_name(&mut subscription).await, "published by the first");
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    insert(&pool, "freeze").await;
+    wait_for("it to be frozen", async || IS_FROZEN.load(SeqCst)).await;
 
     relay(&pool, &nats.events().await);
-    assert_eq!(next_name(&mut reader).await, "stand still");
-    insert(&pool, "told by the second").await;
-    assert_eq!(next_name(&mut reader).await, "told by the second");
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
-    // As if it had stood still for longer than NATS looks for duplicates.
-    nats.forget_what_was_published("THINGS").await;
-    GOES_ON.store(true, SeqCst);
-    wait_for("it stands by", async || {
+    assert_eq!(next_name(&mut subscription).await, "freeze");
+    insert(&pool, "published by the second").await;
+    assert_eq!(next_name(&mut subscription).await, "published by the second");
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    // As if it had been frozen for longer than the duplicate window.
+    nats.forget_message_ids("THINGS").await;
+    CONTINUE.store(true, SeqCst);
+    wait_for("it to be a standby", async || {
         scalar::<i64>(
             &pool,
             "select count(*) from pg_stat_activity
-            where datname = current_database() and application_name = 'stands still' and query like '%advisory%'",
+            where datname = current_database() and application_name = 'frozen' and query like '%advisory%'",
         )
         .await
             == 1
@@ -268,16 +271,17 @@ async fn a_relay_that_stands_still_is_replaced_and_tells_nothing_when_it_wakes(p
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_relay_whose_database_connections_are_cut_works_again(pool: PgPool) {
+async fn a_relay_continues_after_its_database_connections_were_terminated(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
     let events = nats.events().await;
     relay(&pool, &events);
-    let mut reader = read(&events);
+    let mut subscription = read(&events);
     insert(&pool, "before").await;
-    assert_eq!(next_name(&mut reader).await, "before");
+    assert_eq!(next_name(&mut subscription).await, "before");
     sqlx::query(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+        "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()",
     )
     .execute(&pool)
     .await
@@ -286,11 +290,11 @@ async fn a_relay_whose_database_connections_are_cut_works_again(pool: PgPool) {
         sqlx::query("insert into thing (name) values ('after')").execute(&pool).await.is_ok()
     })
     .await;
-    assert_eq!(next_name(&mut reader).await, "after");
+    assert_eq!(next_name(&mut subscription).await, "after");
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_row_that_cannot_be_mapped_is_set_aside_and_the_others_are_published(pool: PgPool) {
+async fn a_row_that_cannot_be_mapped_is_marked_as_failed_and_the_others_are_published(pool: PgPool) {
     database(&pool).await;
     let nats = Nats::start().await;
     let events = nats.events().await;
@@ -298,10 +302,10 @@ async fn a_row_that_cannot_be_mapped_is_set_aside_and_the_others_are_published(p
         insert(&pool, name).await;
     }
     relay(&pool, &events);
-    let mut reader = read(&events);
-    assert_eq!(next_name(&mut reader).await, "before");
-    assert_eq!(next_name(&mut reader).await, "after");
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    let mut subscription = read(&events);
+    assert_eq!(next_name(&mut subscription).await, "before");
+    assert_eq!(next_name(&mut subscription).await, "after");
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     let failed: Vec<String> =
         sqlx::query_scalar("select error from journal_queue order by id").fetch_all(&pool).await.unwrap();
     assert_eq!(failed.len(), 2);
@@ -310,20 +314,20 @@ async fn a_row_that_cannot_be_mapped_is_set_aside_and_the_others_are_published(p
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_reader_goes_on_when_nats_lost_its_disk(pool: PgPool) {
+async fn a_subscription_continues_when_nats_has_lost_its_disk(pool: PgPool) {
     database(&pool).await;
     let mut nats = Nats::start().await;
     let events = nats.events().await;
     relay(&pool, &events);
-    let mut reader = read(&events);
+    let mut subscription = read(&events);
     for name in ["one", "two"] {
         insert(&pool, name).await;
-        assert_eq!(next_name(&mut reader).await, name);
+        assert_eq!(next_name(&mut subscription).await, name);
     }
-    wait_for("the queue is empty", async || queue_length(&pool).await == 0).await;
+    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     nats.kill();
-    nats.forget_everything();
+    nats.lose_disk();
     nats.up().await;
     insert(&pool, "three").await;
-    assert_eq!(next_name(&mut reader).await, "three");
+    assert_eq!(next_name(&mut subscription).await, "three");
 }

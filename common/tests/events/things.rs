@@ -1,4 +1,4 @@
-//! A service with one table, `thing`, and what the tests do with it.
+//! A service with one table, `thing`, and helpers of the tests.
 
 use std::{future::Future, time::Duration};
 
@@ -12,8 +12,8 @@ use sqlx::{PgPool, migrate::Migrator};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes on a busy machine.
-pub const BOUND: Duration = Duration::from_secs(20);
+/// The limit of each wait; long, for a busy machine.
+pub const WAIT_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Thing {
@@ -54,7 +54,7 @@ pub fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
     MappedEvent::new(row, &ThingsEvent::ThingChanged(thing)).map(Some)
 }
 
-/// A relay in a task: aborted, it is gone as a killed process is.
+/// Starts a relay in a task; an abort ends it as a kill ends a process.
 pub fn relay(pool: &PgPool, events: &Events) -> JoinHandle<()> {
     tokio::spawn(Relay::new("things", pool.clone(), events.clone(), map).run(CancellationToken::new()))
 }
@@ -99,11 +99,11 @@ pub fn read(events: &Events) -> Subscription {
     events.subscribe("things", None, StartOffset::Earliest)
 }
 
-/// The next event, waited for.
-pub async fn next(reader: &mut Subscription) -> Event<ThingsEvent> {
-    timeout(BOUND, async {
+/// Waits for the next event.
+pub async fn next(subscription: &mut Subscription) -> Event<ThingsEvent> {
+    timeout(WAIT_MAX, async {
         loop {
-            if let Received::Message(message) = reader.next().await {
+            if let Received::Message(message) = subscription.next().await {
                 break serde_json::from_slice(&message.payload).expect("an event");
             }
         }
@@ -112,8 +112,8 @@ pub async fn next(reader: &mut Subscription) -> Event<ThingsEvent> {
     .expect("an event arrives")
 }
 
-pub async fn next_name(reader: &mut Subscription) -> String {
-    let ThingsEvent::ThingChanged(thing) = next(reader).await.union;
+pub async fn next_name(subscription: &mut Subscription) -> String {
+    let ThingsEvent::ThingChanged(thing) = next(subscription).await.union;
     thing.name
 }
 
@@ -123,5 +123,5 @@ pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut holds: impl FnMu
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(BOUND, waiting).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+    timeout(WAIT_MAX, waiting).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }
