@@ -100,6 +100,19 @@ pub struct EventsConfig {
     pub password: Option<SecretString>,
 }
 
+/// What every service needs. A service that needs more flattens it into a struct of its own.
+#[derive(Conf, Debug, Clone)]
+pub struct ServiceConfig {
+    #[conf(flatten)]
+    pub process: ProcessConfig,
+    #[conf(flatten)]
+    pub database: DatabaseConfig,
+    #[conf(flatten)]
+    pub registry: RegistryConfig,
+    #[conf(flatten)]
+    pub events: EventsConfig,
+}
+
 /// The balancer's internal listener, through which services call each other.
 #[derive(Conf, Debug, Clone)]
 pub struct InternalListenerConfig {

@@ -22,13 +22,11 @@
 //!     Some(config) => Events::JetStream(JetStream::connect(config).await?), // connects in the background
 //!     None => Events::InProcess(InProcess::new("monolith")),
 //! };
-//! // Until `drained`: the last requests write journal rows too.
-//! background.spawn("relay", Relay::new("users", pool.clone(), events.clone(), map).run(background.drained()));
-//! partitions::maintain(&background, pool.clone());
+//! publish_journal("users", &pool, &events, map, &background);
 //! ```
 //! Writes use `database::begin(&pool, &context)`, which passes the correlation id to the trigger.
 //!
-//! # To consume: a handler, and one consumer per stream
+//! # To consume: a handler, and one consumer for each stream that the catalogue names
 //! ```ignore
 //! #[async_trait]
 //! impl Handler for Nicknames {
@@ -37,8 +35,7 @@
 //!         ...  // Writes the projection in this transaction. After an error the event is retried.
 //!     }
 //! }
-//! let consumer = Consumer::new("users", pool.clone(), events.clone(), Arc::new(Nicknames)).only("user_changed");
-//! background.spawn("consumer", consumer.run(background.stopping()));
+//! consume(Service::named("messages"), "user_changed", &pool, &events, &Arc::new(Nicknames), &background);
 //! ```
 //! Code without an inbox, such as the feed of websocket, subscribes directly:
 //! `events.subscribe("users", None, StartOffset::Last(1000))`.
@@ -47,9 +44,8 @@
 //! - An event is published at least once after its transaction has committed, and never if that was rolled back.
 //! - Events of one entity keep their order, in the stream and in each handler.
 //! - A handler processes each event once, unless an operator clears the projection and replays.
-//! - While NATS is unavailable, writes succeed and the queue grows. At `journal_queue_rows_max()` rows (a million)
-//! writes are
-//!   refused with 503 until NATS is available again: a full disk would be worse.
+//! - While NATS is unavailable, writes succeed and the queue grows. At `journal_queue_rows_max()` rows (a million) writes
+//!   are refused with 503 until NATS is available again: a full disk would be worse.
 
 mod stream;
 mod journal_row;
@@ -63,6 +59,13 @@ mod inbox;
 mod consumer;
 pub mod partitions;
 
+use std::sync::Arc;
+
+use flack_catalogue::Service;
+use sqlx::PgPool;
+
+use crate::process::Background;
+
 pub use bus::{Events, Subscription};
 pub use consumer::{Consumer, Handler};
 pub use in_process::InProcess;
@@ -71,3 +74,33 @@ pub use jetstream::JetStream;
 pub use journal_row::{JournalRow, MappedEvent};
 pub use relay::{Map, Relay};
 pub use stream::{JOURNAL_RETENTION_DAYS, Outgoing, Received, StartOffset, StreamMessage, stream_name};
+
+/// Starts the relay of the owner's journal, and the maintenance of the partitions.
+pub fn publish_journal(
+    owner: &'static str,
+    pool: &PgPool,
+    events: &Events,
+    map: Map,
+    background: &Background,
+) {
+    partitions::maintain(background, pool.clone());
+    let relay = Relay::new(owner, pool.clone(), events.clone(), map);
+    // Until `drained`, not `stopping`: the last requests write journal rows too.
+    background.spawn("relay", relay.run(background.drained()));
+}
+
+/// Starts one consumer of events of `kind` for each stream that `service` reads according to the catalogue.
+pub fn consume<H: Handler>(
+    service: &Service,
+    kind: &'static str,
+    pool: &PgPool,
+    events: &Events,
+    handler: &Arc<H>,
+    background: &Background,
+) {
+    for owner in service.reads_events_of {
+        let handler = Arc::clone(handler) as _;
+        let consumer = Consumer::new(owner, pool.clone(), events.clone(), handler).only(kind);
+        background.spawn(format!("consumer of {owner}"), consumer.run(background.stopping()));
+    }
+}

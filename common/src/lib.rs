@@ -13,3 +13,4 @@ mod restart;
 pub mod registry;
 pub mod authority;
 pub mod events;
+pub mod service;

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tracing::{error, info};
 
 use crate::{
-    config::{EXIT_CODE_CONFIGURATION, ProcessConfig, RegistryConfig, parse_or_exit},
+    config::{EXIT_CODE_CONFIGURATION, ProcessConfig, RegistryConfig, ServiceConfig, parse_or_exit},
     registry::{Registry, ServiceDefinition},
     telemetry,
 };
@@ -56,11 +56,11 @@ impl fmt::Debug for App {
 
 /// The `main` of a service: reads the configuration `C`, then runs until a signal or an error ends the process.
 ///
-/// `settings` returns the parts of the configuration that [`run`] needs. `build` connects, migrates, starts background
-/// tasks and returns the router.
+/// `common` returns the part of `C` that every service has. `build` connects, migrates, starts background tasks and
+/// returns the router.
 pub async fn main<C: Conf, F>(
     service: &'static Service,
-    settings: impl FnOnce(&C) -> (&ProcessConfig, &RegistryConfig),
+    common: impl FnOnce(&C) -> &ServiceConfig,
     build: impl FnOnce(C, Background, Registry) -> F,
 ) -> ExitCode
 where
@@ -68,8 +68,7 @@ where
 {
     telemetry::init(service.name);
     let config: C = parse_or_exit();
-    let (process, registry) = settings(&config);
-    let (process, registry) = (process.clone(), registry.clone());
+    let ServiceConfig { process, registry, .. } = common(&config).clone();
     run(service, &process, Some(&registry), |background, registry| {
         build(config, background, registry.expect("its configuration is present"))
     })

@@ -24,7 +24,7 @@ use flack_common::{
     auth::Verifier,
     authority::Authority,
     database,
-    events::{Events, InProcess, JetStream, Relay, partitions},
+    events::{Events, InProcess, JetStream, publish_journal},
     process::{App, Background, Readiness},
     registry::{Registry, keys},
 };
@@ -68,9 +68,7 @@ pub async fn start(
         }
         None => (Verifier::standalone(), Authority::standalone(SERVICE)),
     };
-    let relay = Relay::new(SERVICE, pool.clone(), events.clone(), events::map);
-    background.spawn("relay", relay.run(background.drained()));
-    partitions::maintain(background, pool.clone());
+    publish_journal(SERVICE, &pool, &events, events::map, background);
 
     let guard = Guard(authority.clone());
     let users = flack_users::start(&pool, authority.of(flack_users::SERVICE), background);

@@ -63,7 +63,7 @@ fn log(event: &Event) {
         }
         // One for each attempt to reconnect: the disconnect is logged already.
         Event::ClientError(error) if error.to_string().ends_with("IO error") => {
-            debug!(%event, "NATS is still unavailable")
+            debug!(%event, "NATS is still unavailable");
         }
         Event::ServerError(_) | Event::ClientError(_) | Event::SlowConsumer(_) => {
             warn!(%event, "NATS reports a problem");

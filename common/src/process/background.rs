@@ -41,7 +41,7 @@ pub struct Background {
     stopping: CancellationToken,
     drained: CancellationToken,
     tracker: TaskTracker,
-    statuses: Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>,
+    statuses: Arc<Mutex<BTreeMap<String, TaskStatus>>>,
 }
 
 /// The status of a background task, as `/health` shows it.
@@ -75,35 +75,35 @@ impl Background {
     /// Runs the task that `make` returns; when it fails or panics, runs a new one after a back-off.
     ///
     /// A task that returns without an error has ended. It has to return soon after [`Self::stopping`] is cancelled.
-    pub fn supervise<M, F>(&self, name: &'static str, mut make: M)
+    pub fn supervise<M, F>(&self, name: impl Into<String>, mut make: M)
     where
         M: FnMut() -> F + Send + 'static,
         F: Future<Output: TaskResult> + Send + 'static,
     {
-        let this = self.clone();
+        let (this, name) = (self.clone(), name.into());
         self.tracker.spawn(async move {
             let mut restarts = 0;
             let mut backoff = RESTART_BACKOFF.build();
             loop {
-                this.set_status(name, TaskStatus::Running { restarts });
+                this.set_status(&name, TaskStatus::Running { restarts });
                 let started = Instant::now();
-                let Err(error) = run(make()).await else { return this.set_status(name, TaskStatus::Ended) };
+                let Err(error) = run(make()).await else { return this.set_status(&name, TaskStatus::Ended) };
                 if this.stopping.is_cancelled() {
-                    info!(task = name, error, "a task failed while the process was stopping");
-                    return this.set_status(name, TaskStatus::Failed { error });
+                    info!(task = %name, error, "a task failed while the process was stopping");
+                    return this.set_status(&name, TaskStatus::Failed { error });
                 }
                 if started.elapsed() >= BACKOFF_RESET_AFTER {
                     backoff = RESTART_BACKOFF.build();
                 }
                 let pause = backoff.next().expect("the back-off has no last pause");
                 error!(
-                    task = name,
+                    task = %name,
                     error,
                     restarts,
                     pause_ms = pause.as_millis(),
                     "a task failed; restarting it"
                 );
-                this.set_status(name, TaskStatus::WaitingToRestart { restarts, error });
+                this.set_status(&name, TaskStatus::WaitingToRestart { restarts, error });
                 if this.stopping.run_until_cancelled(sleep(pause)).await.is_none() {
                     return;
                 }
@@ -116,7 +116,7 @@ impl Background {
     ///
     /// A failure or panic is logged once, until `work` succeeds again. Failed work runs again after the interval, or
     /// after one minute when the interval is longer.
-    pub fn every<W, F>(&self, name: &'static str, interval: Duration, work: W)
+    pub fn every<W, F>(&self, name: impl Into<String>, interval: Duration, work: W)
     where
         W: FnMut() -> F + Send + 'static,
         F: Future<Output: TaskResult> + Send + 'static,
@@ -127,7 +127,7 @@ impl Background {
     /// Like [`Self::every`], but runs `work` also at once when `wake` is notified.
     pub fn every_or_notified<W, F>(
         &self,
-        name: &'static str,
+        name: impl Into<String>,
         interval: Duration,
         wake: Arc<Notify>,
         mut work: W,
@@ -135,27 +135,27 @@ impl Background {
         W: FnMut() -> F + Send + 'static,
         F: Future<Output: TaskResult> + Send + 'static,
     {
-        let this = self.clone();
+        let (this, name) = (self.clone(), name.into());
         self.tracker.spawn(async move {
             let mut failures = 0;
-            this.set_status(name, TaskStatus::Running { restarts: 0 });
+            this.set_status(&name, TaskStatus::Running { restarts: 0 });
             while !this.stopping.is_cancelled() {
                 let mut pause = interval;
                 match run(work()).await {
                     Ok(()) if failures == 0 => {}
                     Ok(()) => {
-                        info!(task = name, failures, "a periodic task succeeds again");
+                        info!(task = %name, failures, "a periodic task succeeds again");
                         failures = 0;
-                        this.set_status(name, TaskStatus::Running { restarts: 0 });
+                        this.set_status(&name, TaskStatus::Running { restarts: 0 });
                     }
                     Err(error) => {
                         if failures == 0 {
                             warn!(
-                                task = name,
+                                task = %name,
                                 error, "a periodic task failed; it is tried again at intervals"
                             );
                         }
-                        this.set_status(name, TaskStatus::WaitingToRestart { restarts: failures, error });
+                        this.set_status(&name, TaskStatus::WaitingToRestart { restarts: failures, error });
                         failures += 1;
                         pause = interval.min(RETRY_INTERVAL_MAX);
                     }
@@ -166,25 +166,25 @@ impl Background {
                     () = this.stopping.cancelled() => {}
                 }
             }
-            this.set_status(name, TaskStatus::Ended);
+            this.set_status(&name, TaskStatus::Ended);
         });
     }
 
     /// Runs a task once: its failure is logged and stays visible in `/health`.
     ///
     /// It has to return soon after [`Self::stopping`] is cancelled.
-    pub fn spawn<F>(&self, name: &'static str, task: F)
+    pub fn spawn<F>(&self, name: impl Into<String>, task: F)
     where
         F: Future<Output: TaskResult> + Send + 'static,
     {
-        let this = self.clone();
+        let (this, name) = (self.clone(), name.into());
         self.tracker.spawn(async move {
-            this.set_status(name, TaskStatus::Running { restarts: 0 });
+            this.set_status(&name, TaskStatus::Running { restarts: 0 });
             match run(task).await {
-                Ok(()) => this.set_status(name, TaskStatus::Ended),
+                Ok(()) => this.set_status(&name, TaskStatus::Ended),
                 Err(error) => {
-                    error!(task = name, error, "a task failed; it is not restarted");
-                    this.set_status(name, TaskStatus::Failed { error });
+                    error!(task = %name, error, "a task failed; it is not restarted");
+                    this.set_status(&name, TaskStatus::Failed { error });
                 }
             }
         });
@@ -227,17 +227,17 @@ impl Background {
         self.tracker.len()
     }
 
-    pub(super) fn names_of_running(&self) -> Vec<&'static str> {
+    pub(super) fn names_of_running(&self) -> Vec<String> {
         let is_running = |status: &TaskStatus| matches!(status, TaskStatus::Running { .. });
         self.statuses().into_iter().filter(|(_, status)| is_running(status)).map(|(name, _)| name).collect()
     }
 
-    pub(super) fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
+    pub(super) fn statuses(&self) -> BTreeMap<String, TaskStatus> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_status(&self, name: &'static str, status: TaskStatus) {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(name, status);
+    fn set_status(&self, name: &str, status: TaskStatus) {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
     }
 }
 

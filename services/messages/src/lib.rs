@@ -5,7 +5,6 @@
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
-pub mod config;
 pub mod model;
 mod markdown;
 pub mod render;
@@ -19,19 +18,20 @@ pub mod events;
 use std::sync::Arc;
 
 use flack_api::messages::{self, MessagesApi};
+use flack_catalogue::Service;
 use flack_common::{
-    auth::Verifier,
     authority::Ownership,
-    database,
-    events::{Consumer, Events, JetStream, Relay, partitions},
+    config::ServiceConfig,
+    events::{consume, publish_journal},
     fetch::PublicFetcher,
     process::{App, Background, Readiness},
     registry::Registry,
+    service::Connections,
 };
 use sqlx::{PgPool, migrate::Migrator};
 use tokio::sync::Notify;
 
-use crate::{config::Config, handlers::Messages, nicknames::Nicknames, store::Store};
+use crate::{handlers::Messages, nicknames::Nicknames, store::Store};
 
 /// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/messages");
@@ -51,21 +51,12 @@ pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Ar
 }
 
 /// Connects to everything the service needs and starts it.
-pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let pool = database::connect(&config.database).await?;
-    database::migrate(&pool, &MIGRATIONS).await?;
-    let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::from_registry(&registry, &background).await?;
-
+pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
+    let Connections { pool, events, verifier } =
+        Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
     let api = start(&pool, Ownership::always(), &background);
-    // The owners of users before and after the migration.
-    for (name, owner) in [("consumer of users", "users"), ("consumer of monolith", "monolith")] {
-        let consumer = Consumer::new(owner, pool.clone(), events.clone(), Arc::new(Nicknames));
-        background.spawn(name, consumer.only(nicknames::KIND).run(background.stopping()));
-    }
-    partitions::maintain(&background, pool.clone());
-    let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
-    background.spawn("relay", relay.run(background.drained()));
-
+    let service = Service::named(SERVICE);
+    consume(service, nicknames::KIND, &pool, &events, &Arc::new(Nicknames), &background);
+    publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: messages::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -22,14 +22,15 @@ use flack_api::{
     tokens::{self, TokensApi},
     users::{UsersApi, UsersClient},
 };
+use flack_catalogue::Service;
 use flack_common::{
     auth::Verifier,
     authority::Ownership,
-    database,
-    events::{Consumer, Events, JetStream, Relay, partitions},
+    events::{Events, consume, publish_journal},
     http,
     process::{App, Background, Readiness},
     registry::Registry,
+    service::Connections,
 };
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -60,12 +61,8 @@ pub async fn start(
     if ownership.is_held() {
         keys.current(&Context::background()).await?;
     }
-    // The owners of users before and after the migration.
-    for (name, owner) in [("consumer of users", "users"), ("consumer of monolith", "monolith")] {
-        let handler = Arc::new(PasswordChanges::new(Arc::clone(&publisher), ownership.clone()));
-        let consumer = Consumer::new(owner, pool.clone(), events.clone(), handler);
-        background.spawn(name, consumer.only(consumer::KIND).run(background.stopping()));
-    }
+    let handler = Arc::new(PasswordChanges::new(Arc::clone(&publisher), ownership.clone()));
+    consume(Service::named(SERVICE), consumer::KIND, pool, events, &handler, background);
     publisher.start(&ownership, background);
     cleanup::start(store.clone(), ownership, background);
     Ok(Arc::new(Tokens::new(store, keys, publisher, users)))
@@ -73,18 +70,13 @@ pub async fn start(
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let pool = database::connect(&config.database).await?;
-    database::migrate(&pool, &MIGRATIONS).await?;
-    let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::from_registry(&registry, &background).await?;
+    let Connections { pool, events, verifier } =
+        Connections::open(&config.service, &MIGRATIONS, &registry, &background).await?;
 
     let users = Arc::new(UsersClient::new(&config.internal_listener.url, http::client()));
     let api =
         start(&pool, &events, users, Arc::clone(&verifier), Some(registry), Ownership::always(), &background)
             .await?;
-    partitions::maintain(&background, pool.clone());
-    let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
-    background.spawn("relay", relay.run(background.drained()));
-
+    publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: tokens::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

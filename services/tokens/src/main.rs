@@ -8,5 +8,5 @@ use flack_tokens::{SERVICE, build, config::Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    process::main(Service::named(SERVICE), |config: &Config| (&config.process, &config.registry), build).await
+    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }

@@ -5,7 +5,6 @@
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
-pub mod config;
 pub mod pages;
 pub mod assets;
 pub mod model;
@@ -21,15 +20,15 @@ use flack_api::{
     ui::{self, UiApi},
 };
 use flack_common::{
-    auth::Verifier,
-    database,
-    events::{Events, JetStream, Relay, partitions},
+    config::ServiceConfig,
+    events::publish_journal,
     process::{App, Background, Readiness},
     registry::Registry,
+    service::Connections,
 };
 use sqlx::{PgPool, migrate::Migrator};
 
-use crate::{config::Config, handlers::Ui, store::Store};
+use crate::{handlers::Ui, store::Store};
 
 /// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/ui");
@@ -48,16 +47,10 @@ pub fn router(api: Arc<dyn UiApi>, verify: Arc<dyn VerifyToken>) -> Router {
 }
 
 /// Connects to everything the service needs and starts it.
-pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let pool = database::connect(&config.database).await?;
-    database::migrate(&pool, &MIGRATIONS).await?;
-    let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::from_registry(&registry, &background).await?;
-
+pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
+    let Connections { pool, events, verifier } =
+        Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
     let api = start(&pool);
-    partitions::maintain(&background, pool.clone());
-    let relay = Relay::new(SERVICE, pool.clone(), events, events::map);
-    background.spawn("relay", relay.run(background.drained()));
-
+    publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -1,20 +1,12 @@
 //! Configuration from environment variables.
 
-use flack_common::config::{
-    DatabaseConfig, EventsConfig, InternalListenerConfig, ProcessConfig, RegistryConfig,
-};
+use flack_common::config::{InternalListenerConfig, ServiceConfig};
 
 /// websocket: the open connections of clients
 #[derive(conf::Conf, Debug)]
 pub struct Config {
     #[conf(flatten)]
-    pub process: ProcessConfig,
-    #[conf(flatten)]
-    pub database: DatabaseConfig,
-    #[conf(flatten)]
-    pub registry: RegistryConfig,
-    #[conf(flatten)]
-    pub events: EventsConfig,
+    pub service: ServiceConfig,
     /// For the calls to users and messages.
     #[conf(flatten)]
     pub internal_listener: InternalListenerConfig,

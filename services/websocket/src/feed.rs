@@ -46,8 +46,7 @@ impl Feed {
         for (stream, source) in SOURCES.iter().enumerate() {
             let (feed, events, stopping) = (feed.clone(), events.clone(), background.stopping());
             let tail = events::StartOffset::Last(retention.tail_messages_max);
-            // Task names are static; this one is leaked once per stream.
-            background.supervise(format!("feed from {source}").leak(), move || {
+            background.supervise(format!("feed from {source}"), move || {
                 let (feed, events, stopping, tail) =
                     (feed.clone(), events.clone(), stopping.clone(), tail.clone());
                 async move {

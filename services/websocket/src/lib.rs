@@ -25,12 +25,11 @@ use std::sync::Arc;
 use axum::Router;
 use flack_api::{messages::MessagesClient, users::UsersClient};
 use flack_common::{
-    auth::Verifier,
-    database,
-    events::{Events, JetStream},
+    events::Events,
     http,
     process::{App, Background, Readiness},
     registry::Registry,
+    service::Connections,
 };
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -88,10 +87,8 @@ pub fn start(
 
 /// Connects the service to its database, events and peers, and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let pool = database::connect(&config.database).await?;
-    database::migrate(&pool, &MIGRATIONS).await?;
-    let events = Events::JetStream(JetStream::connect(&config.events).await?);
-    let verifier = Verifier::from_registry(&registry, &background).await?;
+    let Connections { pool, events, verifier } =
+        Connections::open(&config.service, &MIGRATIONS, &registry, &background).await?;
     let url = &config.internal_listener.url;
     let peers = Peers {
         users: Arc::new(UsersClient::new(url, http::client())),

@@ -40,7 +40,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Runs the service, as `main.rs` does.
 pub async fn serve() -> ExitCode {
-    service::main(Service::named(SERVICE), |config: &Config| (&config.process, &config.registry), build).await
+    service::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }
 
 /// Returns whether this process is the service.
