@@ -26,8 +26,9 @@ struct Inner {
     incarnation: String,
     retained: Mutex<Retained>,
     last: watch::Sender<u64>,
-    /// The acknowledged sequence of each durable subscription, by its id.
-    acknowledged: watch::Sender<HashMap<u64, u64>>,
+    /// The acknowledged sequence of each durable subscription, by its name. An entry stays when a subscription ends: the
+    /// consumer failed, and its restart will acknowledge what the relay waits for.
+    acknowledged: watch::Sender<HashMap<String, u64>>,
     signals: broadcast::Sender<Bytes>,
 }
 
@@ -47,7 +48,7 @@ pub struct InProcessSubscription {
     after: u64,
     is_opened: bool,
     last: watch::Receiver<u64>,
-    durable_id: Option<u64>,
+    durable_name: Option<String>,
 }
 
 impl InProcess {
@@ -111,12 +112,11 @@ impl InProcess {
             StartOffset::Earliest | StartOffset::After { .. } => 0,
         };
         let is_foreign = owner != self.0.owner;
-        let mut durable_id = None;
-        if durable && !is_foreign {
+        // Two durable subscriptions of one process differ in their kind.
+        let durable_name = (durable && !is_foreign).then(|| kind.unwrap_or_default().to_owned());
+        if let Some(name) = &durable_name {
             self.0.acknowledged.send_modify(|all| {
-                let id = all.keys().max().map_or(0, |highest| highest + 1);
-                all.insert(id, after);
-                durable_id = Some(id);
+                all.insert(name.clone(), after);
             });
         }
         InProcessSubscription {
@@ -127,7 +127,7 @@ impl InProcess {
             after,
             is_opened: false,
             last,
-            durable_id,
+            durable_name,
         }
     }
 
@@ -182,19 +182,9 @@ impl InProcessSubscription {
     }
 
     pub(super) fn acknowledge(&self, sequence: u64) {
-        if let Some(id) = self.durable_id {
+        if let Some(name) = &self.durable_name {
             self.bus.0.acknowledged.send_modify(|all| {
-                all.insert(id, sequence);
-            });
-        }
-    }
-}
-
-impl Drop for InProcessSubscription {
-    fn drop(&mut self) {
-        if let Some(id) = self.durable_id {
-            self.bus.0.acknowledged.send_modify(|all| {
-                all.remove(&id);
+                all.insert(name.clone(), sequence);
             });
         }
     }
