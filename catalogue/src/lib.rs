@@ -72,13 +72,11 @@ pub static SERVICES: [Service; 6] = [
     Service {
         paths: &["=/", "/static", "/stats", "/api/ui", "/api/docs"],
         publishes_events: true,
-        reads_events_of: &["users", MONOLITH],
         ..service("ui")
     },
     Service {
         paths: &["/api/users"],
         publishes_events: true,
-        reads_events_of: &[MONOLITH],
         has_authority: true,
         ..service("users")
     },
