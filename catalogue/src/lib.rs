@@ -74,12 +74,7 @@ pub static SERVICES: [Service; 6] = [
         publishes_events: true,
         ..service("ui")
     },
-    Service {
-        paths: &["/api/users"],
-        publishes_events: true,
-        has_authority: true,
-        ..service("users")
-    },
+    Service { paths: &["/api/users"], publishes_events: true, has_authority: true, ..service("users") },
     Service {
         paths: &["/api/tokens"],
         publishes_events: true,
