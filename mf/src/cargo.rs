@@ -22,5 +22,5 @@ pub async fn run(arguments: &[&str]) -> Result<bool> {
 }
 
 pub fn cannot_run(error: &std::io::Error) -> Failure {
-    Failure::unavailable(format!("cargo cannot be run: {error}. Install Rust: https://rustup.rs"))
+    failure!(Unavailable, "cargo cannot be run: {error}. Install Rust: https://rustup.rs")
 }

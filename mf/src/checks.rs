@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::postgres::Server;
 use crate::infra::programs;
@@ -35,15 +35,12 @@ pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
             problems.push(format!("{program} is missing. Install it: apt-get install {package}"));
         }
     }
-    let server = Server::find(home).map_err(|problem| problems.push(problem)).ok();
+    let server = Server::find(home).map_err(|failure| problems.push(failure.message)).ok();
     problems.extend(disk(home));
     problems.extend(open_files());
     match server {
         Some(server) if problems.is_empty() => Ok(server),
-        _ => Err(Failure::unavailable(format!(
-            "the stack cannot be started:\n  - {}",
-            problems.join("\n  - ")
-        ))),
+        _ => Err(failure!(Unavailable, "the stack cannot be started:\n  - {}", problems.join("\n  - "))),
     }
 }
 

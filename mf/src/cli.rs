@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{bench, build, down, env, events, kill, logs, ps, run, supervise, test, up, verify};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::help::EXIT_CODES;
 
 /// Run, observe and break a flack stack on this machine
@@ -44,7 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let _ = error.print();
             // Help and version are no errors.
-            return if error.use_stderr() { Failure::new(Exit::Usage, "").code() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { failure!(Usage, "").code() } else { ExitCode::SUCCESS };
         }
     };
     // New files are private by default.
@@ -53,7 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("mf: the runtime cannot be started: {error}");
-            return Failure::internal("").code();
+            return failure!(Internal, "").code();
         }
     };
     match runtime.block_on(execute(cli.command)) {

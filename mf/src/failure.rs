@@ -24,28 +24,24 @@ pub struct Failure {
     pub message: String,
 }
 
+/// Returns a `Failure`: `failure!(Usage, "there is no service `{name}`")`.
+#[macro_export]
+macro_rules! failure {
+    ($exit:ident, $($message:tt)*) => {
+        $crate::failure::Failure { exit: $crate::failure::Exit::$exit, message: format!($($message)*) }
+    };
+}
+
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
-    }
-
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, message)
-    }
-
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Exit::Unavailable, message)
-    }
-
-    pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(Exit::Internal, message)
-    }
-
-    pub fn cannot_write(path: &Path, error: &io::Error) -> Self {
-        let hint = "Set MF_HOME to a folder that you may write, or make room.";
-        Self::new(Exit::CannotWrite, format!("cannot write {}: {error}. {hint}", path.display()))
+    /// For `map_err`.
+    pub fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |error| {
+            let hint = "Set MF_HOME to a folder that you may write, or make room.";
+            failure!(CannotWrite, "cannot write {}: {error}. {hint}", path.display())
+        }
     }
 
     pub fn code(&self) -> ExitCode {
@@ -65,16 +61,16 @@ impl From<flack_supervisor::Error> for Failure {
     fn from(error: flack_supervisor::Error) -> Self {
         use flack_supervisor::Error;
         match error {
-            Error::CannotWrite { path, source } => Self::cannot_write(&path, &source),
-            Error::AlreadyRunning => Self::new(Exit::TryAgain, "this stack has a supervisor already"),
-            Error::Unavailable(_) => Self::unavailable(format!("{error}. Run mfdown, then mfup")),
-            Error::Failed(message) => Self::internal(message),
+            Error::CannotWrite { path, source } => Self::cannot_write(&path)(source),
+            Error::AlreadyRunning => failure!(TryAgain, "this stack has a supervisor already"),
+            Error::Unavailable(_) => failure!(Unavailable, "{error}. Run mfdown, then mfup"),
+            Error::Failed(message) => Self { exit: Exit::Internal, message },
         }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::internal(format!("{error:#}"))
+        failure!(Internal, "{error:#}")
     }
 }

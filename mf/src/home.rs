@@ -9,8 +9,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use flack_supervisor::Paths;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 
 /// The kernel allows socket paths of at most 107 bytes, and HAProxy appends a suffix while it binds.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -31,7 +33,7 @@ impl Home {
     }
 
     pub fn at(path: &Path) -> Result<Self> {
-        let root = std::path::absolute(path).map_err(|error| Failure::cannot_write(path, &error))?;
+        let root = std::path::absolute(path).map_err(Failure::cannot_write(path))?;
         // The canonical path, so that two paths to one folder are the same stack.
         Ok(Self { root: root.canonicalize().unwrap_or(root) })
     }
@@ -49,13 +51,13 @@ impl Home {
                     .recursive(true)
                     .mode(mode)
                     .create(&path)
-                    .map_err(|error| Failure::cannot_write(&path, &error))?;
+                    .map_err(Failure::cannot_write(&path))?;
                 // Again, because the umask applies to the first.
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode))
-                    .map_err(|error| Failure::cannot_write(&path, &error))?;
+                    .map_err(Failure::cannot_write(&path))?;
             }
         }
-        self.root = self.root.canonicalize().map_err(|error| Failure::cannot_write(&self.root, &error))?;
+        self.root = self.root.canonicalize().map_err(Failure::cannot_write(&self.root))?;
         Ok(())
     }
 
@@ -114,15 +116,15 @@ impl Home {
         if let Err(error) = DirBuilder::new().mode(0o700).create(&folder)
             && error.kind() != std::io::ErrorKind::AlreadyExists
         {
-            return Err(Failure::cannot_write(&folder, &error));
+            return Err(Failure::cannot_write(&folder)(error));
         }
         // Every user may write to the temporary folder: a folder of another user there is not trusted.
-        let metadata =
-            fs::symlink_metadata(&folder).map_err(|error| Failure::cannot_write(&folder, &error))?;
+        let metadata = fs::symlink_metadata(&folder).map_err(Failure::cannot_write(&folder))?;
         if !metadata.is_dir() || metadata.uid() != user.as_raw() || metadata.mode() & 0o077 != 0 {
-            return Err(Failure::new(
-                Exit::CannotWrite,
-                format!("{} belongs to another user; set MF_HOME to a shorter path", folder.display()),
+            return Err(failure!(
+                CannotWrite,
+                "{} belongs to another user; set MF_HOME to a shorter path",
+                folder.display()
             ));
         }
         Ok(folder.join("mf.sock"))
@@ -131,28 +133,32 @@ impl Home {
     /// Locks the stack for a command that changes it. The failure names the command that holds the lock.
     pub fn lock(&self, command: &str) -> Result<HomeLock> {
         let path = self.root.join("lock");
-        let mut file = open_private(&path)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Failure::cannot_write(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
-                let holder =
-                    if holder.trim().is_empty() { "another mf".to_owned() } else { holder.trim().to_owned() };
-                return Err(Failure::new(
-                    Exit::TryAgain,
-                    format!(
-                        "{holder} is changing this stack ({}). Wait until it ends, then try again.",
-                        self.root.display()
-                    ),
+                let holder = if holder.trim().is_empty() { "another mf" } else { holder.trim() };
+                let home = self.root.display();
+                return Err(failure!(
+                    TryAgain,
+                    "{holder} is changing this stack ({home}). Wait until it ends, then try again."
                 ));
             }
-            Err(TryLockError::Error(error)) => return Err(Failure::cannot_write(&path, &error)),
+            Err(TryLockError::Error(error)) => return Err(Failure::cannot_write(&path)(error)),
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "mf {command} (pid {})", std::process::id()))
-            .map_err(|error| Failure::cannot_write(&path, &error))?;
+            .map_err(Failure::cannot_write(&path))?;
         Ok(HomeLock { _file: file })
     }
 }
@@ -163,16 +169,28 @@ pub struct HomeLock {
     _file: File,
 }
 
-/// Opens or creates a file (0600).
-pub fn open_private(path: &Path) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Failure::cannot_write(path, &error))
+/// Reads a JSON file; `None` if it does not exist.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failure!(CannotWrite, "{} cannot be read: {error}", path.display())),
+    };
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        // Without the parser's message, which may quote a secret.
+        failure!(
+            Contradiction,
+            "{} is not valid (line {}, column {}). Restore it, or delete the stack: mfdown --purge",
+            path.display(),
+            error.line(),
+            error.column()
+        )
+    })
+}
+
+/// Replaces a file (0600) by the value as JSON, atomically.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_private(path, &serde_json::to_string_pretty(value).expect("settings and secrets are plain data"))
 }
 
 /// Replaces a file (0600) atomically.
@@ -184,7 +202,7 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
         file.sync_all()?;
         fs::rename(&partial, path)
     };
-    write().map_err(|error| Failure::cannot_write(path, &error))
+    write().map_err(Failure::cannot_write(path))
 }
 
 /// Returns a short name for a path, for folders that belong to it but are elsewhere.
@@ -206,6 +224,7 @@ pub fn repository() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Exit;
 
     fn home(path: &Path) -> Home {
         Home { root: path.to_path_buf() }

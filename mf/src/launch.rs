@@ -58,7 +58,7 @@ impl<'a> Launcher<'a> {
         });
         let note = create
             .await
-            .map_err(|error| Failure::internal(format!("PostgreSQL's data cannot be created: {error}")))??;
+            .map_err(|error| failure!(Internal, "PostgreSQL's data cannot be created: {error}"))??;
         self.ensure(server.spec(home, ports)).await?;
         step.update("waiting until it accepts connections");
         self.wait("postgres", async || {
@@ -67,9 +67,7 @@ impl<'a> Launcher<'a> {
         .await?;
         step.update("creating databases and roles");
         postgres::set_up(ports, secrets).await.map_err(|error| {
-            Failure::internal(format!(
-                "PostgreSQL's databases cannot be created: {error}. See mflogs postgres"
-            ))
+            failure!(Internal, "PostgreSQL's databases cannot be created: {error}. See mflogs postgres")
         })?;
         let note = note.map(|note| format!("; {note}")).unwrap_or_default();
         step.done(&format!("ready on port {}, version {}{note}", ports.postgres, server.major));
@@ -245,12 +243,13 @@ impl<'a> Launcher<'a> {
         if lines.is_empty() {
             lines.push("(nothing)".to_owned());
         }
-        Failure::internal(format!(
+        failure!(
+            Internal,
             "{name} did not become ready in {:.0} s ({state}{last_end}; {problem}).\n\
              \x20 Its last lines:\n    {}\n  More: mflogs {name}",
             after.as_secs_f64(),
             lines.join("\n    ")
-        ))
+        )
     }
 }
 

@@ -4,12 +4,13 @@
 //! and NATS. It leaves to others: database schemas (each service migrates its own), and HAProxy's configuration (its
 //! agent's).
 
-// First, because the others use its macro.
+// First, because the others use their macros.
+#[macro_use]
+pub mod failure;
 #[macro_use]
 pub mod output;
 
 // A stack: its state folder, ports, settings.
-pub mod failure;
 pub mod home;
 pub mod ports;
 pub mod secrets;

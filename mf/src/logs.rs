@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use line::Line;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::home::Home;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -51,10 +51,7 @@ pub fn show(home: &Home, filter: &Filter, count: usize) -> Result<()> {
     for wanted in &filter.names {
         if !files.keys().any(|name| wanted == name || wanted == service_of(name)) {
             let known: Vec<&str> = files.keys().map(String::as_str).collect();
-            return Err(Failure::usage(format!(
-                "there is no log of `{wanted}`; logs are {}",
-                known.join(", ")
-            )));
+            return Err(failure!(Usage, "there is no log of `{wanted}`; logs are {}", known.join(", ")));
         }
     }
     let mut lines: Vec<Line> = Vec::new();

@@ -25,3 +25,8 @@ pub fn table<const COLUMNS: usize>(titles: [&str; COLUMNS]) -> Table {
     table.set_header(titles);
     table
 }
+
+/// Returns the text of a value in a table; `-` for a missing one.
+pub fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}

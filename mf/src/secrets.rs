@@ -9,7 +9,7 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
 use crate::home::{self, Home};
 
 /// 40 letters and digits are 238 bits, and need no quoting.
@@ -54,32 +54,13 @@ impl Secrets {
             });
         }
         if before.as_ref() != Some(&secrets) {
-            home::write_private(
-                &home.secrets(),
-                &serde_json::to_string_pretty(&secrets).expect("secrets are plain data"),
-            )?;
+            home::write_json(&home.secrets(), &secrets)?;
         }
         Ok(secrets)
     }
 
     pub fn load(home: &Home) -> Result<Option<Self>> {
-        let path = home.secrets();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|_| {
-                // Without the parser's message, which may quote the file.
-                Failure::new(
-                    Exit::Contradiction,
-                    format!(
-                        "{} is not valid. Restore it, or delete the stack: mfdown --purge",
-                        path.display()
-                    ),
-                )
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(Failure::new(Exit::CannotWrite, format!("{} cannot be read: {error}", path.display())))
-            }
-        }
+        home::read_json(&home.secrets())
     }
 
     pub fn account(&self, name: &str) -> &Account {

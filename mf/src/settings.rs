@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
 use crate::home::{self, Home};
 use crate::services;
 
@@ -29,10 +29,7 @@ pub enum Stage {
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Monolith => "monolith",
-            Self::Services => "services",
-        })
+        f.write_str(self.to_possible_value().expect("no stage is hidden").get_name())
     }
 }
 
@@ -100,27 +97,11 @@ pub struct UpOptions {
 
 impl Settings {
     pub fn load(home: &Home) -> Result<Option<Self>> {
-        let path = home.settings();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
-                Failure::new(
-                    Exit::Contradiction,
-                    format!(
-                        "{} is not valid ({error}). Repair it, or delete the stack: mfdown --purge",
-                        path.display()
-                    ),
-                )
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(Failure::new(Exit::CannotWrite, format!("{} cannot be read: {error}", path.display())))
-            }
-        }
+        home::read_json(&home.settings())
     }
 
     pub fn save(&self, home: &Home) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).expect("settings are plain data");
-        home::write_private(&home.settings(), &text)
+        home::write_json(&home.settings(), self)
     }
 
     /// Returns the settings before, changed by the options.
@@ -128,14 +109,12 @@ impl Settings {
         if let (Some(before), Some(stage)) = (before, options.stage)
             && before.stage != stage
         {
-            return Err(Failure::new(
-                Exit::Contradiction,
-                format!(
-                    "this stack was created with --stage {}: it cannot be started with --stage {stage}.\n\
+            return Err(failure!(
+                Contradiction,
+                "this stack was created with --stage {}: it cannot be started with --stage {stage}.\n\
                      Use another state folder and port (MF_HOME=.mf-{stage} mfup --stage {stage} --port 9080), or \
                      delete this one (mfdown --purge).",
-                    before.stage
-                ),
+                before.stage
             ));
         }
         let stage = options.stage.or(before.map(|before| before.stage)).unwrap_or(Stage::Services);
@@ -189,31 +168,20 @@ mod tests {
 
     #[test]
     fn settings_without_an_option_stay_as_they_were() {
-        let options = UpOptions {
-            port: Some(18_080),
-            instances: Some("users=2".parse().expect("a count")),
-            ..UpOptions::default()
-        };
+        let counts = |text: &str| Some(text.parse().expect("a count"));
+        let options = UpOptions { port: Some(18_080), instances: counts("users=2"), stage: None };
         let before = Settings::merge(None, &options).expect("settings");
-        let after = Settings::merge(
-            Some(&before),
-            &UpOptions { instances: Some("ui=0".parse().expect("a count")), ..UpOptions::default() },
-        )
-        .expect("settings");
+        let options = UpOptions { instances: counts("ui=0"), ..UpOptions::default() };
+        let after = Settings::merge(Some(&before), &options).expect("settings");
         assert_eq!(after.instances.to_string(), "ui=0,users=2,tokens=1,messages=1,websocket=1");
         assert_eq!(after.port, 18_080);
     }
 
     #[test]
     fn the_stage_of_a_stack_cannot_be_changed() {
-        let before =
-            Settings::merge(None, &UpOptions { stage: Some(Stage::Monolith), ..UpOptions::default() })
-                .expect("settings");
-        let failure = Settings::merge(
-            Some(&before),
-            &UpOptions { stage: Some(Stage::Services), ..UpOptions::default() },
-        )
-        .expect_err("another stage");
-        assert_eq!(failure.exit, Exit::Contradiction);
+        let with = |stage| UpOptions { stage: Some(stage), ..UpOptions::default() };
+        let before = Settings::merge(None, &with(Stage::Monolith)).expect("settings");
+        let failure = Settings::merge(Some(&before), &with(Stage::Services)).expect_err("another stage");
+        assert_eq!(failure.exit, crate::failure::Exit::Contradiction);
     }
 }

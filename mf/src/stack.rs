@@ -3,7 +3,7 @@
 use flack_catalogue::Service;
 use flack_supervisor::{Environment, Spec, Stop, StopSignal};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::{etcd, programs};
 use crate::ports::Ports;
@@ -31,12 +31,8 @@ impl Stack {
 
     /// Returns the stack of an existing state folder.
     pub fn open(home: &Home) -> Result<Self> {
-        let none = || {
-            Failure::unavailable(format!(
-                "there is no stack in {}. Create one with mfup.",
-                home.path().display()
-            ))
-        };
+        let none =
+            || failure!(Unavailable, "there is no stack in {}. Create one with mfup.", home.path().display());
         let settings = Settings::load(home)?.ok_or_else(none)?;
         let secrets = Secrets::load(home)?.ok_or_else(none)?;
         Ok(Self { ports: Ports::of(settings.port), home: home.clone(), settings, secrets })

@@ -44,9 +44,10 @@ pub async fn require(home: &Home) -> Result<Client> {
 
 pub fn not_running(home: &Home) -> Failure {
     let home = home.path().display();
-    Failure::unavailable(format!(
+    failure!(
+        Unavailable,
         "the stack in {home} does not run. Start it with mfup, or set MF_HOME to another stack."
-    ))
+    )
 }
 
 /// Starts the stack's supervisor as `mf supervise`.

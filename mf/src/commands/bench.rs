@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cargo::{self, cannot_run};
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::infra::postgres::TemporaryServer;
 use crate::signals::interrupted;
@@ -64,11 +64,11 @@ async fn measure(what: Benchmark, database: &TemporaryServer) -> Result<ExitCode
                 let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
             }
             let _ = child.wait().await;
-            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+            return Err(failure!(Interrupted, "interrupted"));
         }
     };
     if !status.map_err(|error| cannot_run(&error))?.success() {
-        return Err(Failure::internal("the benchmark failed; its error is above"));
+        return Err(failure!(Internal, "the benchmark failed; its error is above"));
     }
     Ok(ExitCode::SUCCESS)
 }

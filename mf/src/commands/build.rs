@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::cargo;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 
 /// Build every program of the stack
@@ -25,7 +25,7 @@ pub async fn run(args: Args) -> Result<()> {
         arguments.push("--release");
     }
     if !cargo::run(&arguments).await? {
-        return Err(Failure::internal("the build failed; cargo printed the errors above"));
+        return Err(failure!(Internal, "the build failed; cargo printed the errors above"));
     }
     eprintln!("built in {:.1} s", began.elapsed().as_secs_f64());
     Ok(())

@@ -4,7 +4,7 @@ use std::fs;
 
 use flack_supervisor::orphans;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
 use crate::infra::postgres;
@@ -81,9 +81,10 @@ fn purge(home: &Home) -> Result<()> {
         .flatten()
         .any(|entry| entry.file_name().to_str().is_none_or(|name| !CREATED.contains(&name)));
     if has_other_files && !home.settings().exists() {
-        return Err(Failure::new(
-            Exit::Contradiction,
-            format!("{} was not created by mfup: nothing is deleted", home.path().display()),
+        return Err(failure!(
+            Contradiction,
+            "{} was not created by mfup: nothing is deleted",
+            home.path().display()
         ));
     }
     postgres::remove_data(home)?;
@@ -94,7 +95,7 @@ fn purge(home: &Home) -> Result<()> {
             Ok(_) => fs::remove_file(&path),
             Err(_) => Ok(()),
         };
-        removed.map_err(|error| Failure::cannot_write(&path, &error))?;
+        removed.map_err(Failure::cannot_write(&path))?;
     }
     // Fails if the folder has other files, which stay.
     let _ = fs::remove_dir(home.path());

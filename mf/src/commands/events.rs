@@ -1,11 +1,12 @@
-//! `mf events`: what the pipeline carries, how far everybody has read, and what to do when something is stuck.
+//! `mf events`: shows events and where they wait, and retries, replays or drops them.
 //!
-//! It looks from outside, as the operator: with the superuser of PostgreSQL and the operator's account of NATS. It asks
-//! no service, so that it also works when one does not answer; what it changes it changes through SQL functions that
-//! the databases bring themselves (`migrations/shared/0004_operations.sql`).
+//! It uses the superuser's account in PostgreSQL and the operator's account in NATS, and sends no request to a service,
+//! so that it works while a service does not respond. It changes data only through SQL functions of the databases
+//! (`migrations/shared/0004_operations.sql`).
 
 mod databases;
 mod streams;
+mod replay_queue;
 
 mod dead;
 mod lag;
@@ -24,15 +25,15 @@ use crate::home::Home;
 use crate::services;
 use crate::stack::Stack;
 
-/// Watch the events, see who is behind, replay, repair
+/// Show events and consumers that are behind; replay events; repair
 ///
-/// Every change of data is an event: from the owner's journal it goes to the owner's stream, and from there to the
-/// inbox of each reader. All of this works while the app runs.
+/// Every change of data is an event. It goes from the owner's journal to the owner's stream, and from there to the
+/// inbox of each consumer. All commands work while the app runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
-    "mfevents tail                              # every event, as it happens",
-    "mfevents lag                               # who is behind, and by how much",
-    "mfevents replay users --rebuild messages   # make the nicknames in messages anew",
+    "mfevents tail                              # every event, as it is published",
+    "mfevents lag                               # consumers that are behind, and by how much",
+    "mfevents replay users --rebuild messages   # rebuild the nicknames in messages",
     "mfevents dead list                         # what could not be processed",
 ]))]
 pub struct Args {
@@ -59,16 +60,16 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One who has a stream; the name of the stream itself (`USERS`) will do as well.
+/// Parses the name of an owner, or of its stream (`USERS`).
 fn parse_owner(text: &str) -> std::result::Result<&'static Service, String> {
     let owner = services::parse(&text.to_lowercase())?;
     if !owner.publishes_events {
-        return Err(format!("{owner} changes nothing of its own: it has no stream"));
+        return Err(format!("{owner} publishes no events: it has no stream"));
     }
     Ok(owner)
 }
 
-/// At most so many characters, on one line.
+/// Returns at most so many characters of a text, on one line.
 fn shortened(text: &str, characters_max: usize) -> String {
     let one_line = text.replace(['\n', '\r'], " ");
     if one_line.chars().count() <= characters_max {
@@ -96,7 +97,7 @@ mod tests {
         for command in cli.get_subcommands() {
             let name = command.get_name();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(command.get_about().is_some(), "mf events {name} says what it does");
+            assert!(command.get_about().is_some(), "mf events {name} has a description");
             assert!(help.contains(&format!("mfevents {name}")), "mf events {name} has an example");
             let json = std::iter::once(command)
                 .chain(command.get_subcommands())
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_named_by_itself_or_by_its_stream() {
+    fn an_owner_is_parsed_from_its_name_or_its_stream() {
         assert_eq!(parse_owner("users"), Ok(Service::named("users")));
         assert_eq!(parse_owner("USERS"), Ok(Service::named("users")));
         assert!(parse_owner("websocket").is_err());

@@ -3,7 +3,7 @@
 use flack_catalogue::extracted;
 use flack_supervisor::ProcessStatus;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::stack::number;
@@ -86,7 +86,7 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
     if target == "all" {
         let every = names(&is_extracted);
         return if every.is_empty() {
-            Err(Failure::usage("no instance of any service runs"))
+            Err(failure!(Usage, "no instance of any service runs"))
         } else {
             Ok(every)
         };
@@ -97,10 +97,7 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
     let mut of_service = names(&|process| process.group == target);
     if of_service.is_empty() {
         let running: Vec<&str> = listed.iter().map(|process| process.name.as_str()).collect();
-        return Err(Failure::usage(format!(
-            "`{target}` does not run; running processes are {}",
-            running.join(", ")
-        )));
+        return Err(failure!(Usage, "`{target}` does not run; running processes are {}", running.join(", ")));
     }
     Ok(if all { of_service } else { of_service.split_off(of_service.len() - 1) })
 }

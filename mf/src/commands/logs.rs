@@ -1,6 +1,6 @@
 //! `mf logs`: the logs of all processes, sorted by time.
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::logs::{self, Filter};
@@ -32,10 +32,11 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
     if !home.logs().is_dir() {
-        return Err(Failure::unavailable(format!(
+        return Err(failure!(
+            Unavailable,
             "there are no logs in {}: no stack was ever started there. Start one with mfup",
             home.path().display()
-        )));
+        ));
     }
     let filter = Filter { names: args.names, json: args.json };
     match logs::show(&home, &filter, args.lines) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use flack_catalogue::{MONOLITH, Service};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::launch::{Launcher, instances_of};
@@ -41,13 +41,14 @@ pub async fn run(args: Args) -> Result<()> {
     let stack = Stack::open(&home)?;
     let (service, taken) = (args.service, instances_of(&client.list().await?, args.service));
     if service.name == MONOLITH && !taken.is_empty() {
-        return Err(Failure::usage("the monolith runs already; it always has one instance"));
+        return Err(failure!(Usage, "the monolith runs already; it always has one instance"));
     }
     if taken.len() + usize::from(args.count) > usize::from(INSTANCES_MAX) {
-        return Err(Failure::usage(format!(
+        return Err(failure!(
+            Usage,
             "{} instances of {service} run already; at most {INSTANCES_MAX} are allowed",
             taken.len()
-        )));
+        ));
     }
     let progress = Progress::new();
     let launcher = Launcher::new(&stack, &client, &progress);

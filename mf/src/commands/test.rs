@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 
 use crate::cargo::{self, cannot_run};
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Exit, Result};
 use crate::help::examples;
 use crate::infra::postgres::TemporaryServer;
 use crate::infra::programs;
@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let mut report = Report::default();
     let result = tokio::select! {
         result = steps(&args, &server, &mut report) => result,
-        () = interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        () = interrupted() => Err(failure!(Interrupted, "interrupted")),
     };
     server.stop().await;
     result?;

@@ -4,7 +4,7 @@ use flack_supervisor::{Client, orphans};
 use tokio::process::Child;
 
 use crate::checks;
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::infra::postgres::Server;
@@ -64,18 +64,17 @@ pub async fn run(args: Args) -> Result<()> {
     if running.is_some()
         && let Some(before) = before.filter(|before| before.port != settings.port)
     {
-        return Err(Failure::new(
-            Exit::Contradiction,
-            format!(
-                "this stack runs on port {}. To move it: mfdown, then mfup --port {}. \
+        return Err(failure!(
+            Contradiction,
+            "this stack runs on port {}. To move it: mfdown, then mfup --port {}. \
                  For a second one, set another MF_HOME.",
-                before.port, settings.port
-            ),
+            before.port,
+            settings.port
         ));
     }
     let server = if running.is_some() {
         // Without the checks: the stack itself uses its ports.
-        Server::find(&home).map_err(Failure::unavailable)?
+        Server::find(&home)?
     } else {
         orphans::stop(&home.supervisor()?, |name| {
             progress.print(&format!("stopped {name}, whose supervisor had been killed"));
@@ -95,7 +94,7 @@ pub async fn run(args: Args) -> Result<()> {
     let result = tokio::select! {
         result = launch(&launcher, &server, &args) => result,
         () = interrupted() => {
-            Err(Failure::new(Exit::Interrupted, "interrupted; what this command had started is stopped again"))
+            Err(failure!(Interrupted, "interrupted; what this command had started is stopped again"))
         }
     };
     if let Err(failure) = result {
@@ -126,9 +125,7 @@ async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result
         None => "does not respond".to_owned(),
     };
     let url = launcher.stack.url();
-    Err(Failure::internal(format!(
-        "everything is started, but {url}/ {problem}. See mfps and mflogs haproxy"
-    )))
+    Err(failure!(Internal, "everything is started, but {url}/ {problem}. See mfps and mflogs haproxy"))
 }
 
 fn print_result(launcher: &Launcher<'_>, was_running: bool, args: &Args) {

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use crate::cargo;
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::infra::programs;
@@ -60,7 +60,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         command.args(["--url", &stack.url()]).env("MF_HOME", home.path());
     }
     let error = command.env("FLACK_MF", programs::mf()?).args(options).exec();
-    Err(Failure::new(Exit::Internal, format!("{PROGRAM} cannot be started: {error}")))
+    Err(failure!(Internal, "{PROGRAM} cannot be started: {error}"))
 }
 
 /// Builds the verifier: the test suite is not built with the stack.
@@ -70,7 +70,7 @@ async fn build() -> Result<()> {
     let mut arguments = vec!["build", "--package", "flack-conformance", "--bin", PROGRAM];
     arguments.extend(is_release.then_some("--release"));
     match cargo::run(&arguments).await {
-        Ok(false) => Err(Failure::internal("the verifier cannot be built; cargo printed the errors above")),
+        Ok(false) => Err(failure!(Internal, "the verifier cannot be built; cargo printed the errors above")),
         // Without cargo, a verifier that was built earlier is used.
         Ok(true) | Err(_) => Ok(()),
     }

@@ -35,7 +35,7 @@ pub async fn ready(ports: &Ports) -> bool {
 
 /// Writes the configuration. It is private, because it contains passwords.
 pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<()> {
-    std::fs::create_dir_all(home.nats()).map_err(|error| Failure::cannot_write(&home.nats(), &error))?;
+    std::fs::create_dir_all(home.nats()).map_err(Failure::cannot_write(&home.nats()))?;
     home::write_private(&home.nats().join("nats.conf"), &configuration(home, ports, secrets))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 /// Debian installs servers here, and the PATH of a user often lacks these folders.
 const FOLDERS_BESIDES_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"];
@@ -21,13 +21,13 @@ pub fn own(name: &str) -> Result<PathBuf> {
     if is_program(&program) {
         return Ok(program);
     }
-    Err(Failure::unavailable(format!("{} is not built. Build everything: mfbuild", program.display())))
+    Err(failure!(Unavailable, "{} is not built. Build everything: mfbuild", program.display()))
 }
 
 /// Returns the path of this program.
 pub fn mf() -> Result<PathBuf> {
     std::env::current_exe()
-        .map_err(|error| Failure::internal(format!("the path of mf cannot be determined: {error}")))
+        .map_err(|error| failure!(Internal, "the path of mf cannot be determined: {error}"))
 }
 
 fn is_program(path: &Path) -> bool {

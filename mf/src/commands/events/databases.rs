@@ -1,4 +1,4 @@
-//! The owners' databases, as the superuser sees them.
+//! The owners' databases, read with the superuser's account.
 
 use flack_catalogue::{SERVICES, Service};
 use sqlx::postgres::PgConnection;
@@ -7,7 +7,7 @@ use crate::failure::{Failure, Result};
 use crate::infra::postgres;
 use crate::stack::Stack;
 
-/// One owner's database, connected.
+/// A connection to one owner's database.
 pub(super) struct Database {
     pub(super) owner: &'static Service,
     pub(super) connection: PgConnection,
@@ -21,7 +21,7 @@ impl Database {
         Ok(Self { owner, connection })
     }
 
-    /// All that have been used: a service that was never started has no tables.
+    /// Opens all databases with tables: a service that was never started has none.
     pub(super) async fn open_all(stack: &Stack) -> Result<Vec<Self>> {
         let mut databases = Vec::new();
         for owner in &SERVICES {
@@ -33,15 +33,16 @@ impl Database {
         Ok(databases)
     }
 
-    /// Like `open`, for one that must have been used.
+    /// Opens a database, and fails if it has no tables.
     pub(super) async fn open_migrated(stack: &Stack, owner: &'static Service) -> Result<Self> {
         let mut database = Self::open(stack, owner).await?;
         if database.is_migrated().await? {
             return Ok(database);
         }
-        Err(Failure::unavailable(format!(
+        Err(failure!(
+            Unavailable,
             "the database of {owner} is empty: {owner} never ran in this stack. Start it with mfrun {owner}"
-        )))
+        ))
     }
 
     async fn is_migrated(&mut self) -> Result<bool> {
@@ -58,26 +59,30 @@ impl Database {
     }
 }
 
-/// What a statement's failure means.
+/// Returns the failure of a statement.
 pub(super) fn failed(owner: &'static Service, error: &sqlx::Error) -> Failure {
     let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
     match code.as_deref() {
         // Undefined function, table or column: the service that migrates this database is older than this mf.
-        Some("42883" | "42P01" | "42703") => Failure::unavailable(format!(
+        Some("42883" | "42P01" | "42703") => failure!(
+            Unavailable,
             "the database of {owner} is older than this mf. \
              Restart {owner}, so that it migrates its database: mfkill {owner} all --hard"
-        )),
-        // `raise exception ... using errcode = 'invalid_parameter_value'`: its text is made for people.
-        Some("22023") => Failure::usage(
-            error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned()),
         ),
-        _ => Failure::internal(format!("the database of {owner} says: {error}")),
+        // `raise exception ... using errcode = 'invalid_parameter_value'`: its text is for people.
+        Some("22023") => failure!(
+            Usage,
+            "{}",
+            error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+        ),
+        _ => failure!(Internal, "the database of {owner} reports: {error}"),
     }
 }
 
 fn unreachable_postgres(stack: &Stack, error: &sqlx::Error) -> Failure {
-    Failure::unavailable(format!(
-        "PostgreSQL does not answer on port {} ({error}). mfps shows what runs; mfup starts what is missing",
+    failure!(
+        Unavailable,
+        "PostgreSQL does not respond on port {} ({error}). mfps shows what runs; mfup starts what is missing",
         stack.ports.postgres
-    ))
+    )
 }

@@ -1,7 +1,7 @@
-//! `mf events dead`: what could not be processed or published, and what to do with it.
+//! `mf events dead`: events that were not processed or not published, and how to retry or drop them.
 //!
-//! Two kinds of things end here: events that a reader failed at, which are dead letters in its inbox (`messages:17`),
-//! and journal rows that their owner could not make an event of, which are failed rows of its queue (`users:q3`).
+//! There are two kinds: events that a consumer failed to process are dead letters in its inbox (`messages:17`), and
+//! journal rows that the owner's relay failed to make an event of are failed rows of its queue (`users:q3`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,19 +16,19 @@ use super::databases::Database;
 use super::shortened;
 use crate::failure::{Failure, Result};
 use crate::help::examples;
-use crate::output;
+use crate::output::{self, or_dash, print_json};
 use crate::services;
 use crate::stack::Stack;
 
-/// Of each database; who has more has one cause for all of them.
+/// Rows listed of each table. More rows than this have the same cause.
 const LISTED_MAX: i64 = 1000;
 const ERROR_CHARACTERS_MAX: usize = 80;
 
-/// Show what could not be processed, and try it again or drop it
+/// Show events that were not processed or published, and retry or drop them
 ///
-/// A reader tries an event ten times in about two minutes; then it is a dead letter, and the events of all other
-/// entities have long gone on. Requeue it when the cause is gone; an event that is older than what the reader holds by
-/// then is ignored. Drop what will never be of use.
+/// A consumer tries an event ten times in about two minutes; then the event is a dead letter, and does not delay events
+/// of other entities. Requeue it when the cause is repaired; if the consumer has processed a newer version by then, it
+/// ignores the event. Drop an event that is not needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents dead list",
@@ -44,29 +44,29 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the dead letters of all readers, and the failed rows of all owners
+    /// List the dead letters of all consumers, and the failed rows of all owners
     List {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show one with all that is known about it, as JSON
+    /// Show one with its error and its data, as JSON
     Show {
-        /// As `mfevents dead list` names it
+        /// An id from `mfevents dead list`
         id: Id,
     },
-    /// Try again
+    /// Process or publish it again
     Requeue(Choice),
-    /// Give up: it is kept in the inbox as ignored; a failed row leaves the queue
+    /// Do not try again: a dead letter stays in the inbox as ignored; a failed row is deleted from the queue
     Drop(Choice),
 }
 
 #[derive(Debug, clap::Args)]
 struct Choice {
-    /// As `mfevents dead list` names them
+    /// Ids from `mfevents dead list`
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<Id>,
-    /// All there are
+    /// All dead letters and failed rows
     #[arg(long)]
     all: bool,
     /// Print the result as JSON
@@ -78,12 +78,12 @@ struct Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id {
     database: &'static Service,
-    place: Place,
+    table: Table,
     number: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Table {
     Inbox,
     Queue,
 }
@@ -94,7 +94,7 @@ struct Dead {
     id: String,
     #[serde(skip)]
     number: i64,
-    /// Whose event it is: a stream, or for a failed row the entity.
+    /// `None` for a failed row: it is in no stream yet.
     stream: Option<String>,
     kind: String,
     entity_id: String,
@@ -119,27 +119,57 @@ const QUEUE: &str =
     inner join journal on journal.recorded_at = queue.recorded_at and journal.id = queue.journal_id
     where queue.failed_at is not null and ($1 is null or queue.id = $1) order by queue.id limit $2";
 
+/// The statements of `requeue` or `drop`. `$1` is the number of one row; null selects all rows.
+struct Action {
+    done: &'static str,
+    inbox: &'static str,
+    queue: &'static str,
+}
+
+const REQUEUE: Action = Action {
+    done: "requeued",
+    // The consumer reads its inbox every second.
+    inbox: "update inbox set state = 'waiting', attempts = 0, error = null, processed_at = null,
+            next_attempt_at = clock_timestamp()
+        where state = 'dead' and ($1::bigint is null or id = $1)",
+    queue: "with requeued as (
+            update journal_queue set failed_at = null, error = null
+            where failed_at is not null and ($1::bigint is null or id = $1) returning id
+        ), notified as (select pg_notify('journal', '') from (select from requeued limit 1) as any_row)
+        select id from requeued left join notified on true",
+};
+
+const DROP: Action = Action {
+    done: "dropped",
+    // Not deleted: the row prevents that the event is processed when the stream is read again.
+    inbox: "update inbox set state = 'ignored', processed_at = clock_timestamp()
+        where state = 'dead' and ($1::bigint is null or id = $1)",
+    queue: "delete from journal_queue where failed_at is not null and ($1::bigint is null or id = $1)",
+};
+
 pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
     match args.command {
         Command::List { json } => list(stack, json).await,
-        Command::Show { id } => show(stack, id).await,
-        Command::Requeue(choice) => act(stack, &choice, Act::Requeue).await,
-        Command::Drop(choice) => act(stack, &choice, Act::Drop).await,
+        Command::Show { id } => {
+            let mut database = Database::open_migrated(stack, id.database).await?;
+            let found = find(&mut database, id.table, Some(id.number)).await?;
+            print_json(found.first().ok_or_else(|| unknown(id))?);
+            Ok(())
+        }
+        Command::Requeue(choice) => apply(stack, &choice, &REQUEUE).await,
+        Command::Drop(choice) => apply(stack, &choice, &DROP).await,
     }
 }
 
 async fn list(stack: &Stack, as_json: bool) -> Result<()> {
     let mut all = Vec::new();
     for mut database in Database::open_all(stack).await? {
-        for place in [Place::Inbox, Place::Queue] {
-            all.extend(find(&mut database, place, None).await?);
+        for table in [Table::Inbox, Table::Queue] {
+            all.extend(find(&mut database, table, None).await?);
         }
     }
     if as_json {
-        print_line!(
-            "{}",
-            serde_json::to_string_pretty(&json!({ "dead": all })).expect("a list is plain data")
-        );
+        print_json(&json!({ "dead": all }));
         return Ok(());
     }
     if all.is_empty() {
@@ -153,7 +183,7 @@ async fn list(stack: &Stack, as_json: bool) -> Result<()> {
             dead.stream.unwrap_or_else(|| "to be published".to_owned()),
             dead.kind,
             format!("{} v{}", dead.entity_id, dead.version),
-            dead.since.map_or_else(|| "-".to_owned(), |since| since.format("%Y-%m-%d %H:%M:%S").to_string()),
+            or_dash(dead.since.map(|since| since.format("%Y-%m-%d %H:%M:%S"))),
             dead.attempts.to_string(),
             shortened(dead.error.as_deref().unwrap_or("-"), ERROR_CHARACTERS_MAX),
         ]);
@@ -162,115 +192,63 @@ async fn list(stack: &Stack, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn show(stack: &Stack, id: Id) -> Result<()> {
-    let mut database = Database::open_migrated(stack, id.database).await?;
-    let found = find(&mut database, id.place, Some(id.number)).await?.pop().ok_or_else(|| not_there(id))?;
-    print_line!("{}", serde_json::to_string_pretty(&found).expect("a dead letter is plain data"));
-    Ok(())
-}
-
-async fn find(database: &mut Database, place: Place, number: Option<i64>) -> Result<Vec<Dead>> {
-    let found: sqlx::Result<Vec<Dead>> = sqlx::query_as(match place {
-        Place::Inbox => INBOX,
-        Place::Queue => QUEUE,
-    })
-    .bind(number)
-    .bind(LISTED_MAX)
-    .fetch_all(&mut database.connection)
-    .await;
+async fn find(database: &mut Database, table: Table, number: Option<i64>) -> Result<Vec<Dead>> {
+    let statement = match table {
+        Table::Inbox => INBOX,
+        Table::Queue => QUEUE,
+    };
+    let query = sqlx::query_as(statement).bind(number).bind(LISTED_MAX);
+    let found: sqlx::Result<Vec<Dead>> = query.fetch_all(&mut database.connection).await;
     let mut found = found.map_err(|error| database.failed(&error))?;
     for dead in &mut found {
-        dead.id = Id { database: database.owner, place, number: dead.number }.to_string();
+        dead.id = Id { database: database.owner, table, number: dead.number }.to_string();
     }
     Ok(found)
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Act {
-    Requeue,
-    Drop,
-}
-
-impl Act {
-    fn done(self) -> &'static str {
-        match self {
-            Self::Requeue => "requeued",
-            Self::Drop => "dropped",
-        }
-    }
-
-    fn statement(self, place: Place) -> &'static str {
-        match (self, place) {
-            // The reader looks at its inbox every second.
-            (Self::Requeue, Place::Inbox) => {
-                "update inbox set state = 'waiting', attempts = 0, error = null, processed_at = null,
-                    next_attempt_at = clock_timestamp()
-                where state = 'dead' and ($1::bigint is null or id = $1)"
-            }
-            // Not deleted: should the stream be read again, it must not come back to life.
-            (Self::Drop, Place::Inbox) => {
-                "update inbox set state = 'ignored', processed_at = clock_timestamp()
-                where state = 'dead' and ($1::bigint is null or id = $1)"
-            }
-            (Self::Requeue, Place::Queue) => {
-                "with requeued as (
-                    update journal_queue set failed_at = null, error = null
-                    where failed_at is not null and ($1::bigint is null or id = $1) returning id
-                ), notified as (select pg_notify('journal', '') from (select from requeued limit 1) as any_row)
-                select id from requeued left join notified on true"
-            }
-            (Self::Drop, Place::Queue) => {
-                "delete from journal_queue where failed_at is not null and ($1::bigint is null or id = $1)"
-            }
-        }
-    }
-}
-
-async fn act(stack: &Stack, choice: &Choice, act: Act) -> Result<()> {
+async fn apply(stack: &Stack, choice: &Choice, action: &Action) -> Result<()> {
     let mut done = 0;
     if choice.all {
         for mut database in Database::open_all(stack).await? {
-            for place in [Place::Inbox, Place::Queue] {
-                done += carry_out(&mut database, act.statement(place), None).await?;
+            for table in [Table::Inbox, Table::Queue] {
+                done += execute(&mut database, action, table, None).await?;
             }
         }
     }
     for id in &choice.ids {
         let mut database = Database::open_migrated(stack, id.database).await?;
-        let changed = carry_out(&mut database, act.statement(id.place), Some(id.number)).await?;
+        let changed = execute(&mut database, action, id.table, Some(id.number)).await?;
         if changed == 0 {
-            return Err(not_there(*id));
+            return Err(unknown(*id));
         }
         done += changed;
     }
     if choice.json {
-        print_line!("{}", json!({ act.done(): done }));
+        print_line!("{}", json!({ action.done: done }));
     } else {
-        print_line!("{done} {}", act.done());
+        print_line!("{done} {}", action.done);
     }
     Ok(())
 }
 
-async fn carry_out(database: &mut Database, statement: &'static str, number: Option<i64>) -> Result<u64> {
-    sqlx::query(statement)
-        .bind(number)
-        .execute(&mut database.connection)
-        .await
-        .map(|result| result.rows_affected())
-        .map_err(|error| database.failed(&error))
+/// Returns the number of changed rows.
+async fn execute(database: &mut Database, action: &Action, table: Table, number: Option<i64>) -> Result<u64> {
+    let statement = match table {
+        Table::Inbox => action.inbox,
+        Table::Queue => action.queue,
+    };
+    let result = sqlx::query(statement).bind(number).execute(&mut database.connection).await;
+    result.map(|result| result.rows_affected()).map_err(|error| database.failed(&error))
 }
 
-fn not_there(id: Id) -> Failure {
-    Failure::usage(format!("there is no {id} (any more). What there is: mfevents dead list"))
+fn unknown(id: Id) -> Failure {
+    failure!(Usage, "there is no {id} (any more). The existing ones: mfevents dead list")
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.place {
-            Place::Inbox => "",
-            Place::Queue => "q",
-        };
-        write!(f, "{}:{mark}{}", self.database, self.number)
+        let prefix = if self.table == Table::Queue { "q" } else { "" };
+        write!(f, "{}:{prefix}{}", self.database, self.number)
     }
 }
 
@@ -278,14 +256,15 @@ impl FromStr for Id {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is no id: mfevents dead list shows them, such as messages:17 or users:q3");
-        let (database, number) = text.split_once(':').ok_or_else(wrong)?;
-        let (place, number) = match number.strip_prefix('q') {
-            Some(number) => (Place::Queue, number),
-            None => (Place::Inbox, number),
+        let wrong = || {
+            format!("`{text}` is not an id: mfevents dead list shows them, such as messages:17 or users:q3")
         };
-        Ok(Self { database: services::parse(database)?, place, number: number.parse().map_err(|_| wrong())? })
+        let (database, number) = text.split_once(':').ok_or_else(wrong)?;
+        let (table, number) = match number.strip_prefix('q') {
+            Some(number) => (Table::Queue, number),
+            None => (Table::Inbox, number),
+        };
+        Ok(Self { database: services::parse(database)?, table, number: number.parse().map_err(|_| wrong())? })
     }
 }
 
@@ -294,11 +273,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_says_where_it_is() {
+    fn an_id_names_database_table_and_row() {
         for text in ["messages:17", "users:q3"] {
             assert_eq!(text.parse::<Id>().map(|id| id.to_string()), Ok(text.to_owned()));
         }
-        for wrong in ["17", "messages", "messages:x", "nobody:1", ""] {
+        for wrong in ["17", "messages", "messages:x", "unknown:1", ""] {
             assert!(wrong.parse::<Id>().is_err(), "{wrong}");
         }
     }

@@ -1,9 +1,8 @@
 //! `mf events replay <owner> --rebuild <reader>`: clears and rebuilds a projection.
 //!
-//! Clearing comes first, in one transaction of the reader's database: the copy, and the reader's memory of what it has
-//! seen (`inbox_entity`), without which the replay would be ignored. Then a snapshot, not the history: the journal
-//! keeps 14 days, and a row that has not changed for longer would be missing from the copy. Interrupted anywhere, it
-//! can be run again.
+//! First it clears the projection, and the versions that the reader has processed (`inbox_entity`), because the reader
+//! would ignore the replay otherwise. Then it publishes a snapshot, not the history: the journal keeps 14 days, and the
+//! last change of a row may be older. After an interruption it can be run again.
 
 use std::time::Duration;
 
@@ -12,17 +11,17 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::databases::Database;
-use super::replay::{Feeder, Last};
-use crate::failure::{Exit, Failure, Result};
+use super::replay_queue::{Last, ReplayQueue};
+use crate::failure::Result;
 use crate::stack::Stack;
 
-/// For the reader to take everything in, after the last row was queued.
-const TAKEN_IN_WITHIN: Duration = Duration::from_mins(1);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// For the reader to process all events, after the last row was queued.
+const PROCESSED_TIMEOUT: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// As the reader declares it, in its own database.
+/// A projection, declared by the reader in its own database.
 #[derive(Debug, sqlx::FromRow)]
-struct Copy {
+struct Projection {
     name: String,
     source: String,
     entity: String,
@@ -37,95 +36,86 @@ pub(super) async fn run(
 ) -> Result<()> {
     let began = Instant::now();
     let mut database = Database::open_migrated(stack, reader).await?;
-    let copies = copies(&mut database, owner).await?;
-    refuse_if_not_owner(stack, owner, reader, &copies).await?;
-    // Before anything is cleared: what is to fill it again must be there.
-    let mut feeder = Feeder::open(stack, owner).await?;
+    let projections = projections(&mut database, owner).await?;
+    check_authority(stack, owner, reader, &projections).await?;
+    // Before the projection is cleared, because it fails if the owner's database has no tables.
+    let mut queue = ReplayQueue::open(stack, owner).await?;
 
     let cleared: i64 = sqlx::query_scalar("select clear_projections($1)")
         .bind(owner.name)
         .fetch_one(&mut database.connection)
         .await
         .map_err(|error| database.failed(&error))?;
-    let mut entities: Vec<&str> = copies.iter().map(|copy| copy.entity.as_str()).collect();
+    let mut entities: Vec<&str> = projections.iter().map(|projection| projection.entity.as_str()).collect();
     entities.dedup();
     for entity in entities {
-        feeder.snapshot(entity).await?;
+        queue.snapshot(entity).await?;
     }
-    if let Some(last) = &feeder.last {
-        wait_until_taken_in(&mut database, owner, last).await?;
+    if let Some(last) = &queue.last {
+        wait_until_processed(&mut database, owner, last).await?;
     }
 
-    let names: Vec<&str> = copies.iter().map(|copy| copy.name.as_str()).collect();
-    let seconds = began.elapsed().as_secs_f64();
+    let names: Vec<&str> = projections.iter().map(|projection| projection.name.as_str()).collect();
+    let (queued, seconds) = (queue.queued, began.elapsed().as_secs_f64());
     if as_json {
-        print_line!(
-            "{}",
-            json!({
-                "owner": owner.name, "reader": reader.name, "copies": names, "cleared": cleared,
-                "queued": feeder.queued,
-                "seconds": seconds,
-            })
-        );
+        let result = json!({
+            "owner": owner.name, "reader": reader.name, "copies": names, "cleared": cleared, "queued": queued,
+            "seconds": seconds,
+        });
+        print_line!("{result}");
     } else {
+        let names = names.join(", ");
         print_line!(
-            "{} in {reader}: {cleared} rows cleared, rebuilt from {} of {owner}, in {seconds:.1} s",
-            names.join(", "),
-            feeder.queued
+            "{names} in {reader}: {cleared} rows cleared, rebuilt from {queued} of {owner}, in {seconds:.1} s"
         );
     }
     Ok(())
 }
 
-/// What the reader keeps of this owner's data.
-async fn copies(database: &mut Database, owner: &'static Service) -> Result<Vec<Copy>> {
-    let all: Vec<Copy> =
+/// Returns the reader's projections of events of this owner; fails if there are none.
+async fn projections(database: &mut Database, owner: &Service) -> Result<Vec<Projection>> {
+    let all: Vec<Projection> =
         sqlx::query_as("select name, source, entity, part from projections order by entity, name")
             .fetch_all(&mut database.connection)
             .await
             .map_err(|error| database.failed(&error))?;
-    let (wanted, others): (Vec<Copy>, Vec<Copy>) =
-        all.into_iter().partition(|copy| copy.source == owner.name);
-    if wanted.is_empty() {
+    let (of_owner, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.source == owner.name);
+    if of_owner.is_empty() {
         let others: Vec<String> =
-            others.into_iter().map(|copy| format!("{} (from {})", copy.name, copy.source)).collect();
-        let keeps = if others.is_empty() { "no projections".to_owned() } else { others.join(", ") };
-        return Err(Failure::usage(format!(
-            "{} has no projection of events of {owner}; it has {keeps}",
-            database.owner
-        )));
+            others.iter().map(|other| format!("{} (from {})", other.name, other.source)).collect();
+        let others = if others.is_empty() { "no projections".to_owned() } else { others.join(", ") };
+        let reader = database.owner;
+        return Err(failure!(Usage, "{reader} has no projection of events of {owner}; it has {others}"));
     }
-    Ok(wanted)
+    Ok(of_owner)
 }
 
-/// On the road the data has one owner at a time; a copy made from the other side would be an old one.
-async fn refuse_if_not_owner(
+/// Fails if another service owns the data: a projection of this owner's rows would be outdated.
+async fn check_authority(
     stack: &Stack,
-    owner: &'static Service,
-    reader: &'static Service,
-    copies: &[Copy],
+    owner: &Service,
+    reader: &Service,
+    projections: &[Projection],
 ) -> Result<()> {
     let registry = stack.registry().await?.snapshot().await?;
-    for copy in copies {
-        if let Some(authority) = registry.authority.get(&copy.part)
-            && authority.owner != owner.name
+    for Projection { part, .. } in projections {
+        if let Some(authority) =
+            registry.authority.get(part).filter(|authority| authority.owner != owner.name)
         {
-            return Err(Failure::new(
-                Exit::Contradiction,
-                format!(
-                    "{} is owned by {} now. Use: mfevents replay {} --rebuild {reader}",
-                    copy.part, authority.owner, authority.owner
-                ),
+            let current = &authority.owner;
+            return Err(failure!(
+                Contradiction,
+                "{part} is owned by {current} now. Use: mfevents replay {current} --rebuild {reader}"
             ));
         }
     }
     Ok(())
 }
 
-async fn wait_until_taken_in(database: &mut Database, owner: &'static Service, last: &Last) -> Result<()> {
-    let deadline = Instant::now() + TAKEN_IN_WITHIN;
+async fn wait_until_processed(database: &mut Database, owner: &Service, last: &Last) -> Result<()> {
+    let deadline = Instant::now() + PROCESSED_TIMEOUT;
     loop {
-        // The key of the inbox: found at once, however much is in there.
+        // By the key of the inbox, so that the query is fast in a large inbox.
         let done: bool = sqlx::query_scalar(
             "select exists (
                 select from inbox
@@ -143,11 +133,12 @@ async fn wait_until_taken_in(database: &mut Database, owner: &'static Service, l
         }
         if Instant::now() > deadline {
             let reader = database.owner;
-            return Err(Failure::internal(format!(
-                "{reader} has not processed every event within {TAKEN_IN_WITHIN:?}; \
+            return Err(failure!(
+                Internal,
+                "{reader} has not processed every event within {PROCESSED_TIMEOUT:?}; \
                  it continues when {owner}, NATS and {reader} run. See mfevents lag"
-            )));
+            ));
         }
-        sleep(LOOK_INTERVAL).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

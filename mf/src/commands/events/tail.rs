@@ -1,5 +1,6 @@
-//! `mf events tail`: the events as they happen, one line each.
+//! `mf events tail`: events as they are published, one line each.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,32 +10,29 @@ use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use chrono::{DateTime, Utc};
 use flack_catalogue::{SERVICES, Service};
 use futures::StreamExt as _;
+use futures::future::{join_all, try_join_all};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::{parse_owner, shortened, streams};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::help::examples;
 use crate::signals::interrupted;
 use crate::stack::Stack;
 
 const LAST_DEFAULT: u64 = 10;
 const LAST_MAX: u64 = 10_000;
-/// Lines that are read ahead of a slow terminal.
-const AHEAD_MAX: usize = 256;
-/// Between looks for a stream that is not there, or NATS that is away.
-const AGAIN: Duration = Duration::from_millis(500);
-/// What is in a stream comes at once; longer means that NATS went away in between.
+/// Between two attempts to read a stream that does not exist yet, or while NATS does not respond.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Messages of the past arrive at once; a longer wait means that the connection to NATS is lost.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const DATA_CHARACTERS_MAX: usize = 120;
 const SHORT_ID_CHARACTERS: usize = 8;
 
-/// Show events as they happen, one line each; Ctrl-C ends it
+/// Show events as they are published, one line each; Ctrl-C ends it
 ///
-/// A line holds time, stream, type, entity id and version, operation, correlation id and the beginning of the data. An
-/// event that was published once more by a replay is marked `replay`. With --json each line is one object with the
-/// whole event.
+/// A line has time, stream, type, entity id and version, operation, correlation id and the beginning of the data. An
+/// event that a replay published again is marked `replay`. With --json each line is one object with the whole event.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents tail                                  # all streams",
@@ -43,20 +41,20 @@ const SHORT_ID_CHARACTERS: usize = 8;
     "mfevents tail users --from-start --no-follow --json | jq .event.data.nickname",
 ]))]
 pub(super) struct Args {
-    /// Whose events (users, tokens, messages, ui, monolith); nobody named means everybody's
+    /// The owner of the events (users, tokens, messages, ui, monolith); without it, all owners
     #[arg(value_parser = parse_owner)]
     stream: Option<&'static Service>,
     /// Only events that contain this text anywhere
     #[arg(long)]
     grep: Option<String>,
-    /// Begin with the oldest event that is kept
+    /// Start with the oldest retained event
     #[arg(long, conflicts_with = "last")]
     from_start: bool,
-    /// How many events of the past, of each stream
+    /// How many past events of each stream
     #[arg(short = 'n', long, default_value_t = LAST_DEFAULT,
         value_parser = clap::value_parser!(u64).range(..=LAST_MAX))]
     last: u64,
-    /// End with the last event that is there now
+    /// End after the last event that is in the streams now
     #[arg(long)]
     no_follow: bool,
     /// One JSON object a line, with the whole event
@@ -64,7 +62,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// An event with its place.
+/// A message of a stream.
 struct Line {
     time: DateTime<Utc>,
     stream: String,
@@ -78,7 +76,6 @@ pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
     let context = streams::connect(stack).await?;
     tokio::select! {
         result = show_all(&context, &args) => result,
-        // To stop looking is how this command ends.
         () = interrupted() => Ok(()),
     }
 }
@@ -89,61 +86,43 @@ async fn show_all(context: &Context, args: &Args) -> Result<()> {
         None => SERVICES.iter().filter(|owner| owner.publishes_events).collect(),
     };
     let next = show_past(context, args, &owners).await?;
-    if args.no_follow {
-        return Ok(());
-    }
-    let (sender, mut lines) = mpsc::channel(AHEAD_MAX);
-    for (owner, next) in owners.into_iter().zip(next) {
-        tokio::spawn(follow(context.clone(), owner, next, sender.clone()));
-    }
-    while let Some(line) = lines.recv().await {
-        args.show(&line);
+    if !args.no_follow {
+        join_all(owners.iter().zip(next).map(|(owner, next)| follow(context, args, owner, next))).await;
     }
     Ok(())
 }
 
-/// Gives the sequence that comes next in each stream.
+/// Shows what is in the streams. Returns the next sequence of each stream.
 async fn show_past(context: &Context, args: &Args, owners: &[&'static Service]) -> Result<Vec<u64>> {
-    let (sender, mut lines) = mpsc::channel(AHEAD_MAX);
-    let reading = async {
-        // Dropped at the end: that ends the printing too.
-        let sender = sender;
-        futures::future::try_join_all(owners.iter().map(|owner| past(context, args, owner, &sender))).await
-    };
-    let printing = async {
-        let mut unsorted = Vec::new();
-        while let Some(line) = lines.recv().await {
-            if args.from_start {
-                // May be too much to be sorted: each stream is in order, and that will do.
-                args.show(&line);
-            } else {
-                unsorted.push(line);
-            }
-        }
-        unsorted.sort_by_key(|line| line.time);
-        for line in &unsorted {
-            args.show(line);
+    let lines = RefCell::new(Vec::new());
+    let receive = |line: Line| {
+        if args.from_start {
+            // Too many to sort: only the order within a stream is kept.
+            args.show(&line);
+        } else {
+            lines.borrow_mut().push(line);
         }
     };
-    let (next, ()) = tokio::join!(reading, printing);
+    let next = try_join_all(owners.iter().map(|owner| read_past(context, args, owner, receive))).await;
+    let mut lines = lines.take();
+    lines.sort_by_key(|line| line.time);
+    for line in &lines {
+        args.show(line);
+    }
     next
 }
 
-/// Sends what is in the stream already, at most the `last` ones. Gives the sequence that comes next.
-async fn past(
-    context: &Context,
-    args: &Args,
-    owner: &'static Service,
-    sender: &mpsc::Sender<Line>,
-) -> Result<u64> {
+/// Reads the messages in a stream now, at most the `last` ones. Returns the next sequence.
+async fn read_past(context: &Context, args: &Args, owner: &Service, receive: impl Fn(Line)) -> Result<u64> {
     let name = streams::name(owner);
     let Some(stream) = streams::find(context, &name).await? else {
         if args.stream.is_some() {
-            let message = format!("there is no stream {name} yet: {owner} never published anything");
+            let missing =
+                failure!(Unavailable, "there is no stream {name} yet: {owner} has published nothing");
             if args.no_follow {
-                return Err(Failure::unavailable(message));
+                return Err(missing);
             }
-            eprintln!("mf: {message}; waiting for it");
+            eprintln!("mf: {missing}; waiting for it");
         }
         return Ok(1);
     };
@@ -158,58 +137,58 @@ async fn past(
     loop {
         let message = timeout(READ_TIMEOUT, messages.next())
             .await
-            .map_err(|_| Failure::unavailable(format!("NATS sent nothing of {name} for {READ_TIMEOUT:?}")))?;
+            .map_err(|_| failure!(Unavailable, "NATS sent nothing of {name} for {READ_TIMEOUT:?}"))?;
         let Some(Ok(message)) = message else {
-            return Err(Failure::unavailable(format!("NATS went away while {name} was read; try again")));
+            return Err(failure!(
+                Unavailable,
+                "the connection to NATS was lost while {name} was read; try again"
+            ));
         };
         let line = Line::of(&name, &message)?;
         let sequence = line.sequence;
-        let _ = sender.send(line).await;
+        receive(line);
         if sequence >= end {
             return Ok(sequence + 1);
         }
     }
 }
 
-/// Sends what comes from `next` on, for ever, also over a restart of NATS.
-async fn follow(context: Context, owner: &'static Service, mut next: u64, sender: mpsc::Sender<Line>) {
+/// Shows messages from `next` on, and continues after a restart of NATS. Does not return.
+async fn follow(context: &Context, args: &Args, owner: &Service, mut next: u64) {
     let name = streams::name(owner);
     loop {
-        if let Ok(Some(stream)) = streams::find(&context, &name).await {
+        if let Ok(Some(stream)) = streams::find(context, &name).await {
             let state = &stream.cached_info().state;
             if state.last_sequence + 1 < next {
-                eprintln!("mf: stream {name} began anew");
+                eprintln!("mf: stream {name} lost its data and starts again");
                 next = state.first_sequence.max(1);
             }
-            if let Ok(mut messages) = open(&context, &name, next).await {
+            if let Ok(mut messages) = open(context, &name, next).await {
                 while let Some(Ok(message)) = messages.next().await {
                     let Ok(line) = Line::of(&name, &message) else { break };
                     next = line.sequence + 1;
-                    if sender.send(line).await.is_err() {
-                        return;
-                    }
+                    args.show(&line);
                 }
             }
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
 async fn open(context: &Context, name: &str, first: u64) -> anyhow::Result<Ordered> {
-    let stream = context.get_stream_no_info(name).await.context("NATS does not know the stream")?;
-    let consumer = stream
-        .create_consumer(OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: first },
-            ..OrderedConfig::default()
-        })
-        .await
-        .context("NATS gives no consumer")?;
-    consumer.messages().await.context("NATS does not let us read")
+    let config = OrderedConfig {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: first },
+        ..OrderedConfig::default()
+    };
+    let stream = context.get_stream_no_info(name).await.context("the stream cannot be read from NATS")?;
+    let consumer = stream.create_consumer(config).await.context("NATS creates no consumer")?;
+    consumer.messages().await.context("NATS delivers no messages")
 }
 
 impl Line {
     fn of(stream: &str, message: &async_nats::jetstream::Message) -> anyhow::Result<Self> {
-        let info = message.info().map_err(|error| anyhow::anyhow!("a message without its place: {error}"))?;
+        let info =
+            message.info().map_err(|error| anyhow::anyhow!("a message without its sequence: {error}"))?;
         let id = message
             .headers
             .as_ref()
@@ -220,13 +199,13 @@ impl Line {
             stream: stream.to_owned(),
             sequence: info.stream_sequence,
             subject: message.subject.to_string(),
-            // As the relay marks them.
+            // The relay marks the message ids of a replay with `~`.
             replay: id.is_some_and(|id| id.contains('~')),
             payload: String::from_utf8_lossy(&message.payload).into_owned(),
         })
     }
 
-    /// What is no event is shown as it is.
+    /// Returns the payload as it is if it is not JSON.
     fn event(&self) -> Value {
         serde_json::from_str(&self.payload).unwrap_or_else(|_| json!(self.payload))
     }
@@ -299,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_shown_as_such() {
+    fn a_message_that_is_not_an_event_is_marked() {
         assert_eq!(readable(&line("{oops\n")), "22:13:20.000 USERS     user_changed 17 not an event: {oops ");
     }
 }

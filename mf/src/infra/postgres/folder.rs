@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::home::{Home, short_hash};
 
 const PARENT_OUTSIDE: &str = "/var/lib";
@@ -20,10 +20,7 @@ pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Op
     let parent = folder_outside(home);
     let data = parent.join("data");
     if !parent.is_dir() {
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&parent)
-            .map_err(|error| Failure::cannot_write(&parent, &error))?;
+        DirBuilder::new().mode(0o700).create(&parent).map_err(Failure::cannot_write(&parent))?;
         give(&parent, Some(account))?;
     }
     match fs::read_link(&link) {
@@ -31,19 +28,17 @@ pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Op
         Ok(_) => {
             fs::remove_file(&link)
                 .and_then(|()| symlink(&data, &link))
-                .map_err(|error| Failure::cannot_write(&link, &error))?;
+                .map_err(Failure::cannot_write(&link))?;
         }
         Err(_) if link.exists() => {
-            return Err(Failure::new(
-                Exit::Contradiction,
-                format!(
-                    "PostgreSQL's user may not enter {} any more. \
+            return Err(failure!(
+                Contradiction,
+                "PostgreSQL's user may not enter {} any more. \
                      Allow it (chmod o+x on the folders above), or delete the stack: mfdown --purge",
-                    link.display()
-                ),
+                link.display()
             ));
         }
-        Err(_) => symlink(&data, &link).map_err(|error| Failure::cannot_write(&link, &error))?,
+        Err(_) => symlink(&data, &link).map_err(Failure::cannot_write(&link))?,
     }
     Ok((
         data.clone(),
@@ -62,7 +57,7 @@ pub fn remove(home: &Home) -> Result<()> {
     let parent = folder_outside(home);
     // Only a folder that this stack created: its link points there.
     if target.is_some_and(|target| target.starts_with(&parent)) && parent.is_dir() {
-        fs::remove_dir_all(&parent).map_err(|error| Failure::cannot_write(&parent, &error))?;
+        fs::remove_dir_all(&parent).map_err(Failure::cannot_write(&parent))?;
     }
     Ok(())
 }
@@ -73,7 +68,7 @@ pub(super) fn give(path: &Path, account: Option<&User>) -> Result<()> {
         fs::set_permissions(path, Permissions::from_mode(0o700))?;
         account.map_or(Ok(()), |account| chown(path, Some(account.uid.as_raw()), Some(account.gid.as_raw())))
     };
-    give().map_err(|error| Failure::cannot_write(path, &error))
+    give().map_err(Failure::cannot_write(path))
 }
 
 fn folder_outside(home: &Home) -> PathBuf {

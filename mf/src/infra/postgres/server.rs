@@ -33,25 +33,27 @@ pub struct Server {
 
 impl Server {
     /// Returns the newest installed version, or the version that created the data.
-    pub fn find(home: &Home) -> std::result::Result<Self, String> {
+    pub fn find(home: &Home) -> Result<Self> {
         Self::find_for(&home.postgres())
     }
 
-    pub(super) fn find_for(data: &Path) -> std::result::Result<Self, String> {
-        let created_by = data_major(data);
+    pub(super) fn find_for(data: &Path) -> Result<Self> {
         let mut installed: Vec<Self> = folders()
             .into_iter()
             .filter_map(|folder| Some(Self { major: major(&folder)?, folder }))
             .collect();
         installed.sort_by_key(|server| server.major);
         let Some(newest) = installed.last().cloned() else {
-            return Err("PostgreSQL is missing. Install it: apt-get install postgresql \
+            return Err(failure!(
+                Unavailable,
+                "PostgreSQL is missing. Install it: apt-get install postgresql \
                  (or set MF_POSTGRES_BIN to the folder of initdb and postgres)"
-                .to_owned());
+            ));
         };
-        if let Some(created_by) = created_by {
+        if let Some(created_by) = data_major(data) {
             return installed.into_iter().rfind(|server| server.major == created_by).ok_or_else(|| {
-                format!(
+                failure!(
+                    Unavailable,
                     "the data in {} was created by PostgreSQL {created_by}, but {} is installed. \
                      Install PostgreSQL {created_by}, or delete the stack: mfdown --purge",
                     data.display(),
@@ -60,14 +62,15 @@ impl Server {
             });
         }
         if newest.major < MAJOR_MIN {
-            return Err(format!(
-                "PostgreSQL {} in {} is too old: {MAJOR_MIN} or newer is needed",
-                newest.major,
-                newest.folder.display()
+            let (major, folder) = (newest.major, newest.folder.display());
+            return Err(failure!(
+                Unavailable,
+                "PostgreSQL {major} in {folder} is too old: {MAJOR_MIN} or newer is needed"
             ));
         }
         if geteuid().is_root() && account().is_none() {
-            return Err(format!(
+            return Err(failure!(
+                Unavailable,
                 "PostgreSQL refuses to run as root, and there is no user `{ACCOUNT}` to run it as: \
                  adduser --system --group {ACCOUNT}"
             ));
@@ -92,7 +95,7 @@ impl Server {
         let password = data.with_extension("password");
         let _ = fs::remove_dir_all(&partial);
         let _ = fs::remove_file(&password);
-        fs::create_dir(&partial).map_err(|error| Failure::cannot_write(&partial, &error))?;
+        fs::create_dir(&partial).map_err(Failure::cannot_write(&partial))?;
         folder::give(&partial, account().as_ref())?;
         write_as_account(&password, &secrets.postgres)?;
         let output = self
@@ -105,17 +108,17 @@ impl Server {
             .current_dir("/")
             .output();
         let _ = fs::remove_file(&password);
-        let output =
-            output.map_err(|error| Failure::internal(format!("initdb cannot be started: {error}")))?;
+        let output = output.map_err(|error| failure!(Internal, "initdb cannot be started: {error}"))?;
         if !output.status.success() {
             let _ = fs::remove_dir_all(&partial);
-            return Err(Failure::internal(format!(
+            return Err(failure!(
+                Internal,
                 "initdb failed ({}): {}",
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()
-            )));
+            ));
         }
-        fs::rename(&partial, data).map_err(|error| Failure::cannot_write(data, &error))
+        fs::rename(&partial, data).map_err(Failure::cannot_write(data))
     }
 
     pub fn spec(&self, home: &Home, ports: &Ports) -> Spec {
@@ -193,7 +196,7 @@ fn write_as_account(path: &Path, text: &str) -> Result<()> {
         }
         file.write_all(text.as_bytes())
     };
-    write().map_err(|error| Failure::cannot_write(path, &error))
+    write().map_err(Failure::cannot_write(path))
 }
 
 fn folders() -> Vec<PathBuf> {

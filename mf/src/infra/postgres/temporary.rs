@@ -48,7 +48,7 @@ impl TemporaryServer {
 
     fn at(name: String) -> Result<Self> {
         let folder = std::env::temp_dir().join(name);
-        let server = Server::find_for(&folder.join("data")).map_err(Failure::unavailable)?;
+        let server = Server::find_for(&folder.join("data"))?;
         Ok(Self { server, folder })
     }
 
@@ -61,7 +61,7 @@ impl TemporaryServer {
         let path = self.folder.join("data/postmaster.pid");
         // The fourth line of PostgreSQL's lock file is the port.
         let port = fs::read_to_string(&path).ok().and_then(|text| text.lines().nth(3).map(str::to_owned));
-        let port = port.ok_or_else(|| Failure::internal(format!("{} has no port", path.display())))?;
+        let port = port.ok_or_else(|| failure!(Internal, "{} has no port", path.display()))?;
         Ok(format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"))
     }
 
@@ -72,7 +72,7 @@ impl TemporaryServer {
     }
 
     async fn start_new(&self) -> Result<()> {
-        fs::create_dir(&self.folder).map_err(|error| Failure::cannot_write(&self.folder, &error))?;
+        fs::create_dir(&self.folder).map_err(Failure::cannot_write(&self.folder))?;
         folder::give(&self.folder, account().as_ref())?;
         let started = self.initialise_and_start().await;
         if started.is_err() {
@@ -97,7 +97,7 @@ impl TemporaryServer {
         // ready.
         self.run("pg_ctl", &["start", "--wait", &log, "--options", &settings]).await.map_err(|failure| {
             let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            Failure::internal(format!("the PostgreSQL for tests did not start: {failure}\n{log}"))
+            failure!(Internal, "the PostgreSQL for tests did not start: {failure}\n{log}")
         })
     }
 
@@ -111,12 +111,12 @@ impl TemporaryServer {
             .current_dir("/")
             .output()
             .await
-            .map_err(|error| Failure::internal(format!("{program} cannot be started: {error}")))?;
+            .map_err(|error| failure!(Internal, "{program} cannot be started: {error}"))?;
         if output.status.success() {
             return Ok(());
         }
         let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Failure::internal(format!("{program} failed ({}): {error}", output.status)))
+        Err(failure!(Internal, "{program} failed ({}): {error}", output.status))
     }
 }
 
@@ -124,5 +124,5 @@ fn free_port() -> Result<u16> {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
-        .map_err(|error| Failure::unavailable(format!("no port is free: {error}")))
+        .map_err(|error| failure!(Unavailable, "no port is free: {error}"))
 }
