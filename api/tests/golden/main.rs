@@ -1,8 +1,8 @@
 //! Compares every document with its golden copy in `golden/`, and labels each difference: a published version never
 //! changes in a way that breaks its clients.
 //!
-//! A difference that is not breaking fails too, until the copy is refreshed. An old copy would not detect that an addition
-//! is removed again.
+//! A difference that is not breaking fails too, until the copy is refreshed. An old copy would not detect that an
+//! addition is removed again.
 
 mod asyncapi;
 mod difference;
@@ -48,18 +48,14 @@ fn parse(name: &str, text: &str) -> Value {
 
 /// Compares the definitions that are sent by themselves. All others are compared where these refer to them.
 fn roots(comparison: &mut Comparison<'_>, role: fn(&str) -> Option<Role>) {
-    let (old, new) =
-        (members(&comparison.old()["definitions"]), members(&comparison.new_document()["definitions"]));
-    for (name, schema) in &old {
-        match (role(name), new.get(name)) {
-            (None, _) => {}
-            (Some(role), Some(now)) => comparison.schema(name, schema, now, role),
-            (Some(_), None) => comparison.found.breaking(name, "the union is removed"),
-        }
-    }
-    for name in new.keys().filter(|name| role(name).is_some() && !old.contains_key(*name)) {
-        comparison.found.harmless(name, "the union is new");
-    }
+    let [old, new] = [comparison.old, comparison.new].map(|document| {
+        let mut roots = members(&document["definitions"]);
+        roots.retain(|name, _| role(name).is_some());
+        roots
+    });
+    comparison.pairs("", "union", (&old, &new), |comparison, name, old, new| {
+        comparison.schema(name, old, new, role(name).expect("others are removed"));
+    });
 }
 
 /// Documents below `folder`, such as `openapi/users.v1.yaml`, sorted.
@@ -89,9 +85,8 @@ fn differences() -> Vec<(String, Difference)> {
     let mut differences = Vec::new();
     for name in &old {
         let of_document = if new.contains(name) {
-            let [old, new] =
-                [&golden, here()].map(|folder: &Path| fs::read_to_string(folder.join(name)).unwrap());
-            compare(name, &old, &new)
+            let read = |folder: &Path| fs::read_to_string(folder.join(name)).unwrap();
+            compare(name, &read(&golden), &read(here()))
         } else {
             vec![whole("is removed", true)]
         };

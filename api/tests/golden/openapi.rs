@@ -10,7 +10,7 @@ use crate::{
 };
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
-/// Keywords of an operation that are compared here, or that clients do not depend on.
+/// Members of an operation that are compared here, or that clients do not depend on.
 const KNOWN: [&str; 10] = [
     "operationId",
     "summary",
@@ -32,16 +32,8 @@ struct Operation<'a> {
 }
 
 pub fn compare(comparison: &mut Comparison<'_>) {
-    let (old, new) = (operations(comparison.old()), operations(comparison.new_document()));
-    for (name, before) in &old {
-        match new.get(name) {
-            Some(after) => operation(comparison, name, before, after),
-            None => comparison.found.breaking(name, "the operation is removed"),
-        }
-    }
-    for name in new.keys().filter(|name| !old.contains_key(*name)) {
-        comparison.found.harmless(name, "the operation is new");
-    }
+    let (old, new) = (operations(comparison.old), operations(comparison.new));
+    comparison.pairs("", "operation", (&old, &new), operation);
     schemes(comparison);
 }
 
@@ -105,7 +97,8 @@ fn operation<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a
         }
     }
     for status in after.keys().filter(|status| !before.contains_key(*status)) {
-        // Clients treat an unknown error status as the first of its class. Another status of success has another meaning.
+        // Clients treat an unknown error status as the first of its class. Another status of success has another
+        // meaning.
         let is_error = status.starts_with(['4', '5']);
         comparison.found.add(&format!("{name} {status}"), "the status is new", !is_error);
     }
@@ -136,7 +129,7 @@ fn parameters<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'
 
 fn body<'a>(comparison: &mut Comparison<'a>, name: &str, old: &'a Value, new: &'a Value) {
     let place = format!("{name} body");
-    let (old, new) = (resolve(comparison.old(), old), resolve(comparison.new_document(), new));
+    let (old, new) = (resolve(comparison.old, old), resolve(comparison.new, new));
     match (old.is_null(), new.is_null()) {
         (true, true) => {}
         (true, false) => comparison.found.add(&place, "the body is new", new["required"] == true),
@@ -149,34 +142,20 @@ fn body<'a>(comparison: &mut Comparison<'a>, name: &str, old: &'a Value, new: &'
 }
 
 fn answer<'a>(comparison: &mut Comparison<'a>, place: &str, old: &'a Value, new: &'a Value) {
-    let (old, new) = (resolve(comparison.old(), old), resolve(comparison.new_document(), new));
+    let (old, new) = (resolve(comparison.old, old), resolve(comparison.new, new));
     content(comparison, place, old, new, Role::Read);
-    let (before, after) = (members(&old["headers"]), members(&new["headers"]));
-    for (name, header) in &before {
-        let place = format!("{place} header {name}");
-        let Some(now) = after.get(name) else {
-            comparison.found.breaking(&place, "the header is removed");
-            continue;
-        };
-        necessity(comparison, &place, header, now, Role::Read);
-        comparison.schema(&place, &header["schema"], &now["schema"], Role::Read);
-    }
-    for name in after.keys().filter(|name| !before.contains_key(*name)) {
-        comparison.found.harmless(&format!("{place} header {name}"), "the header is new");
-    }
+    let headers = (&members(&old["headers"]), &members(&new["headers"]));
+    comparison.pairs(&format!("{place} header "), "header", headers, |comparison, place, old, new| {
+        necessity(comparison, place, old, new, Role::Read);
+        comparison.schema(place, &old["schema"], &new["schema"], Role::Read);
+    });
 }
 
 fn content<'a>(comparison: &mut Comparison<'a>, place: &str, old: &'a Value, new: &'a Value, role: Role) {
-    let (before, after) = (members(&old["content"]), members(&new["content"]));
-    for (kind, schema) in &before {
-        match after.get(kind) {
-            Some(now) => comparison.schema(place, &schema["schema"], &now["schema"], role),
-            None => comparison.found.breaking(place, format!("{kind} is removed")),
-        }
-    }
-    for kind in after.keys().filter(|kind| !before.contains_key(*kind)) {
-        comparison.found.harmless(place, format!("{kind} is new"));
-    }
+    let types = (&members(&old["content"]), &members(&new["content"]));
+    comparison.pairs(&format!("{place} "), "media type", types, |comparison, _, old, new| {
+        comparison.schema(place, &old["schema"], &new["schema"], role);
+    });
 }
 
 fn necessity(comparison: &mut Comparison<'_>, place: &str, old: &Value, new: &Value, role: Role) {
@@ -189,7 +168,7 @@ fn necessity(comparison: &mut Comparison<'_>, place: &str, old: &Value, new: &Va
 
 fn schemes(comparison: &mut Comparison<'_>) {
     let at = "/components/securitySchemes";
-    let (old, new) = (comparison.old().pointer(at), comparison.new_document().pointer(at));
+    let (old, new) = (comparison.old.pointer(at), comparison.new.pointer(at));
     for (name, scheme) in old.map(members).unwrap_or_default() {
         if new.and_then(|schemes| schemes.get(name)) != Some(scheme) {
             comparison.found.breaking(&format!("security {name}"), "is done in another way");

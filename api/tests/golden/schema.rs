@@ -1,7 +1,10 @@
 //! Compares two versions of a JSON Schema, keyword by keyword. A keyword that it does not know, and that has
 //! changed, counts as breaking.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use serde_json::{Map, Value};
 
@@ -31,8 +34,8 @@ static NULL: Value = Value::Null;
 
 /// Both versions of one document, and what has been found.
 pub struct Comparison<'a> {
-    old: &'a Value,
-    new: &'a Value,
+    pub old: &'a Value,
+    pub new: &'a Value,
     pub found: Differences,
     /// Pairs of references that were compared: a schema may contain itself, and Problem is used everywhere.
     done: BTreeSet<(String, String, Role)>,
@@ -43,12 +46,25 @@ impl<'a> Comparison<'a> {
         Self { old, new, found: Differences::default(), done: BTreeSet::new() }
     }
 
-    pub fn old(&self) -> &'a Value {
-        self.old
-    }
-
-    pub fn new_document(&self) -> &'a Value {
-        self.new
+    /// Compares what has the same name in both versions. What is removed is breaking, what is new is not. `place` is
+    /// the start of each place, and `thing` is what has the name.
+    pub fn pairs<K: Ord + Display, V>(
+        &mut self,
+        place: &str,
+        thing: &str,
+        (old, new): (&BTreeMap<K, V>, &BTreeMap<K, V>),
+        compare: impl Fn(&mut Self, &str, &V, &V),
+    ) {
+        for (name, before) in old {
+            let place = format!("{place}{name}");
+            match new.get(name) {
+                Some(after) => compare(self, &place, before, after),
+                None => self.found.breaking(&place, format!("the {thing} is removed")),
+            }
+        }
+        for name in new.keys().filter(|name| !old.contains_key(*name)) {
+            self.found.harmless(&format!("{place}{name}"), format!("the {thing} is new"));
+        }
     }
 
     pub fn schema(&mut self, place: &str, old: &'a Value, new: &'a Value, role: Role) {
@@ -167,8 +183,8 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Compares unions with the discriminator `type`. Consumers ignore an unknown type (asyncapi/events.v1.yaml), so a new
-    /// alternative is not breaking, and a removed one is.
+    /// Compares unions with the discriminator `type`. Consumers ignore an unknown type (asyncapi/events.v1.yaml), so a
+    /// new alternative is not breaking.
     fn alternatives(&mut self, place: &str, before: &'a Value, after: &'a Value, role: Role) {
         let (Some(old), Some(new)) = (tagged(before), tagged(after)) else {
             if before != after {
@@ -176,16 +192,9 @@ impl<'a> Comparison<'a> {
             }
             return;
         };
-        for (tag, alternative) in &old {
-            let place = format!("{place} {tag}");
-            match new.get(tag) {
-                Some(now) => self.schema(&place, alternative, now, role),
-                None => self.found.breaking(&place, "the alternative is removed"),
-            }
-        }
-        for tag in new.keys().filter(|tag| !old.contains_key(*tag)) {
-            self.found.harmless(&format!("{place} {tag}"), "the alternative is new");
-        }
+        self.pairs(&format!("{place} "), "alternative", (&old, &new), |comparison, place, old, new| {
+            comparison.schema(place, old, new, role);
+        });
     }
 }
 
