@@ -7,7 +7,7 @@ use quote::{format_ident, quote};
 use crate::{
     document::Document,
     operation::{Operation, Place, Security},
-    server::{signature, trait_name},
+    server::trait_name,
 };
 
 pub fn generate(document: &Document) -> TokenStream {
@@ -33,7 +33,7 @@ pub fn generate(document: &Document) -> TokenStream {
 }
 
 fn method(operation: &Operation) -> TokenStream {
-    let (signature, constant) = (signature(operation), operation.constant());
+    let (signature, constant) = (operation.signature(), operation.constant());
     let segments = operation.path.split('/').skip(1).map(|segment| {
         match segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) {
             None => quote!(#segment),
@@ -61,19 +61,15 @@ fn method(operation: &Operation) -> TokenStream {
             }
         });
     let body = operation.body.as_ref().map(|_| quote!(.json(&body)));
-    let output = output(operation);
-    let reply = if success_is_empty(operation) { quote!() } else { quote!(let reply =) };
+    let is_empty = operation.success.headers.is_empty() && operation.success.body.is_none();
+    let (reply, output) = (if is_empty { quote!(_) } else { quote!(reply) }, output(operation));
     quote! {
         #signature {
             let call = Call::new(&#constant, &[#(#segments),*]) #caller #(#parameters)* #body;
-            #reply self.peer.send(context, call).await?;
+            let #reply = self.peer.send(context, call).await?;
             #output
         }
     }
-}
-
-fn success_is_empty(operation: &Operation) -> bool {
-    operation.success.headers.is_empty() && operation.success.body.is_none()
 }
 
 fn output(operation: &Operation) -> TokenStream {
@@ -84,11 +80,7 @@ fn output(operation: &Operation) -> TokenStream {
     let name = operation.response_name();
     let headers = success.headers.iter().map(|header| {
         let (ident, name) = (&header.ident, &header.name);
-        if header.required {
-            quote!(#ident: reply.required_header(#name)?,)
-        } else {
-            quote!(#ident: reply.header(#name)?,)
-        }
+        quote!(#ident: reply.header(#name)?,)
     });
     let body = success.body.as_ref().map(|_| quote!(body: reply.json()?,));
     quote!(Ok(#name { #(#headers)* #body }))

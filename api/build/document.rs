@@ -34,13 +34,8 @@ impl Document {
         };
         let module = if version == "v1" { service.to_owned() } else { format!("{service}_{version}") };
         let openapi: OpenAPI = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
-        let mut document = Self {
-            service: service.to_owned(),
-            module,
-            file_name: file_name.to_owned(),
-            openapi,
-            operations: Vec::new(),
-        };
+        let (service, file_name) = (service.to_owned(), file_name.to_owned());
+        let mut document = Self { service, module, file_name, openapi, operations: Vec::new() };
         let mut operations = Vec::new();
         for (path, item) in &document.openapi.paths.paths {
             let ReferenceOr::Item(item) = item else {
@@ -50,15 +45,10 @@ impl Document {
                 if operation.extensions.get("x-page") == Some(&serde_json::Value::Bool(true)) {
                     continue;
                 }
-                let id = operation
-                    .operation_id
-                    .as_deref()
-                    .ok_or(format!("{method} {path}: operationId is missing"))?;
-                operations.push(
-                    document
-                        .operation(id, method, path, item, operation)
-                        .map_err(|problem| format!("{id}: {problem}"))?,
-                );
+                let id = operation.operation_id.as_deref();
+                let id = id.ok_or(format!("{method} {path}: operationId is missing"))?;
+                let operation = document.operation(id, method, path, item, operation);
+                operations.push(operation.map_err(|problem| format!("{id}: {problem}"))?);
             }
         }
         document.operations = operations;
@@ -114,14 +104,12 @@ impl Document {
         let requirements = own
             .or(self.openapi.security.as_ref())
             .ok_or("neither the operation nor the document has `security`")?;
-        let names: Vec<Vec<&str>> =
-            requirements.iter().map(|schemes| schemes.keys().map(String::as_str).collect()).collect();
-        let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
-        match names.as_slice() {
+        let schemes = requirements.iter().map(|requirement| requirement.keys().map(String::as_str).collect());
+        match schemes.collect::<Vec<String>>().iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [] => Ok(Security::None),
-            [["bearer"]] => Ok(Security::Token),
-            [["bearer"], []] => Ok(Security::OptionalToken),
-            [["basic"]] => Ok(Security::Basic),
+            ["bearer"] => Ok(Security::Token),
+            ["bearer", ""] => Ok(Security::OptionalToken),
+            ["basic"] => Ok(Security::Basic),
             other => Err(format!(
                 "security {other:?} is not enforced by the router; use bearer, basic or bearer with {{}}"
             )),
@@ -203,12 +191,11 @@ fn read_success(status: u16, response: &Response) -> Result<Success, String> {
     };
     let mut headers = Vec::new();
     for (name, header) in &response.headers {
-        let header = header.as_item().ok_or("headers cannot be references")?;
-        headers.push(Header {
-            name: name.to_ascii_lowercase(),
-            ident: format_ident!("{}", name.to_snake_case()),
-            required: header.required,
-        });
+        if !header.as_item().is_some_and(|header| header.required) {
+            return Err(format!("{name}: a header of a response is required and no reference"));
+        }
+        let ident = format_ident!("{}", name.to_snake_case());
+        headers.push(Header { name: name.to_ascii_lowercase(), ident });
     }
     Ok(Success { status, headers, body })
 }

@@ -3,11 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{
-    document::Document,
-    operation::Operation,
-    server::{arguments, signature, trait_name},
-};
+use crate::{document::Document, operation::Operation, server::trait_name};
 
 pub fn generate(document: &Document) -> TokenStream {
     let api = trait_name(document);
@@ -19,8 +15,8 @@ pub fn generate(document: &Document) -> TokenStream {
 }
 
 fn method(operation: &Operation) -> TokenStream {
-    let (signature, id, constant) = (signature(operation), &operation.id, operation.constant());
-    let arguments = arguments(operation);
+    let (signature, id, constant) = (operation.signature(), &operation.id, operation.constant());
+    let (arguments, _) = operation.arguments();
     quote! {
         #signature {
             self.call(&#constant, context, move |api, context| {

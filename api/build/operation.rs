@@ -57,7 +57,6 @@ pub struct Success {
 pub struct Header {
     pub name: String,
     pub ident: Ident,
-    pub required: bool,
 }
 
 impl Operation {
@@ -73,25 +72,34 @@ impl Operation {
         }
     }
 
+    /// Names and types of the method's arguments after the context.
+    pub fn arguments(&self) -> (Vec<Ident>, Vec<TokenStream>) {
+        let caller = match self.security {
+            Security::None => None,
+            Security::Token => Some(quote!(TokenCaller)),
+            Security::OptionalToken => Some(quote!(Option<TokenCaller>)),
+            Security::Basic => Some(quote!(BasicCaller)),
+        };
+        let caller = caller.map(|caller| (format_ident!("caller"), caller));
+        let parameters = self.parameters.iter().map(|Parameter { ident, rust_type, required, .. }| {
+            (ident.clone(), if *required { quote!(#rust_type) } else { quote!(Option<#rust_type>) })
+        });
+        let body = self.body.as_deref().map(|body| (format_ident!("body"), type_of(body)));
+        caller.into_iter().chain(parameters).chain(body).unzip()
+    }
+
+    /// The signature of the method, for the trait and its implementations.
+    pub fn signature(&self) -> TokenStream {
+        let (id, (names, types), output) = (&self.id, self.arguments(), self.output());
+        quote!(async fn #id(&self, context: &Context, #(#names: #types),*) -> Result<#output, Problem>)
+    }
+
     pub fn response_name(&self) -> Ident {
         format_ident!("{}Response", self.id.to_string().to_pascal_case())
     }
 
-    /// Such as `Method::GET`.
-    pub fn method_constant(&self) -> TokenStream {
-        let method = format_ident!("{}", self.method.to_uppercase());
-        quote!(Method::#method)
-    }
-
     pub fn constant(&self) -> Ident {
         format_ident!("{}", self.id.to_string().to_uppercase())
-    }
-}
-
-impl Parameter {
-    pub fn argument_type(&self) -> TokenStream {
-        let inner = &self.rust_type;
-        if self.required { quote!(#inner) } else { quote!(Option<#inner>) }
     }
 }
 

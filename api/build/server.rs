@@ -29,57 +29,24 @@ pub fn trait_name(document: &Document) -> Ident {
     format_ident!("{}Api", document.module.to_pascal_case())
 }
 
-/// The signature of the method, for the trait and its implementations.
-pub fn signature(operation: &Operation) -> TokenStream {
-    let id = &operation.id;
-    let caller = caller_type(operation.security).map(|caller| quote!(caller: #caller,));
-    let parameters = operation.parameters.iter().map(|parameter| {
-        let (ident, argument) = (&parameter.ident, parameter.argument_type());
-        quote!(#ident: #argument,)
-    });
-    let body = operation.body.as_deref().map(type_of).map(|body| quote!(body: #body,));
-    let output = operation.output();
-    quote! { async fn #id(&self, context: &Context, #caller #(#parameters)* #body) -> Result<#output, Problem> }
-}
-
-/// Names of the method's arguments after the context.
-pub fn arguments(operation: &Operation) -> Vec<Ident> {
-    let caller = caller_type(operation.security).map(|_| format_ident!("caller"));
-    let parameters = operation.parameters.iter().map(|parameter| parameter.ident.clone());
-    let body = operation.body.as_ref().map(|_| format_ident!("body"));
-    caller.into_iter().chain(parameters).chain(body).collect()
-}
-
-fn caller_type(security: Security) -> Option<TokenStream> {
-    match security {
-        Security::None => None,
-        Security::Token => Some(quote!(TokenCaller)),
-        Security::OptionalToken => Some(quote!(Option<TokenCaller>)),
-        Security::Basic => Some(quote!(BasicCaller)),
-    }
-}
-
 fn response(operation: &Operation) -> TokenStream {
     let name = operation.response_name();
     let doc = format!("The response of `{}` with its declared headers.", operation.id);
-    let fields = operation.success.headers.iter().map(|header| {
-        let ident = &header.ident;
-        if header.required { quote!(pub #ident: String,) } else { quote!(pub #ident: Option<String>,) }
-    });
+    let headers = operation.success.headers.iter().map(|header| &header.ident);
     let body = operation.success.body.as_deref().map(type_of).map(|body| quote!(pub body: #body,));
     quote! {
         #[doc = #doc]
         #[derive(Debug, Clone, PartialEq)]
-        pub struct #name { #(#fields)* #body }
+        pub struct #name { #(pub #headers: String,)* #body }
     }
 }
 
 fn constant(service: &str, operation: &Operation) -> TokenStream {
     let (name, id, statuses) = (operation.constant(), operation.id.to_string(), &operation.statuses);
-    let (method, success) = (operation.method_constant(), operation.success.status);
+    let (method, success) = (format_ident!("{}", operation.method.to_uppercase()), operation.success.status);
     quote! {
         static #name: OperationInfo = OperationInfo {
-            service: #service, id: #id, method: #method, success: #success, statuses: &[#(#statuses),*],
+            service: #service, id: #id, method: Method::#method, success: #success, statuses: &[#(#statuses),*],
         };
     }
 }
@@ -88,7 +55,7 @@ fn api(document: &Document) -> TokenStream {
     let name = trait_name(document);
     let doc = document.openapi.info.description.clone().unwrap_or_default();
     let methods = document.operations.iter().map(|operation| {
-        let (summary, signature) = (&operation.summary, signature(operation));
+        let (summary, signature) = (&operation.summary, operation.signature());
         quote! { #[doc = #summary] #signature; }
     });
     quote! {
@@ -142,7 +109,7 @@ fn handler(operation: &Operation) -> TokenStream {
         let shape = static_ident(body);
         quote! { let body = head.body(body, &shapes::#shape).await?; }
     });
-    let arguments = arguments(operation);
+    let (arguments, _) = operation.arguments();
     let answer = answer(operation, &quote!(served.api.#id(&context, #(#arguments),*).await?));
     let uses_head =
         operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
@@ -159,14 +126,14 @@ fn handler(operation: &Operation) -> TokenStream {
 
 fn read_parameter(operation: &Operation, parameter: &Parameter) -> TokenStream {
     let (ident, name, shape) = (&parameter.ident, &parameter.name, parameter_shape(operation, parameter));
-    let read = match (parameter.place, parameter.required) {
-        (Place::Path, _) => quote!(path),
-        (Place::Query, false) => quote!(query),
-        (Place::Query, true) => quote!(required_query),
-        (Place::Header, false) => quote!(header),
-        (Place::Header, true) => quote!(required_header),
+    let read = match parameter.place {
+        Place::Path => quote!(path),
+        Place::Query => quote!(query),
+        Place::Header => quote!(header),
     };
-    quote! { let #ident = head.#read(#name, &shapes::#shape)?; }
+    let required = parameter.required && parameter.place != Place::Path;
+    let required = required.then(|| quote!(.ok_or_else(|| shapes::#shape.missing(#name))?));
+    quote! { let #ident = head.#read(#name, &shapes::#shape)? #required; }
 }
 
 fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
@@ -183,11 +150,7 @@ fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
     });
     let headers = operation.success.headers.iter().map(|header| {
         let (name, ident) = (&header.name, &header.ident);
-        if header.required {
-            quote!(.header(#name, Some(&output.#ident))?)
-        } else {
-            quote!(.header(#name, output.#ident.as_ref())?)
-        }
+        quote!(.header(#name, &output.#ident)?)
     });
     quote! { #bind Ok(Answer::new(&#constant) #body #(#headers)* .into_response()) }
 }

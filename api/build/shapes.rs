@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use heck::ToShoutySnakeCase;
 use openapiv3::{
-    AdditionalProperties, ArrayType, IntegerFormat, IntegerType, NumberType, ObjectType, ReferenceOr, Schema,
-    SchemaKind, StringType, Type, VariantOrUnknownOrEmpty,
+    AdditionalProperties, IntegerFormat, IntegerType, ObjectType, ReferenceOr, Schema, SchemaKind,
+    StringType, Type, VariantOrUnknownOrEmpty,
 };
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
+use serde_json::Value;
 
 use crate::{
     document::Document,
@@ -19,6 +20,9 @@ use crate::{
 
 /// The words that a problem uses instead of the regular expression.
 const PATTERN_DESCRIPTION: &str = "x-pattern-description";
+
+/// Keywords that do not change which values are valid.
+const DESCRIPTIONS: [&str; 5] = ["type", "title", "description", "example", "deprecated"];
 
 pub fn generate(document: &Document) -> Result<TokenStream, String> {
     let mut shapes = Shapes { document, named: BTreeMap::new(), open: Vec::new() };
@@ -116,39 +120,30 @@ impl Shapes<'_> {
 
     /// `name` is the schema's own name, or the name that typify gives to an inline schema.
     fn shape(&mut self, name: &str, is_named: bool, schema: &Schema) -> Result<TokenStream, String> {
-        let data = &schema.schema_data;
-        refuse("nullable", data.nullable)?;
-        refuse("default", data.default.is_some())?;
-        refuse("discriminator", data.discriminator.is_some())?;
-        let (allows, words) = match &schema.schema_kind {
-            SchemaKind::Type(Type::Object(object)) => return self.object(name, object),
-            SchemaKind::Type(Type::Array(array)) => return self.array(name, array),
-            SchemaKind::Type(Type::String(text)) => {
-                let pattern_words = data.extensions.get(PATTERN_DESCRIPTION).and_then(|words| words.as_str());
+        let SchemaKind::Type(kind) = &schema.schema_kind else {
+            return Err(unenforced("oneOf, allOf, anyOf, not, or no type"));
+        };
+        refuse_others(kind, schema)?;
+        let (allows, words) = match kind {
+            Type::Object(object) => return self.object(name, object),
+            Type::Array(_) => return Err(unenforced("a list")),
+            Type::String(text) => {
+                let pattern_words = schema.schema_data.extensions.get(PATTERN_DESCRIPTION);
                 let rust_type = if is_named { type_of(name) } else { text_type(name, text) };
-                (quote!(is::<#rust_type>), text_words(text, pattern_words)?)
+                (quote!(is::<#rust_type>), text_words(text, pattern_words.and_then(Value::as_str))?)
             }
-            SchemaKind::Type(Type::Integer(integer)) => integer_value(integer)?,
-            SchemaKind::Type(Type::Number(number)) => {
-                refuse_limits(number)?;
-                (quote!(::serde_json::Value::is_number), "a number".to_owned())
-            }
-            SchemaKind::Type(Type::Boolean(boolean)) => {
-                refuse("enum of booleans", !boolean.enumeration.is_empty())?;
-                (quote!(::serde_json::Value::is_boolean), "true or false".to_owned())
-            }
-            _ => return Err(unenforced("oneOf, allOf, anyOf, not, or no type")),
+            Type::Integer(integer) => integer_value(integer)?,
+            Type::Number(_) => (quote!(::serde_json::Value::is_number), "a number".to_owned()),
+            Type::Boolean(_) => (quote!(::serde_json::Value::is_boolean), "true or false".to_owned()),
         };
         Ok(quote!(Shape::Value { allows: #allows, words: #words }))
     }
 
     fn object(&mut self, name: &str, object: &ObjectType) -> Result<TokenStream, String> {
-        let ObjectType { properties, required, additional_properties, min_properties, max_properties } =
-            object;
-        refuse("minProperties", min_properties.is_some())?;
-        refuse("maxProperties", max_properties.is_some())?;
-        let open = matches!(additional_properties, None | Some(AdditionalProperties::Any(true)));
-        refuse("additionalProperties", !open)?;
+        let ObjectType { properties, required, additional_properties, .. } = object;
+        if !matches!(additional_properties, None | Some(AdditionalProperties::Any(true))) {
+            return Err(unenforced("additionalProperties"));
+        }
         if let Some(name) = required.iter().find(|name| !properties.contains_key(*name)) {
             return Err(format!("{name} is required, but not described"));
         }
@@ -162,16 +157,23 @@ impl Shapes<'_> {
         }
         Ok(quote!(Shape::Object(&[#(#fields),*])))
     }
+}
 
-    fn array(&mut self, name: &str, array: &ArrayType) -> Result<TokenStream, String> {
-        let ArrayType { items, min_items, max_items, unique_items } = array;
-        refuse("uniqueItems", *unique_items)?;
-        let items = items.clone().ok_or("an array needs `items`")?;
-        let items = self.reference(&format!("{name}_item"), &items.unbox())?;
-        let min = min_items.unwrap_or(0);
-        let max = max_items.ok_or("an array in a request needs a limit: `maxItems`")?;
-        Ok(quote!(Shape::Array { items: #items, items_min: #min, items_max: #max }))
-    }
+/// Refuses every keyword that the router does not check and that is no description.
+fn refuse_others(kind: &Type, schema: &Schema) -> Result<(), String> {
+    let checked: &[&str] = match kind {
+        Type::Object(_) => &["properties", "required", "additionalProperties"],
+        Type::String(_) => &["format", "pattern", "enum", "minLength", "maxLength"],
+        Type::Integer(_) => &["format", "minimum", "maximum"],
+        Type::Number(_) => &["format"],
+        Type::Array(_) => &["items", "minItems", "maxItems"],
+        Type::Boolean(_) => &[],
+    };
+    let json = serde_json::to_value(schema).map_err(|error| error.to_string())?;
+    let other = json.as_object().into_iter().flatten().map(|(keyword, _)| keyword.as_str()).find(|keyword| {
+        !keyword.starts_with("x-") && !DESCRIPTIONS.contains(keyword) && !checked.contains(keyword)
+    });
+    other.map_or(Ok(()), |keyword| Err(unenforced(keyword)))
 }
 
 /// What is allowed, in words. The generated type checks it.
@@ -202,59 +204,24 @@ fn text_words(text: &StringType, pattern_words: Option<&str>) -> Result<String, 
 
 /// The check of the bounds, which the generated type does not have, and what is allowed, in words.
 fn integer_value(integer: &IntegerType) -> Result<(TokenStream, String), String> {
-    let IntegerType {
-        format,
-        multiple_of,
-        exclusive_minimum,
-        exclusive_maximum,
-        minimum,
-        maximum,
-        enumeration,
-    } = integer;
-    refuse("multipleOf", multiple_of.is_some())?;
-    refuse("exclusiveMinimum", *exclusive_minimum)?;
-    refuse("exclusiveMaximum", *exclusive_maximum)?;
-    refuse("enum of integers", !enumeration.is_empty())?;
-    let (least, greatest) = match format {
+    let (least, greatest) = match &integer.format {
         VariantOrUnknownOrEmpty::Item(IntegerFormat::Int32) => (i64::from(i32::MIN), i64::from(i32::MAX)),
         VariantOrUnknownOrEmpty::Item(IntegerFormat::Int64) => (i64::MIN, i64::MAX),
         other => return Err(unenforced(&format!("format {other:?} of an integer"))),
     };
-    let (min, max) = (minimum.unwrap_or(least).max(least), maximum.unwrap_or(greatest).min(greatest));
+    let min = integer.minimum.unwrap_or(least).max(least);
+    let max = integer.maximum.unwrap_or(greatest).min(greatest);
     let words = match (min, max) {
         (i64::MIN, i64::MAX) => "a whole number".to_owned(),
         (min, i64::MAX) => format!("a whole number of at least {min}"),
         (min, max) => format!("a whole number from {min} to {max}"),
     };
-    let [min, max] = [min, max].map(|bound| match bound {
-        i64::MIN => quote!(i64::MIN),
-        i64::MAX => quote!(i64::MAX),
-        _ => quote!(#bound),
-    });
     Ok((quote!(|value| is_between(value, #min, #max)), words))
-}
-
-fn refuse_limits(number: &NumberType) -> Result<(), String> {
-    let NumberType {
-        format: _,
-        multiple_of,
-        exclusive_minimum,
-        exclusive_maximum,
-        minimum,
-        maximum,
-        enumeration,
-    } = number;
-    let limited =
-        multiple_of.is_some() || *exclusive_minimum || *exclusive_maximum || !enumeration.is_empty();
-    refuse("a limit of a number", limited || minimum.is_some() || maximum.is_some())
-}
-
-fn refuse(keyword: &str, present: bool) -> Result<(), String> {
-    if present { Err(unenforced(keyword)) } else { Ok(()) }
 }
 
 fn unenforced(keyword: &str) -> String {
     format!(
-        "{keyword} is not checked by the router: remove it, or add the check to build/shapes.rs and src/server/shape.rs"
+        "{keyword} is not checked by the router: remove it, or add the check to build/shapes.rs and \
+         src/server/shape.rs"
     )
 }

@@ -1,5 +1,5 @@
-//! The files of Swagger UI, from the archive in the crate `utoipa-swagger-ui-vendored`. The binary contains them, so the
-//! documentation works without Internet access.
+//! The files of Swagger UI, from the archive in the crate `utoipa-swagger-ui-vendored`. The binary contains them, so
+//! the documentation works without Internet access.
 
 use std::{
     error::Error,

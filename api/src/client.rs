@@ -48,7 +48,8 @@ impl Peer {
     pub async fn send(&self, context: &Context, call: Call) -> Result<Reply, Problem> {
         let operation = call.operation;
         let base_url = Url::parse(&self.base_url).map_err(|problem| {
-            error!(%problem, service = operation.service, base_url = self.base_url, "the base URL of a service is not a URL");
+            let (service, base_url) = (operation.service, &self.base_url);
+            error!(%problem, service, base_url, "the base URL of a service is not a URL");
             Problem::internal()
         })?;
         let safe_to_repeat = call.is_safe_to_repeat();

@@ -18,7 +18,7 @@ const JSON_SCHEMA: &str = "application/schema+json";
 const MARKDOWN: &str = "text/markdown; charset=utf-8";
 const ASYNCAPI: &str = "/api/docs/asyncapi/events.v1.yaml";
 
-/// Path, media type and text. The documents refer to each other by relative paths, which are the same here as in `api/`.
+/// Path, media type and text. The documents refer to each other by relative paths, which are the same as in `api/`.
 const OTHER_DOCUMENTS: [(&str, &str, &str); 5] = [
     (ASYNCAPI, YAML, streams::DOCUMENT),
     ("/api/docs/schemas/frames.schema.json", JSON_SCHEMA, frames::SCHEMA),

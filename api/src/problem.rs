@@ -39,8 +39,8 @@ impl Serialize for Problem {
     }
 }
 
-/// Time to wait before a retry when a service is unavailable. Within this time, a crashed instance is restarted or removed
-/// from the balancer.
+/// Time to wait before a retry when a service is unavailable. Within this time, a crashed instance is restarted or
+/// removed from the balancer.
 pub(crate) const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Problem {

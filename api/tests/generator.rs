@@ -50,9 +50,9 @@ const STATUSES: [u16; 5] = [400, 401, 413, 415, 503];
 #[test]
 fn keywords_that_the_router_checks_are_accepted() {
     let schema = "{ type: object, required: [name], properties: {
-        name: { type: string, minLength: 1, maxLength: 9, pattern: '^a', x-pattern-description: that starts with a }, size: { type: integer, format: int64, minimum: 1 },
-        tags: { type: array, maxItems: 3, items: { type: string, enum: [a, b] } }, on: { type: boolean },
-        key: { type: string, format: uuid }, rate: { type: number } } }";
+        name: { type: string, minLength: 1, maxLength: 9, pattern: '^a', x-pattern-description: that starts with a },
+        size: { type: integer, format: int64, minimum: 1 }, tag: { type: string, enum: [a, b] },
+        on: { type: boolean }, key: { type: string, format: uuid }, rate: { type: number } } }";
     document(schema, "", &STATUSES).unwrap();
 }
 
@@ -62,19 +62,18 @@ fn a_keyword_that_the_router_would_ignore_fails_the_build() {
         ("{ type: integer, format: int64, multipleOf: 2 }", "multipleOf"),
         ("{ type: integer, format: int64, minimum: 1, exclusiveMinimum: true }", "exclusiveMinimum"),
         ("{ type: integer, format: int64, maximum: 1, exclusiveMaximum: true }", "exclusiveMaximum"),
-        ("{ type: integer, format: int64, enum: [1] }", "enum of integers"),
+        ("{ type: integer, format: int64, enum: [1] }", "enum"),
         ("{ type: integer }", "format Empty of an integer"),
         ("{ type: integer, format: uint64 }", "format Unknown(\"uint64\") of an integer"),
-        ("{ type: number, minimum: 1 }", "a limit of a number"),
-        ("{ type: boolean, enum: [true] }", "enum of booleans"),
+        ("{ type: number, minimum: 1 }", "minimum"),
+        ("{ type: boolean, enum: [true] }", "enum"),
         ("{ type: string, format: email }", "format Unknown(\"email\")"),
         ("{ type: string, format: date-time }", "format Item(DateTime)"),
         ("{ type: string, pattern: '(' }", "pattern ("),
         ("{ type: string, pattern: 'a' }", "x-pattern-description is missing"),
         ("{ type: string, nullable: true }", "nullable"),
         ("{ type: string, default: a }", "default"),
-        ("{ type: array, items: { type: string } }", "maxItems"),
-        ("{ type: array, maxItems: 1, uniqueItems: true, items: { type: string } }", "uniqueItems"),
+        ("{ type: array, maxItems: 3, items: { type: string } }", "a list"),
         ("{ type: object, additionalProperties: false }", "additionalProperties"),
         ("{ type: object, minProperties: 1 }", "minProperties"),
         ("{ type: object, maxProperties: 1 }", "maxProperties"),

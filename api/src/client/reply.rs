@@ -41,23 +41,12 @@ impl Reply {
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         serde_json::from_slice(&self.body).map_err(|problem| {
             // Only the position: the error's text may contain a value.
-            let place = format!(
-                "{:?} error at line {}, column {}",
-                problem.classify(),
-                problem.line(),
-                problem.column()
-            );
-            self.unexpected(&place)
+            let (kind, line, column) = (problem.classify(), problem.line(), problem.column());
+            self.unexpected(&format!("{kind:?} error at line {line}, column {column}"))
         })
     }
 
-    #[expect(dead_code, reason = "for the first document with an optional header")]
-    pub fn header(&self, name: &str) -> Result<Option<String>, Problem> {
-        let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned);
-        self.headers.get(name).map(text).transpose().map_err(|_| self.unexpected("a header is no text"))
-    }
-
-    pub fn required_header(&self, name: &str) -> Result<String, Problem> {
+    pub fn header(&self, name: &str) -> Result<String, Problem> {
         let value = self.headers.get(name).and_then(|value| value.to_str().ok());
         value.map(str::to_owned).ok_or_else(|| self.unexpected(&format!("the header {name} is missing")))
     }

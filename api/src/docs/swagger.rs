@@ -11,7 +11,8 @@ include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
 
 /// Swagger UI sets styles from its scripts and has its pictures in them. It loads nothing from other hosts.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; \
+     frame-ancestors 'none'";
 
 #[derive(Template)]
 #[template(path = "swagger.html")]

@@ -14,24 +14,21 @@ use tracing::error;
 use crate::{Context, OperationInfo, Problem, problem::RETRY_AFTER_SECONDS};
 
 impl OperationInfo {
-    /// Returns the response. A problem that the operation does not declare is a defect of the handler: it is logged and
-    /// becomes 500.
+    /// Returns the response. A problem that the operation does not declare is a defect of the handler: it is logged
+    /// and becomes 500.
     pub fn finish(&self, context: &Context, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| {
-            let declared = problem.status == 500 || self.statuses.contains(&problem.status);
-            let problem = if declared {
-                problem
-            } else {
-                error!(
-                    operation = self.id,
-                    correlation_id = context.correlation_id,
-                    status = problem.status,
-                    kind = problem.kind,
-                    "the operation does not declare the handler's problem; the response is 500"
-                );
-                Problem::internal()
-            };
-            problem.with_correlation_id(context).into_response()
+            if problem.status == 500 || self.statuses.contains(&problem.status) {
+                return problem.with_correlation_id(context).into_response();
+            }
+            error!(
+                operation = self.id,
+                correlation_id = context.correlation_id,
+                status = problem.status,
+                kind = problem.kind,
+                "the operation does not declare the handler's problem; the response is 500"
+            );
+            Problem::internal().with_correlation_id(context).into_response()
         })
     }
 }
@@ -54,11 +51,9 @@ impl Answer {
         Ok(self)
     }
 
-    pub fn header(mut self, name: &'static str, value: Option<&String>) -> Result<Self, Problem> {
-        if let Some(value) = value {
-            let value = value.parse::<HeaderValue>().map_err(unsendable)?;
-            self.0.headers_mut().insert(HeaderName::from_static(name), value);
-        }
+    pub fn header(mut self, name: &'static str, value: &str) -> Result<Self, Problem> {
+        let value = value.parse::<HeaderValue>().map_err(unsendable)?;
+        self.0.headers_mut().insert(HeaderName::from_static(name), value);
         Ok(self)
     }
 }

@@ -29,8 +29,8 @@ pub fn basic(headers: &HeaderMap) -> Result<Option<BasicCaller>, Problem> {
     Ok(Some(BasicCaller { nickname: nickname.to_owned(), password: password.into() }))
 }
 
-/// Returns the credentials. Another scheme is refused, not ignored: a client that sends credentials expects that they are
-/// used.
+/// Returns the credentials. Another scheme is refused, not ignored: a client that sends credentials expects that they
+/// are used.
 fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };

@@ -9,7 +9,8 @@ use http::{
 
 use crate::Problem;
 
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
 
 /// Whether a browser asks for a page: `Accept` names HTML and no JSON.
 pub fn accepts_html(headers: &HeaderMap) -> bool {

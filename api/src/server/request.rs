@@ -77,20 +77,10 @@ impl Head {
         at_most_one(name, texts)?.map(|text| shape.decode_parameter(name, text)).transpose()
     }
 
-    #[expect(dead_code, reason = "no document requires one yet")]
-    pub fn required_query<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
-        self.query(name, shape)?.ok_or_else(|| shape.missing(name))
-    }
-
     pub fn header<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<Option<T>, Problem> {
         let Some(value) = at_most_one(name, self.headers.get_all(name).iter())? else { return Ok(None) };
         let text = value.to_str().map_err(|_| shape.refusal(name))?;
         shape.decode_parameter(name, text).map(Some)
-    }
-
-    #[expect(dead_code, reason = "no document requires one yet")]
-    pub fn required_header<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
-        self.header(name, shape)?.ok_or_else(|| shape.missing(name))
     }
 
     pub async fn body<T: DeserializeOwned>(&self, body: Body, shape: &Shape) -> Result<T, Problem> {

@@ -14,12 +14,6 @@ use crate::Problem;
 #[derive(Debug)]
 pub enum Shape {
     Object(&'static [Field]),
-    #[cfg_attr(not(test), expect(dead_code, reason = "no operation takes a list yet"))]
-    Array {
-        items: &'static Shape,
-        items_min: usize,
-        items_max: usize,
-    },
     Value {
         allows: fn(&Value) -> bool,
         /// What is allowed. It follows "has to be" in a problem.
@@ -68,12 +62,6 @@ impl Shape {
     fn check(&self, name: &str, value: &Value) -> Result<(), Problem> {
         let allowed = match (self, value) {
             (Self::Object(fields), Value::Object(members)) => return check_fields(name, fields, members),
-            (Self::Array { items, items_min, items_max }, Value::Array(values)) => {
-                for (index, value) in values.iter().enumerate().take(*items_max) {
-                    items.check(&format!("{name}[{index}]"), value)?;
-                }
-                (*items_min..=*items_max).contains(&values.len())
-            }
             (Self::Value { allows, .. }, value) => allows(value),
             _ => false,
         };
@@ -105,9 +93,6 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object(_) => f.write_str("a JSON object"),
-            Self::Array { items, items_min, items_max } => {
-                write!(f, "a list of {items_min} to {items_max} items, each {items}")
-            }
             Self::Value { words, .. } => f.write_str(words),
         }
     }
@@ -118,44 +103,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{messages::types::Source, users::types::Nickname};
 
-    const WORD: Shape = Shape::Value { allows: Value::is_string, words: "text" };
-    static WORDS: Shape = Shape::Array { items: &WORD, items_min: 1, items_max: 2 };
-    static OBJECT: Shape = Shape::Object(&[Field { name: "words", required: true, shape: &WORDS }]);
     static PAGE: Shape = Shape::Value { allows: |value| is_between(value, 1, 10), words: "from 1 to 10" };
+    static RANGE: Shape = Shape::Object(&[Field { name: "page", required: true, shape: &PAGE }]);
+    static QUERY: Shape = Shape::Object(&[Field { name: "range", required: false, shape: &RANGE }]);
 
     fn refusal(shape: &Shape, name: &str, value: &Value) -> String {
         shape.check(name, value).expect_err("it is not allowed").detail
     }
 
     #[test]
-    fn a_list_is_as_long_as_allowed() {
-        assert!(WORDS.check("words", &json!(["a", "b"])).is_ok());
-        let allowed = "`words` has to be a list of 1 to 2 items, each text";
-        assert_eq!(refusal(&WORDS, "words", &json!([])), allowed);
-        assert_eq!(refusal(&WORDS, "words", &json!(["a", "b", "c"])), allowed);
-    }
-
-    #[test]
     fn a_problem_names_the_path_to_what_is_wrong() {
-        assert_eq!(refusal(&OBJECT, BODY, &json!({"words": ["a", 1]})), "`words[1]` has to be text");
-        assert!(refusal(&OBJECT, BODY, &json!({})).starts_with("`words` is missing"));
-        assert_eq!(refusal(&OBJECT, BODY, &json!(["a"])), "`body` has to be a JSON object");
-    }
-
-    #[test]
-    fn length_counts_characters_not_bytes() {
-        assert!(is::<Nickname>(&json!("ä".repeat(32))));
-        assert!(!is::<Nickname>(&json!("ä".repeat(33))));
-    }
-
-    #[test]
-    fn a_pattern_is_found_anywhere_and_knows_unicode_white_space() {
-        assert!(is::<Source>(&json!(" \n x ")));
-        for blank in ["", " ", "\n\t", "\u{a0}\u{2003}\u{feff}"] {
-            assert!(!is::<Source>(&json!(blank)), "{blank:?} has no visible character");
-        }
+        assert!(QUERY.check(BODY, &json!({})).is_ok());
+        let wrong = json!({"range": {"page": 11}});
+        assert_eq!(refusal(&QUERY, BODY, &wrong), "`range.page` has to be from 1 to 10");
+        assert!(refusal(&QUERY, BODY, &json!({"range": {}})).starts_with("`range.page` is missing"));
+        assert_eq!(refusal(&QUERY, BODY, &json!({"range": [1]})), "`range` has to be a JSON object");
+        assert_eq!(refusal(&QUERY, BODY, &json!(["a"])), "`body` has to be a JSON object");
     }
 
     #[test]
