@@ -9,7 +9,6 @@ use std::{
 const NOT_YET: &[&str] = &[
     "CONTRIBUTING.md",
     "README.md",
-    "api/",
     "common/src/events",
     "common/src/registry",
     "common/tests/events",

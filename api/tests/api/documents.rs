@@ -27,7 +27,8 @@ async fn send(router: Router, request: Request<Body>) -> Response<Body> {
 async fn every_operation_of_every_document_goes_through_router_trait_and_client() {
     // Good for every operation: what one does not know, it ignores.
     let body = json!({
-        "nickname": "alice", "password": "secret", "source": "hello", "theme": "dark", "notifications": true, "message_id": 1
+        "nickname": "alice", "password": "secret", "source": "hello", "theme": "dark", "notifications": true,
+        "message_id": 1
     });
     let router = everything();
     let mut operations = 0;
