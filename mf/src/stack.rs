@@ -10,7 +10,7 @@ use crate::ports::Ports;
 use crate::registry::Registry;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::supervisor::{inherited_environment, priority};
+use crate::supervisor::{self, inherited_environment, priority};
 
 /// An instance needs at most 5 s until the balancer has drained it, and 10 s for requests in flight.
 const INSTANCE_STOP_SECONDS_MAX: u64 = 20;
@@ -72,14 +72,15 @@ impl Stack {
     /// Returns the specification of an instance's process.
     pub fn instance(&self, service: &Service, name: &str) -> Result<Spec> {
         Ok(Spec {
-            name: name.to_owned(),
             group: service.name.to_owned(),
-            priority: priority::INSTANCE,
-            program: programs::own(&service.program())?,
-            args: Vec::new(),
             env: self.environment(service, name),
-            working_directory: self.home.path().to_path_buf(),
             stop: Stop { signal: StopSignal::Terminate, seconds_max: INSTANCE_STOP_SECONDS_MAX },
+            ..supervisor::spec(
+                name,
+                priority::INSTANCE,
+                programs::own(&service.program())?,
+                self.home.path().to_path_buf(),
+            )
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The stack's supervisor: how `mf` finds and starts it, and what all of its processes have in common.
 
-use flack_supervisor::{Client, Environment};
+use std::path::PathBuf;
+
+use flack_supervisor::{Client, Environment, Spec, Stop, StopSignal};
 use tokio::process::{Child, Command};
 
 use crate::failure::{Failure, Result};
@@ -27,6 +29,20 @@ pub fn inherited_environment() -> Environment {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| passes(name));
     Environment(variables.collect())
+}
+
+/// Returns the specification of a process that is the only one of its group and needs no arguments.
+pub fn spec(name: &str, priority: u8, program: PathBuf, working_directory: PathBuf) -> Spec {
+    Spec {
+        name: name.to_owned(),
+        group: name.to_owned(),
+        priority,
+        program,
+        args: Vec::new(),
+        env: inherited_environment(),
+        working_directory,
+        stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
+    }
 }
 
 /// Returns the client of the stack's supervisor; `None` if the stack does not run.

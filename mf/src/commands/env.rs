@@ -1,10 +1,13 @@
 //! `mf env`: the environment to run a service by hand, for example in a debugger, as part of a running stack.
 
+use std::collections::BTreeMap;
+
 use flack_catalogue::{MONOLITH, Service};
 
 use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
+use crate::output::print_json;
 use crate::services;
 use crate::stack::Stack;
 use crate::supervisor::inherited_environment;
@@ -34,10 +37,10 @@ pub fn run(args: &Args) -> Result<()> {
     let inherited = inherited_environment().0;
     let own = all.into_iter().filter(|(name, _)| !inherited.contains_key(name));
     let (secret, open): (Vec<_>, Vec<_>) = own.partition(|(name, _)| is_secret(name));
-    let shown: std::collections::BTreeMap<String, String> =
+    let shown: BTreeMap<String, String> =
         open.into_iter().chain(secret.iter().filter(|_| args.secrets).cloned()).collect();
     if args.json {
-        print_line!("{}", serde_json::to_string_pretty(&shown).expect("names and values are plain data"));
+        print_json(&shown);
         return Ok(());
     }
     for (name, value) in shown {

@@ -3,14 +3,14 @@
 use anyhow::{Context, Result};
 use etcd_client::{Client, ConnectOptions, Error, Permission};
 use flack_catalogue::{SERVICES, Service};
-use flack_supervisor::{Spec, Stop, StopSignal};
+use flack_supervisor::Spec;
 
 use crate::home::Home;
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::secrets::{AGENT, Secrets};
-use crate::supervisor::{inherited_environment, priority};
+use crate::supervisor::{self, inherited_environment, priority};
 
 /// Lifetime of a token. Clients renew theirs by themselves, but each renewal costs a password check.
 const TOKEN_SECONDS: u32 = 24 * 3600;
@@ -40,14 +40,9 @@ pub fn spec(home: &Home, ports: &Ports) -> Spec {
         env = env.with("ETCD_UNSUPPORTED_ARCH", "arm64");
     }
     Spec {
-        name: "etcd".to_owned(),
-        group: "etcd".to_owned(),
-        priority: priority::STORE,
-        program: programs::find("etcd").unwrap_or_else(|| "etcd".into()),
         args: args.iter().map(ToString::to_string).collect(),
         env,
-        working_directory: home.path().to_path_buf(),
-        stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
+        ..supervisor::spec("etcd", priority::STORE, programs::path("etcd"), home.path().to_path_buf())
     }
 }
 
@@ -97,17 +92,13 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
         add(&mut client, &users, AGENT, &secrets.account(AGENT).etcd, balancer).await?;
         ignore_if(client.role_add("root").await, "already exists")
             .context("etcd's role root cannot be created")?;
-        if users.iter().any(|user| user == "root") {
-            client
-                .user_change_password("root", secrets.etcd.as_str())
-                .await
-                .context("etcd's root password cannot be set")?;
-        } else {
-            client
-                .user_add("root", secrets.etcd.as_str(), None)
-                .await
-                .context("etcd's user root cannot be created")?;
-        }
+        ignore_if(client.user_add("root", secrets.etcd.as_str(), None).await, "already exists")
+            .context("etcd's user root cannot be created")?;
+        // An interrupted run may have created it with another password.
+        client
+            .user_change_password("root", secrets.etcd.as_str())
+            .await
+            .context("etcd's root password cannot be set")?;
         client.user_grant_role("root", "root").await.context("etcd's role root cannot be granted")?;
         client.auth_enable().await.context("etcd's authentication cannot be enabled")?;
     }

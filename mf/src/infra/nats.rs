@@ -11,21 +11,16 @@ use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::secrets::{OPERATOR, Secrets};
-use crate::supervisor::{inherited_environment, priority};
+use crate::supervisor::{self, priority};
 
 /// More than the five streams reserve together: 512 MiB each.
 const STORE_MAX: &str = "4GB";
 
 pub fn spec(home: &Home) -> Spec {
     Spec {
-        name: "nats".to_owned(),
-        group: "nats".to_owned(),
-        priority: priority::STORE,
-        program: programs::find("nats-server").unwrap_or_else(|| "nats-server".into()),
         args: vec!["-c".to_owned(), home.nats().join("nats.conf").display().to_string()],
-        env: inherited_environment(),
-        working_directory: home.nats(),
         stop: Stop { signal: StopSignal::Interrupt, seconds_max: 10 },
+        ..supervisor::spec("nats", priority::STORE, programs::path("nats-server"), home.nats())
     }
 }
 

@@ -15,6 +15,11 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|program| is_program(program))
 }
 
+/// Returns the name itself for a missing program: starting it reports the error.
+pub fn path(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| name.into())
+}
+
 /// Returns a program of this workspace. All are built into the folder that `mf` is in.
 pub fn own(name: &str) -> Result<PathBuf> {
     let program = mf()?.with_file_name(name);

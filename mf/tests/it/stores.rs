@@ -15,8 +15,7 @@ fn signal(pid: i64, signal: Signal) {
 
 #[test]
 fn a_second_start_changes_nothing_and_data_survives_a_stop() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
     assert!(stack.up().contains("ready"));
     assert_eq!(["postgres", "etcd", "nats"].map(|name| stack.pid(name)), pids, "the same processes run");
@@ -30,8 +29,7 @@ fn a_second_start_changes_nothing_and_data_survives_a_stop() {
 
 #[test]
 fn purge_deletes_everything() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let data = fs::canonicalize(stack.home.path().join("postgres")).expect("PostgreSQL's data");
     stack.expect(&["down", "--purge"], 0);
     assert!(!stack.home.path().exists());
@@ -52,9 +50,7 @@ fn postgres_runs_below_a_folder_that_its_user_may_not_enter() {
 
 #[test]
 fn two_stacks_run_side_by_side() {
-    let (one, other) = (Stack::new(), Stack::new());
-    one.up();
-    other.up();
+    let (one, other) = (Stack::started(), Stack::started());
     assert_ne!(one.pid("postgres"), other.pid("postgres"));
     other.expect(&["down"], 0);
     assert!(is_alive(one.pid("postgres")), "the first one still runs after the second was stopped");
@@ -103,8 +99,7 @@ fn a_store_that_does_not_start_is_reported_with_its_log_and_the_rest_is_stopped(
 
 #[test]
 fn a_stack_keeps_its_stage_and_a_running_one_its_port() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let output = stack.expect(&["up", "--detach", "--stage", "monolith"], 78);
     assert!(output.contains("mfdown --purge"), "{output}");
     let output = stack.expect(&["up", "--detach", "--port", "30000"], 78);
@@ -114,8 +109,7 @@ fn a_stack_keeps_its_stage_and_a_running_one_its_port() {
 
 #[test]
 fn a_crashed_process_is_restarted_and_a_stopped_one_is_not() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let before = stack.pid("nats");
     stack.expect(&["kill", "nats", "--hard"], 0);
     wait_for("nats runs again", || {
@@ -139,8 +133,7 @@ fn a_crashed_process_is_restarted_and_a_stopped_one_is_not() {
 
 #[test]
 fn postgres_recovers_after_kill_9() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     stack.expect(&["kill", "postgres", "--hard"], 0);
     wait_for("PostgreSQL accepts connections again", || {
         stack.process("postgres").is_some_and(|postgres| postgres["health"] == "accepting")
@@ -149,8 +142,7 @@ fn postgres_recovers_after_kill_9() {
 
 #[test]
 fn orphans_of_a_killed_supervisor_are_reported_and_stopped() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
     let supervisor = parent(pids[0]);
     signal(supervisor, Signal::SIGKILL);
@@ -200,8 +192,7 @@ fn ctrl_c_in_the_foreground_stops_the_stack() {
 
 #[test]
 fn secrets_are_private_and_appear_in_no_log_and_no_command_line() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let home = stack.home.path();
     for path in ["secrets/stack.json", "nats/nats.conf", "stack.json", "log/postgres.log", "mf.sock"] {
         assert_eq!(mode(&home.join(path)), 0o600, "{path}");
@@ -228,8 +219,7 @@ fn secrets_are_private_and_appear_in_no_log_and_no_command_line() {
 #[tokio::test]
 async fn a_role_cannot_connect_to_the_database_of_another_service() {
     use sqlx::Connection;
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let output = stack.expect(&["env", "users", "--secrets", "--json"], 0);
     let environment: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     let own = environment["DATABASE_URL"].as_str().expect("a URL").to_owned();
@@ -243,8 +233,7 @@ async fn a_role_cannot_connect_to_the_database_of_another_service() {
 #[tokio::test]
 async fn a_service_may_write_its_own_registry_keys_and_read_all() {
     use etcd_client::{Client, ConnectOptions};
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let url = format!("http://127.0.0.1:{}", mf::ports::Ports::of(stack.port).etcd);
     let secrets = stack.secrets();
     let sign_in = |name: &str| {
@@ -288,8 +277,7 @@ async fn a_service_may_write_its_own_registry_keys_and_read_all() {
 
 #[test]
 fn a_service_may_publish_only_its_own_events() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let port = mf::ports::Ports::of(stack.port).nats;
     let password = stack.secrets()["accounts"]["users"]["nats"].as_str().expect("a password").to_owned();
     let mut nats = TcpStream::connect(("127.0.0.1", port)).expect("NATS listens");
@@ -306,8 +294,7 @@ fn a_service_may_publish_only_its_own_events() {
 
 #[test]
 fn logs_are_sorted_by_time_and_filtered_by_name() {
-    let stack = Stack::new();
-    stack.up();
+    let stack = Stack::started();
     let all = stack.expect(&["logs", "--lines", "500"], 0);
     assert!(all.contains("nats ") && all.contains("postgres "), "{all}");
     let times: Vec<&str> = all.lines().filter_map(|line| line.get(..12)).collect();

@@ -18,6 +18,13 @@ impl Stack {
         Self { home: tempfile::tempdir().expect("a temporary folder"), port: free_port() }
     }
 
+    /// A stack with PostgreSQL, etcd and NATS.
+    pub fn started() -> Self {
+        let stack = Self::new();
+        stack.up();
+        stack
+    }
+
     /// Returns a command that is not started yet.
     pub fn mf(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mf"));

@@ -1,7 +1,7 @@
 //! Prints the state of all processes as a table.
 
 use super::view::View;
-use crate::output;
+use crate::output::{self, or_dash};
 
 pub(super) fn print(view: &View) {
     print_line!("{}  stage {}  {} MiB  {}\n", view.url, view.stage, view.memory_mib, view.home);
@@ -9,20 +9,19 @@ pub(super) fn print(view: &View) {
         "NAME", "STATE", "PID", "ADDRESS", "VERSION", "HEALTH", "REGISTRY", "BALANCER", "UPTIME", "RESTARTS",
         "MEMORY",
     ]);
-    let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     for row in &view.processes {
         table.add_row([
             row.name.clone(),
             row.state.clone(),
-            text(row.pid.map(|pid| pid.to_string())),
-            text(row.address.clone()),
-            text(row.version.clone()),
+            or_dash(row.pid),
+            or_dash(row.address.as_ref()),
+            or_dash(row.version.as_ref()),
             row.health.clone(),
             if row.registry { "yes" } else { "-" }.to_owned(),
-            text(row.balancer.clone()),
+            or_dash(row.balancer.as_ref()),
             uptime(row.uptime_seconds),
             row.restarts.to_string(),
-            text(row.memory_mib.map(|mib| format!("{mib} MiB"))),
+            or_dash(row.memory_mib.map(|mib| format!("{mib} MiB"))),
         ]);
     }
     print_line!("{table}");
@@ -44,13 +43,8 @@ pub(super) fn print(view: &View) {
         );
     }
     for row in view.processes.iter().filter(|row| row.state != "running") {
-        print_line!(
-            "\n{} is {}: it {}. See mflogs {}",
-            row.name,
-            row.state,
-            row.last_end.as_deref().unwrap_or("ended"),
-            row.name
-        );
+        let (name, state, last_end) = (&row.name, &row.state, row.last_end.as_deref().unwrap_or("ended"));
+        print_line!("\n{name} is {state}: it {last_end}. See mflogs {name}");
     }
     for problem in &view.problems {
         print_line!("\n{problem}");

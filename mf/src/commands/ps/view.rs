@@ -1,18 +1,22 @@
 //! Collects the state of all processes from the supervisor, the registry, the balancer and health checks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flack_catalogue::SERVICES;
 use flack_supervisor::process::memory_kib;
 use flack_supervisor::{Client, ProcessStatus};
 use serde::Serialize;
+use tokio::net::TcpStream;
 
 use crate::failure::{Failure, Result};
 use crate::ports::Ports;
 use crate::probe;
 use crate::registry::{Authority, Route, Snapshot};
 use crate::stack::{Stack, number};
+
+const POSTGRES_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
 pub(super) struct View {
@@ -48,10 +52,7 @@ pub(super) struct Row {
 pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
     let mut problems = Vec::new();
     let processes = client.list().await?;
-    let registry = match stack.registry().await {
-        Ok(registry) => registry.snapshot().await.map_err(Into::into),
-        Err(failure) => Err(failure),
-    };
+    let registry = async { Ok(stack.registry().await?.snapshot().await?) }.await;
     let registry = registry.unwrap_or_else(|failure: Failure| {
         problems.push(failure.message);
         Snapshot::default()
@@ -79,30 +80,22 @@ async fn row(
     balancer: &BTreeMap<String, String>,
 ) -> Row {
     let instance = registry.instances.get(&process.name);
-    let (address, check) = match process.group.as_str() {
-        "postgres" => (Some(ports.postgres), None),
-        "etcd" => (Some(ports.etcd), Some((ports.etcd, "/health"))),
-        "nats" => (Some(ports.nats), Some((ports.nats_monitor, "/healthz"))),
-        "haproxy" => (Some(ports.public), Some((ports.stats, "/metrics"))),
-        _ => (None, None),
+    let port = match process.group.as_str() {
+        "postgres" => Some(ports.postgres),
+        "etcd" => Some(ports.etcd),
+        "nats" => Some(ports.nats),
+        "haproxy" => Some(ports.public),
+        _ => None,
     };
-    let address = instance.map(|instance| instance.address.clone()).or_else(|| address.map(local));
-    let health = match (process.pid, check, instance) {
+    let address = instance.map(|instance| instance.address.clone()).or_else(|| port.map(local));
+    let health = match (process.pid, process.group.as_str(), instance) {
         (None, ..) => "down",
-        (_, Some((port, path)), _) => {
-            if probe::is_ok(&local(port), path).await {
-                "ready"
-            } else {
-                "not answering"
-            }
-        }
-        (_, None, Some(instance)) => health(&instance.address).await,
+        (_, "postgres", _) => postgres_health(ports).await,
+        (_, "etcd", _) => answers(ports.etcd, "/health").await,
+        (_, "nats", _) => answers(ports.nats_monitor, "/healthz").await,
+        (_, "haproxy", _) => answers(ports.stats, "/metrics").await,
+        (_, _, Some(instance)) => health(&instance.address).await,
         _ => "-",
-    };
-    let health = if process.group == "postgres" && process.pid.is_some() {
-        postgres_health(ports).await
-    } else {
-        health
     };
     Row {
         health: health.to_owned(),
@@ -131,12 +124,13 @@ async fn health(address: &str) -> &'static str {
     }
 }
 
+async fn answers(port: u16, path: &str) -> &'static str {
+    if probe::is_ok(&local(port), path).await { "ready" } else { "not answering" }
+}
+
 async fn postgres_health(ports: &Ports) -> &'static str {
-    let connected = tokio::time::timeout(
-        std::time::Duration::from_secs(2),
-        tokio::net::TcpStream::connect(local(ports.postgres)),
-    )
-    .await;
+    let connect = TcpStream::connect(local(ports.postgres));
+    let connected = tokio::time::timeout(POSTGRES_TIMEOUT, connect).await;
     if matches!(connected, Ok(Ok(_))) { "accepting" } else { "not answering" }
 }
 

@@ -23,32 +23,21 @@ pub(super) fn choose(home: &Home, account: Option<&User>) -> Result<(PathBuf, Op
         DirBuilder::new().mode(0o700).create(&parent).map_err(Failure::cannot_write(&parent))?;
         give(&parent, Some(account))?;
     }
-    match fs::read_link(&link) {
-        Ok(target) if target == data => {}
-        Ok(_) => {
-            fs::remove_file(&link)
-                .and_then(|()| symlink(&data, &link))
-                .map_err(Failure::cannot_write(&link))?;
-        }
-        Err(_) if link.exists() => {
-            return Err(failure!(
-                Contradiction,
-                "PostgreSQL's user may not enter {} any more. \
-                     Allow it (chmod o+x on the folders above), or delete the stack: mfdown --purge",
-                link.display()
-            ));
-        }
-        Err(_) => symlink(&data, &link).map_err(Failure::cannot_write(&link))?,
+    if link.exists() && !link.is_symlink() {
+        return Err(failure!(
+            Contradiction,
+            "PostgreSQL's user may not enter {} any more. \
+             Allow it (chmod o+x on the folders above), or delete the stack: mfdown --purge",
+            link.display()
+        ));
     }
-    Ok((
-        data.clone(),
-        Some(format!(
-            "its data is in {}: user {} may not enter {}",
-            data.display(),
-            account.name,
-            home.path().display()
-        )),
-    ))
+    if fs::read_link(&link).ok().as_ref() != Some(&data) {
+        let _ = fs::remove_file(&link);
+        symlink(&data, &link).map_err(Failure::cannot_write(&link))?;
+    }
+    let (folder, user) = (home.path().display(), &account.name);
+    let note = format!("its data is in {}: user {user} may not enter {folder}", data.display());
+    Ok((data, Some(note)))
 }
 
 /// Deletes the data if it is not in the state folder.

@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::secrets::Secrets;
-use crate::supervisor::{inherited_environment, priority};
+use crate::supervisor::{self, inherited_environment, priority};
 
 /// `security_invoker`, `range_agg` and others that the migrations may use; Debian 11 has 13, Debian 12 has 15.
 pub const MAJOR_MIN: u32 = 14;
@@ -142,14 +142,10 @@ impl Server {
             args.extend(["-c".to_owned(), setting.to_owned()]);
         }
         Spec {
-            name: "postgres".to_owned(),
-            group: "postgres".to_owned(),
-            priority: priority::STORE,
-            program: PathBuf::from(command.get_program()),
             args,
             env: inherited_environment().with("LC_ALL", "C.UTF-8"),
-            working_directory: PathBuf::from("/"),
             stop: Stop { signal: StopSignal::Interrupt, seconds_max: 20 },
+            ..supervisor::spec("postgres", priority::STORE, command.get_program().into(), "/".into())
         }
     }
 
