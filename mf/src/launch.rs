@@ -52,13 +52,7 @@ impl<'a> Launcher<'a> {
     async fn postgres(&self, server: &Server) -> Result<()> {
         let step = self.progress.step("postgres", "creating its data folder");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
-        let create = tokio::task::spawn_blocking({
-            let (server, home, secrets) = (server.clone(), home.clone(), secrets.clone());
-            move || server.create(&home, &secrets)
-        });
-        let note = create
-            .await
-            .map_err(|error| failure!(Internal, "PostgreSQL's data cannot be created: {error}"))??;
+        let note = server.create(home, secrets).await?;
         self.ensure(server.spec(home, ports)).await?;
         step.update("waiting until it accepts connections");
         self.wait("postgres", async || {

@@ -1,18 +1,15 @@
 //! `mf test`: every test, with a temporary database; or only the database, for plain `cargo test`.
 
-use std::io::pipe;
+mod report;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::unix::pipe::Receiver;
-
-use crate::cargo::{self, cannot_run};
 use crate::failure::{Exit, Result};
 use crate::help::examples;
 use crate::infra::postgres::TemporaryServer;
-use crate::infra::programs;
 use crate::signals::interrupted;
+use report::Report;
 
 /// Run every test: format, lints, unit tests, each service on a real database, whole stacks, the browser
 ///
@@ -43,14 +40,6 @@ pub struct Args {
 /// The package whose tests start whole stacks.
 const STACK_TESTS: &str = "flack-conformance";
 
-/// Results of all steps.
-#[derive(Debug, Default)]
-struct Report {
-    passed: u32,
-    failed: u32,
-    parts: Vec<(String, Duration)>,
-}
-
 pub async fn run(args: Args) -> Result<ExitCode> {
     if args.database {
         return database(args.stop).await.map(|()| ExitCode::SUCCESS);
@@ -77,19 +66,19 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn database(stop: bool) -> Result<()> {
-    if stop {
-        let server = TemporaryServer::in_background()?;
-        let was_running = server.is_running().await;
-        server.stop().await;
-        print_line!(
-            "{}",
-            if was_running { "The PostgreSQL for tests is stopped." } else { "It was not running." }
-        );
+    if !stop {
+        let server = TemporaryServer::start_in_background().await?;
+        print_line!("export DATABASE_URL='{}'", server.url()?);
+        eprintln!("mf: the PostgreSQL for tests runs until: mftest --database --stop");
         return Ok(());
     }
-    let server = TemporaryServer::start_in_background().await?;
-    print_line!("export DATABASE_URL='{}'", server.url()?);
-    eprintln!("mf: the PostgreSQL for tests runs until: mftest --database --stop");
+    let server = TemporaryServer::in_background()?;
+    let was_running = server.is_running().await;
+    server.stop().await;
+    print_line!(
+        "{}",
+        if was_running { "The PostgreSQL for tests is stopped." } else { "It was not running." }
+    );
     Ok(())
 }
 
@@ -110,120 +99,4 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
     }
     tests.extend(args.filter.as_deref());
     report.tests(&tests, &server.url()?).await
-}
-
-impl Report {
-    /// Runs cargo, which passes or fails as a whole.
-    async fn check(&mut self, part: &str, arguments: &[&str]) -> Result<bool> {
-        print_line!("\n=== cargo {}", arguments.join(" "));
-        let began = Instant::now();
-        let passed = cargo::run(arguments).await?;
-        self.parts.push((part.to_owned(), began.elapsed()));
-        if passed {
-            self.passed += 1;
-        } else {
-            self.failed += 1;
-            print_line!("=== failed: cargo {}", arguments.join(" "));
-        }
-        Ok(passed)
-    }
-
-    /// Runs `cargo test`, prints what it prints, and counts tests and time of each test program.
-    async fn tests(&mut self, arguments: &[&str], database_url: &str) -> Result<()> {
-        print_line!("\n=== cargo {}", arguments.join(" "));
-        // One pipe for both: cargo writes the names of test programs to standard error, they their results to standard
-        // output.
-        let (reader, writer) = pipe().map_err(|error| cannot_run(&error))?;
-        let mut child = cargo::command(arguments)
-            .env("DATABASE_URL", database_url)
-            .env("FLACK_MF", programs::mf()?)
-            .env_remove("MF_HOME")
-            .stdout(writer.try_clone().map_err(|error| cannot_run(&error))?)
-            .stderr(writer)
-            .spawn()
-            .map_err(|error| cannot_run(&error))?;
-        let failed_before = self.failed;
-        let mut package = String::new();
-        let mut running: Option<(String, Instant)> = None;
-        let reader = Receiver::from_owned_fd(reader.into()).map_err(|error| cannot_run(&error))?;
-        let mut lines = BufReader::new(reader).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            print_line!("{line}");
-            if let Some(part) = part(&line, &mut package) {
-                self.end_part(running.replace((part, Instant::now())));
-            } else if let Some((passed, failed)) = results(&line) {
-                self.passed += passed;
-                self.failed += failed;
-            }
-        }
-        let status = child.wait().await.map_err(|error| cannot_run(&error))?;
-        self.end_part(running);
-        if !status.success() && self.failed == failed_before {
-            print_line!("=== failed: cargo {}", arguments.join(" "));
-            self.failed += 1;
-        }
-        Ok(())
-    }
-
-    fn end_part(&mut self, part: Option<(String, Instant)>) {
-        self.parts.extend(part.map(|(name, began)| (name, began.elapsed())));
-    }
-}
-
-/// Returns the name of the test program that cargo announces in this line: the package, and for an integration test its
-/// file.
-fn part(line: &str, package: &mut String) -> Option<String> {
-    let line = line.trim_start();
-    if let Some(documented) = line.strip_prefix("Doc-tests ") {
-        return Some(format!("{documented} documentation"));
-    }
-    let (source, program) = line.strip_prefix("Running ")?.split_once(" (")?;
-    if !source.starts_with("unittests ") {
-        return Some(format!("{package} {source}"));
-    }
-    // `target/debug/deps/flack_users-0123456789abcdef)`
-    program.rsplit('/').next()?.rsplit_once('-')?.0.clone_into(package);
-    Some(format!("{package} {}", source.trim_start_matches("unittests ")))
-}
-
-/// Returns how many tests passed and failed, from the last line of a test program: `test result: ok. 5 passed; 0
-/// failed; ...`.
-fn results(line: &str) -> Option<(u32, u32)> {
-    let rest = line.trim_start().strip_prefix("test result: ")?;
-    let number = |word: &str| {
-        rest.split([';', '.'])
-            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
-            .unwrap_or(0)
-    };
-    Some((number("passed"), number("failed")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_of_a_test_program_are_counted() {
-        let passed =
-            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!(results(passed), Some((5, 0)));
-        assert_eq!(results("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured"), Some((2, 3)));
-        assert_eq!(results("test a::b ... ok"), None);
-    }
-
-    #[test]
-    fn a_part_is_named_by_its_package_and_file() {
-        let package = &mut String::new();
-        for (line, expected) in [
-            (
-                "     Running unittests src/lib.rs (target/debug/deps/flack_users-6df0)",
-                "flack_users src/lib.rs",
-            ),
-            ("     Running tests/api.rs (target/debug/deps/api-12ab)", "flack_users tests/api.rs"),
-            ("   Doc-tests flack_users", "flack_users documentation"),
-        ] {
-            assert_eq!(part(line, package).as_deref(), Some(expected));
-        }
-        assert_eq!(part("running 5 tests", package), None);
-    }
 }

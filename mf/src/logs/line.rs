@@ -103,37 +103,27 @@ impl Line {
             Content::Text(text) => return text.clone(),
             Content::Fields(fields) => fields,
         };
-        // tracing writes an event's own fields below `fields`, unless it is configured to flatten them.
-        let inner = fields.get("fields").and_then(Value::as_object);
-        let all = || inner.into_iter().flatten().chain(fields.iter().filter(|(key, _)| *key != "fields"));
-        let mut text = fields
-            .get("level")
-            .and_then(Value::as_str)
-            .map(|level| format!("{:5} ", level.to_uppercase()))
-            .unwrap_or_default();
-        if let Some((_, message)) = all().find(|(key, _)| MESSAGE_KEYS.contains(&key.as_str())) {
+        // tracing writes an event's own fields below `fields`, and the request's fields below `span`.
+        let below = |key: &str| fields.get(key).and_then(Value::as_object).into_iter().flatten();
+        let own = fields.iter().filter(|(key, _)| *key != "fields" && *key != "span");
+        let all: Vec<_> =
+            below("fields").chain(own).chain(below("span").filter(|(key, _)| *key != "name")).collect();
+        let level = fields.get("level").and_then(Value::as_str);
+        let mut text = level.map(|level| format!("{:5} ", level.to_uppercase())).unwrap_or_default();
+        if let Some((_, message)) = all.iter().find(|(key, _)| MESSAGE_KEYS.contains(&key.as_str())) {
             text.push_str(&text_of(message));
         }
-        for (key, value) in all() {
-            let known = key == "level"
-                || TIME_KEYS.contains(&key.as_str())
-                || MESSAGE_KEYS.contains(&key.as_str())
-                || HIDDEN_KEYS.contains(&key.as_str());
+        for (key, value) in all {
+            let key = key.as_str();
+            let is_shown_or_hidden = key == "level"
+                || TIME_KEYS.contains(&key)
+                || MESSAGE_KEYS.contains(&key)
+                || HIDDEN_KEYS.contains(&key);
             // Our services log their own name, which is shown already.
-            let is_own_name = matches!(key.as_str(), "instance" | "service")
-                && self.name.starts_with(value.as_str().unwrap_or("-"));
-            if known || is_own_name || value.is_null() {
-                continue;
-            }
-            match (key.as_str(), value) {
-                ("span", Value::Object(span)) => {
-                    for (key, value) in span.iter().filter(|(key, _)| *key != "name") {
-                        let _ = write!(text, " {key}={}", text_of(value));
-                    }
-                }
-                _ => {
-                    let _ = write!(text, " {key}={}", text_of(value));
-                }
+            let is_own_name =
+                matches!(key, "instance" | "service") && self.name.starts_with(value.as_str().unwrap_or("-"));
+            if !is_shown_or_hidden && !is_own_name && !value.is_null() {
+                let _ = write!(text, " {key}={}", text_of(value));
             }
         }
         text

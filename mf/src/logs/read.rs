@@ -9,16 +9,20 @@ const CHUNK_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Returns the last lines of a file.
 pub fn last(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let from = length.saturating_sub(CHUNK_BYTES_MAX);
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(CHUNK_BYTES_MAX).read_to_end(&mut bytes)?;
+    let from = path.metadata()?.len().saturating_sub(CHUNK_BYTES_MAX);
+    let bytes = read_from(path, from)?;
     let text = String::from_utf8_lossy(&bytes);
     // Reading that starts in the middle of the file starts in the middle of a line.
     let lines: Vec<&str> = text.lines().skip(usize::from(from > 0)).collect();
     Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+fn read_from(path: &Path, position: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(position))?;
+    let mut bytes = Vec::new();
+    file.take(CHUNK_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Reads the lines that are appended to a file.
@@ -49,13 +53,7 @@ impl Follower {
             // It was rotated, which truncates it.
             self.position = 0;
         }
-        if length == self.position {
-            return Ok(Vec::new());
-        }
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(self.position))?;
-        let mut bytes = Vec::new();
-        file.take(CHUNK_BYTES_MAX).read_to_end(&mut bytes)?;
+        let bytes = read_from(&self.path, self.position)?;
         let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(Vec::new()) };
         self.position += end as u64 + 1;
         Ok(String::from_utf8_lossy(&bytes[..end]).lines().map(str::to_owned).collect())

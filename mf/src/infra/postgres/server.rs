@@ -22,6 +22,7 @@ use crate::supervisor::{self, inherited_environment, priority};
 pub const MAJOR_MIN: u32 = 14;
 /// Less than 16 instances of 5 services with 8 connections each: such a stack must lower `DATABASE_CONNECTIONS_MAX`.
 const CONNECTIONS_MAX: u32 = 500;
+pub(super) const INITDB_OPTIONS: [&str; 3] = ["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"];
 /// The user that Debian's package creates.
 const ACCOUNT: &str = "postgres";
 
@@ -79,18 +80,17 @@ impl Server {
     }
 
     /// Creates the data folder unless it exists. Returns a note if it is not in the state folder.
-    pub fn create(&self, home: &Home, secrets: &Secrets) -> Result<Option<String>> {
+    pub async fn create(&self, home: &Home, secrets: &Secrets) -> Result<Option<String>> {
         let (data, note) = folder::choose(home, account().as_ref())?;
         if !data.join("PG_VERSION").exists() {
-            self.initdb(&data, secrets)?;
+            self.initdb(&data, secrets).await?;
         }
-        let rules = data.join("pg_hba.conf");
-        write_as_account(&rules, &access_rules())?;
+        write_as_account(&data.join("pg_hba.conf"), &access_rules())?;
         Ok(note)
     }
 
-    fn initdb(&self, data: &Path, secrets: &Secrets) -> Result<()> {
-        // Created under another name first, so that an interrupted start leaves no half of a data folder.
+    async fn initdb(&self, data: &Path, secrets: &Secrets) -> Result<()> {
+        // Created under another name first, so that an interrupted start leaves no incomplete data folder.
         let partial = data.with_extension("partial");
         let password = data.with_extension("password");
         let _ = fs::remove_dir_all(&partial);
@@ -98,27 +98,30 @@ impl Server {
         fs::create_dir(&partial).map_err(Failure::cannot_write(&partial))?;
         folder::give(&partial, account().as_ref())?;
         write_as_account(&password, &secrets.postgres)?;
-        let output = self
-            .command("initdb")
-            .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"])
-            .arg(format!("--pwfile={}", password.display()))
+        let password_file = format!("--pwfile={}", password.display());
+        let options = ["--auth=scram-sha-256", &password_file].into_iter().chain(INITDB_OPTIONS);
+        let created = self.run("initdb", &partial, &options.collect::<Vec<_>>()).await;
+        let _ = fs::remove_file(&password);
+        created.inspect_err(|_| drop(fs::remove_dir_all(&partial)))?;
+        fs::rename(&partial, data).map_err(Failure::cannot_write(data))
+    }
+
+    /// Runs a program of this PostgreSQL on a data folder.
+    pub(super) async fn run(&self, program: &str, data: &Path, arguments: &[&str]) -> Result<()> {
+        let output = tokio::process::Command::from(self.command(program))
+            .args(arguments)
             .arg("-D")
-            .arg(&partial)
+            .arg(data)
             .env("LC_ALL", "C.UTF-8")
             .current_dir("/")
-            .output();
-        let _ = fs::remove_file(&password);
-        let output = output.map_err(|error| failure!(Internal, "initdb cannot be started: {error}"))?;
-        if !output.status.success() {
-            let _ = fs::remove_dir_all(&partial);
-            return Err(failure!(
-                Internal,
-                "initdb failed ({}): {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            ));
+            .output()
+            .await
+            .map_err(|error| failure!(Internal, "{program} cannot be started: {error}"))?;
+        if output.status.success() {
+            return Ok(());
         }
-        fs::rename(&partial, data).map_err(Failure::cannot_write(data))
+        let error = String::from_utf8_lossy(&output.stderr);
+        Err(failure!(Internal, "{program} failed ({}): {}", output.status, error.trim()))
     }
 
     pub fn spec(&self, home: &Home, ports: &Ports) -> Spec {
@@ -150,7 +153,7 @@ impl Server {
     }
 
     /// Returns a command that runs a program of this PostgreSQL, not as root. `setpriv` keeps the pid.
-    pub fn command(&self, program: &str) -> Command {
+    fn command(&self, program: &str) -> Command {
         let program = self.folder.join(program);
         if geteuid().is_root() {
             let mut command = Command::new("setpriv");

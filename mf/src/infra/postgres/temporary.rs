@@ -5,10 +5,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use tokio::process::Command;
-
 use super::folder;
-use super::server::{Server, account};
+use super::server::{INITDB_OPTIONS, Server, account};
 use crate::failure::{Failure, Result};
 use crate::home::{repository, short_hash};
 
@@ -74,19 +72,12 @@ impl TemporaryServer {
     async fn start_new(&self) -> Result<()> {
         fs::create_dir(&self.folder).map_err(Failure::cannot_write(&self.folder))?;
         folder::give(&self.folder, account().as_ref())?;
-        let started = self.initialise_and_start().await;
-        if started.is_err() {
-            let _ = fs::remove_dir_all(&self.folder);
-        }
-        started
+        self.initialise_and_start().await.inspect_err(|_| drop(fs::remove_dir_all(&self.folder)))
     }
 
     async fn initialise_and_start(&self) -> Result<()> {
-        self.run(
-            "initdb",
-            &["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
-        )
-        .await?;
+        let options = ["--auth=trust", "--no-sync"].into_iter().chain(INITDB_OPTIONS);
+        self.run("initdb", &options.collect::<Vec<_>>()).await?;
         let settings = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections={CONNECTIONS_MAX} \
              -c fsync=off -c synchronous_commit=off -c full_page_writes=off",
@@ -101,22 +92,8 @@ impl TemporaryServer {
         })
     }
 
-    /// Runs a program of PostgreSQL on the data folder.
     async fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
-        let output = Command::from(self.server.command(program))
-            .args(arguments)
-            .arg("-D")
-            .arg(self.folder.join("data"))
-            .env("LC_ALL", "C.UTF-8")
-            .current_dir("/")
-            .output()
-            .await
-            .map_err(|error| failure!(Internal, "{program} cannot be started: {error}"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(failure!(Internal, "{program} failed ({}): {error}", output.status))
+        self.server.run(program, &self.folder.join("data"), arguments).await
     }
 }
 
