@@ -8,8 +8,9 @@ use openapiv3::{
 use quote::format_ident;
 
 use crate::{
-    operation::{Header, Operation, Parameter, Place, Security, Success},
+    operation::{Body, Header, Operation, Parameter, Place, Security, Success, type_of},
     schema::{component_name, parameter_type},
+    shapes::shape,
 };
 
 pub const JSON: &str = "application/json";
@@ -68,10 +69,10 @@ impl Document {
         }
         let mut parameters = Vec::new();
         for parameter in item.parameters.iter().chain(&operation.parameters) {
-            parameters.push(read_parameter(id, parameter)?);
+            parameters.push(self.parameter(id, parameter)?);
         }
         parameters.sort_by_key(|parameter| parameter.place as u8);
-        let body = operation.request_body.as_ref().map(read_body).transpose()?;
+        let body = operation.request_body.as_ref().map(|body| self.body(body)).transpose()?;
         let security = self.security(operation.security.as_ref())?;
         let (success, statuses) = self.answers(operation)?;
         let mut needed = Vec::new();
@@ -98,6 +99,49 @@ impl Document {
                 statuses,
             }),
         }
+    }
+
+    fn parameter(
+        &self,
+        operation: &str,
+        parameter: &ReferenceOr<OpenApiParameter>,
+    ) -> Result<Parameter, String> {
+        let parameter = parameter.as_item().ok_or("parameters cannot be references")?;
+        let data = parameter.parameter_data_ref();
+        let name = data.name.clone();
+        let place = match parameter {
+            OpenApiParameter::Path { .. } => Place::Path,
+            OpenApiParameter::Query { .. } => Place::Query,
+            OpenApiParameter::Header { .. } => Place::Header,
+            OpenApiParameter::Cookie { .. } => return Err(format!("{name}: cookies are not used")),
+        };
+        let ParameterSchemaOrContent::Schema(schema) = &data.format else {
+            return Err(format!("{name}: a parameter needs a schema"));
+        };
+        let ident = name.to_snake_case();
+        let type_name = format!("{operation}_{ident}");
+        let in_parameter = |problem| format!("parameter {name}: {problem}");
+        let rust_type = parameter_type(&type_name, schema).map_err(in_parameter)?;
+        let shape = shape(&self.openapi, &type_name, schema, &[]).map_err(in_parameter)?;
+        Ok(Parameter {
+            place,
+            ident: format_ident!("{ident}"),
+            required: data.required,
+            rust_type,
+            shape,
+            name,
+        })
+    }
+
+    fn body(&self, body: &ReferenceOr<RequestBody>) -> Result<Body, String> {
+        let body = body.as_item().ok_or("request bodies cannot be references")?;
+        if !body.required || body.content.keys().ne([JSON]) {
+            return Err(format!("a request body is required and {JSON}"));
+        }
+        let schema = body.content[JSON].schema.as_ref();
+        let name = component_name(schema)?;
+        let schema = schema.ok_or("a body has a schema")?;
+        Ok(Body { rust_type: type_of(&name), shape: shape(&self.openapi, &name, schema, &[])? })
     }
 
     fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {
@@ -145,40 +189,6 @@ impl Document {
                 .ok_or_else(|| format!("{reference} does not exist")),
         }
     }
-}
-
-fn read_parameter(operation: &str, parameter: &ReferenceOr<OpenApiParameter>) -> Result<Parameter, String> {
-    let parameter = parameter.as_item().ok_or("parameters cannot be references")?;
-    let data = parameter.parameter_data_ref();
-    let name = data.name.clone();
-    let place = match parameter {
-        OpenApiParameter::Path { .. } => Place::Path,
-        OpenApiParameter::Query { .. } => Place::Query,
-        OpenApiParameter::Header { .. } => Place::Header,
-        OpenApiParameter::Cookie { .. } => return Err(format!("{name}: cookies are not used")),
-    };
-    let ParameterSchemaOrContent::Schema(schema) = &data.format else {
-        return Err(format!("{name}: a parameter needs a schema"));
-    };
-    let ident = name.to_snake_case();
-    let rust_type = parameter_type(&format!("{operation}_{ident}"), schema)
-        .map_err(|problem| format!("{name}: {problem}"))?;
-    Ok(Parameter {
-        place,
-        ident: format_ident!("{ident}"),
-        required: data.required,
-        schema: schema.clone(),
-        rust_type,
-        name,
-    })
-}
-
-fn read_body(body: &ReferenceOr<RequestBody>) -> Result<String, String> {
-    let body = body.as_item().ok_or("request bodies cannot be references")?;
-    if !body.required || body.content.keys().ne([JSON]) {
-        return Err(format!("a request body is required and {JSON}"));
-    }
-    component_name(body.content[JSON].schema.as_ref())
 }
 
 fn read_success(status: u16, response: &Response) -> Result<Success, String> {

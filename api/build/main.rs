@@ -63,7 +63,6 @@ fn api(path: &Path) -> Result<Document, Box<dyn Error>> {
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let document = Document::parse(&file_name, &fs::read_to_string(path)?)?;
     let (types, mock) = types::from_openapi(&document)?;
-    let shapes = shapes::generate(&document)?;
     let server = server::generate(&document);
     let client = client::generate(&document);
     let layer = layer::generate(&document);
@@ -72,7 +71,6 @@ fn api(path: &Path) -> Result<Document, Box<dyn Error>> {
         &document.module,
         quote! {
             #types
-            #shapes
             #server
             #client
             #layer

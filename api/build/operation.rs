@@ -1,7 +1,6 @@
 //! One operation of a document, with the names of the generated code.
 
 use heck::ToPascalCase;
-use openapiv3::{ReferenceOr, Schema};
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
@@ -14,8 +13,7 @@ pub struct Operation {
     pub security: Security,
     /// In the order of the method's arguments: path, query, header.
     pub parameters: Vec<Parameter>,
-    /// Name of the body's schema.
-    pub body: Option<String>,
+    pub body: Option<Body>,
     pub success: Success,
     /// Every declared status.
     pub statuses: Vec<u16>,
@@ -43,8 +41,16 @@ pub struct Parameter {
     /// The name of the argument.
     pub ident: Ident,
     pub required: bool,
-    pub schema: ReferenceOr<Schema>,
     pub rust_type: TokenStream,
+    /// Of the type `Shape`.
+    pub shape: TokenStream,
+}
+
+/// The body of a request.
+pub struct Body {
+    pub rust_type: TokenStream,
+    /// Of the type `Shape`.
+    pub shape: TokenStream,
 }
 
 pub struct Success {
@@ -84,7 +90,7 @@ impl Operation {
         let parameters = self.parameters.iter().map(|Parameter { ident, rust_type, required, .. }| {
             (ident.clone(), if *required { quote!(#rust_type) } else { quote!(Option<#rust_type>) })
         });
-        let body = self.body.as_deref().map(|body| (format_ident!("body"), type_of(body)));
+        let body = self.body.as_ref().map(|body| (format_ident!("body"), body.rust_type.clone()));
         caller.into_iter().chain(parameters).chain(body).unzip()
     }
 

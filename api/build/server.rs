@@ -7,7 +7,6 @@ use quote::{format_ident, quote};
 use crate::{
     document::Document,
     operation::{Operation, Parameter, Place, Security, type_of},
-    shapes::{parameter_shape, static_ident},
 };
 
 pub fn generate(document: &Document) -> TokenStream {
@@ -104,10 +103,13 @@ fn handler(operation: &Operation) -> TokenStream {
         }
         Security::Basic => quote! { let caller = head.basic_caller()?; },
     };
-    let parameters = operation.parameters.iter().map(|parameter| read_parameter(operation, parameter));
-    let body = operation.body.as_deref().map(|body| {
-        let shape = static_ident(body);
-        quote! { let body = head.body(body, &shapes::#shape).await?; }
+    let parameters = operation.parameters.iter().map(read_parameter);
+    let body = operation.body.as_ref().map(|body| {
+        let shape = &body.shape;
+        quote! {
+            static BODY: Shape = #shape;
+            let body = head.body(body, &BODY).await?;
+        }
     });
     let (arguments, _) = operation.arguments();
     let answer = answer(operation, &quote!(served.api.#id(&context, #(#arguments),*).await?));
@@ -124,16 +126,20 @@ fn handler(operation: &Operation) -> TokenStream {
     }
 }
 
-fn read_parameter(operation: &Operation, parameter: &Parameter) -> TokenStream {
-    let (ident, name, shape) = (&parameter.ident, &parameter.name, parameter_shape(operation, parameter));
+fn read_parameter(parameter: &Parameter) -> TokenStream {
+    let Parameter { ident, name, shape, .. } = parameter;
+    let constant = format_ident!("{}", ident.to_string().to_uppercase());
     let read = match parameter.place {
         Place::Path => quote!(path),
         Place::Query => quote!(query),
         Place::Header => quote!(header),
     };
     let required = parameter.required && parameter.place != Place::Path;
-    let required = required.then(|| quote!(.ok_or_else(|| shapes::#shape.missing(#name))?));
-    quote! { let #ident = head.#read(#name, &shapes::#shape)? #required; }
+    let required = required.then(|| quote!(.ok_or_else(|| #constant.missing(#name))?));
+    quote! {
+        static #constant: Shape = #shape;
+        let #ident = head.#read(#name, &#constant)? #required;
+    }
 }
 
 fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {

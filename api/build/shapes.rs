@@ -1,20 +1,16 @@
-//! The shape of each request: a static `Shape` for each parameter and for each schema that a body uses.
-//! Each keyword of a schema is either checked by the router, or an error here.
+//! The shape of a parameter or a body: an expression of the type `Shape`. Each keyword of a schema is either
+//! checked by the router, or an error here.
 
-use std::collections::BTreeMap;
-
-use heck::ToShoutySnakeCase;
 use openapiv3::{
-    AdditionalProperties, IntegerFormat, IntegerType, ObjectType, ReferenceOr, Schema, SchemaKind,
+    AdditionalProperties, IntegerFormat, IntegerType, ObjectType, OpenAPI, ReferenceOr, Schema, SchemaKind,
     StringType, Type, VariantOrUnknownOrEmpty,
 };
-use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::TokenStream;
+use quote::quote;
 use serde_json::Value;
 
 use crate::{
-    document::Document,
-    operation::{Operation, Parameter, type_of},
+    operation::type_of,
     schema::{is_uuid, reference_name, text_type},
 };
 
@@ -24,139 +20,77 @@ const PATTERN_DESCRIPTION: &str = "x-pattern-description";
 /// Keywords that do not change which values are valid.
 const DESCRIPTIONS: [&str; 5] = ["type", "title", "description", "example", "deprecated"];
 
-pub fn generate(document: &Document) -> Result<TokenStream, String> {
-    let mut shapes = Shapes { document, named: BTreeMap::new(), open: Vec::new() };
-    for operation in &document.operations {
-        if let Some(body) = &operation.body {
-            shapes.named(body)?;
-        }
-        for parameter in &operation.parameters {
-            if let ReferenceOr::Item(schema) = &parameter.schema {
-                let name = inline_name(operation, parameter);
-                let shape = shapes.shape(&name, false, schema).map_err(|problem| {
-                    format!("{}: parameter {}: {problem}", operation.id, parameter.name)
-                })?;
-                shapes.named.insert(static_ident(&name).to_string(), shape);
-            } else {
-                shapes.reference("", &parameter.schema)?;
-            }
-        }
+/// Returns the shape of a schema. `name` is the name that typify gives to an inline schema. `within` are the names of
+/// the schemas around it: a schema that contains itself would never end.
+pub fn shape(
+    openapi: &OpenAPI,
+    name: &str,
+    schema: &ReferenceOr<Schema>,
+    within: &[&str],
+) -> Result<TokenStream, String> {
+    let reference = match schema {
+        ReferenceOr::Reference { reference } => reference,
+        ReferenceOr::Item(schema) => return inner_shape(openapi, name, schema, within),
+    };
+    let name = reference_name(reference)?;
+    if within.contains(&&*name) {
+        return Err(format!("schema {name} contains itself; the router does not check such bodies"));
     }
-    let statics = shapes.named.iter().map(|(name, shape)| {
-        let name = format_ident!("{name}");
-        quote! { pub static #name: Shape = #shape; }
-    });
-    if shapes.named.is_empty() {
-        return Ok(TokenStream::new());
-    }
-    Ok(quote! {
-        mod shapes {
-            use super::types;
-            use crate::server::shape::*;
-            #(#statics)*
-        }
-    })
+    let components = openapi.components.as_ref();
+    let schema = components
+        .and_then(|components| components.schemas.get(&name)?.as_item())
+        .ok_or_else(|| format!("schema {name} is missing, or only refers to another"))?;
+    inner_shape(openapi, &name, schema, &[within, &[&name]].concat())
+        .map_err(|problem| format!("schema {name}: {problem}"))
 }
 
-/// The static that a parameter is checked with.
-pub fn parameter_shape(operation: &Operation, parameter: &Parameter) -> Ident {
-    match &parameter.schema {
-        ReferenceOr::Reference { reference } => {
-            static_ident(reference.rsplit('/').next().unwrap_or(reference))
+fn inner_shape(
+    openapi: &OpenAPI,
+    name: &str,
+    schema: &Schema,
+    within: &[&str],
+) -> Result<TokenStream, String> {
+    let SchemaKind::Type(kind) = &schema.schema_kind else {
+        return Err(unenforced("oneOf, allOf, anyOf, not, or no type"));
+    };
+    refuse_others(kind, schema)?;
+    let (allows, words) = match kind {
+        Type::Object(object) => return object_shape(openapi, name, object, within),
+        Type::Array(_) => return Err(unenforced("a list")),
+        Type::String(text) => {
+            let pattern_words = schema.schema_data.extensions.get(PATTERN_DESCRIPTION);
+            let is_named = within.last() == Some(&name);
+            let rust_type = if is_named { type_of(name) } else { text_type(name, text) };
+            (quote!(is::<#rust_type>), text_words(text, pattern_words.and_then(Value::as_str))?)
         }
-        ReferenceOr::Item(_) => static_ident(&inline_name(operation, parameter)),
-    }
+        Type::Integer(integer) => integer_value(integer)?,
+        Type::Number(_) => (quote!(::serde_json::Value::is_number), "a number".to_owned()),
+        Type::Boolean(_) => (quote!(::serde_json::Value::is_boolean), "true or false".to_owned()),
+    };
+    Ok(quote!(Shape::Value { allows: #allows, words: #words }))
 }
 
-/// The static that a schema of this name is checked with.
-pub fn static_ident(schema: &str) -> Ident {
-    format_ident!("{}", schema.to_shouty_snake_case())
-}
-
-fn inline_name(operation: &Operation, parameter: &Parameter) -> String {
-    format!("{}_{}", operation.id, parameter.ident)
-}
-
-struct Shapes<'a> {
-    document: &'a Document,
-    named: BTreeMap<String, TokenStream>,
-    /// Names of schemas that are being read. A schema that contains itself would never end.
-    open: Vec<String>,
-}
-
-impl Shapes<'_> {
-    fn named(&mut self, name: &str) -> Result<Ident, String> {
-        let ident = static_ident(name);
-        if self.named.contains_key(&ident.to_string()) {
-            return Ok(ident);
-        }
-        if self.open.iter().any(|open| open == name) {
-            return Err(format!("schema {name} contains itself; the router does not check such bodies"));
-        }
-        let components = self.document.openapi.components.as_ref();
-        let schema = components
-            .and_then(|components| components.schemas.get(name)?.as_item())
-            .ok_or_else(|| format!("schema {name} is missing, or only refers to another"))?;
-        self.open.push(name.to_owned());
-        let shape = self.shape(name, true, schema).map_err(|problem| format!("schema {name}: {problem}"))?;
-        self.open.pop();
-        self.named.insert(ident.to_string(), shape);
-        Ok(ident)
+fn object_shape(
+    openapi: &OpenAPI,
+    name: &str,
+    object: &ObjectType,
+    within: &[&str],
+) -> Result<TokenStream, String> {
+    let ObjectType { properties, required, additional_properties, .. } = object;
+    if !matches!(additional_properties, None | Some(AdditionalProperties::Any(true))) {
+        return Err(unenforced("additionalProperties"));
     }
-
-    /// `name` is the name that an inline schema has.
-    fn reference(&mut self, name: &str, schema: &ReferenceOr<Schema>) -> Result<TokenStream, String> {
-        match schema {
-            ReferenceOr::Reference { reference } => {
-                let ident = self.named(&reference_name(reference)?)?;
-                Ok(quote!(&#ident))
-            }
-            ReferenceOr::Item(schema) => {
-                let shape = self.shape(name, false, schema)?;
-                Ok(quote!(&#shape))
-            }
-        }
+    if let Some(name) = required.iter().find(|name| !properties.contains_key(*name)) {
+        return Err(format!("{name} is required, but not described"));
     }
-
-    /// `name` is the schema's own name, or the name that typify gives to an inline schema.
-    fn shape(&mut self, name: &str, is_named: bool, schema: &Schema) -> Result<TokenStream, String> {
-        let SchemaKind::Type(kind) = &schema.schema_kind else {
-            return Err(unenforced("oneOf, allOf, anyOf, not, or no type"));
-        };
-        refuse_others(kind, schema)?;
-        let (allows, words) = match kind {
-            Type::Object(object) => return self.object(name, object),
-            Type::Array(_) => return Err(unenforced("a list")),
-            Type::String(text) => {
-                let pattern_words = schema.schema_data.extensions.get(PATTERN_DESCRIPTION);
-                let rust_type = if is_named { type_of(name) } else { text_type(name, text) };
-                (quote!(is::<#rust_type>), text_words(text, pattern_words.and_then(Value::as_str))?)
-            }
-            Type::Integer(integer) => integer_value(integer)?,
-            Type::Number(_) => (quote!(::serde_json::Value::is_number), "a number".to_owned()),
-            Type::Boolean(_) => (quote!(::serde_json::Value::is_boolean), "true or false".to_owned()),
-        };
-        Ok(quote!(Shape::Value { allows: #allows, words: #words }))
+    let mut fields = Vec::new();
+    for (field, property) in properties {
+        let shape = shape(openapi, &format!("{name}_{field}"), &property.clone().unbox(), within)
+            .map_err(|problem| format!("{field}: {problem}"))?;
+        let required = required.contains(field);
+        fields.push(quote!(Field { name: #field, required: #required, shape: &#shape }));
     }
-
-    fn object(&mut self, name: &str, object: &ObjectType) -> Result<TokenStream, String> {
-        let ObjectType { properties, required, additional_properties, .. } = object;
-        if !matches!(additional_properties, None | Some(AdditionalProperties::Any(true))) {
-            return Err(unenforced("additionalProperties"));
-        }
-        if let Some(name) = required.iter().find(|name| !properties.contains_key(*name)) {
-            return Err(format!("{name} is required, but not described"));
-        }
-        let mut fields = Vec::new();
-        for (field, property) in properties {
-            let shape = self
-                .reference(&format!("{name}_{field}"), &property.clone().unbox())
-                .map_err(|problem| format!("{field}: {problem}"))?;
-            let required = required.contains(field);
-            fields.push(quote!(Field { name: #field, required: #required, shape: #shape }));
-        }
-        Ok(quote!(Shape::Object(&[#(#fields),*])))
-    }
+    Ok(quote!(Shape::Object(&[#(#fields),*])))
 }
 
 /// Refuses every keyword that the router does not check and that is no description.

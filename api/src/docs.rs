@@ -31,8 +31,8 @@ pub fn router() -> Router {
     let openapi = OPENAPI_DOCUMENTS.iter().map(|(path, text)| (*path, YAML, *text));
     let pages = Router::new()
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
-        .route("/api/docs/events", get(async || page::answer(&events::PAGE)))
-        .route("/api/docs/problems", get(async || page::answer(&problems::PAGE)))
+        .route("/api/docs/events", get(async || page::page(&events::PAGE)))
+        .route("/api/docs/problems", get(async || page::page(&problems::PAGE)))
         .route(
             "/api/docs/page.css",
             get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)),

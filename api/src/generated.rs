@@ -21,7 +21,10 @@ pub(crate) use http::Method;
 pub(crate) use crate::{
     BasicCaller, Context, Layer, Layered, OperationInfo, Problem, TokenCaller, VerifyToken,
     client::{Call, Peer},
-    server::{Answer, method_not_allowed_fallback, open},
+    server::{
+        Answer, method_not_allowed_fallback, open,
+        shape::{Field, Shape, is, is_between},
+    },
 };
 
 /// One module for each document of `openapi/`.

@@ -9,7 +9,6 @@ mod operation;
 #[path = "../build/schema.rs"]
 mod schema;
 #[path = "../build/shapes.rs"]
-#[expect(dead_code, reason = "only the code that reads a document is tested here")]
 mod shapes;
 
 use document::Document;
@@ -41,8 +40,7 @@ components:
     Thing: {schema}
 "
     );
-    let document = Document::parse("things.v1.yaml", &text)?;
-    shapes::generate(&document).map(drop)
+    Document::parse("things.v1.yaml", &text).map(drop)
 }
 
 const STATUSES: [u16; 5] = [400, 401, 413, 415, 503];

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use askama::Template;
 use serde_json::Value;
 
-use super::schemas::{Member, kind, members, text};
+use super::schemas::{Member, entries, kind, members, text};
 use crate::{events, frames};
 
 pub static PAGE: LazyLock<String> =
@@ -85,26 +85,19 @@ impl Page {
 }
 
 fn streams(channels: &Value) -> Vec<Stream> {
-    let channels = channels.as_object().into_iter().flatten().map(|(_, channel)| channel);
-    channels
-        .filter(|channel| channel["x-union"].is_object())
-        .map(|channel| Stream {
+    entries(channels)
+        .filter(|(_, channel)| channel["x-union"].is_object())
+        .map(|(_, channel)| Stream {
             title: word(&channel["title"]),
             address: word(&channel["address"]),
             description: text(&channel["description"]),
-            events: channel["messages"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| name.clone())
-                .collect(),
+            events: entries(&channel["messages"]).map(|(name, _)| name.clone()).collect(),
         })
         .collect()
 }
 
 fn definitions(schemas: &Value, is_shown: fn(&str, &Value) -> bool) -> Vec<Definition> {
-    let definitions = schemas.as_object().into_iter().flatten();
-    definitions
+    entries(schemas)
         .filter(|(name, shape)| is_shown(name, shape))
         .map(|(name, shape)| Definition {
             name: name.clone(),

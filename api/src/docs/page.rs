@@ -1,7 +1,5 @@
 //! The pages of `/api/docs`: without scripts, with one style sheet, and with headers that allow nothing else.
 
-use std::{borrow::Cow, collections::BTreeMap};
-
 use axum::response::{IntoResponse, Response};
 use http::header;
 use pulldown_cmark::{Event, Parser, Tag, TagEnd, html::push_html};
@@ -11,47 +9,36 @@ const CONTENT_SECURITY_POLICY: &str =
 
 pub const STYLE: &str = include_str!("../../templates/page.css");
 
-pub fn answer(html: &'static str) -> Response {
+/// A page without scripts.
+pub fn page(html: &'static str) -> Response {
+    answer("text/html; charset=utf-8", CONTENT_SECURITY_POLICY, html)
+}
+
+pub fn answer(kind: &'static str, policy: &'static str, body: impl IntoResponse) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    (headers, html).into_response()
+    (headers, body).into_response()
 }
 
 /// Renders our own Markdown as HTML. The id of a heading is its text, so links can refer to it.
 pub fn markdown(text: &str) -> String {
     let mut events: Vec<Event<'_>> = Parser::new(text).collect();
-    let mut ids = BTreeMap::new();
-    let mut open = None;
-    for (index, event) in events.iter().enumerate() {
-        match event {
-            Event::Start(Tag::Heading { .. }) => open = Some((index, String::new())),
-            Event::Text(words) | Event::Code(words) => {
-                if let Some((_, title)) = &mut open {
-                    title.push_str(words);
-                }
-            }
-            Event::End(TagEnd::Heading(_)) => ids.extend(open.take()),
-            _ => {}
-        }
-    }
-    for (index, title) in ids {
+    for index in 0..events.len() {
+        let title = events[index..].iter().map_while(|event| match event {
+            Event::End(TagEnd::Heading(_)) => None,
+            Event::Text(words) | Event::Code(words) => Some(words.replace(char::is_whitespace, "-")),
+            _ => Some(String::new()),
+        });
+        let anchor: String = title.collect();
         if let Event::Start(Tag::Heading { id, .. }) = &mut events[index] {
-            *id = Some(anchor(&title).into_owned().into());
+            *id = Some(anchor.to_lowercase().into());
         }
     }
     let mut html = String::new();
     push_html(&mut html, events.into_iter());
     html
-}
-
-fn anchor(title: &str) -> Cow<'_, str> {
-    if title.contains(|letter: char| letter.is_whitespace() || letter.is_uppercase()) {
-        title.to_lowercase().replace(char::is_whitespace, "-").into()
-    } else {
-        title.into()
-    }
 }

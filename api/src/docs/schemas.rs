@@ -21,8 +21,7 @@ pub struct Member {
 pub fn members(schema: &Value) -> Vec<Member> {
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let properties = schema["properties"].as_object().into_iter().flatten();
-    let properties = properties.filter(|(name, _)| *name != "type");
+    let properties = entries(&schema["properties"]).filter(|(name, _)| *name != "type");
     let mut members: Vec<Member> = properties
         .map(|(name, property)| {
             let link = property["$ref"].as_str().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
@@ -41,6 +40,11 @@ pub fn members(schema: &Value) -> Vec<Member> {
         |member: &Member| required.iter().position(|name| *name == member.name).unwrap_or(required.len());
     members.sort_by_key(rank);
     members
+}
+
+/// Returns the entries of an object, and none of another value.
+pub fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
 }
 
 /// Describes the allowed values.

@@ -10,7 +10,8 @@ use std::{
 };
 
 use crate::support::{
-    AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, base_url_of_nobody, caller, http, user, users,
+    AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, base_url_of_nobody, caller, http, new_user, user,
+    users,
 };
 use axum::{Router, response::IntoResponse, routing::any};
 use flack_api::{
@@ -38,10 +39,6 @@ async fn client_of(router: Router) -> UsersClient {
 
 fn context() -> Context {
     Context { correlation_id: "test-1".to_owned(), ..Context::background() }
-}
-
-fn new_user(nickname: &str) -> types::NewUser {
-    types::NewUser { nickname: nickname.parse().expect("good"), password: "secret".parse().expect("good") }
 }
 
 /// A service that gives every request the same response, and counts them.

@@ -1,26 +1,24 @@
 //! The documents agree with the generated code.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use crate::support::{FakeVerify, base_url_of_nobody, http};
+use crate::support::everything;
 use axum::{
     Router,
     body::{Body, to_bytes},
 };
-use flack_api::{OPENAPI_DOCUMENTS, VerifyToken, docs, forward_everything};
+use flack_api::{OPENAPI_DOCUMENTS, docs};
 use http::{Request, Response, StatusCode};
 use openapiv3::OpenAPI;
 use serde_json::json;
 use tower::ServiceExt;
 
-/// Every service's router, in front of a client whose service is down.
-fn everything() -> Router {
-    let verify: Arc<dyn VerifyToken> = Arc::new(FakeVerify);
-    forward_everything(&base_url_of_nobody(), &http(), &verify)
-}
-
 async fn send(router: Router, request: Request<Body>) -> Response<Body> {
     router.oneshot(request).await.expect("a router does not fail")
+}
+
+async fn get(path: &str) -> Response<Body> {
+    send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await
 }
 
 #[tokio::test]
@@ -76,7 +74,7 @@ async fn the_documents_and_schemas_are_served() {
 }
 
 pub async fn page(path: &str) -> (String, String) {
-    let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
+    let response = get(path).await;
     assert_eq!(response.status(), StatusCode::OK, "{path}");
     let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
     let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -85,10 +83,10 @@ pub async fn page(path: &str) -> (String, String) {
 
 #[tokio::test]
 async fn swagger_ui_works_offline_and_under_a_strict_policy() {
-    let redirect = send(docs::router(), Request::get("/api/docs").body(Body::empty()).unwrap()).await;
+    let redirect = get("/api/docs").await;
     assert_eq!(redirect.headers()["location"], "/api/docs/");
 
-    let response = send(docs::router(), Request::get("/api/docs/").body(Body::empty()).unwrap()).await;
+    let response = get("/api/docs/").await;
     let policy = response.headers()["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("script-src 'self';"), "{policy}");
 
@@ -113,7 +111,7 @@ async fn swagger_ui_works_offline_and_under_a_strict_policy() {
 #[tokio::test]
 async fn a_file_that_swagger_ui_does_not_have_is_not_found() {
     for path in ["/api/docs/nothing.js", "/api/docs/..%2fCargo.toml"] {
-        let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
+        let response = get(path).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
     }
 }
@@ -126,15 +124,14 @@ async fn the_pages_of_operations_events_and_problems_link_to_each_other() {
             assert!(html.contains(&format!("<a href=\"{link}\">")), "{path} does not link to {link}");
         }
     }
-    let redirect =
-        send(docs::router(), Request::get("/api/docs/asyncapi.yaml").body(Body::empty()).unwrap()).await;
+    let redirect = get("/api/docs/asyncapi.yaml").await;
     assert_eq!(redirect.headers()["location"], "/api/docs/asyncapi/events.v1.yaml");
 }
 
 #[tokio::test]
 async fn our_own_pages_need_one_style_sheet_and_have_no_broken_link() {
     for path in ["/api/docs/events", "/api/docs/problems"] {
-        let response = send(docs::router(), Request::get(path).body(Body::empty()).unwrap()).await;
+        let response = get(path).await;
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
 
@@ -155,10 +152,13 @@ async fn our_own_pages_need_one_style_sheet_and_have_no_broken_link() {
 async fn the_page_of_events_lists_every_definition_of_the_schemas() {
     let (_, html) = page("/api/docs/events").await;
     for (schema, names) in [
-        (flack_api::events::SCHEMA, vec!["UserModel", "MessageModel", "user_changed", "read_marker_changed"]),
+        (
+            flack_api::events::SCHEMA,
+            ["UserModel", "TokenModel", "user_changed", "message_changed", "token_changed"],
+        ),
         (
             flack_api::frames::SCHEMA,
-            vec!["client_hello", "client_typing", "server_typing", "server_welcome", "ModelClass"],
+            ["client_hello", "client_typing", "server_typing", "server_welcome", "ModelClass"],
         ),
     ] {
         for name in names {

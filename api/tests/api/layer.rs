@@ -7,7 +7,7 @@ use flack_api::{
     tokens::TokensApi, tokens::TokensClient, users::UsersApi, users::types,
 };
 
-use crate::support::{FakeUsers, NOBODY, base_url_of_nobody, caller, http};
+use crate::support::{FakeUsers, NOBODY, base_url_of_nobody, caller, http, new_user};
 
 /// Refuses every operation of a service that this process does not own.
 struct Guard {
@@ -52,10 +52,6 @@ impl<Api: ?Sized + Send + Sync + 'static> Layer<Api> for ShadowRead<Api> {
 
 fn users() -> Arc<dyn UsersApi> {
     Arc::new(FakeUsers)
-}
-
-fn new_user(nickname: &str) -> types::NewUser {
-    types::NewUser { nickname: nickname.parse().unwrap(), password: "secret".parse().unwrap() }
 }
 
 #[tokio::test]

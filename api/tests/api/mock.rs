@@ -2,11 +2,11 @@
 
 use flack_api::{
     Context, Problem,
-    users::{UsersApi, UsersClient, mock::MockServerExt, types::NewUser},
+    users::{UsersApi, UsersClient, mock::MockServerExt},
 };
 use httpmock::MockServer;
 
-use crate::support::{http, user};
+use crate::support::{http, new_user, user};
 
 #[tokio::test]
 async fn the_client_understands_the_mock_server() {
@@ -23,7 +23,7 @@ async fn the_client_understands_the_mock_server() {
         then.not_found(&Problem::not_found("nobody has this id"));
     });
     // The mock does not add declared headers.
-    let body = NewUser { nickname: "alice".parse().unwrap(), password: "secret".parse().unwrap() };
+    let body = new_user("alice");
     let created = server.create_user(|when, then| {
         when.body(&body);
         then.created(&user(1, "alice")).into_inner().header("location", "/api/users/1");

@@ -1,11 +1,12 @@
 //! Checks of the generated router before it calls a handler.
 
-use crate::support::{Answer, NOBODY, ask, get, messages, post_json, ui, users};
+use crate::support::{Answer, NOBODY, ask, everything, get, post_json, users};
 use axum::body::Body;
 use flack_api::{BODY_BYTES_MAX, method_not_allowed_fallback, not_found_fallback};
 use http::{Request, StatusCode, request::Builder};
 use http_body_util::Limited;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 async fn send(request: Builder, expected: StatusCode) -> Answer {
     ask(users(), request.body(Body::empty()).expect("a request"), expected).await
@@ -13,6 +14,16 @@ async fn send(request: Builder, expected: StatusCode) -> Answer {
 
 async fn create(body: impl Into<Body>, expected: StatusCode) -> Answer {
     ask(users(), post_json("/api/users", body), expected).await
+}
+
+async fn create_named(nickname: impl Serialize, expected: StatusCode) -> Answer {
+    create(json!({"nickname": nickname, "password": "x"}).to_string(), expected).await
+}
+
+/// A request with a good token and a JSON body.
+async fn send_json(request: Builder, body: Value, expected: StatusCode) -> Answer {
+    let request = request.header("authorization", "Bearer good").header("content-type", "application/json");
+    ask(everything(), request.body(body.to_string().into()).expect("a request"), expected).await
 }
 
 // Credentials.
@@ -61,13 +72,11 @@ async fn a_basic_operation_takes_nickname_and_password_up_to_the_first_colon() {
 
 #[tokio::test]
 async fn credentials_are_checked_before_parameters_and_body() {
-    let bad_everywhere = Request::put("/api/users/x").header("content-type", "text/plain");
-    let answer = ask(users(), bad_everywhere.body("{".into()).unwrap(), StatusCode::UNAUTHORIZED).await;
+    let bad = || Request::put("/api/users/x").header("content-type", "text/plain");
+    let answer = ask(users(), bad().body("{".into()).unwrap(), StatusCode::UNAUTHORIZED).await;
     assert!(answer.detail().contains("token"));
-    let token = Request::put("/api/users/x")
-        .header("authorization", "Bearer good")
-        .header("content-type", "text/plain");
-    let answer = ask(users(), token.body("{".into()).unwrap(), StatusCode::BAD_REQUEST).await;
+    let token = bad().header("authorization", "Bearer good").body("{".into()).unwrap();
+    let answer = ask(users(), token, StatusCode::BAD_REQUEST).await;
     assert_eq!(answer.detail(), "`id` has to be a whole number of at least 1");
 }
 
@@ -95,11 +104,8 @@ async fn query_parameters_are_checked_against_the_document() {
         ("updated_since=now", "`updated_since` has to be a whole number from 0 to 253402300799"),
         ("updated_since=%00", "`updated_since` has to be a whole number from 0 to 253402300799"),
     ] {
-        assert_eq!(
-            send(get(&format!("/api/users?{query}")), StatusCode::BAD_REQUEST).await.detail(),
-            detail,
-            "{query}"
-        );
+        let answer = send(get(&format!("/api/users?{query}")), StatusCode::BAD_REQUEST).await;
+        assert_eq!(answer.detail(), detail, "{query}");
     }
 }
 
@@ -112,12 +118,9 @@ async fn an_unknown_query_parameter_is_ignored() {
 async fn a_header_parameter_is_checked_against_the_document() {
     const KEY: &str = "4d0c6d2e-4f0f-4b0f-8f3e-0a4e3f7f3a10";
     let say = async |keys: &[&str], expected| {
-        let mut request = Request::post("/api/messages").header("authorization", "Bearer good");
-        for key in keys {
-            request = request.header("idempotency-key", *key);
-        }
-        let request = request.header("content-type", "application/json");
-        ask(messages(), request.body(json!({"source": "hello"}).to_string().into()).unwrap(), expected).await
+        let request = Request::post("/api/messages");
+        let request = keys.iter().fold(request, |request, key| request.header("idempotency-key", *key));
+        send_json(request, json!({"source": "hello"}), expected).await
     };
     say(&[], StatusCode::SERVICE_UNAVAILABLE).await;
     say(&[KEY], StatusCode::SERVICE_UNAVAILABLE).await;
@@ -129,13 +132,8 @@ async fn a_header_parameter_is_checked_against_the_document() {
 
 #[tokio::test]
 async fn a_source_has_a_visible_character_and_a_marker_is_at_least_one() {
-    let put = async |path: &str, body: serde_json::Value, expected| {
-        let request = Request::put(path)
-            .header("authorization", "Bearer good")
-            .header("content-type", "application/json");
-        ask(messages().merge(ui()), request.body(body.to_string().into()).unwrap(), expected).await
-    };
-    for blank in ["", " ", "\n\t\u{2003}"] {
+    let put = async |path, body, expected| send_json(Request::put(path), body, expected).await;
+    for blank in ["", " ", "\n\t", "\u{a0}\u{2003}\u{feff}"] {
         put("/api/messages/1", json!({"source": blank}), StatusCode::BAD_REQUEST).await;
     }
     put("/api/messages/1", json!({"source": "ä".repeat(8192)}), StatusCode::SERVICE_UNAVAILABLE).await;
@@ -146,9 +144,8 @@ async fn a_source_has_a_visible_character_and_a_marker_is_at_least_one() {
     let answer = put(marker, json!({"message_id": 0}), StatusCode::BAD_REQUEST).await;
     assert_eq!(answer.detail(), "`message_id` has to be a whole number of at least 1");
     put("/api/ui/read_markers/Gener%C3%A4l", json!({"message_id": 1}), StatusCode::BAD_REQUEST).await;
-    let answer =
-        put("/api/ui/preferences", json!({"theme": "red", "notifications": true}), StatusCode::BAD_REQUEST)
-            .await;
+    let preferences = json!({"theme": "red", "notifications": true});
+    let answer = put("/api/ui/preferences", preferences, StatusCode::BAD_REQUEST).await;
     assert_eq!(answer.detail(), "`theme` has to be one of system, light, dark");
 }
 
@@ -167,13 +164,11 @@ async fn the_problem_of_an_invalid_body_names_the_field_and_what_is_allowed() {
     let nickname =
         "`nickname` has to be text of 1 to 32 characters without white space, colons and control characters";
     for bad in ["", "with space", "co:lon", "bell\u{7}", "del\u{7f}", "no\u{a0}break", &"x".repeat(33)] {
-        let body = json!({"nickname": bad, "password": "x"}).to_string();
-        assert_eq!(create(body, StatusCode::BAD_REQUEST).await.detail(), nickname, "{bad:?}");
+        assert_eq!(create_named(bad, StatusCode::BAD_REQUEST).await.detail(), nickname, "{bad:?}");
     }
-    create(json!({"nickname": "ä".repeat(32), "password": "x"}).to_string(), StatusCode::CREATED).await;
-    for bad in [json!(1), json!(null), json!(["x"]), json!({})] {
-        let body = json!({"nickname": bad, "password": "x"}).to_string();
-        assert_eq!(create(body, StatusCode::BAD_REQUEST).await.detail(), nickname);
+    create_named("ä".repeat(32), StatusCode::CREATED).await;
+    for bad in [json!(1), json!(null), json!(["x"]), json!({}), json!("ä".repeat(33))] {
+        assert_eq!(create_named(bad, StatusCode::BAD_REQUEST).await.detail(), nickname);
     }
     let missing = create(json!({"nickname": "alice"}).to_string(), StatusCode::BAD_REQUEST).await;
     assert_eq!(missing.detail(), "`password` is missing; it has to be text of 1 to 128 characters");
@@ -243,15 +238,13 @@ async fn a_body_that_another_limit_cuts_off_is_too_large_too() {
 
 #[tokio::test]
 async fn a_declared_problem_is_sent_unchanged() {
-    let answer =
-        create(json!({"nickname": "taken", "password": "x"}).to_string(), StatusCode::CONFLICT).await;
+    let answer = create_named("taken", StatusCode::CONFLICT).await;
     assert!(answer.json["type"].as_str().unwrap().ends_with("#nickname-taken"));
 }
 
 #[tokio::test]
 async fn a_problem_that_the_operation_does_not_declare_becomes_an_internal_error() {
-    let body = json!({"nickname": "undeclared", "password": "x"}).to_string();
-    create(body, StatusCode::INTERNAL_SERVER_ERROR).await;
+    create_named("undeclared", StatusCode::INTERNAL_SERVER_ERROR).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use flack_api::{
-    BasicCaller, Context, Problem, TokenCaller, VerifyToken, messages, ui,
+    BasicCaller, Context, Problem, TokenCaller, VerifyToken, forward_everything,
     users::{CreateUserResponse, UsersApi, router, types},
 };
 use http::{HeaderMap, Request, StatusCode};
@@ -106,13 +106,8 @@ impl UsersApi for FakeUsers {
         id: i64,
     ) -> Result<types::User, Problem> {
         problem_of(id)?;
-        let received = format!(
-            "{} {:?} {}",
-            context.correlation_id,
-            context.traceparent.as_deref(),
-            context.deadline.is_some()
-        );
-        Ok(user(id, &received))
+        let Context { correlation_id, traceparent, deadline } = context;
+        Ok(user(id, &format!("{correlation_id} {traceparent:?} {}", deadline.is_some())))
     }
 
     async fn update_user(
@@ -124,6 +119,10 @@ impl UsersApi for FakeUsers {
     ) -> Result<(), Problem> {
         problem_of(id)
     }
+}
+
+pub fn new_user(nickname: &str) -> types::NewUser {
+    types::NewUser { nickname: nickname.parse().expect("good"), password: "secret".parse().expect("good") }
 }
 
 /// `good` is the token of user 7. `unknowable` cannot be verified now.
@@ -158,13 +157,10 @@ pub fn http() -> reqwest::Client {
     flack_api::http_client_builder().no_proxy().build().expect("a client")
 }
 
-pub fn messages() -> Router {
-    let client = messages::MessagesClient::new(&base_url_of_nobody(), http());
-    messages::router(Arc::new(client), Arc::new(FakeVerify))
-}
-
-pub fn ui() -> Router {
-    ui::router(Arc::new(ui::UiClient::new(&base_url_of_nobody(), http())), Arc::new(FakeVerify))
+/// Every service's router, in front of a client whose service is down.
+pub fn everything() -> Router {
+    let verify: Arc<dyn VerifyToken> = Arc::new(FakeVerify);
+    forward_everything(&base_url_of_nobody(), &http(), &verify)
 }
 
 pub struct Answer {
@@ -203,11 +199,8 @@ fn is_a_complete_problem(answer: &Answer, status: StatusCode) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     assert_eq!(answer.json["status"], status.as_u16());
     assert_eq!(answer.json["error"], answer.json["detail"], "clients of version 1 read `error`");
-    assert!(
-        answer.json["type"].as_str().is_some_and(|kind| kind.starts_with("/api/docs/problems#")),
-        "{}",
-        answer.json
-    );
+    let kind = answer.json["type"].as_str();
+    assert!(kind.is_some_and(|kind| kind.starts_with("/api/docs/problems#")), "{kind:?}");
     assert!(answer.json["correlation_id"].is_string(), "{}", answer.json);
     assert_eq!(answer.headers.contains_key("retry-after"), matches!(status.as_u16(), 429 | 503));
     let challenge = (status == StatusCode::UNAUTHORIZED).then_some(r#"Bearer realm="flack""#);
