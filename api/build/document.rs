@@ -138,10 +138,9 @@ impl Document {
         if !body.required || body.content.keys().ne([JSON]) {
             return Err(format!("a request body is required and {JSON}"));
         }
-        let schema = body.content[JSON].schema.as_ref();
-        let name = component_name(schema)?;
-        let schema = schema.ok_or("a body has a schema")?;
-        Ok(Body { rust_type: type_of(&name), shape: shape(&self.openapi, &name, schema, &[])? })
+        let schema = body.content[JSON].schema.as_ref().ok_or("a body needs a schema")?;
+        let rust_type = type_of(&component_name(Some(schema))?);
+        Ok(Body { rust_type, shape: shape(&self.openapi, "", schema, &[])? })
     }
 
     fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {

@@ -85,37 +85,24 @@ fn api(path: &Path) -> Result<Document, Box<dyn Error>> {
 
 /// One module for each document, and what lists all of them.
 fn services(documents: &[Document]) -> TokenStream {
-    let modules = documents.iter().map(|document| {
-        let module = format_ident!("{}", document.module);
-        let [code, mock] = ["", "_mock"].map(|suffix| format!("/{module}{suffix}.rs"));
-        quote! {
-            pub mod #module {
-                include!(concat!(env!("OUT_DIR"), #code));
-                #[cfg(feature = "mock")]
-                pub mod mock { include!(concat!(env!("OUT_DIR"), #mock)); }
-            }
-        }
-    });
-    let texts = documents.iter().map(|document| {
-        let path = format!("/api/docs/{OPENAPI}/{}", document.file_name);
-        let module = format_ident!("{}", document.module);
-        quote!((#path, #module::DOCUMENT))
-    });
-    let forwards = documents.iter().map(|document| {
-        let module = format_ident!("{}", document.module);
-        let client = format_ident!("{}Client", document.module.to_pascal_case());
-        quote! {
-            .merge(#module::router(Arc::new(#module::#client::new(base_url, http.clone())), Arc::clone(verify)))
-        }
-    });
+    let names: Vec<&str> = documents.iter().map(|document| document.module.as_str()).collect();
+    let modules: Vec<_> = names.iter().map(|name| format_ident!("{name}")).collect();
+    let clients = names.iter().map(|name| format_ident!("{}Client", name.to_pascal_case()));
+    let [code, mocks] =
+        ["", "_mock"].map(|suffix| names.iter().map(move |name| format!("/{name}{suffix}.rs")));
+    let paths = documents.iter().map(|document| format!("/api/docs/{OPENAPI}/{}", document.file_name));
     quote! {
         #[cfg(feature = "mock")]
         use super::*;
 
-        #(#modules)*
+        #(pub mod #modules {
+            include!(concat!(env!("OUT_DIR"), #code));
+            #[cfg(feature = "mock")]
+            pub mod mock { include!(concat!(env!("OUT_DIR"), #mocks)); }
+        })*
 
         /// Every OpenAPI document: the path that serves it, and its text.
-        pub static OPENAPI_DOCUMENTS: &[(&str, &str)] = &[#(#texts),*];
+        pub static OPENAPI_DOCUMENTS: &[(&str, &str)] = &[#((#paths, #modules::DOCUMENT)),*];
 
         /// A router that sends every operation of every service to `base_url`. For tests.
         #[cfg(feature = "mock")]
@@ -124,7 +111,11 @@ fn services(documents: &[Document]) -> TokenStream {
             http: &reqwest::Client,
             verify: &Arc<dyn VerifyToken>,
         ) -> axum::Router {
-            axum::Router::new() #(#forwards)*
+            axum::Router::new()
+                #(.merge(#modules::router(
+                    Arc::new(#modules::#clients::new(base_url, http.clone())),
+                    Arc::clone(verify),
+                )))*
         }
     }
 }

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_what_the_problem_says_and_escapes_it() {
+    fn a_page_shows_the_text_of_the_problem_and_escapes_it() {
         let problem =
             Problem { correlation_id: Some("test-1".to_owned()), ..Problem::not_found("no <b>here</b>") };
         let response = problem_page(problem.clone().into_response());

@@ -4,21 +4,21 @@ use flack_api::{
     events::{MessageModel, UserModel},
     messages, users,
 };
-use serde_json::json;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, from_value, json, to_value};
+
+fn mapped<Event: DeserializeOwned, Model: From<Event> + Serialize>(event: Value) -> Value {
+    to_value(Model::from(from_value(event).unwrap())).unwrap()
+}
 
 #[test]
 fn a_user_of_an_event_becomes_the_user_of_the_api() {
-    let event = UserModel {
-        id: 7,
-        created_at: 1,
-        updated_at: 2,
-        last_seen_at: 3,
-        password_changed_at: 4,
-        nickname: "ada".to_owned(),
-        online: true,
-    };
+    let event = json!({
+        "id": 7, "created_at": 1, "updated_at": 2, "last_seen_at": 3, "password_changed_at": 4, "nickname": "ada",
+        "online": true
+    });
     assert_eq!(
-        serde_json::to_value(users::types::User::from(event)).unwrap(),
+        mapped::<UserModel, users::types::User>(event),
         json!({
             "id": 7, "created_at": 1, "updated_at": 2, "last_seen_at": 3, "nickname": "ada", "online": true,
             "_links": { "self": "/api/users/7", "messages": "/api/messages", "tokens": "/api/tokens" }
@@ -28,17 +28,12 @@ fn a_user_of_an_event_becomes_the_user_of_the_api() {
 
 #[test]
 fn a_message_of_an_event_becomes_the_message_of_the_api_without_a_nickname() {
-    let event = MessageModel {
-        id: 9,
-        created_at: 1,
-        updated_at: 2,
-        user_id: 7,
-        channel_id: 1,
-        source: "hello".to_owned(),
-        html: "<p>hello</p>".to_owned(),
-    };
+    let event = json!({
+        "id": 9, "created_at": 1, "updated_at": 2, "user_id": 7, "channel_id": 1, "source": "hello",
+        "html": "<p>hello</p>"
+    });
     assert_eq!(
-        serde_json::to_value(messages::types::Message::from(event)).unwrap(),
+        mapped::<MessageModel, messages::types::Message>(event),
         json!({
             "id": 9, "created_at": 1, "updated_at": 2, "source": "hello", "html": "<p>hello</p>", "user_id": 7,
             "_links": { "self": "/api/messages/9", "user": "/api/users/7" }

@@ -117,15 +117,15 @@ async fn an_unknown_query_parameter_is_ignored() {
 #[tokio::test]
 async fn a_header_parameter_is_checked_against_the_document() {
     const KEY: &str = "4d0c6d2e-4f0f-4b0f-8f3e-0a4e3f7f3a10";
-    let say = async |keys: &[&str], expected| {
+    let post = async |keys: &[&str], expected| {
         let request = Request::post("/api/messages");
         let request = keys.iter().fold(request, |request, key| request.header("idempotency-key", *key));
         send_json(request, json!({"source": "hello"}), expected).await
     };
-    say(&[], StatusCode::SERVICE_UNAVAILABLE).await;
-    say(&[KEY], StatusCode::SERVICE_UNAVAILABLE).await;
-    assert_eq!(say(&["1"], StatusCode::BAD_REQUEST).await.detail(), "`Idempotency-Key` has to be a UUID");
-    say(&[KEY, KEY], StatusCode::BAD_REQUEST).await;
+    post(&[], StatusCode::SERVICE_UNAVAILABLE).await;
+    post(&[KEY], StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(post(&["1"], StatusCode::BAD_REQUEST).await.detail(), "`Idempotency-Key` has to be a UUID");
+    post(&[KEY, KEY], StatusCode::BAD_REQUEST).await;
 }
 
 // Bodies.

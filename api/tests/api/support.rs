@@ -206,7 +206,7 @@ fn is_a_complete_problem(answer: &Answer, status: StatusCode) {
     let challenge = (status == StatusCode::UNAUTHORIZED).then_some(r#"Bearer realm="flack""#);
     assert_eq!(answer.header("www-authenticate"), challenge);
     for word in ["struct", "types::", "NewUser", "i64", "line!"] {
-        assert!(!answer.detail().contains(word), "{} speaks Rust", answer.detail());
+        assert!(!answer.detail().contains(word), "{} contains a name of the code", answer.detail());
     }
 }
 

@@ -1,12 +1,12 @@
 //! Compares two versions of an OpenAPI document: requests and responses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::{
     difference::Role,
-    schema::{Comparison, members, resolve},
+    schema::{Comparison, Named, members, resolve},
 };
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
@@ -17,7 +17,7 @@ const KNOWN: &str =
 /// One operation with the parameters of its path and the security of its document.
 struct Operation<'a> {
     own: &'a Value,
-    parameters: BTreeMap<(String, String), &'a Value>,
+    parameters: Named<&'a Value>,
     security: BTreeSet<String>,
 }
 
@@ -27,8 +27,8 @@ pub fn compare(comparison: &mut Comparison<'_>) {
     schemes(comparison);
 }
 
-fn operations(document: &Value) -> BTreeMap<String, Operation<'_>> {
-    let mut operations = BTreeMap::new();
+fn operations(document: &Value) -> Named<Operation<'_>> {
+    let mut operations = Named::new();
     for (path, item) in members(&document["paths"]) {
         for method in METHODS.iter().filter(|method| item.get(**method).is_some()) {
             let own = &item[*method];
@@ -38,7 +38,7 @@ fn operations(document: &Value) -> BTreeMap<String, Operation<'_>> {
                 let parameter = resolve(document, parameter);
                 let word = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
                 let name = if word("in") == "header" { word("name").to_lowercase() } else { word("name") };
-                ((word("in"), name), parameter)
+                (format!("{} parameter {name}", word("in")), parameter)
             });
             let security = own.get("security").unwrap_or(&document["security"]).as_array();
             let operation = Operation {
@@ -62,7 +62,7 @@ fn operation<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a
         comparison.found.breaking(name, what);
     }
     for key in members(old.own).keys().chain(members(new.own).keys()) {
-        if KNOWN.split(' ').all(|known| known != *key) && old.own[*key] != new.own[*key] {
+        if KNOWN.split(' ').all(|known| known != key) && old.own[key] != new.own[key] {
             comparison.found.breaking(name, format!("{key} has changed, which this test cannot judge"));
         }
     }
@@ -76,45 +76,33 @@ fn operation<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a
             comparison.found.harmless(name, format!("security {more} is enough now"));
         }
     }
-    parameters(comparison, name, old, new);
+    comparison.pairs_and_new(
+        &format!("{name} "),
+        "parameter",
+        (&old.parameters, &new.parameters),
+        |comparison, place, old, new| parameter(comparison, place, old, new),
+        |_, parameter| parameter["required"] == true,
+    );
     body(comparison, name, &old.own["requestBody"], &new.own["requestBody"]);
-    let (before, after) = (members(&old.own["responses"]), members(&new.own["responses"]));
-    for (status, response) in &before {
-        let place = format!("{name} {status}");
-        match after.get(status) {
-            Some(now) => answer(comparison, &place, response, now),
-            None => comparison.found.breaking(&place, "the status is removed"),
-        }
-    }
-    for status in after.keys().filter(|status| !before.contains_key(*status)) {
-        // Clients treat an unknown error status as the first of its class. Another status of success has another
-        // meaning.
-        let is_error = status.starts_with(['4', '5']);
-        comparison.found.add(&format!("{name} {status}"), "the status is new", !is_error);
-    }
+    let responses = (&members(&old.own["responses"]), &members(&new.own["responses"]));
+    // Clients treat an unknown error status as the first of its class. Another status of success has another meaning.
+    comparison.pairs_and_new(
+        &format!("{name} "),
+        "status",
+        responses,
+        |comparison, place, old, new| answer(comparison, place, old, new),
+        |status, _| !status.starts_with(['4', '5']),
+    );
 }
 
-fn parameters<'a>(comparison: &mut Comparison<'a>, name: &str, old: &Operation<'a>, new: &Operation<'a>) {
-    for (key, before) in &old.parameters {
-        let place = format!("{name} {} parameter {}", key.0, key.1);
-        let Some(after) = new.parameters.get(key) else {
-            comparison.found.breaking(&place, "the parameter is removed");
-            continue;
-        };
-        necessity(comparison, &place, before, after, Role::Written);
-        for word in ["style", "explode", "allowReserved", "content"] {
-            if before[word] != after[word] {
-                comparison.found.breaking(&place, format!("{word} has changed"));
-            }
+fn parameter<'a>(comparison: &mut Comparison<'a>, place: &str, old: &'a Value, new: &'a Value) {
+    necessity(comparison, place, old, new, Role::Written);
+    for word in ["style", "explode", "allowReserved", "content"] {
+        if old[word] != new[word] {
+            comparison.found.breaking(place, format!("{word} has changed"));
         }
-        comparison.schema(&place, &before["schema"], &after["schema"], Role::Written);
     }
-    for (key, parameter) in new.parameters.iter().filter(|(key, _)| !old.parameters.contains_key(*key)) {
-        let place = format!("{name} {} parameter {}", key.0, key.1);
-        let required = parameter["required"] == true;
-        let what = if required { "the parameter is new and required" } else { "the parameter is new" };
-        comparison.found.add(&place, what, required);
-    }
+    comparison.schema(place, &old["schema"], &new["schema"], Role::Written);
 }
 
 fn body<'a>(comparison: &mut Comparison<'a>, name: &str, old: &'a Value, new: &'a Value) {
@@ -160,7 +148,7 @@ fn schemes(comparison: &mut Comparison<'_>) {
     let at = "/components/securitySchemes";
     let (old, new) = (comparison.old.pointer(at), comparison.new.pointer(at));
     for (name, scheme) in old.map(members).unwrap_or_default() {
-        if new.and_then(|schemes| schemes.get(name)) != Some(scheme) {
+        if new.and_then(|schemes| schemes.get(&name)) != Some(scheme) {
             comparison.found.breaking(&format!("security {name}"), "is done in another way");
         }
     }

@@ -1,12 +1,9 @@
 //! Compares two versions of a JSON Schema, keyword by keyword. A keyword that it does not know, and that has
 //! changed, counts as breaking.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::difference::{
     Change::{self, Narrower, Other, Wider},
@@ -22,6 +19,9 @@ const LOWER_LIMITS: [&str; 5] = ["minimum", "exclusiveMinimum", "minLength", "mi
 const UPPER_LIMITS: [&str; 5] = ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"];
 
 static NULL: Value = Value::Null;
+
+/// Parts of one version by their names.
+pub type Named<V> = BTreeMap<String, V>;
 
 /// Both versions of one document, and what has been found.
 pub struct Comparison<'a> {
@@ -39,12 +39,24 @@ impl<'a> Comparison<'a> {
 
     /// Compares what has the same name in both versions. What is removed is breaking, what is new is not. `place` is
     /// the start of each place, and `thing` is what has the name.
-    pub fn pairs<K: Ord + Display, V>(
+    pub fn pairs<V>(
         &mut self,
         place: &str,
         thing: &str,
-        (old, new): (&BTreeMap<K, V>, &BTreeMap<K, V>),
+        (old, new): (&Named<V>, &Named<V>),
         compare: impl Fn(&mut Self, &str, &V, &V),
+    ) {
+        self.pairs_and_new(place, thing, (old, new), compare, |_, _| false);
+    }
+
+    /// Like `pairs`, and `is_breaking` decides about what is new.
+    pub fn pairs_and_new<V>(
+        &mut self,
+        place: &str,
+        thing: &str,
+        (old, new): (&Named<V>, &Named<V>),
+        compare: impl Fn(&mut Self, &str, &V, &V),
+        is_breaking: impl Fn(&str, &V) -> bool,
     ) {
         for (name, before) in old {
             let place = format!("{place}{name}");
@@ -53,8 +65,9 @@ impl<'a> Comparison<'a> {
                 None => self.found.breaking(&place, format!("the {thing} is removed")),
             }
         }
-        for name in new.keys().filter(|name| !old.contains_key(*name)) {
-            self.found.harmless(&format!("{place}{name}"), format!("the {thing} is new"));
+        for (name, after) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
+            let what = format!("the {thing} is new");
+            self.found.add(&format!("{place}{name}"), what, is_breaking(name, after));
         }
     }
 
@@ -67,29 +80,20 @@ impl<'a> Comparison<'a> {
             return;
         }
         let (old, new) = (resolve(self.old, old), resolve(self.new, new));
-        let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
-            if old != new {
-                self.found.breaking(place, "is another kind of schema, or its $ref has no target");
-            }
+        if old != new && !(old.is_object() && new.is_object()) {
+            self.found.breaking(place, "is another kind of schema, or its $ref has no target");
             return;
-        };
-        let keywords: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        }
+        let keywords: BTreeSet<String> = members(old).into_keys().chain(members(new).into_keys()).collect();
         for keyword in keywords {
-            let (before, after) = (member(old, keyword), member(new, keyword));
-            if before != after || may_hold_references(keyword) {
-                self.keyword(place, keyword, (before, after), (old, new), role);
+            if old[&keyword] != new[&keyword] || may_hold_references(&keyword) {
+                self.keyword(place, &keyword, old, new, role);
             }
         }
     }
 
-    fn keyword(
-        &mut self,
-        place: &str,
-        keyword: &str,
-        (before, after): (&'a Value, &'a Value),
-        (old, new): (&'a Map<String, Value>, &'a Map<String, Value>),
-        role: Role,
-    ) {
+    fn keyword(&mut self, place: &str, keyword: &str, old: &'a Value, new: &'a Value, role: Role) {
+        let (before, after) = (&old[keyword], &new[keyword]);
         let change = match keyword {
             _ if DESCRIPTIONS.split(' ').any(|known| known == keyword) => return,
             "x-personal-data" => {
@@ -106,11 +110,7 @@ impl<'a> Comparison<'a> {
             "additionalProperties" if before.is_object() && after.is_object() => {
                 return self.schema(&format!("{place}.*"), before, after, role);
             }
-            "additionalProperties"
-                if [before, after].iter().all(|value| value.is_null() || **value == true) =>
-            {
-                return;
-            }
+            "additionalProperties" if is_open(before) && is_open(after) => return,
             "additionalProperties" => openness(before, after),
             "type" | "format" => kind(before, after),
             "nullable" => flag(after, Wider),
@@ -127,27 +127,16 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn properties(
-        &mut self,
-        place: &str,
-        old: &'a Map<String, Value>,
-        new: &'a Map<String, Value>,
-        role: Role,
-    ) {
-        let (before, after) = (members(member(old, "properties")), members(member(new, "properties")));
-        for (name, schema) in &before {
-            let place = format!("{place}.{name}");
-            match after.get(name) {
-                Some(now) => self.schema(&place, schema, now, role),
-                // Also of a request: the server would ignore it, which the client does not expect.
-                None => self.found.breaking(&place, "the property is removed"),
-            }
-        }
-        for name in after.keys().filter(|name| !before.contains_key(*name)) {
-            let refused_before = member(old, "additionalProperties") == &Value::Bool(false);
-            let is_breaking = role == Role::Read && refused_before;
-            self.found.add(&format!("{place}.{name}"), "the property is new", is_breaking);
-        }
+    fn properties(&mut self, place: &str, old: &'a Value, new: &'a Value, role: Role) {
+        let was_closed = old["additionalProperties"] == false;
+        self.pairs_and_new(
+            &format!("{place}."),
+            // A removed one is breaking in a request too: the server would ignore it, which the client does not expect.
+            "property",
+            (&members(&old["properties"]), &members(&new["properties"])),
+            |comparison, place, old, new| comparison.schema(place, old, new, role),
+            |_, _| role == Role::Read && was_closed,
+        );
     }
 
     fn required(&mut self, place: &str, before: &Value, after: &Value, role: Role) {
@@ -203,9 +192,12 @@ fn kind(before: &Value, after: &Value) -> Change {
     }
 }
 
-/// Compares `additionalProperties`. Absent is the same as `true`.
+/// Whether `additionalProperties` allows everything. Absent is the same as `true`.
+fn is_open(value: &Value) -> bool {
+    value.is_null() || value == &Value::Bool(true)
+}
+
 fn openness(before: &Value, after: &Value) -> Change {
-    let is_open = |value: &Value| value.is_null() || value == &Value::Bool(true);
     if is_open(after) || before == &Value::Bool(false) { Wider } else { Narrower }
 }
 
@@ -241,13 +233,9 @@ pub fn resolve<'a>(document: &'a Value, mut value: &'a Value) -> &'a Value {
     value
 }
 
-fn member<'a>(object: &'a Map<String, Value>, name: &str) -> &'a Value {
-    object.get(name).unwrap_or(&NULL)
-}
-
 /// Returns the members of an object, and none of another value.
-pub fn members(value: &Value) -> BTreeMap<&str, &Value> {
-    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value)).collect()
+pub fn members(value: &Value) -> Named<&Value> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value)).collect()
 }
 
 fn texts(value: &Value) -> BTreeSet<&str> {
@@ -255,8 +243,9 @@ fn texts(value: &Value) -> BTreeSet<&str> {
 }
 
 /// Returns the alternatives by the value of their `type`, or none when one has no such value.
-fn tagged(alternatives: &Value) -> Option<BTreeMap<&str, &Value>> {
-    let tag = |alternative| Value::pointer(alternative, "/properties/type/enum/0").and_then(Value::as_str);
+fn tagged(alternatives: &Value) -> Option<Named<&Value>> {
+    let tag =
+        |alternative| Some(Value::pointer(alternative, "/properties/type/enum/0")?.as_str()?.to_owned());
     alternatives.as_array()?.iter().map(|alternative| Some((tag(alternative)?, alternative))).collect()
 }
 
