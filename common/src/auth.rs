@@ -1,7 +1,7 @@
 //! Access tokens: JWTs signed with Ed25519. The owner of tokens signs them, every process verifies them.
 //!
 //! The key id is in the token's header, the public keys are in the registry. Each process has the keys and the list of
-//! revoked tokens in memory, so verification needs no call. Which users get a token is up to `tokens`.
+//! revoked tokens in memory, so verification needs no call. The part `tokens` decides who gets a token.
 
 mod claims;
 mod crypto;

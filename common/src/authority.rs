@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use flack_api::Problem;
 use http::StatusCode;
 
-use crate::registry::{self, Mirror, keys};
+use crate::registry::{AuthorityEntry, Mirror, keys};
 
 /// After a change of owner, the balancer's routes follow within milliseconds.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// The current owners, as one process sees them; cheap to clone.
+/// The owners of all parts, as this process last read them; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Authority {
     /// The name of this process's service.
@@ -62,7 +62,7 @@ impl Authority {
     }
 }
 
-/// Whether this process owns one part; it can change at any time.
+/// Whether this process owns one part. The owner can change at any time.
 #[derive(Debug, Clone)]
 pub struct Ownership(Option<(Authority, &'static str)>);
 
@@ -85,7 +85,7 @@ impl Ownership {
 
 fn owner_in(records: &BTreeMap<String, String>, part: &str) -> Option<String> {
     let record = records.get(&keys::authority(part))?;
-    serde_json::from_str::<registry::Authority>(record).ok().map(|record| record.owner)
+    serde_json::from_str::<AuthorityEntry>(record).ok().map(|record| record.owner)
 }
 
 fn not_the_owner(part: &str, owner: Option<&str>) -> Problem {

@@ -1,7 +1,7 @@
 //! Configuration from environment variables: groups that each process flattens into its own `Config`.
 //!
-//! There are no arguments, so everything that configures a process is together. All problems are reported together,
-//! before a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can contain them.
+//! There are no command-line arguments: the environment is the only source. All problems are reported together, before
+//! a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can contain them.
 //!
 //! ```ignore
 //! #[derive(conf::Conf)]
@@ -85,17 +85,17 @@ pub struct RegistryConfig {
     pub password: Option<SecretString>,
 }
 
-/// The events pipeline (NATS). As `Option<EventsConfig>` it is absent when no `NATS_` variable is set.
+/// NATS, which has the streams of events. As `Option<EventsConfig>` it is absent when no `NATS_` variable is set.
 #[derive(Conf, Debug, Clone)]
 #[conf(validation_predicate = events_credentials)]
 pub struct EventsConfig {
-    /// Events pipeline URL, such as `nats://127.0.0.1:4222`
+    /// NATS URL, such as `nats://127.0.0.1:4222`
     #[conf(env = "NATS_URL", value_parser = parse_nats_url)]
     pub url: String,
-    /// Pipeline user; absent when the pipeline needs none
+    /// NATS user; absent when NATS needs none
     #[conf(env = "NATS_USER")]
     pub user: Option<String>,
-    /// Pipeline password
+    /// NATS password
     #[conf(env = "NATS_PASSWORD", value_parser = parse_secret, secret)]
     pub password: Option<SecretString>,
 }
@@ -124,7 +124,7 @@ pub struct InternalListenerConfig {
 fn parse_instance(text: &str) -> Result<String, String> {
     let is_valid = (1..=INSTANCE_CHARACTERS_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    // It becomes a registry key, a HAProxy server name and a header value; none of these needs quoting then.
+    // The name becomes a registry key, a HAProxy server name and a header value: it must need no quoting there.
     is_valid.then(|| text.to_owned()).ok_or_else(|| {
         format!("an instance name is 1 to {INSTANCE_CHARACTERS_MAX} of a-z, 0-9 and -, such as users-1")
     })

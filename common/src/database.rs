@@ -71,7 +71,7 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
         .when(|error| is_starting(error) && Instant::now() < deadline)
         .notify(|error, _| warn!(%error, "{name} does not answer yet; trying again"))
         .await;
-    // Display of `sqlx::Error` contains its cause.
+    // The text of `sqlx::Error` contains its cause.
     match connected {
         Ok(()) => Ok(pool),
         Err(error) if is_starting(&error) => bail!(

@@ -1,7 +1,7 @@
 //! Events: every change of data is published in order, from the journal in the owner's database to the consumers'
 //! inboxes.
 //!
-//! Leaves the meaning of events to their owners and consumers: no type here knows a user or a message.
+//! Leaves the meaning of events to their owners and consumers: no type here is about a user or a message.
 //!
 //! # To publish: attach the tables, start the relay
 //! ```sql
@@ -41,11 +41,11 @@
 //! `events.subscribe("users", None, StartOffset::Last(1000))`.
 //!
 //! # Guarantees
-//! - An event is published at least once after its transaction has committed, and never if that was rolled back.
+//! - An event is published at least once after its transaction has committed, and never after a rollback.
 //! - Events of one entity keep their order, in the stream and in each handler.
 //! - A handler processes each event once, unless an operator clears the projection and replays.
-//! - While NATS is unavailable, writes succeed and the queue grows. At `journal_queue_rows_max()` rows (a million) writes
-//!   are refused with 503 until NATS is available again: a full disk would be worse.
+//! - While NATS is unavailable, writes succeed and the queue grows. At `journal_queue_rows_max()` rows (a million)
+//!   writes are refused with 503 until NATS is available again, because a full disk would stop reads too.
 
 mod stream;
 mod journal_row;

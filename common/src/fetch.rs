@@ -188,7 +188,7 @@ async fn read(url: Url, mut response: Response) -> Result<Page, FetchError> {
     Ok(Page { url, body })
 }
 
-/// The resolver's refusal is a source of the client's error.
+/// Converts the client's error; a refusal by the resolver is among its sources.
 fn fetch_error(url: &Url, error: reqwest::Error) -> FetchError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(source) = cause {
@@ -200,7 +200,7 @@ fn fetch_error(url: &Url, error: reqwest::Error) -> FetchError {
     FetchError::Unreadable(error.without_url())
 }
 
-/// Scheme and host, for error messages.
+/// Returns scheme and host, for error messages.
 fn without_credentials(url: &Url) -> String {
     format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
 }

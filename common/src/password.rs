@@ -1,4 +1,4 @@
-//! Password hashing with argon2id: on its own threads, at most as many at once as there are cores.
+//! Password hashing with argon2id, on threads of its own, one for each core.
 //!
 //! Hashing is expensive on purpose. Without a limit, many sign-ins would use all memory and all cores; here the queue
 //! is bounded, and a request that finds it full gets 503.
@@ -36,7 +36,7 @@ const LANES: u32 = 1;
 const QUEUE_MAX: usize = 64;
 /// Long, because each new thread allocates memory for its hashes.
 const THREAD_IDLE_MAX: Duration = Duration::from_hours(24);
-/// A hash of no password with the settings above, for sign-ins with an unknown nickname.
+/// A hash with the settings above that no password matches, for sign-ins with an unknown nickname.
 const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdG9mbm9ib2R5MTYx$\
                       bm9ib2R5aGFzdGhpc3Bhc3N3b3JkLG5vYm9keSEhISE";
 
@@ -68,12 +68,12 @@ pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem>
         .await
 }
 
-/// Takes as long as [`verify`], so that the duration does not reveal whether a nickname exists.
+/// Works as long as [`verify`], so that the duration does not show whether a nickname exists.
 pub async fn verify_unknown_user(password: SecretString) -> Result<(), Problem> {
     verify(password, DUMMY_HASH).await.map(|_| ())
 }
 
-/// argon2id with memory that each thread reuses: allocated for each hash, it grew to 256 MiB.
+/// argon2id with memory that each thread reuses. Memory allocated for each hash made the process grow to 256 MiB.
 struct Argon2id;
 
 thread_local! {

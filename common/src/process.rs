@@ -1,7 +1,7 @@
 //! The lifecycle of a process: bind, build, become ready, register, serve, deregister, drain, stop.
 //!
-//! The order guarantees that the balancer sends requests only to an instance that can serve them. What the process
-//! serves is passed in.
+//! The order guarantees that the balancer sends requests only to an instance that can serve them. The routes come from
+//! the caller ([`App`]).
 //!
 //! Reading order: `lifecycle`, `connections` (their limit), `middleware` (of every request), `body`, `problems` (error
 //! answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`, `background`, `signals`.
@@ -42,7 +42,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// `EX_UNAVAILABLE` of sysexits.h: a dependency is missing; a later start may succeed.
 const EXIT_CODE_UNAVAILABLE: u8 = 69;
 
-/// What a process serves, and the checks that it can.
+/// The routes of a process, and the checks of its readiness.
 pub struct App {
     pub router: Router,
     pub readiness: Readiness,

@@ -10,7 +10,7 @@ pub mod keys;
 
 mod model;
 pub use model::{
-    Authority, Balance, BalancerState, Exposure, InstanceEntry, Owner, PathPattern, PathPatternError, Route,
+    AuthorityEntry, Balance, BalancerState, Exposure, InstanceEntry, PathPattern, PathPatternError, Route,
     ServiceDefinition,
 };
 

@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 
 pub use lines::JsonLines;
 
-/// All lines of Flack; of the libraries only warnings.
+/// Flack's own crates log from level info on, libraries only warnings and errors.
 const LEVELS: &str =
     "info,hyper=warn,sqlx=warn,etcd_client=warn,async_nats=warn,tower=warn,h2=warn,tonic=warn";
 
@@ -25,7 +25,7 @@ static INSTANCE: RwLock<Option<String>> = RwLock::new(None);
 
 /// Starts logging, and logs panics. Every process calls it first.
 pub fn init(service: &'static str) {
-    // In tests a second call keeps the first service.
+    // A test process may call this several times; the first name stays.
     let _ = SERVICE.set(service);
     let levels = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LEVELS));
     let lines = JsonLines::new(stdout);
@@ -42,7 +42,7 @@ pub(crate) fn set_instance(instance: &str) {
     *INSTANCE.write().unwrap_or_else(PoisonError::into_inner) = Some(instance.to_owned());
 }
 
-/// Returns the process's name for databases and pipelines: the instance if it is known, else the service.
+/// Returns the name under which PostgreSQL lists this process: the instance if it is known, else the service.
 pub fn process_name() -> String {
     instance().unwrap_or_else(|| service().to_owned())
 }

@@ -1,4 +1,4 @@
-//! A registered process, with a real etcd; the test plays the part of the balancer.
+//! A registered process, with a real etcd; the test acts as the balancer.
 
 use std::{
     net::TcpListener as StdListener,
@@ -135,7 +135,7 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
 }
 
 #[tokio::test]
-async fn a_verifier_with_a_registry_learns_of_new_keys_and_revoked_tokens_at_once() {
+async fn a_verifier_with_a_registry_follows_new_keys_and_revoked_tokens_at_once() {
     let etcd = Etcd::start();
     let background = Background::default();
     let registry = etcd.registry(&background).await;

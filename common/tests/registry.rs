@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-async fn wait_for<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+async fn wait_for<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let started = Instant::now();
-    while !ask().await {
-        assert!(started.elapsed() < WAIT_MAX, "waited {WAIT_MAX:?} in vain for: {what}");
+    while !condition().await {
+        assert!(started.elapsed() < WAIT_MAX, "waited {WAIT_MAX:?} for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -44,7 +44,7 @@ impl Etcd {
         etcd.run();
         let open = etcd.as_user(None);
         wait_for("etcd to answer", async || open.get("/flack/").await.is_ok()).await;
-        etcd.add_users().await.expect("etcd takes users");
+        etcd.add_users().await.expect("etcd accepts users");
         etcd
     }
 
@@ -133,7 +133,7 @@ async fn an_instance_whose_lease_has_expired_registers_again() {
     let mut root = Client::connect([&etcd.client], Some(options)).await.expect("etcd is there");
     let lease =
         root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
-    root.lease_revoke(lease).await.expect("root may");
+    root.lease_revoke(lease).await.expect("root has the permission");
     let key = keys::instance("users", "users-1");
     wait_for("the entry to exist again", async || {
         registry.get(&key).await.is_ok_and(|entry| entry.is_some())
@@ -149,7 +149,7 @@ async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stop
     let registry = etcd.as_user_until(Some("users"), stopping.clone());
     let registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
     let acknowledgement = keys::balancer("users", "users-1");
-    root.put(&acknowledgement, r#"{"state":"up"}"#, None).await.expect("root may");
+    root.put(&acknowledgement, r#"{"state":"up"}"#, None).await.expect("root has the permission");
 
     stopping.cancel();
     let deregistering = tokio::spawn(registration.deregister());
@@ -159,7 +159,7 @@ async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stop
     })
     .await;
     assert!(!deregistering.is_finished(), "the balancer still sends requests");
-    root.delete(&acknowledgement).await.expect("root may");
+    root.delete(&acknowledgement).await.expect("root has the permission");
     assert_eq!(deregistering.await.expect("no panic"), Deregistration::Confirmed);
     assert_eq!(root.get(&key).await.expect("etcd is there"), None);
 }

@@ -46,10 +46,10 @@ fn edges_of(service: &Service, contract: &Contract, root: &Path) -> Vec<String> 
             edges.push(format!("{service} calls {other}: {}", called.join(", ")));
         }
     }
-    // A consumer takes its streams from the catalogue, or names them.
+    // `events::consume` and code with `reads_events_of` take the streams from the catalogue; other code names them.
+    let reads_all = code.contains("consume(") || code.contains("reads_events_of");
     let sources = service.reads_events_of.iter();
-    let read =
-        sources.filter(|source| code.contains("reads_events_of") || code.contains(&format!("\"{source}\"")));
+    let read = sources.filter(|source| reads_all || code.contains(&format!("\"{source}\"")));
     edges.extend(read.map(|source| format!("{service} reads {source}")));
     edges
 }

@@ -1,4 +1,4 @@
-//! Ed25519 for the `jsonwebtoken` crate, by ring: signing and verifying, no other algorithm.
+//! Ed25519 for the `jsonwebtoken` crate, with the crate `ring`: signing and verifying, no other algorithm.
 //!
 //! The crate's own backends contain every algorithm of JWT; aws-lc alone took a tenth of the time of a clean build.
 
@@ -26,7 +26,7 @@ struct Ed25519Signer(Ed25519KeyPair);
 impl Ed25519Signer {
     fn new(algorithm: Algorithm, key: &EncodingKey) -> Result<Self> {
         check(algorithm)?;
-        // Accepts keys of PKCS#8 version 1 as well, which older releases stored.
+        // `maybe_unchecked` also accepts keys of PKCS#8 version 1, which earlier versions stored.
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.as_bytes());
         pair.map(Self).map_err(|_| ErrorKind::InvalidEddsaKey.into())
     }

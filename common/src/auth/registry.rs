@@ -1,4 +1,4 @@
-//! A verifier that follows the registry: a token that one process revokes, all processes refuse within milliseconds.
+//! A verifier that follows the registry: all processes refuse a token milliseconds after one process has revoked it.
 
 use std::{collections::BTreeMap, sync::Arc};
 

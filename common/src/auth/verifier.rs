@@ -30,10 +30,10 @@ const TOKEN_BYTES_MAX: usize = 2048;
 /// A token may arrive before its key: how long to wait for an unknown key.
 const UNKNOWN_KEY_WAIT: Duration = Duration::from_millis(250);
 
-/// Revocations that a subscriber may be behind. One that is further behind gets `Lagged`, and checks all its tokens.
+/// The number of revocations that wait for a subscriber. A slower subscriber gets `Lagged`, and checks all its tokens.
 const REVOCATION_QUEUE_MAX: usize = 256;
 
-/// Every public key and every revoked token.
+/// The public keys and the revoked tokens that tokens are checked with.
 #[derive(Debug)]
 pub struct Verifier {
     known: RwLock<Known>,
@@ -62,7 +62,7 @@ impl Verifier {
         })
     }
 
-    /// Returns the channel of the ids of tokens that are revoked from now on, for long-lived connections.
+    /// Returns the channel that receives the id of each revoked token, for long-lived connections.
     pub fn revocations(&self) -> broadcast::Sender<Uuid> {
         self.revocations.clone()
     }

@@ -21,7 +21,7 @@ fn read(environment: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn a_process_without_registry_and_pipeline_needs_only_a_database() {
+fn a_process_without_registry_and_nats_needs_only_a_database() {
     let config = read(&[("DATABASE_URL", "postgres://localhost/flack")]).unwrap();
     assert_eq!(config.database.url.expose_secret(), "postgres://localhost/flack");
     assert_eq!(config.database.connections_max, 8);
@@ -30,7 +30,7 @@ fn a_process_without_registry_and_pipeline_needs_only_a_database() {
 }
 
 #[test]
-fn a_service_reads_the_addresses_of_registry_pipeline_and_internal_listener() {
+fn a_service_reads_the_addresses_of_registry_nats_and_internal_listener() {
     let config = read(&[
         ("DATABASE_URL", "postgres://localhost/users"),
         ("ETCD_URL", "http://127.0.0.1:2379/"),

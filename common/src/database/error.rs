@@ -6,7 +6,7 @@ use tracing::{error, warn};
 
 /// An error of a store: a domain error, or an error of the database.
 ///
-/// `?` turns `sqlx::Error` and `Problem` into it, and it into a `Problem` in a handler.
+/// In a store, `?` converts `sqlx::Error` and `Problem` into it. In a handler, `?` converts it into a `Problem`.
 #[derive(Debug, Error)]
 pub enum StoreError {
     #[error(transparent)]
@@ -39,14 +39,14 @@ impl<T, E: Into<StoreError>> OnConstraint<T> for Result<T, E> {
     }
 }
 
-/// Logs a database error once; the client learns only whether another try may succeed.
+/// Logs a database error once. The answer contains only whether another try may succeed.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Problem(problem) => problem,
             StoreError::Database(error) if is_queue_full(&error) => {
                 warn!(error = %error, "write refused: the queue of unpublished events is full");
-                Self::unavailable("writing (the events pipeline has been away for too long)")
+                Self::unavailable("writing (the events pipeline has been unavailable for too long)")
             }
             StoreError::Database(error) if is_unavailable(&error) => {
                 warn!(error = %error, "the database is unavailable or overloaded");

@@ -8,28 +8,28 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{pin, select, time::sleep};
 
-/// PostgreSQL ends the session of a leader that sends nothing for this time. Longer than a busy machine delays a
-/// process.
+/// PostgreSQL ends the session of a leader that sends nothing for this time. Long enough for a busy machine.
 const IDLE_SECONDS_MAX: u32 = 5;
 /// How often a leader pings while it waits for something other than the database.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a standby tries to get the lock.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Waits until this process leads `work` on `subject` ("" if there is only one); returns the connection with the lock.
+/// Waits until this process is the leader of `work` on `subject` ("" if there is only one), such as the inbox of one
+/// stream. Returns the connection that holds the lock.
 ///
 /// The connection has to be in use, or in [`keep_alive`], all the time. A crash of the database may undo its latest
-/// commits: the work must be such that it can be done again.
+/// commits, so the work must be repeatable.
 pub async fn acquire(pool: &PgPool, work: &str, subject: &str) -> sqlx::Result<PgConnection> {
     let idle_max = format!("{IDLE_SECONDS_MAX}s");
     let options = PgConnectOptions::clone(&pool.connect_options()).options([
         ("idle_session_timeout", idle_max.as_str()),
         ("idle_in_transaction_session_timeout", idle_max.as_str()),
-        // A crash of PostgreSQL loses the last steps together, never one step without those after it, and they are done
-        // again. So the leader need not wait for the disk.
+        // A commit does not wait for the disk. A crash of PostgreSQL may undo the latest commits, never one without all
+        // later ones, and the leader repeats this work.
         ("synchronous_commit", "off"),
-        // The work is a queue that is mostly empty. A cached plan from then would scan the whole table when it has
-        // grown.
+        // The work is a queue that is usually empty. A plan that is cached then would scan the whole table when the
+        // queue has grown.
         ("enable_seqscan", "off"),
     ]);
     let mut connection = PgConnection::connect_with(&options).await?;

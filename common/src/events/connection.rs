@@ -61,7 +61,7 @@ fn log(event: &Event) {
         Event::Disconnected | Event::LameDuckMode => {
             warn!(%event, "NATS is unavailable; events wait in the queue");
         }
-        // One for each attempt to reconnect: the disconnect is logged already.
+        // Reported at each attempt to reconnect; the disconnect is logged already.
         Event::ClientError(error) if error.to_string().ends_with("IO error") => {
             debug!(%event, "NATS is still unavailable");
         }

@@ -1,8 +1,8 @@
-//! The consumer: stores the events of a stream in the inbox, then processes them with a handler, each entity's in
-//! order.
+//! The consumer: stores the events of a stream in the inbox, then processes them with a handler. The events of one
+//! entity are processed in order.
 //!
 //! One instance of a service leads (`database::leader`). Lock, offset, inbox and the handler's writes share one
-//! connection: that keeps the order, and a new leader continues exactly where the last one stopped.
+//! connection: so the order holds, and a new leader continues exactly where the last one stopped.
 
 use std::{collections::HashSet, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -30,7 +30,8 @@ const BATCH_WAIT: Duration = Duration::from_millis(2);
 /// How often the inbox is read when no message arrives: an operator may have queued a dead letter again.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-/// The retries of a failed event: ten attempts in about two minutes. Later ones rarely succeed without an operator.
+/// The retries of a failed event: ten attempts in about two minutes. Further attempts rarely succeed without an
+/// operator.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(200))
     .with_max_delay(Duration::from_mins(1))
@@ -69,12 +70,12 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    /// `owner` is the owner of the stream; `pool` is the consumer's own database.
+    /// Returns a consumer of the stream of `owner`; `pool` is the consumer's own database.
     pub fn new(owner: &'static str, pool: PgPool, events: Events, handler: Arc<dyn Handler>) -> Self {
         Self { owner, stream: stream_name(owner), kind: None, pool, events, handler, retries: RETRIES }
     }
 
-    /// Subscribes to one kind of event only; NATS filters.
+    /// Limits the consumer to one kind of event; NATS sends no others.
     #[must_use]
     pub fn only(mut self, kind: &'static str) -> Self {
         self.kind = Some(kind);

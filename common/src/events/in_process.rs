@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::stream::{Outgoing, Received, SIGNALS_BUFFERED_MAX, StartOffset, StreamMessage};
 
-/// A subscription that lags further misses messages, and receives `Opened` again.
+/// A subscription that is further behind misses messages, and receives `Opened` again.
 const MESSAGES_RETAINED_MAX: usize = 10_000;
 
 /// The bus of one process. Cheap to clone.
@@ -26,8 +26,8 @@ struct Inner {
     incarnation: String,
     retained: Mutex<Retained>,
     last: watch::Sender<u64>,
-    /// The acknowledged sequence of each durable subscription, by its name. An entry stays when a subscription ends: the
-    /// consumer failed, and its restart will acknowledge what the relay waits for.
+    /// The acknowledged sequence of each durable subscription, by its name. An entry stays when a subscription ends:
+    /// the consumer has failed, and the relay waits until the restarted consumer acknowledges.
     acknowledged: watch::Sender<HashMap<String, u64>>,
     signals: broadcast::Sender<Bytes>,
 }

@@ -15,7 +15,7 @@ pub struct StoredEvent {
     pub stream: String,
     pub sequence: i64,
     pub message_id: String,
-    /// The union's discriminator.
+    /// The type of the event, such as `user_changed`.
     pub kind: String,
     pub entity_id: String,
     pub version: i64,
@@ -204,10 +204,11 @@ pub(super) async fn advance(
     event: &StoredEvent,
 ) -> anyhow::Result<bool> {
     let advanced = sqlx::query(
-        "insert into inbox_entity as held (stream, kind, entity_id, journal_id, version) values ($1, $2, $3, $4, $5)
+        "insert into inbox_entity as processed (stream, kind, entity_id, journal_id, version)
+        values ($1, $2, $3, $4, $5)
         on conflict (stream, kind, entity_id) do update
         set journal_id = excluded.journal_id, version = excluded.version
-        where held.journal_id < excluded.journal_id",
+        where processed.journal_id < excluded.journal_id",
     )
     .bind(&event.stream)
     .bind(&event.kind)

@@ -26,7 +26,7 @@ use crate::config::EventsConfig;
 
 /// The disk space of one stream; NATS deletes the oldest messages first. The journal still has them.
 const STREAM_BYTES_MAX: i64 = 512 * 1024 * 1024;
-/// NATS drops a message id that it has stored within this time. A standby relay starts much earlier.
+/// NATS drops a message id that it has stored within this time. A standby relay takes over much earlier.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 /// A message without an acknowledgement within this time counts as lost, and is published again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 //!
 //! NATS does not store the offset (no durable consumer, no acknowledgements): a subscriber that stores events stores
 //! the offset in the same transaction. So a crash delivers nothing twice, and no late redelivery breaks the order. The
-//! consumer in NATS is ephemeral; the subscription opens a new one after every irregularity.
+//! consumer in NATS is ephemeral; the subscription opens a new one after every error or gap.
 
 use std::{ops::ControlFlow, time::Duration};
 

@@ -39,7 +39,7 @@ impl JournalRow {
 /// The event of a journal row, without its envelope.
 #[derive(Debug, Clone)]
 pub struct MappedEvent {
-    /// The union's discriminator, and the third token of the subject.
+    /// The type of the event, such as `user_changed`; also the third token of the subject.
     pub kind: String,
     pub entity_id: String,
     pub(super) union: Value,
@@ -93,7 +93,7 @@ pub(super) fn message_id(owner: &str, row: &JournalRow) -> String {
     if row.replay { format!("{id}{REPLAY_MARK}{}", row.queue_id) } else { id }
 }
 
-/// Whether an operator had the event published again.
+/// Whether the message was published by a replay.
 pub(super) fn is_replay(message_id: &str) -> bool {
     message_id.contains(REPLAY_MARK)
 }

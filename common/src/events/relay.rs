@@ -178,7 +178,7 @@ impl Relay {
     }
 
     /// Publishes all messages at once, then one by one those that were refused or lost. Returns how many are stored,
-    /// and why not all.
+    /// and the reason if not all are.
     async fn send(
         &self,
         leading: &mut Leading,

@@ -34,7 +34,7 @@ pub struct StreamMessage {
 }
 
 impl StreamMessage {
-    /// Whether an operator had this event published again, to rebuild a projection.
+    /// Whether a replay has published this message: the stream had the event before, or a projection is being rebuilt.
     pub fn is_replay(&self) -> bool {
         self.message_id.as_deref().is_some_and(is_replay)
     }
@@ -54,9 +54,9 @@ pub enum StartOffset {
 /// What a subscription receives.
 #[derive(Debug, Clone)]
 pub enum Received {
-    /// The messages after `after` follow. Received first, and again when the stream's incarnation has changed or when
-    /// the stream has dropped messages that were not read yet. `last` is the sequence of the stream's last message, or
-    /// 0.
+    /// The subscription continues with the messages after `after`. Received first, and again when the stream's
+    /// incarnation has changed or when the stream has dropped messages that were not read yet. `last` is the sequence
+    /// of the stream's last message, or 0.
     Opened {
         incarnation: String,
         after: u64,

@@ -30,7 +30,7 @@ impl Resolve for PublicResolver {
     }
 }
 
-/// Refuses the whole name when one address is private, because a mix is suspicious.
+/// Refuses the whole name when one address is private, because a legitimate site has only public ones.
 fn only_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NotPublic> {
     if addresses.iter().all(|address| is_public(address.ip())) { Ok(addresses) } else { Err(NotPublic) }
 }

@@ -1,7 +1,7 @@
 //! Background tasks: the relay, consumers, sweeps, watches. Every failure is logged and visible in `/health`.
 //!
 //! Choose by what the task is: [`Background::supervise`] for a loop that must not end, [`Background::every`] for work
-//! at intervals, [`Background::spawn`] for a task that restarts its own parts or may end.
+//! at intervals, [`Background::spawn`] for a task that restarts itself or may end.
 
 use std::{
     any::Any,
@@ -32,10 +32,10 @@ const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times();
 /// After a run of this length the back-off begins again with its first pause.
 const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(30);
-/// Work with a longer interval is tried again after this time when it failed.
+/// Failed work is tried again after this time if its interval is longer.
 const RETRY_INTERVAL_MAX: Duration = Duration::from_mins(1);
 
-/// Starts background tasks and knows their status. Clones share the same tasks.
+/// Starts background tasks and records their status. Clones share the same tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Background {
     stopping: CancellationToken,
@@ -112,7 +112,7 @@ impl Background {
         });
     }
 
-    /// Runs `work` now and then at intervals, until [`Self::stopping`] is cancelled.
+    /// Runs `work` at once and then at intervals, until [`Self::stopping`] is cancelled.
     ///
     /// A failure or panic is logged once, until `work` succeeds again. Failed work runs again after the interval, or
     /// after one minute when the interval is longer.
@@ -197,12 +197,12 @@ impl Background {
 
     /// Returns the token that is cancelled when the last request has been answered.
     ///
-    /// For tasks that complete what requests have left, such as the relay.
+    /// For tasks that process what requests have written, such as the relay.
     pub fn drained(&self) -> CancellationToken {
         self.drained.clone()
     }
 
-    /// Returns a guard: the process waits, within the shutdown timeout, until it is dropped.
+    /// Returns a guard. The process ends after the last guard is dropped, or after the shutdown timeout.
     ///
     /// For connections that are not requests, such as websockets.
     pub fn shutdown_guard(&self) -> TaskTrackerToken {

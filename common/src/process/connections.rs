@@ -16,10 +16,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// More than the 10,000 websockets of a websocket instance, so that it can still refuse the next one. Each connection
+/// More than the 10,000 websockets of an instance, so that it can still answer further ones with 503. Each connection
 /// takes a file descriptor and some kilobytes.
 pub const CONNECTIONS_MAX: usize = 12_000;
 
+/// A listener with a limited number of open connections.
 #[derive(Debug)]
 pub struct BoundedListener {
     listener: TcpListener,
@@ -51,7 +52,7 @@ impl Listener for BoundedListener {
     }
 }
 
-/// A connection; the next one is accepted when it is dropped. A websocket keeps its permit.
+/// An open connection. It holds a permit until it is dropped, also as a websocket.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,

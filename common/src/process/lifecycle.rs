@@ -35,7 +35,7 @@ pub struct Identity {
     pub advertise: Option<String>,
 }
 
-/// Serves from `build` to the end of the drain. `run` calls it; tests pass in listener and shutdown signal.
+/// Builds the app, serves it, and drains it after `shutdown`. `run` calls it; tests call it with their own listener.
 pub async fn serve<F>(
     listener: TcpListener,
     shutdown: CancellationToken,
@@ -55,7 +55,7 @@ where
     let requests = Requests::new(&identity.instance)?;
     let router = router(app, &identity, &background, &shutdown, &requests);
 
-    // Until here connections wait in the socket's queue.
+    // Connections that have arrived before this line wait in the socket's queue.
     let closing = CancellationToken::new();
     let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
     let server = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());

@@ -1,4 +1,4 @@
-//! HTTP middleware of every request: correlation id, log line, metrics, limits, and an error answer also after a panic.
+//! HTTP middleware of every request: correlation id, log line, metrics, limits, and an error answer after a panic.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -24,7 +24,8 @@ use uuid::Uuid;
 use super::{body, probes, problems};
 use crate::rate::RequestRate;
 
-/// After this time balancer and client have given up. A websocket outlives it: its HTTP answer (101) is immediate.
+/// The deadline of a request. Balancer and clients do not wait longer. A websocket may stay open: its HTTP answer (101)
+/// is immediate.
 pub const REQUEST_SECONDS_MAX: u64 = 10;
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-flack-instance");

@@ -21,7 +21,7 @@ const SECONDS_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// Requested several times a second, therefore neither logged nor counted.
 pub const PATHS: [&str; 3] = ["/health", "/ready", "/metrics"];
 
-/// One recorder in a process, also when a test serves several times.
+/// The metrics of the process. It can install one recorder only, and a test starts several servers in one process.
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 #[derive(Debug)]

@@ -211,7 +211,7 @@ impl Registry {
         result.map_err(|(error, _)| error)
     }
 
-    /// The error comes with whether a retry on a new connection may succeed.
+    /// Returns an error together with whether a retry on a new connection may succeed.
     async fn call_once<T, F>(
         &self,
         action: &str,

@@ -1,4 +1,4 @@
-//! All keys of the registry. No other file puts key names together.
+//! All keys of the registry. No other file builds key names.
 
 /// The prefix of all of Flack's keys: an etcd may serve other applications too.
 pub const ROOT: &str = "/flack/";
@@ -9,42 +9,42 @@ pub const BALANCER: &str = "/flack/balancer/";
 pub const JWKS: &str = "/flack/jwks/";
 pub const REVOKED: &str = "/flack/revoked/";
 
-/// The definition of a service: its paths and its exposure.
+/// Returns the key of a service's definition: its paths and its exposure.
 pub fn service(name: &str) -> String {
     format!("{SERVICES}{name}")
 }
 
-/// The address of one instance, under a lease.
+/// Returns the key of an instance's entry, which has a lease.
 pub fn instance(service: &str, instance: &str) -> String {
     format!("{SERVICES}{service}/{instance}")
 }
 
-/// The owner of a service's paths, and its share of the users.
+/// Returns the key of a route: the owner of a service's paths, and the owner's share of the users.
 pub fn route(name: &str) -> String {
     format!("{ROUTES}{name}")
 }
 
-/// The owner of a part (users, tokens, messages).
+/// Returns the key of the owner of a part (users, tokens, messages).
 pub fn authority(part: &str) -> String {
     format!("{AUTHORITY}{part}")
 }
 
-/// Exists while the balancer sends traffic to an instance; written by its agent.
+/// Returns the key that exists while the balancer sends traffic to an instance. The agent writes it.
 pub fn balancer(service: &str, instance: &str) -> String {
     format!("{BALANCER}{service}/{instance}")
 }
 
-/// A public key that verifies tokens.
+/// Returns the key of a public key that verifies tokens.
 pub fn jwk(key_id: &str) -> String {
     format!("{JWKS}{key_id}")
 }
 
-/// A revoked token, under a lease until the token expires.
+/// Returns the key of a revoked token, which has a lease until the token expires.
 pub fn revoked(token_id: &str) -> String {
     format!("{REVOKED}{token_id}")
 }
 
-/// Splits the key after `prefix` at `/`: `services/users/users-1` returns `["users", "users-1"]`.
+/// Splits the key after `prefix` at `/`: `/flack/services/users/users-1` after `SERVICES` is `["users", "users-1"]`.
 pub fn segments<'key>(key: &'key str, prefix: &str) -> Vec<&'key str> {
     key.strip_prefix(prefix).map(|rest| rest.split('/').collect()).unwrap_or_default()
 }

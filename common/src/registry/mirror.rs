@@ -53,7 +53,7 @@ impl Registry {
 
     /// Waits until a key is deleted; returns false when it still exists after `limit`.
     pub async fn wait_until_deleted(&self, key: &str, limit: Duration) -> Result<bool, RegistryError> {
-        // Mostly the key does not exist any more, and a mirror opens a stream.
+        // Usually the key is deleted already, and no watch has to be opened.
         if self.get(key).await?.is_none() {
             return Ok(true);
         }

@@ -10,7 +10,7 @@ pub use flack_catalogue::Exposure;
 use flack_catalogue::Service;
 use serde::{Deserialize, Serialize};
 
-/// A service as the balancer has to know it: `services/<name>`.
+/// The definition of a service, which the balancer reads: `services/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceDefinition {
     /// Part of the key, not of the value.
@@ -124,22 +124,20 @@ const fn weight_default() -> u16 {
 /// The owner of a service's paths: `routes/<name>`. A service without a route gets no traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// The name of a service; `monolith` returns the paths to the default backend.
+    /// The name of a service; with `monolith`, the default backend gets the paths.
     pub owner: String,
-    /// The share of users whose requests the owner gets, in percent. All requests of one user go to the same side.
+    /// The share of users whose requests the owner gets, in percent. All requests of one user go to the same service.
     pub percentage: u8,
 }
 
 /// The owner of a part: `authority/<part>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authority {
-    pub owner: Owner,
-    /// Grows by one with each change of the owner; writes under an older epoch are refused.
+pub struct AuthorityEntry {
+    /// The name of a service.
+    pub owner: String,
+    /// Grows by one with each change of the owner.
     pub epoch: i64,
 }
-
-/// The name of a service, or `monolith`.
-pub type Owner = String;
 
 /// The state of an instance in the balancer: `balancer/<service>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_secs(LEASE_SECONDS);
 /// Three renewals can fail before the lease expires.
 const RENEW_INTERVAL: Duration = Duration::from_millis(1_200);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(1);
-/// `register` waits this long for its first success, and then returns; it goes on in the background.
+/// `register` waits this long for the registration, which then continues in the background.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a draining instance waits until the balancer sends it no more requests.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +72,7 @@ impl fmt::Debug for Registration {
     }
 }
 
+/// The keys and values that `register` writes.
 struct Entry {
     definition_key: String,
     definition: String,
@@ -81,7 +82,8 @@ struct Entry {
 
 impl Registry {
     /// Registers an instance and keeps it registered. Call it when the instance is ready: the balancer sends requests
-    /// from then on. While etcd is unavailable, returns after a timeout and goes on in the background.
+    /// from then on. While etcd is unavailable, returns after a timeout, and the registration continues in the
+    /// background.
     pub async fn register(
         &self,
         service: &ServiceDefinition,
@@ -245,8 +247,7 @@ async fn register_and_renew(
                         registry.put_under(&entry.key, &entry.value, Some(lease)).await?;
                     }
                     Some(event) if event.kv().is_some_and(|kv| kv.value() != entry.value.as_bytes()) => {
-                        // As a failure, for its back-off: two processes of one name must not overwrite each other in a
-                        // loop.
+                        // An error has a back-off: two processes with one name must not overwrite each other in a loop.
                         bail!("another process wrote the entry; is another instance of this name running?");
                     }
                     _ => {}

@@ -119,7 +119,7 @@ where
 
         let mut text = Value::Object(line).to_string();
         text.push('\n');
-        // One write, so that lines of several threads do not mix. The process continues without a reader.
+        // One write, so that lines of several threads do not mix. An error is ignored: nobody reads the output.
         let _ = self.writer.make_writer().write_all(text.as_bytes());
     }
 }

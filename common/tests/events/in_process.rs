@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::things::{database, insert, next_name, queue_length, read, relay, scalar, wait_for};
 
-struct Nothing;
+/// Processes every event without an effect.
+struct NoEffect;
 
 #[async_trait]
-impl Handler for Nothing {
+impl Handler for NoEffect {
     async fn handle(&self, _: &mut Transaction<'_, Postgres>, _: &StoredEvent) -> anyhow::Result<()> {
         Ok(())
     }
@@ -38,7 +39,7 @@ async fn a_row_stays_in_the_queue_until_the_consumer_in_the_process_has_stored_i
     database(&pool).await;
     let events = Events::InProcess(InProcess::new("things"));
     let consumer =
-        Consumer::new("things", pool.clone(), events.clone(), Arc::new(Nothing)).only("thing_changed");
+        Consumer::new("things", pool.clone(), events.clone(), Arc::new(NoEffect)).only("thing_changed");
     tokio::spawn(consumer.run(CancellationToken::new()));
     let subscribed = "select count(*) from inbox_offset";
     wait_for("the consumer to subscribe", async || scalar::<i64>(&pool, subscribed).await == 1).await;

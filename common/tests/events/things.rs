@@ -1,4 +1,4 @@
-//! A service with one table, `thing`, and helpers of the tests.
+//! A service with one table, `thing`, and functions that the tests share.
 
 use std::{future::Future, time::Duration};
 
@@ -123,5 +123,5 @@ pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut holds: impl FnMu
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(WAIT_MAX, waiting).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
+    timeout(WAIT_MAX, waiting).await.unwrap_or_else(|_| panic!("waited {WAIT_MAX:?} for {what}"));
 }
