@@ -1,4 +1,4 @@
-//! Shared code of the parts' tests: a client of a router, tokens, published events, an etcd, bounded waits.
+//! Shared code of the parts' tests: a client of a router, tokens, published events, etcd, NATS, bounded waits.
 //!
 //! Only tests depend on it.
 
@@ -6,10 +6,14 @@ mod client;
 mod service;
 mod events;
 mod etcd;
+mod nats;
+mod port;
 mod wait;
 
 pub use client::{Answer, Call, Client};
 pub use etcd::Etcd;
 pub use events::{UsersStandIn, published};
+pub use nats::Nats;
+pub use port::free_port;
 pub use service::TestService;
 pub use wait::{WAIT_MAX, eventually};

@@ -34,11 +34,11 @@ enum Benchmark {
 }
 
 impl Benchmark {
-    /// The example of flack-websocket that measures it.
-    fn example(self) -> &'static str {
+    /// The argument of flack-websocket's example `benchmark`.
+    fn argument(self) -> &'static str {
         match self {
-            Self::IdleSockets => "idle_sockets",
-            Self::FanOut => "fan_out",
+            Self::IdleSockets => "idle-sockets",
+            Self::FanOut => "fan-out",
         }
     }
 }
@@ -51,11 +51,18 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn measure(what: Benchmark, database: &TemporaryServer) -> Result<ExitCode> {
-    let mut child =
-        cargo::command(&["run", "--release", "--package", "flack-websocket", "--example", what.example()])
-            .env("DATABASE_URL", database.url()?)
-            .spawn()
-            .map_err(|error| cannot_run(&error))?;
+    let mut child = cargo::command(&[
+        "run",
+        "--release",
+        "--package",
+        "flack-websocket",
+        "--example",
+        "benchmark",
+        what.argument(),
+    ])
+    .env("DATABASE_URL", database.url()?)
+    .spawn()
+    .map_err(|error| cannot_run(&error))?;
     let status = tokio::select! {
         status = child.wait() => status,
         () = interrupted() => {

@@ -1,4 +1,5 @@
-//! The feed: reads the streams into the ring and wakes the connections. This is the hot path; it uses no database.
+//! The feed: reads the streams into the ring buffer and wakes the connections. It is the hot path and uses no
+//! database.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -22,27 +23,31 @@ use crate::{
     },
 };
 
-/// The ring of a process, fed by its streams. Clones share it.
+/// The ring buffer of a process, fed by its streams. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Feed(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     ring: RwLock<Ring>,
-    /// The ring's head; connections wait for it to change.
+    /// The ring buffer's head; connections wait for it to change.
     head: watch::Sender<u64>,
-    /// Of each stream, whether it was read up to the message that was its last at the start.
+    /// Of each stream, whether the message was read that was the stream's last one at the start.
     ready: watch::Sender<[bool; STREAMS]>,
 }
 
 impl Feed {
-    /// Starts one reading task per stream.
-    pub fn start(events: &Events, retention: &Retention, background: &Background) -> Self {
-        let feed = Self(Arc::new(Inner {
+    fn new(retention: &Retention) -> Self {
+        Self(Arc::new(Inner {
             ring: RwLock::new(Ring::new(retention.clone())),
             head: watch::Sender::new(0),
             ready: watch::Sender::new([false; STREAMS]),
-        }));
+        }))
+    }
+
+    /// Starts one reading task per stream.
+    pub fn start(events: &Events, retention: &Retention, background: &Background) -> Self {
+        let feed = Self::new(retention);
         for (stream, source) in SOURCES.iter().enumerate() {
             let (feed, events, stopping) = (feed.clone(), events.clone(), background.stopping());
             let tail = events::StartOffset::Last(retention.tail_messages_max);
@@ -75,7 +80,7 @@ impl Feed {
     }
 
     async fn read_stream(&self, events: &Events, stream: usize, tail: events::StartOffset) {
-        // After a restart of this task: where it stopped.
+        // A task that was restarted continues where it stopped, so that no client has to reload.
         let start = match self.ring().offset(stream) {
             Offset { incarnation: Some(incarnation), sequence } => {
                 events::StartOffset::After { incarnation: incarnation.to_string(), sequence: *sequence }
@@ -132,4 +137,31 @@ fn decode(stream: usize, message: &StreamMessage) -> Option<(String, Option<Upda
             warn!(source, sequence, %error, "an unknown event was not delivered");
         })
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use flack_testing::{Nats, WAIT_MAX};
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_restarted_reading_task_continues_where_it_stopped() {
+        let nats = Nats::start().await;
+        let events = nats.events().await;
+        let feed = Feed::new(&Retention::default());
+        let mut position = feed.ring().end();
+        for id in 1..=3 {
+            let message = json!({ "id": id, "created_at": 1, "updated_at": 1, "user_id": 1, "channel_id": 1,
+                "source": "x", "html": "<p>x</p>" });
+            nats.publish("messages", "message_changed", message).await;
+            let mut head = feed.subscribe();
+            tokio::select! {
+                () = feed.read_stream(&events, 1, events::StartOffset::Last(10)) => {}
+                read = timeout(WAIT_MAX, head.wait_for(|head| *head == id)) => drop(read.expect("it is read")),
+            }
+        }
+        assert_eq!(feed.ring().read(&mut position).unwrap().len(), 3);
+    }
 }

@@ -1,5 +1,5 @@
-//! The inbox: a table of the events that clients receive. It holds more history than the ring, for clients with an
-//! older cursor (`resume`).
+//! The inbox: a table of the events that clients receive. It holds more history than the ring buffer. `resume` reads it
+//! for clients with an older cursor.
 //!
 //! One instance at a time writes it, beside the hot path (`writer`). All instances read it. The SQL is in `store`.
 

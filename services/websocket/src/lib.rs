@@ -54,7 +54,7 @@ pub const SERVICE: &str = "websocket";
 /// Starts to read the streams, and returns the router of `GET /ws`.
 ///
 /// `process` is the name, in the catalogue, of the process that publishes the typing signals. `inbox` is the database
-/// with the inbox; this also starts the inbox writer. Without an inbox, clients resume only from the ring.
+/// with the inbox; this also starts the inbox writer. Without an inbox, clients resume only from the ring buffer.
 pub fn start(
     process: &str,
     events: &Events,

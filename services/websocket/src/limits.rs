@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-/// Keys that the deduplication holds: event ids of each stream, and entity versions. If one stream is further behind
-/// the other than that, clients may receive a version twice.
+/// Recent keys that the deduplication holds: event ids of each stream, and entity versions. If one stream is more than
+/// this behind another, clients may receive a version twice.
 pub const DEDUPLICATION_KEYS_MAX: usize = 20_000;
 
-/// Requests of one client that wait for the one before. When it is reached, nothing more is read from the client.
+/// Requests of one client that wait while an earlier one runs. At this number, nothing more is read from the client.
 pub const ACTIONS_WAITING_MAX: usize = 16;
-/// Frames read from the ring at once.
+/// Frames read from the ring buffer at once.
 pub const FRAMES_PER_READ_MAX: usize = 32;
-/// Of each connection, kept while it is idle. A larger frame gets a larger buffer. axum's default is 128 KiB.
+/// Of each connection, also while it is idle. It grows for a larger frame. axum's default is 128 KiB.
 pub const READ_BUFFER_BYTES: usize = 1024;
-/// Of each connection. The buffer keeps this size after a burst, so it is a part of an idle connection's memory.
+/// Of each connection, also while it is idle.
 pub const WRITE_BUFFER_BYTES: usize = 4096;
-/// Typing signals that a connection may be behind; it misses older ones.
+/// Typing signals that wait for a slow connection; older ones are dropped.
 pub const TYPING_SIGNALS_MAX: usize = 32;
 
-/// Of each stream, a backfill also reads this many messages that the ring holds, because the ring drops some of them
-/// during the backfill.
+/// Of each stream, a backfill also reads up to this many messages that the ring buffer still holds: the ring buffer may
+/// drop them while the backfill is sent.
 pub const BACKFILL_OVERLAP_MESSAGES: u64 = 1_000;
 /// Rows read from the inbox at once.
 pub const BACKFILL_PAGE_ROWS: i64 = 256;
@@ -26,16 +26,17 @@ pub const BACKFILL_PAGE_ROWS: i64 = 256;
 /// How much history is kept for reconnecting clients that send a cursor.
 #[derive(Debug, Clone)]
 pub struct Retention {
-    /// Of the ring. An older cursor is resumed from the inbox, if there is one.
+    /// Entries of the ring buffer. An older cursor is resumed from the inbox, if there is one.
     pub events_max: usize,
+    /// Of the ring buffer's frames.
     pub bytes_max: usize,
-    /// Messages of each stream that an instance reads when it starts, so that clients of a stopped instance can
+    /// Last messages of each stream that an instance reads when it starts, so that clients of a stopped instance can
     /// resume even while the inbox is unavailable.
     pub tail_messages_max: u64,
     /// A client that missed more gets `resumed: false`: reloading is less work for both sides.
     pub backfill_frames_max: i64,
-    /// How long a resume waits until this instance has read up to the cursor, and until the inbox holds what the ring
-    /// does not.
+    /// For each of two waits of a reconnecting client: until this instance has read the streams up to the cursor, and
+    /// until the inbox holds the events that the ring buffer has dropped.
     pub resume_timeout: Duration,
 }
 
@@ -61,14 +62,14 @@ pub struct Limits {
     pub ready_timeout: Duration,
     /// Of a frame from a client; a larger one ends the connection with 1009. The largest message, escaped, fits.
     pub frame_bytes_max: usize,
-    /// Sustained rate of a client; beyond it, after a burst, 1008.
+    /// Beyond this rate, after a burst, 1008.
     pub frames_per_second_max: u32,
     pub frames_burst_max: u32,
     /// Of this instance; beyond it 503.
     pub connections_max: usize,
     /// Beyond it 1008.
     pub connections_per_user_max: usize,
-    /// Events that a client may be behind while one write to it takes longer than `write_stall`; then 1008.
+    /// When one write to a client takes longer than `write_stall` and more events than this wait for it: 1008.
     pub socket_queue_messages_max: u64,
     pub write_stall: Duration,
     /// A write that takes longer ends the connection with 1008, however few events wait.

@@ -1,4 +1,5 @@
-//! Where a connection starts to read: at the end of the ring, after its cursor in the ring, or with a backfill.
+//! Where a connection starts to read: after its cursor in the ring buffer, with a backfill from the inbox, or at the end
+//! of the ring buffer.
 
 mod backfill;
 
@@ -16,14 +17,14 @@ use crate::{
     ring::{NotResumable, ReadPosition},
 };
 
-/// Usually this instance reads what another one has delivered within milliseconds.
+/// Instances usually read a message within milliseconds of each other.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Resumes the cursors of reconnecting clients.
 #[derive(Debug)]
 pub struct Resume {
     pub feed: Feed,
-    /// `None`: only the ring is used.
+    /// `None`: only the ring buffer is used.
     pub inbox: Option<Inbox>,
     pub retention: Retention,
 }
@@ -34,7 +35,8 @@ pub struct Start {
     pub position: ReadPosition,
     /// Whether the client gets all events after its cursor. If not, it reloads.
     pub is_resumed: bool,
-    /// What the client receives first. Then it continues with [`Resume::read_position`].
+    /// Sent first. Then the client continues at the position that [`Resume::resume_from_ring`] returns for
+    /// [`Backfill::cursor`].
     pub backfill: Option<Box<Backfill>>,
 }
 
@@ -42,12 +44,12 @@ impl Resume {
     /// Returns where a connection with this cursor starts.
     pub async fn start(&self, cursor: Option<Cursor>) -> Start {
         if let Some(cursor) = cursor {
-            match self.read_position(cursor.clone()).await {
+            match self.resume_from_ring(cursor.clone()).await {
                 Ok(position) => return Start { position, is_resumed: true, backfill: None },
                 Err(NotResumable::OtherIncarnation) => {}
                 Err(NotResumable::TooOld) => {
                     let position = self.feed.ring().before_backfill(cursor);
-                    if let Some(backfill) = self.backfill(&position.cursor).await {
+                    if let Some(backfill) = self.prepare_backfill(&position.cursor).await {
                         return Start { position, is_resumed: true, backfill: Some(Box::new(backfill)) };
                     }
                 }
@@ -56,20 +58,20 @@ impl Resume {
         Start { position: self.feed.ring().end(), is_resumed: false, backfill: None }
     }
 
-    /// Resumes from the ring. Waits if the client comes from an instance that has read more.
-    pub async fn read_position(&self, cursor: Cursor) -> Result<ReadPosition, NotResumable> {
+    /// Returns the read position after `cursor`. Waits first if the client comes from an instance that has read more.
+    pub async fn resume_from_ring(&self, cursor: Cursor) -> Result<ReadPosition, NotResumable> {
         let reached = async {
             while !self.feed.ring().has_reached(&cursor) {
                 sleep(POLL_INTERVAL).await;
             }
         };
-        // After the timeout the client can start all the same: what it has received is skipped when it arrives.
+        // The client can start after the timeout too: events that it has received are skipped when they arrive.
         let _ = timeout(self.retention.resume_timeout, reached).await;
         self.feed.ring().resume(cursor)
     }
 
     /// Returns a backfill; `None` if the inbox does not hold all missed events, or is unavailable.
-    pub async fn backfill(&self, cursor: &Cursor) -> Option<Backfill> {
+    pub async fn prepare_backfill(&self, cursor: &Cursor) -> Option<Backfill> {
         let retained = || self.feed.ring().retained();
         let prepared = Backfill::prepare(self.inbox.as_ref()?, cursor, retained, &self.retention).await;
         prepared.unwrap_or_else(|error| {

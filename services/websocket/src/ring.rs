@@ -1,7 +1,7 @@
 //! The ring buffer: the last events, in the order in which this instance read them. All connections read from it.
 //!
-//! A connection has no queue, only a read position in the ring. So the memory for events does not grow with the
-//! number of connections, and a resumed client only starts at an older position.
+//! A connection has no queue, only a read position in the ring buffer. So the memory for events does not grow with the
+//! number of connections, and a client that resumes starts at an older position.
 
 mod deduplicator;
 mod entry;
@@ -25,47 +25,48 @@ pub struct Ring {
     bytes: usize,
     /// The number of the next entry; counts all entries that were ever added.
     head: u64,
-    /// What has been read of the streams.
+    /// The messages that this instance has read.
     cursor: Cursor,
-    /// Of each stream, every event with a higher sequence is in the ring.
+    /// Of each stream, every event with a higher sequence is in the ring buffer.
     retained_after: [u64; STREAMS],
-    /// How many times a stream was reset.
+    /// How many times a stream was reset. A position of an earlier generation is invalid.
     generation: u32,
     deduplicator: Deduplicator,
 }
 
-/// A connection's read position in the ring.
+/// A connection's read position in the ring buffer.
 #[derive(Debug, Clone)]
 pub struct ReadPosition {
     /// The number of the entry to read next.
     pub next: u64,
     /// What the client has received.
     pub cursor: Cursor,
-    /// The sequences of the cursor that the client connected with: of two duplicates, it has received one up to here.
+    /// The sequences of the cursor that the client connected with. If an entry's duplicate is not beyond them, another
+    /// instance has sent that version to the client.
     received: [u64; STREAMS],
     generation: u32,
 }
 
-/// The events in the ring: of each stream those after `after`, up to `cursor`.
+/// The events in the ring buffer: of each stream those after `after`, up to `cursor`.
 #[derive(Debug, Clone)]
 pub struct RetainedRange {
     pub after: [u64; STREAMS],
     pub cursor: Cursor,
 }
 
-/// Why the ring cannot resume a cursor.
+/// Why the ring buffer cannot resume a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotResumable {
-    /// The cursor is one of other incarnations of the streams.
+    /// A stream has another incarnation than in the cursor.
     OtherIncarnation,
-    /// The ring no longer holds all events after the cursor.
+    /// The ring buffer no longer holds all events after the cursor.
     TooOld,
 }
 
 /// Why a connection cannot continue to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadError {
-    /// The entry to read next is no longer in the ring.
+    /// The entry to read next is no longer in the ring buffer.
     Lagged,
     /// A stream lost its data or has a gap: the client's state may be wrong.
     StreamReset,
@@ -80,7 +81,7 @@ impl Ring {
         self.head
     }
 
-    /// What has been read of a stream.
+    /// Returns what this instance has read of a stream.
     pub fn offset(&self, stream: usize) -> &Offset {
         &self.cursor.0[stream]
     }
@@ -89,7 +90,8 @@ impl Ring {
         RetainedRange { after: self.retained_after, cursor: self.cursor.clone() }
     }
 
-    /// Starts or continues a stream after sequence `after`. Returns true, and empties the ring, if that leaves a gap.
+    /// Starts or continues a stream after sequence `after`. Returns true if that leaves a gap: the ring buffer is then
+    /// emptied.
     pub fn open_stream(&mut self, stream: usize, incarnation: &str, after: u64) -> bool {
         let offset = &mut self.cursor.0[stream];
         let is_first_time = offset.incarnation.is_none();
@@ -143,7 +145,7 @@ impl Ring {
         self.position(self.head, self.cursor.clone())
     }
 
-    /// Returns the position of a reconnecting client: all events after `cursor`, if the ring holds them.
+    /// Returns the position of a reconnecting client: all events after `cursor`, if the ring buffer holds them.
     pub fn resume(&self, mut cursor: Cursor) -> Result<ReadPosition, NotResumable> {
         for (offset, own) in cursor.0.iter_mut().zip(&self.cursor.0) {
             // The stream did not exist when the client disconnected: all its events are new.
@@ -160,7 +162,7 @@ impl Ring {
         Ok(self.position(self.first(), cursor))
     }
 
-    /// Returns the position of a client that first receives a backfill and then resumes. It must not be read from.
+    /// Returns a position that only holds the cursor of a client, until its backfill is sent. It is not for `read`.
     pub fn before_backfill(&self, mut cursor: Cursor) -> ReadPosition {
         for (offset, own) in cursor.0.iter_mut().zip(&self.cursor.0) {
             offset.incarnation.clone_from(&own.incarnation);
@@ -174,7 +176,7 @@ impl Ring {
         offsets.all(|(offset, own)| offset.incarnation != own.incarnation || offset.sequence <= own.sequence)
     }
 
-    /// Returns the next frames for a connection and advances its position. Empty at the end of the ring.
+    /// Returns the next frames for a connection and advances its position. Empty at the end of the ring buffer.
     pub fn read(&self, position: &mut ReadPosition) -> Result<Vec<Utf8Bytes>, ReadError> {
         if position.generation != self.generation {
             return Err(ReadError::StreamReset);
@@ -186,7 +188,7 @@ impl Ring {
                 break;
             }
             position.next += 1;
-            // Another instance may have delivered it: it was ahead, or read the streams in another order.
+            // Another instance may have sent it before: it had read more, or in another order.
             let was_received = entry.sequence() <= position.cursor.0[entry.stream].sequence
                 || entry.duplicate.is_some_and(|(stream, sequence)| sequence <= position.received[stream]);
             if !was_received {
@@ -196,7 +198,8 @@ impl Ring {
         Ok(frames)
     }
 
-    /// A client from another instance may be ahead in one stream and behind in another: its cursor must not go back.
+    /// Returns the entry's frame, and advances the cursor. A client from another instance may be ahead in one stream and
+    /// behind in another: then the frame gets a cursor of its own, so that no offset goes back.
     fn frame(&self, entry: &Entry, cursor: &mut Cursor) -> Utf8Bytes {
         let mut has_own_cursor = true;
         for ((offset, own), sequence) in cursor.0.iter_mut().zip(&self.cursor.0).zip(entry.sequences) {
@@ -213,12 +216,12 @@ impl Ring {
         ReadPosition { next, received: cursor.sequences(), cursor, generation: self.generation }
     }
 
-    /// The number of the oldest entry.
+    /// Returns the number of the oldest entry.
     fn first(&self) -> u64 {
         self.head - self.entries.len() as u64
     }
 
-    /// `None` if the entry is no longer in the ring.
+    /// Returns where in `entries` an entry is; `None` if it was dropped.
     fn index(&self, number: u64) -> Option<usize> {
         // The conversion cannot fail for an entry in memory.
         number.checked_sub(self.first()).map(|index| usize::try_from(index).unwrap_or(usize::MAX))

@@ -17,7 +17,7 @@ use crate::{
     ring::NotResumable,
 };
 
-/// Waits for `hello`, answers it, and returns the session of a client that then reads from the ring.
+/// Waits for `hello`, answers it, and returns the session of a client that then reads from the ring buffer.
 pub async fn greet<'a>(
     context: &'a SocketContext,
     socket: &'a mut WebSocket,
@@ -35,7 +35,7 @@ pub async fn greet<'a>(
     if !context.feed.is_ready(context.limits.ready_timeout).await {
         return Err(CloseReason::NotReady);
     }
-    // Before the position is chosen, so that no later entry is missed.
+    // Subscribed before the position is chosen, so that no later entry is missed.
     let head = context.feed.subscribe();
     let cursor = cursor.and_then(|cursor| Cursor::parse(&cursor));
     let start = stopping.run_until_cancelled(context.resume.start(cursor)).await;
@@ -48,7 +48,7 @@ pub async fn greet<'a>(
     Ok(session)
 }
 
-/// Sends everything that the inbox has for this client, and moves its read position to where the ring continues.
+/// Sends everything that the inbox has for this client, and moves its read position to where the ring buffer continues.
 async fn send_backfill(
     context: &SocketContext,
     outgoing: &mut Outgoing<'_>,
@@ -65,15 +65,16 @@ async fn send_backfill(
             outgoing.send_events(frames).await?;
         }
         let cursor = backfill.cursor().clone();
-        match context.resume.read_position(cursor.clone()).await {
+        match context.resume.resume_from_ring(cursor.clone()).await {
             Ok(position) => {
                 outgoing.progress.position = position;
                 return Ok(());
             }
             Err(NotResumable::OtherIncarnation) => return Err(CloseReason::BackfillFailed),
-            // The ring has dropped more meanwhile than the backfill overlapped with.
+            // The ring buffer has dropped events that the backfill did not contain.
             Err(NotResumable::TooOld) => {
-                backfill = context.resume.backfill(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
+                backfill =
+                    context.resume.prepare_backfill(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
             }
         }
     }

@@ -93,7 +93,7 @@ pub struct Outgoing<'a> {
 #[derive(Debug)]
 pub struct Progress<'a> {
     limits: &'a Limits,
-    /// The ring's head.
+    /// The ring buffer's head.
     pub head: watch::Receiver<u64>,
     pub position: ReadPosition,
     /// Whether the client still receives what it missed: then being behind is not its fault.
@@ -110,7 +110,7 @@ impl<'a> Outgoing<'a> {
         Self { socket, progress: Progress { limits, head, position, is_catching_up: true } }
     }
 
-    /// Sends all events that the ring has for this client.
+    /// Sends all events that the ring buffer has for this client.
     pub async fn deliver(&mut self, feed: &Feed) -> Result<(), CloseReason> {
         loop {
             self.progress.head.borrow_and_update();

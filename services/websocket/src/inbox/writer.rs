@@ -3,9 +3,15 @@
 //! One instance writes at a time (`database::leader`). The lock, the offsets and the rows use one connection. The
 //! leader reads each stream from the end of its stored range, so a crash loses nothing.
 
-use std::{cmp::Ordering, time::Duration};
+use std::{
+    cmp::Ordering,
+    convert::Infallible,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use backon::{ConstantBuilder, Retryable as _};
 use chrono::{DateTime, Utc};
 use flack_api::events::Operation;
 use flack_common::{
@@ -18,7 +24,7 @@ use metrics::counter;
 use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::store::{self, Inbox, NewRow, StoredRange};
 use crate::{
@@ -30,8 +36,10 @@ use crate::{
 const BATCH_MESSAGES_MAX: usize = 1_000;
 /// Of the payloads in one transaction. A message has at most 512 KiB.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a batch waits for more messages. Clients need the inbox only for what the ring has dropped.
+/// How long a batch waits for more messages. Clients need the inbox only for what the ring buffer has dropped.
 const BATCH_WAIT: Duration = Duration::from_millis(100);
+/// After a failure. Short, so that clients resume from the inbox soon after an outage.
+const RETRY: ConstantBuilder = ConstantBuilder::new().with_delay(Duration::from_secs(1)).without_max_times();
 const MAINTENANCE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Starts the writer, and the maintenance of the partitions.
@@ -39,13 +47,15 @@ pub fn start(inbox: &Inbox, events: &Events, background: &Background) {
     let (writer, events, stopping) = (inbox.clone(), events.clone(), background.stopping());
     background.supervise("inbox writer", move || {
         let (inbox, events, stopping) = (writer.clone(), events.clone(), stopping.clone());
-        async move { stopping.run_until_cancelled(write(&inbox, &events)).await.unwrap_or(Ok(())) }
+        async move {
+            stopping.run_until_cancelled(write(&inbox, &events)).await;
+        }
     });
     let inbox = inbox.clone();
     background.every("inbox partitions", MAINTENANCE_INTERVAL, move || {
         let inbox = inbox.clone();
         async move {
-            // First the stored range, then the partitions: what is dropped is no longer offered.
+            // First the stored ranges, so that no client resumes from a partition that is being dropped.
             inbox.shorten_stored_ranges().await?;
             let (made, dropped) = partitions::maintain_once(&inbox.pool).await?;
             if made + dropped > 0 {
@@ -56,8 +66,27 @@ pub fn start(inbox: &Inbox, events: &Events, background: &Background) {
     });
 }
 
-/// Waits to become the leader, then writes until an error.
-async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<()> {
+/// Writes, and starts again after a failure. Of an outage, the first failure is logged.
+async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<Infallible> {
+    let is_failing = AtomicBool::new(false);
+    let attempt = || write_until_error(inbox, events, &is_failing);
+    let log_once = |error: &anyhow::Error, _| {
+        if !is_failing.swap(true, Relaxed) {
+            warn!(
+                error = format!("{error:#}"),
+                "the inbox cannot be written; clients resume from the ring buffer only"
+            );
+        }
+    };
+    attempt.retry(RETRY).notify(log_once).await
+}
+
+/// Waits to become the leader, then writes.
+async fn write_until_error(
+    inbox: &Inbox,
+    events: &Events,
+    is_failing: &AtomicBool,
+) -> anyhow::Result<Infallible> {
     let mut connection =
         leader::acquire(&inbox.pool, "inbox", "").await.context("the database is unavailable")?;
     let ranges = store::stored_ranges(&mut connection).await?;
@@ -71,10 +100,13 @@ async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<()> {
         events.subscribe(SOURCES[stream], None, start)
     });
     let mut ranges = ranges.map(Option::unwrap_or_default);
-    info!("this instance writes the inbox");
+    if !is_failing.load(Relaxed) {
+        info!("this instance writes the inbox");
+    }
     loop {
         let batch = leader::keep_alive(&mut connection, next_batch(&mut readers)).await?;
-        store_batch(&mut connection, &mut ranges, batch).await.context("the inbox was not written")?;
+        store_batch(&mut connection, &mut ranges, batch).await.context("a batch was not stored")?;
+        is_failing.store(false, Relaxed);
     }
 }
 
@@ -154,7 +186,7 @@ fn opened(stored: &StoredRange, incarnation: &str, after: u64) -> (StoredRange, 
     }
 }
 
-/// The members of an event that have columns of their own.
+/// The members of an event that are columns of the inbox.
 #[derive(Deserialize)]
 struct Envelope {
     id: String,
@@ -165,7 +197,7 @@ struct Envelope {
     version: i64,
 }
 
-/// `None`: clients do not receive it.
+/// Returns the row of an event; `None` if clients do not receive it.
 fn row_of(stream: usize, message: &StreamMessage) -> Option<NewRow> {
     // A replay is for consumers that rebuild a projection; clients have received it.
     if message.is_replay() {

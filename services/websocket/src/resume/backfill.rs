@@ -1,4 +1,4 @@
-//! A backfill: the missed events that the ring no longer holds, read from the inbox.
+//! A backfill: the missed events that the ring buffer no longer holds, read from the inbox.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -24,19 +24,20 @@ const POLL_INTERVAL: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub struct Backfill {
     inbox: Inbox,
-    /// What the client has received by now.
+    /// What the client has received so far.
     cursor: Cursor,
-    /// What it had received before. Of each stream, the rows after this are read.
+    /// The sequences of the cursor that the client connected with: the rows after them are read.
     after: [u64; STREAMS],
-    /// Of each stream, the last sequence that is read; 0: nothing.
+    /// Of each stream, the last sequence that is read; 0: no rows of this stream are read.
     until: [u64; STREAMS],
     /// The last row that was read.
     last_id: i64,
+    /// The versions that were sent.
     versions: HashSet<EntityVersion>,
 }
 
 impl Backfill {
-    /// Prepares the backfill between `cursor` and the events that the ring retains.
+    /// Prepares the backfill between `cursor` and the events that the ring buffer retains.
     ///
     /// Returns `None` if the inbox does not hold all of it within `resume_timeout`, or holds too many events.
     pub async fn prepare(
@@ -63,7 +64,7 @@ impl Backfill {
         Ok(Some(Self { inbox, cursor, after, until, last_id: 0, versions: HashSet::new() }))
     }
 
-    /// What the client has received by now; at the end, where the ring continues.
+    /// Returns what the client has received so far.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
@@ -96,7 +97,8 @@ impl Backfill {
     }
 }
 
-/// Returns the last sequence to read of each stream, so that the ring holds the rest; `None` if the inbox has a gap.
+/// Returns the last sequence to read of each stream; the ring buffer holds the events after it. Returns `None` if the
+/// inbox does not hold the events before it.
 async fn last_to_read(
     inbox: &Inbox,
     cursor: &Cursor,
@@ -116,7 +118,7 @@ async fn last_to_read(
         if sequence < range.after || range.last.sequence < ring_after {
             return Ok(None);
         }
-        // Not further than this instance has read: the ring could not recognise later duplicates.
+        // Not beyond what this instance has read: the ring buffer would not recognise duplicates of it.
         until[stream] = range.last.sequence.min(own.sequence).min(ring_after + BACKFILL_OVERLAP_MESSAGES);
     }
     Ok(Some(until))

@@ -21,7 +21,7 @@ pub struct Deduplicator {
     versions: Recent<EntityVersion, Delivered>,
 }
 
-/// Where a version was added to the ring.
+/// Where a version was added to the ring buffer.
 #[derive(Debug)]
 struct Delivered {
     stream: usize,

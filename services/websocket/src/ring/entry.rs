@@ -1,4 +1,4 @@
-//! An entry of the ring: one frame, shared by all connections.
+//! An entry of the ring buffer: one frame, shared by all connections.
 
 use axum::extract::ws::Utf8Bytes;
 

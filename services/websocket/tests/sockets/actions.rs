@@ -1,18 +1,20 @@
 //! What clients ask for is done in the user's name.
 
+use flack_testing::Nats;
 use std::time::{Duration, Instant};
 
 use flack_websocket::Limits;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{nats::Nats, server::Server};
+use crate::{
+    model::publish_message,
+    server::{Server, start_with_guest, start_with_user},
+};
 
 #[tokio::test]
 async fn a_message_is_posted_once_however_often_its_frame_is_sent() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.user(7).await;
+    let (_nats, server, mut client) = start_with_user(7).await;
     let id = Uuid::new_v4();
     for _ in 0..2 {
         client.send(json!({ "type": "post_message", "id": id, "channel": "general", "source": "hi" })).await;
@@ -23,9 +25,7 @@ async fn a_message_is_posted_once_however_often_its_frame_is_sent() {
 
 #[tokio::test]
 async fn ping_user_keeps_the_user_online() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.user(7).await;
+    let (_nats, server, mut client) = start_with_user(7).await;
     client.send(json!({ "type": "ping_user" })).await;
     // Actions run in order: when the second one is answered, the first one is done.
     client
@@ -37,9 +37,7 @@ async fn ping_user_keeps_the_user_online() {
 
 #[tokio::test]
 async fn a_refused_action_is_answered_by_a_problem_with_its_id() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.user(7).await;
+    let (_nats, server, mut client) = start_with_user(7).await;
     let id = Uuid::new_v4();
     let post = |channel: &str, source: &str| {
         json!({ "type": "post_message", "id": id,
@@ -71,9 +69,7 @@ async fn a_refused_action_is_answered_by_a_problem_with_its_id() {
 
 #[tokio::test]
 async fn a_connection_without_a_token_cannot_post_or_type() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let (_nats, _server, mut client) = start_with_guest().await;
     client
         .send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" }))
         .await;
@@ -84,15 +80,13 @@ async fn a_connection_without_a_token_cannot_post_or_type() {
 
 #[tokio::test]
 async fn a_revoked_token_is_refused_at_once_and_the_connection_gets_events_until_a_new_hello() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.user(7).await;
+    let (nats, server, mut client) = start_with_user(7).await;
     server.peers.revoke("token-7");
     let post = json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" });
     client.send(post.clone()).await;
     assert_eq!(client.next().await["status"], 401);
     assert_eq!(client.next().await, json!({ "type": "expired_token" }));
-    nats.publish_message(1, "for everyone").await;
+    publish_message(&nats, 1, "for everyone").await;
     assert_eq!(client.next_source().await, "for everyone");
 
     let welcome = client.hello(json!({ "token": "token-8" })).await;
@@ -114,15 +108,13 @@ async fn an_idle_connection_is_notified_at_once_that_its_token_was_revoked_and_o
     }
     // The target is 250 ms; a busy machine may need more. The next periodic check is after a minute.
     assert!(revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
-    nats.publish_message(1, "for everyone").await;
+    publish_message(&nats, 1, "for everyone").await;
     assert_eq!(other.next_source().await, "for everyone");
 }
 
 #[tokio::test]
 async fn when_revocation_reports_are_dropped_every_token_is_checked() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.user(7).await;
+    let (_nats, server, mut client) = start_with_user(7).await;
     server.peers.revoke_and_report(7);
     for user_id in 100..200 {
         server.peers.revoke_and_report(user_id);
@@ -167,7 +159,7 @@ async fn typing_reaches_other_users_at_every_instance_at_a_limited_rate() {
         }
         assert_eq!(frame["user_id"], 9);
     }
-    nats.publish_message(1, "done").await;
+    publish_message(&nats, 1, "done").await;
     let mut typed = 0;
     loop {
         let frame = reader.next().await;
@@ -176,7 +168,7 @@ async fn typing_reaches_other_users_at_every_instance_at_a_limited_rate() {
             Some(9) => {}
             // Signals and events use different channels: the typing frame may also arrive last.
             _ if typed == 1 => break,
-            _ => nats.publish_message(1, "done").await,
+            _ => publish_message(&nats, 1, "done").await,
         }
     }
     assert_eq!(typed, 1);

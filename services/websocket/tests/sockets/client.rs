@@ -11,6 +11,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::CloseFrame},
 };
 
+use crate::server::Server;
+
 /// Longer than any step of these tests on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -39,11 +41,21 @@ impl Client {
         welcome
     }
 
-    /// Connects again with the cursor; returns the new connection, and whether it was resumed.
-    pub async fn reconnect_to(self, address: SocketAddr) -> (Self, bool) {
-        let mut client = Self::connect(address).await;
+    /// Connects again with the cursor, which is resumed.
+    pub async fn resume_at(self, server: &Server) -> Self {
+        self.reconnect_to(server, true).await
+    }
+
+    /// Connects again with the cursor, which is not resumed.
+    pub async fn reload_at(self, server: &Server) -> Self {
+        self.reconnect_to(server, false).await
+    }
+
+    async fn reconnect_to(self, server: &Server, is_resumed: bool) -> Self {
+        let mut client = server.connect().await;
         let welcome = client.hello(json!({ "cursor": self.cursor })).await;
-        (client, welcome["resumed"].as_bool().unwrap())
+        assert_eq!(welcome["resumed"], is_resumed);
+        client
     }
 
     /// Returns the next frame, and checks that the schema has it.

@@ -1,23 +1,23 @@
 //! While data moves from the monolith to a service, both streams hold the same versions. A client gets each of them
 //! once.
 
+use flack_testing::Nats;
+
 use crate::{
-    nats::{Nats, message, user},
-    server::Server,
+    model::{message, publish_message, user},
+    server::{Server, start_with_guest},
 };
 
 #[tokio::test]
 async fn a_version_in_the_streams_of_monolith_and_service_is_delivered_once() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let (nats, _server, mut client) = start_with_guest().await;
     for owner in ["monolith", "messages"] {
         nats.publish(owner, "message_changed", message(1, "in both")).await;
     }
     for owner in ["users", "monolith"] {
         nats.publish(owner, "user_changed", user(7, "susan")).await;
     }
-    nats.publish_message(2, "after").await;
+    publish_message(&nats, 2, "after").await;
     let mut delivered = Vec::new();
     for _ in 0..3 {
         let frame = client.next().await;
@@ -27,7 +27,7 @@ async fn a_version_in_the_streams_of_monolith_and_service_is_delivered_once() {
     delivered.sort_unstable();
     assert_eq!(delivered, ["after", "in both", "susan"]);
     // One more message shows that nothing else is in flight.
-    nats.publish_message(3, "last").await;
+    publish_message(&nats, 3, "last").await;
     assert_eq!(client.next_source().await, "last");
 }
 
@@ -39,8 +39,7 @@ async fn a_resumed_client_does_not_get_a_version_again_from_the_other_stream() {
     nats.publish("monolith", "message_changed", message(1, "in both")).await;
     assert_eq!(client.next_source().await, "in both");
     nats.publish("messages", "message_changed", message(1, "in both")).await;
-    nats.publish_message(2, "missed").await;
-    let (mut back, resumed) = client.reconnect_to(other.address).await;
-    assert!(resumed);
-    assert_eq!(back.next_source().await, "missed");
+    publish_message(&nats, 2, "missed").await;
+    let mut client = client.resume_at(&other).await;
+    assert_eq!(client.next_source().await, "missed");
 }

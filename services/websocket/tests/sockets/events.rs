@@ -1,10 +1,11 @@
 //! Every event reaches every connection once and in order, also after a reconnect.
 
+use flack_testing::Nats;
 use serde_json::json;
 
 use crate::{
-    nats::{Nats, message, user},
-    server::Server,
+    model::{message, publish_message, user},
+    server::{Server, start_with_guest},
 };
 
 #[tokio::test]
@@ -12,8 +13,8 @@ async fn a_message_reaches_every_connection_of_every_instance_once_as_rest_retur
     let nats = Nats::start().await;
     let (one, other) = (Server::start(&nats).await, Server::start(&nats).await);
     let mut clients = [one.guest().await, one.user(2).await, other.guest().await];
-    nats.publish_message(1, "first").await;
-    nats.publish_message(2, "second").await;
+    publish_message(&nats, 1, "first").await;
+    publish_message(&nats, 2, "second").await;
     for client in &mut clients {
         let frame = client.next().await;
         assert_eq!(
@@ -27,9 +28,7 @@ async fn a_message_reaches_every_connection_of_every_instance_once_as_rest_retur
 
 #[tokio::test]
 async fn a_user_is_delivered_as_rest_returns_it_and_other_events_are_not_delivered() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let (nats, _server, mut client) = start_with_guest().await;
     nats.publish("monolith", "channel_changed", json!({ "id": 1, "name": "general", "created_at": 1 })).await;
     nats.publish("users", "user_changed", user(7, "susan")).await;
     let frame = client.next().await;
@@ -43,20 +42,16 @@ async fn a_user_is_delivered_as_rest_returns_it_and_other_events_are_not_deliver
 
 #[tokio::test]
 async fn a_client_gets_the_events_of_the_services_and_of_the_monolith() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let (nats, _server, mut client) = start_with_guest().await;
     nats.publish("monolith", "message_changed", message(1, "from the monolith")).await;
     assert_eq!(client.next_source().await, "from the monolith");
-    nats.publish_message(2, "from the service").await;
+    publish_message(&nats, 2, "from the service").await;
     assert_eq!(client.next_source().await, "from the service");
 }
 
 #[tokio::test]
 async fn an_event_that_is_published_twice_or_replayed_is_delivered_once() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let (nats, _server, mut client) = start_with_guest().await;
     nats.publish_as("messages", "message_changed", message(1, "once"), 77, "").await;
     nats.publish_as("messages", "message_changed", message(1, "once"), 77, "-again").await;
     nats.publish_as("messages", "message_changed", message(2, "replayed"), 5, "~9").await;
@@ -70,22 +65,21 @@ async fn a_cursor_is_resumed_at_any_instance_with_exactly_the_missed_events() {
     let nats = Nats::start().await;
     let (one, other) = (Server::start(&nats).await, Server::start(&nats).await);
     let mut client = one.guest().await;
-    nats.publish_message(1, "before").await;
+    publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
-    nats.publish_message(2, "missed").await;
+    publish_message(&nats, 2, "missed").await;
     nats.publish("users", "user_changed", user(7, "susan")).await;
-    nats.publish_message(3, "missed too").await;
-    let (mut back, resumed) = client.reconnect_to(other.address).await;
-    assert!(resumed);
+    publish_message(&nats, 3, "missed too").await;
+    let mut client = client.resume_at(&other).await;
     let mut missed = Vec::new();
     for _ in 0..3 {
-        let frame = back.next().await;
+        let frame = client.next().await;
         missed.push(frame["model"]["source"].as_str().unwrap_or("susan").to_owned());
     }
     missed.sort_unstable();
     assert_eq!(missed, ["missed", "missed too", "susan"]);
-    nats.publish_message(4, "now").await;
-    assert_eq!(back.next_source().await, "now");
+    publish_message(&nats, 4, "now").await;
+    assert_eq!(client.next_source().await, "now");
 }
 
 #[tokio::test]
@@ -93,21 +87,20 @@ async fn a_new_instance_resumes_the_clients_of_a_stopped_one() {
     let nats = Nats::start().await;
     let old = Server::start(&nats).await;
     let mut client = old.guest().await;
-    nats.publish_message(1, "before").await;
+    publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
     drop(old);
-    nats.publish_message(2, "missed").await;
+    publish_message(&nats, 2, "missed").await;
     let new = Server::start(&nats).await;
-    let (mut back, resumed) = client.reconnect_to(new.address).await;
-    assert!(resumed);
-    assert_eq!(back.next_source().await, "missed");
+    let mut client = client.resume_at(&new).await;
+    assert_eq!(client.next_source().await, "missed");
 }
 
 #[tokio::test]
 async fn an_invalid_or_foreign_cursor_is_not_resumed() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    nats.publish_message(1, "old").await;
+    publish_message(&nats, 1, "old").await;
     for cursor in ["nonsense", "abc-abc-abc.1-1-1"] {
         let welcome = server.connect().await.hello(json!({ "cursor": cursor })).await;
         assert_eq!(welcome["resumed"], false, "{cursor}");
@@ -119,13 +112,13 @@ async fn a_restart_of_nats_loses_and_repeats_nothing() {
     let mut nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.guest().await;
-    nats.publish_message(1, "before").await;
+    publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
     nats.kill();
-    nats.up().await;
-    nats.publish_message(2, "after").await;
+    nats.start_again().await;
+    publish_message(&nats, 2, "after").await;
     assert_eq!(client.next_source().await, "after");
-    nats.publish_message(3, "later").await;
+    publish_message(&nats, 3, "later").await;
     assert_eq!(client.next_source().await, "later");
 }
 
@@ -134,17 +127,15 @@ async fn when_nats_loses_its_disk_clients_are_closed_with_1012_and_not_resumed()
     let mut nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let mut client = server.guest().await;
-    nats.publish_message(1, "before").await;
+    publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
-    nats.kill();
-    nats.lose_disk();
-    nats.up().await;
-    nats.publish_message(2, "after").await;
+    nats.kill_and_lose_data();
+    nats.start_again().await;
+    publish_message(&nats, 2, "after").await;
     assert_eq!(u16::from(client.closed().await.code), 1012);
-    let (mut back, resumed) = client.reconnect_to(server.address).await;
-    assert!(!resumed);
-    nats.publish_message(3, "later").await;
+    let mut client = client.reload_at(&server).await;
+    publish_message(&nats, 3, "later").await;
     // The first message of the new stream may arrive only after the reconnect.
-    let source = back.next_source().await;
-    assert!(source == "later" || (source == "after" && back.next_source().await == "later"), "{source}");
+    let source = client.next_source().await;
+    assert!(source == "later" || (source == "after" && client.next_source().await == "later"), "{source}");
 }

@@ -1,9 +1,10 @@
 //! The beginning of a connection.
 
+use flack_testing::Nats;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _, http::StatusCode};
 
-use crate::{nats::Nats, server::Server};
+use crate::{model::publish_message, server::Server};
 
 #[tokio::test]
 async fn hello_with_a_token_signs_the_user_in_and_without_one_the_connection_only_gets_events() {
@@ -14,7 +15,7 @@ async fn hello_with_a_token_signs_the_user_in_and_without_one_the_connection_onl
     let mut guest = server.connect().await;
     let welcome = guest.hello(json!({})).await;
     assert!(welcome.get("user_id").is_none());
-    nats.publish_message(1, "for everyone").await;
+    publish_message(&nats, 1, "for everyone").await;
     assert_eq!(guest.next_source().await, "for everyone");
 }
 
@@ -26,7 +27,7 @@ async fn hello_with_an_invalid_token_is_answered_and_the_connection_gets_events(
     let welcome = client.hello(json!({ "token": "forged" })).await;
     assert!(welcome.get("user_id").is_none());
     assert_eq!(client.next().await, json!({ "type": "expired_token" }));
-    nats.publish_message(1, "for everyone").await;
+    publish_message(&nats, 1, "for everyone").await;
     assert_eq!(client.next_source().await, "for everyone");
 }
 

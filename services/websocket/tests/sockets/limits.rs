@@ -1,5 +1,6 @@
 //! A limit ends the connection that reaches it, and no other.
 
+use flack_testing::Nats;
 use std::time::Duration;
 
 use flack_websocket::Limits;
@@ -7,7 +8,10 @@ use futures::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::{nats::Nats, server::Server};
+use crate::{
+    model::publish_message,
+    server::{Server, start_with_guest},
+};
 
 #[tokio::test]
 async fn a_connection_without_hello_in_time_is_closed() {
@@ -30,9 +34,7 @@ async fn a_frame_that_is_too_large_ends_the_connection_with_1009() {
 
 #[tokio::test]
 async fn a_binary_frame_ends_the_connection_with_1003() {
-    let nats = Nats::start().await;
-    let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let (_nats, _server, mut client) = start_with_guest().await;
     client.socket.send(Message::binary(vec![1, 2, 3])).await.unwrap();
     assert_eq!(u16::from(client.closed().await.code), 1003);
 }
@@ -106,7 +108,7 @@ async fn a_client_that_does_not_read_is_closed_with_1008_and_others_get_all_even
     // More than the kernel's buffers hold on both sides.
     let large = "x".repeat(200_000);
     for id in 0..60 {
-        nats.publish_message(id, &large).await;
+        publish_message(&nats, id, &large).await;
         assert_eq!(quick.next_source().await.len(), large.len());
     }
     let end = slow.closed().await;
@@ -137,6 +139,6 @@ async fn a_client_that_answers_no_pings_is_disconnected_and_one_that_does_stays(
     tokio::time::timeout(crate::client::TIMEOUT, admitted)
         .await
         .expect("the silent client's permit is returned");
-    nats.publish_message(1, "still here").await;
+    publish_message(&nats, 1, "still here").await;
     assert_eq!(answering.next_source().await, "still here");
 }

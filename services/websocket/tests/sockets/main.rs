@@ -1,6 +1,6 @@
 //! The websocket service with a real nats-server and real sockets. Its peers are mocks behind the API traits.
 
-mod nats;
+mod model;
 mod peers;
 mod server;
 mod client;

@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use flack_common::process::Background;
+use flack_testing::Nats;
 use flack_websocket::{Limits, Retention, start};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{client::Client, nats::Nats, peers::MockPeers};
+use crate::{client::Client, peers::MockPeers};
 
 pub struct Server {
     pub address: SocketAddr,
@@ -58,6 +59,22 @@ impl Server {
         client.hello(json!({})).await;
         client
     }
+}
+
+/// Starts a nats-server and an instance, and connects a client without a token.
+pub async fn start_with_guest() -> (Nats, Server, Client) {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let client = server.guest().await;
+    (nats, server, client)
+}
+
+/// Starts a nats-server and an instance, and signs a user in.
+pub async fn start_with_user(id: i64) -> (Nats, Server, Client) {
+    let nats = Nats::start().await;
+    let server = Server::start(&nats).await;
+    let client = server.user(id).await;
+    (nats, server, client)
 }
 
 impl Drop for Server {

@@ -1,6 +1,8 @@
 //! An instance that drains.
 
-use crate::{nats::Nats, server::Server};
+use flack_testing::Nats;
+
+use crate::server::Server;
 
 #[tokio::test]
 async fn a_draining_instance_closes_every_connection_with_1012_also_one_before_hello() {

@@ -1,8 +1,6 @@
 //! Measures how many frames per second one core of the websocket service delivers, and the latency from the stream to a
 //! client.
 //!
-//! `bin/mfbench fan-out`, or `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example fan_out`
-//!
 //! Publisher and clients are in this process; the service is another process on the same cores. The latency depends on
 //! that, the service's CPU time does not.
 
@@ -11,12 +9,7 @@
     reason = "printed figures, far below the limit of exact integers in f64"
 )]
 
-#[expect(dead_code, reason = "each benchmark uses a part of it")]
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
-    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,8 +20,9 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID, jetstream};
 use serde_json::json;
-use support::{Stack, client::Socket, is_service, process, serve, with_stack};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::{client::Socket, process, stack::Stack};
 
 const SOCKETS: u64 = 500;
 /// Messages per second, one run each.
@@ -43,17 +37,8 @@ const BUCKET_MICROS: u64 = 100;
 const MARK: &[u8] = b"sent at ";
 const DIGITS: usize = 15;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    if is_service() {
-        return Ok(serve().await);
-    }
-    with_stack(measure).await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn measure(stack: &Stack) -> anyhow::Result<()> {
-    let publisher = Publisher::new(&stack.nats_url).await?;
+pub async fn measure(stack: &Stack) -> anyhow::Result<()> {
+    let publisher = Publisher::new(&stack.nats.url()).await?;
     let received = Arc::new(Received::new());
     let mut clients = Vec::new();
     for _ in 0..SOCKETS {
@@ -76,7 +61,7 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
     );
     let mut id = 1_000_000;
     for rate in RATES {
-        let (service, own) = (stack.service.pid(), std::process::id());
+        let (service, own) = (stack.service_pid(), std::process::id());
         let (service_before, own_before) = (process::cpu_seconds(service)?, process::cpu_seconds(own)?);
         received.reset();
         let started = Instant::now();

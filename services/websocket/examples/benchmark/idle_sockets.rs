@@ -1,18 +1,12 @@
 //! Measures the memory of an idle connection in the websocket service.
-//!
-//! `bin/mfbench idle-sockets`, or
-//! `DATABASE_URL=postgres://... cargo run --release -p flack-websocket --example idle_sockets`
 
-#[expect(dead_code, reason = "each benchmark uses a part of it")]
-#[path = "../support/mod.rs"]
-mod support;
-
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::ensure;
 use secrecy::ExposeSecret;
-use support::{Stack, client::Socket, is_service, process, serve, with_stack};
 use tokio::{task::JoinHandle, time::sleep};
+
+use crate::{client::Socket, process, stack::Stack};
 
 const SOCKETS: u32 = 5_000;
 const SOCKETS_PER_USER: u32 = 10;
@@ -20,17 +14,8 @@ const SOCKETS_PER_USER: u32 = 10;
 const SETTLE: Duration = Duration::from_secs(2);
 const GOAL_KIB: f64 = 10.0;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    if is_service() {
-        return Ok(serve().await);
-    }
-    with_stack(measure).await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn measure(stack: &Stack) -> anyhow::Result<()> {
-    let pid = stack.service.pid();
+pub async fn measure(stack: &Stack) -> anyhow::Result<()> {
+    let pid = stack.service_pid();
     println!("{}", process::machine());
     println!("{:<34} {:>12} {:>16}", "sockets", "memory KiB", "KiB per socket");
     sleep(SETTLE).await;

@@ -1,0 +1,157 @@
+//! A nats-server of one test, and a publisher of events.
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use async_nats::jetstream::{self, message::PublishMessage, stream::Config};
+use flack_common::{
+    config::EventsConfig,
+    events::{Events, JetStream},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
+
+use crate::port::free_port;
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A server with JetStream on a free port. Dropping the value stops it.
+#[derive(Debug)]
+pub struct Nats {
+    folder: TempDir,
+    port: u16,
+    process: Option<Child>,
+    /// Additional configuration of the server.
+    settings: String,
+    next_id: AtomicI64,
+    client: OnceCell<async_nats::Client>,
+}
+
+impl Nats {
+    pub async fn start() -> Self {
+        Self::with_settings("").await
+    }
+
+    pub async fn with_settings(settings: &str) -> Self {
+        let mut nats = Self::stopped();
+        settings.clone_into(&mut nats.settings);
+        nats.start_again().await;
+        nats
+    }
+
+    /// Returns a server with a port and a folder that is not started.
+    pub fn stopped() -> Self {
+        Self {
+            folder: TempDir::new().expect("a folder"),
+            port: free_port(),
+            process: None,
+            settings: String::new(),
+            next_id: AtomicI64::new(1),
+            client: OnceCell::new(),
+        }
+    }
+
+    /// Starts the stopped server with its data at the same address.
+    pub async fn start_again(&mut self) {
+        let configuration = self.folder.path().join("nats.conf");
+        std::fs::write(&configuration, &self.settings).expect("a temporary folder");
+        let process = Command::new("nats-server")
+            .args(["--addr", "127.0.0.1", "--jetstream", "--port", &self.port.to_string(), "--store_dir"])
+            .arg(self.folder.path())
+            .arg("--config")
+            .arg(&configuration)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs nats-server: install nats-server");
+        self.process = Some(process);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            assert!(Instant::now() < deadline, "nats-server does not listen on port {}", self.port);
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Stops the server with SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("a running child");
+            process.wait().expect("it ends");
+        }
+        self.client = OnceCell::new();
+    }
+
+    /// Stops the server and deletes its data.
+    pub fn kill_and_lose_data(&mut self) {
+        self.kill();
+        self.folder = TempDir::new().expect("a folder");
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn events(&self) -> Events {
+        self.connect(None, None).await
+    }
+
+    pub async fn events_as(&self, user: &str, password: &str) -> Events {
+        self.connect(Some(user), Some(password)).await
+    }
+
+    async fn connect(&self, user: Option<&str>, password: Option<&str>) -> Events {
+        let config = EventsConfig {
+            url: self.url(),
+            user: user.map(str::to_owned),
+            password: password.map(|password| password.to_owned().into()),
+        };
+        Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
+    }
+
+    pub async fn jetstream(&self) -> jetstream::Context {
+        let connect = async || async_nats::connect(self.url()).await.expect("it listens");
+        jetstream::new(self.client.get_or_init(connect).await.clone())
+    }
+
+    /// Deletes all messages of a stream.
+    pub async fn purge(&self, stream: &str) {
+        let stream = self.jetstream().await.get_stream(stream).await.expect("the stream exists");
+        stream.purge().await.expect("it is purged");
+    }
+
+    /// Publishes an event of `owner`, as its relay does. Creates the stream if it does not exist.
+    pub async fn publish(&self, owner: &str, kind: &str, data: Value) {
+        let id = self.next_id.fetch_add(1, Relaxed);
+        self.publish_as(owner, kind, data, id, "").await;
+    }
+
+    /// `suffix` gives the message of the same event another id.
+    pub async fn publish_as(&self, owner: &str, kind: &str, data: Value, id: i64, suffix: &str) {
+        let context = self.jetstream().await;
+        let subjects = vec![format!("flack.{owner}.*.>")];
+        let config = Config { name: owner.to_uppercase(), subjects, ..Config::default() };
+        context.get_or_create_stream(config).await.expect("the stream exists");
+        let subject = format!("flack.{owner}.{kind}.{}", data["id"]);
+        let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",
+            "version": 1, "type": kind, "data": data });
+        let message = PublishMessage::build()
+            .payload(event.to_string().into())
+            .message_id(format!("{owner}-{id}{suffix}"));
+        context.send_publish(subject, message).await.expect("sent").await.expect("stored");
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
