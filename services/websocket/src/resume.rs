@@ -1,5 +1,5 @@
-//! Where a connection starts to read: after its cursor in the ring buffer, with a backfill from the inbox, or at the end
-//! of the ring buffer.
+//! Where a connection starts to read: after its cursor in the ring buffer, with a backfill from the inbox, or at the
+//! end of the ring buffer.
 
 mod backfill;
 

@@ -198,8 +198,8 @@ impl Ring {
         Ok(frames)
     }
 
-    /// Returns the entry's frame, and advances the cursor. A client from another instance may be ahead in one stream and
-    /// behind in another: then the frame gets a cursor of its own, so that no offset goes back.
+    /// Returns the entry's frame, and advances the cursor. A client from another instance may be ahead in one stream
+    /// and behind in another: then the frame gets the client's own cursor, so that no offset goes back.
     fn frame(&self, entry: &Entry, cursor: &mut Cursor) -> Utf8Bytes {
         let mut has_own_cursor = true;
         for ((offset, own), sequence) in cursor.0.iter_mut().zip(&self.cursor.0).zip(entry.sequences) {

@@ -1,4 +1,4 @@
-//! What connections need: the process's shared parts, and the parts of other owners.
+//! What all connections of a process share, and the parts that they call.
 
 use std::{fmt, sync::Arc};
 

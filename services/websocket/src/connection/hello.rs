@@ -17,7 +17,7 @@ use crate::{
     ring::NotResumable,
 };
 
-/// Waits for `hello`, answers it, and returns the session of a client that then reads from the ring buffer.
+/// Waits for `hello`, answers it, sends the backfill, and returns the session.
 pub async fn greet<'a>(
     context: &'a SocketContext,
     socket: &'a mut WebSocket,

@@ -96,7 +96,7 @@ pub struct Progress<'a> {
     /// The ring buffer's head.
     pub head: watch::Receiver<u64>,
     pub position: ReadPosition,
-    /// Whether the client still receives what it missed: then being behind is not its fault.
+    /// Whether the client still receives what it missed: then it may be behind by more than the limit.
     is_catching_up: bool,
 }
 

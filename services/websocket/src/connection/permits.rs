@@ -40,7 +40,7 @@ pub struct UserConnectionPermit {
 }
 
 impl Permits {
-    /// `None` if there are `max` connections.
+    /// Returns a permit; `None` if there are `max` connections.
     pub fn acquire(&self, max: usize) -> Option<ConnectionPermit> {
         let mut counts = self.counts();
         if counts.total >= max {
@@ -51,7 +51,7 @@ impl Permits {
         Some(ConnectionPermit { permits: self.clone() })
     }
 
-    /// `None` if the user has `max` connections.
+    /// Returns a permit; `None` if the user has `max` connections.
     pub fn acquire_for_user(&self, user_id: i64, token_id: Uuid, max: usize) -> Option<UserConnectionPermit> {
         let mut counts = self.counts();
         let count = counts.by_user.entry(user_id).or_default();

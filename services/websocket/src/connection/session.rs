@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
         user.check_at = next_check(&user.caller, &self.context.limits);
         match self.context.peers.verify.verify_token(&user.caller.token).await {
             Err(problem) if problem.status == 401 => self.expire_token().await,
-            // Valid, or unknown at the moment: then the next check decides.
+            // The token is valid, or it cannot be verified now; then the next check decides.
             _ => Ok(()),
         }
     }
@@ -243,7 +243,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A second after the token expires, which is not reported, and at intervals.
+/// Returns when the token is checked next: after the interval, or a second after it expires if that is earlier.
 fn next_check(caller: &TokenCaller, limits: &Limits) -> Instant {
     // The token is valid until the end of its last second.
     let seconds_left = caller.expires_at.saturating_sub(Utc::now().timestamp()).saturating_add(1);

@@ -69,7 +69,7 @@ async fn upgrade(
 async fn serve(context: &SocketContext, mut socket: WebSocket) {
     let _guard = context.background.shutdown_guard();
     let started = Instant::now();
-    // Boxed: an idle connection needs no memory for its beginning.
+    // Boxed, so that its memory is released before the connection is idle.
     let reason = match Box::pin(hello::greet(context, &mut socket)).await {
         Ok(mut session) => session.run().await,
         Err(reason) => reason,

@@ -171,7 +171,7 @@ pub async fn set_stored_range(
 
 /// Deletes the events of a stream after `sequence`: the stream was reset and will use their sequences again.
 pub async fn delete_after(connection: &mut PgConnection, stream: usize, sequence: u64) -> sqlx::Result<()> {
-    // Usually none; after NATS lost its disk, two weeks of events.
+    // Usually no rows; after NATS lost its data, all rows of the stream.
     sqlx::query("set local statement_timeout = '10min'").execute(&mut *connection).await?;
     sqlx::query("delete from inbox where stream = $1 and sequence > $2")
         .bind(stream_name(SOURCES[stream]))

@@ -52,7 +52,7 @@ impl Deduplicator {
         None
     }
 
-    /// Forgets what a stream that was reset invalidates: its event ids, and all entries.
+    /// Removes the event ids of a stream that was reset, and all versions: the ring buffer is empty.
     pub fn reset(&mut self, stream: usize) {
         self.ids[stream] = Recent::default();
         self.versions = Recent::default();

@@ -9,7 +9,7 @@ use crate::cursor::{Cursor, STREAMS};
 #[derive(Debug)]
 pub struct Entry {
     pub stream: usize,
-    /// The sequences of this instance's cursor, directly after the message.
+    /// The sequences of this instance's cursor after the message.
     pub sequences: [u64; STREAMS],
     /// Stream and sequence of a duplicate: the same version of the entity, read from another stream later.
     pub duplicate: Option<(usize, u64)>,
@@ -20,7 +20,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Makes the entry of the message in `stream` that `cursor` has just reached.
+    /// Returns the entry of the last message before `cursor`, which is one of `stream`.
     pub fn new(stream: usize, prefix: &str, cursor: &Cursor) -> Self {
         let text = with_cursor(prefix, cursor).into();
         Self { stream, sequences: cursor.sequences(), duplicate: None, text, cursor_at: prefix.len() }
