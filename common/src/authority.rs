@@ -1,6 +1,6 @@
 //! Authority: which process owns the data of which part (users, tokens, messages).
 //!
-//! A part has exactly one owner at a time: two writers would produce two histories that cannot be merged. Therefore a
+//! A part has at most one owner at a time: two writers would produce two histories that cannot be merged. Therefore a
 //! process owns a part only when the registry names it as the owner; without an entry, no process owns the part. A
 //! process that runs without a registry owns everything.
 //!

@@ -1,7 +1,8 @@
 //! Configuration from environment variables: groups that each process flattens into its own `Config`.
 //!
-//! There are no command-line arguments: the environment is the only source. All problems are reported together, before
-//! a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can contain them.
+//! The only command-line argument is `--help`: everything else is in the environment. All problems are reported
+//! together, before a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can
+//! contain them.
 //!
 //! ```ignore
 //! #[derive(conf::Conf)]

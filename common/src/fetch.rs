@@ -24,7 +24,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PORTS: [u16; 2] = [80, 443];
 
-/// A page up to the size limit.
+/// The beginning of a page, up to the size limit.
 #[derive(Debug)]
 pub struct Page {
     /// The URL after redirects.
@@ -128,7 +128,7 @@ impl PublicFetcher {
 
     /// Checks all but the addresses of a name, which the resolver checks.
     fn check(&self, url: &Url) -> Result<(), FetchError> {
-        let refuse = |reason| Err(FetchError::Refused(without_credentials(url), reason));
+        let refuse = |reason| Err(FetchError::Refused(scheme_and_host(url), reason));
         if !matches!(url.scheme(), "http" | "https") {
             return refuse("only http and https are allowed");
         }
@@ -162,7 +162,7 @@ fn redirect_of(url: &Url, response: &Response) -> Result<Option<Url>, FetchError
     if !response.status().is_redirection() {
         return Ok(None);
     }
-    let refuse = || FetchError::Refused(without_credentials(url), "it redirects without a valid location");
+    let refuse = || FetchError::Refused(scheme_and_host(url), "it redirects without a valid location");
     let location = response.headers().get(header::LOCATION).ok_or_else(refuse)?;
     let next = location.to_str().ok().and_then(|location| url.join(location).ok()).ok_or_else(refuse)?;
     Ok(Some(next))
@@ -193,7 +193,7 @@ fn fetch_error(url: &Url, error: reqwest::Error) -> FetchError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(source) = cause {
         if source.is::<resolver::NotPublic>() {
-            return FetchError::Refused(without_credentials(url), "its name resolves to a private address");
+            return FetchError::Refused(scheme_and_host(url), "its name resolves to a private address");
         }
         cause = source.source();
     }
@@ -201,7 +201,7 @@ fn fetch_error(url: &Url, error: reqwest::Error) -> FetchError {
 }
 
 /// Returns scheme and host, for error messages.
-fn without_credentials(url: &Url) -> String {
+fn scheme_and_host(url: &Url) -> String {
     format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
 }
 

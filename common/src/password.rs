@@ -32,7 +32,7 @@ use tracing::error;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Some seconds of work. A request that finds the queue full gets 503.
+/// A full queue is some seconds of work. A request that finds it full gets 503.
 const QUEUE_MAX: usize = 64;
 /// Long, because each new thread allocates memory for its hashes.
 const THREAD_IDLE_MAX: Duration = Duration::from_hours(24);
@@ -156,7 +156,7 @@ impl Hashers {
         }
         let core = self.cores.acquire().await.expect("the semaphore is never closed");
         drop(waiting);
-        // The thread holds the permit: it continues when the request is dropped.
+        // The thread holds the permit, because it continues when the request is dropped.
         let done = self.threads.spawn_blocking(move || {
             let _core = core;
             work()

@@ -56,7 +56,7 @@ impl fmt::Debug for App {
 
 /// The `main` of a service: reads the configuration `C`, then runs until a signal or an error ends the process.
 ///
-/// `common` returns the part of `C` that every service has. `build` connects, migrates, starts background tasks and
+/// `common` returns the [`ServiceConfig`] in `C`. `build` connects, migrates, starts background tasks and
 /// returns the router.
 pub async fn main<C: Conf, F>(
     service: &'static Service,

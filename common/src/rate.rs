@@ -11,7 +11,7 @@ const WINDOW_SECONDS: u64 = WINDOW as u64;
 
 static PROCESS: LazyLock<RequestRate> = LazyLock::new(RequestRate::default);
 
-/// Counts per second in a ring buffer.
+/// The number of requests in each of the last 15 seconds.
 #[derive(Debug)]
 pub struct RequestRate {
     started: Instant,

@@ -1,4 +1,6 @@
 //! Restarts of work that should run for ever: the relay, a consumer, a registry watch.
+//!
+//! Unlike `Background::supervise`, this runs inside a task, and the work itself logs its failures.
 
 use std::{convert::Infallible, time::Duration};
 

@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 
 pub use lines::JsonLines;
 
-/// Flack's own crates log from level info on, libraries only warnings and errors.
+/// Level info and above; of these libraries only warnings and errors.
 const LEVELS: &str =
     "info,hyper=warn,sqlx=warn,etcd_client=warn,async_nats=warn,tower=warn,h2=warn,tonic=warn";
 

@@ -74,7 +74,7 @@ fn app() -> Router {
         .route("/panic", get(async || -> () { panic!("expected by the test") }))
 }
 
-async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
             sleep(Duration::from_millis(10)).await;
@@ -163,7 +163,7 @@ async fn a_client_that_expects_continue_is_refused_before_it_sends_too_much() {
 async fn health_shows_the_instance_and_the_status_of_its_tasks() {
     let process = Process::start(app(), Readiness::new()).await;
     process.background.spawn("fragile", async { anyhow::Result::<()>::Err(anyhow::anyhow!("it broke")) });
-    eventually("the task has failed", async || {
+    wait_for("the task has failed", async || {
         process.get("/health", StatusCode::OK).await["tasks"]["fragile"]["state"] == "failed"
     })
     .await;
@@ -228,7 +228,7 @@ async fn a_request_in_flight_is_finished_before_the_process_ends() {
     process.background.stopping().cancelled().await;
     assert!(!process.serving.is_finished() && !process.background.drained().is_cancelled());
     let refused = async || process.http.get(format!("{}/health", process.base)).send().await.is_err();
-    eventually("new connections are refused", refused).await;
+    wait_for("new connections are refused", refused).await;
 
     finish.notify_one();
     assert_eq!(answer.await.unwrap(), "finished");

@@ -73,7 +73,7 @@ impl Etcd {
     }
 }
 
-async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
             sleep(Duration::from_millis(5)).await;
@@ -109,21 +109,19 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
     let entry = keys::instance("users", "users-1");
     let ready = format!("http://{address}/ready");
     let http = flack_common::http::client();
-    eventually("it serves", async || {
-        http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)
-    })
-    .await;
+    wait_for("it serves", async || http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503))
+        .await;
     assert_eq!(observer.get(&entry).await.unwrap(), None, "registered before it was ready");
 
     can_serve.store(true, Ordering::Relaxed);
-    eventually("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
+    wait_for("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
     let registered = observer.get(&entry).await.unwrap();
     assert!(registered.as_ref().unwrap().contains(&address.to_string()));
 
     let balancer = keys::balancer("users", "users-1");
     observer.put(&balancer, r#"{"state":"up"}"#, None).await.unwrap();
     shutdown.cancel();
-    eventually("it is draining", async || observer.get(&entry).await.unwrap() != registered).await;
+    wait_for("it is draining", async || observer.get(&entry).await.unwrap() != registered).await;
     let answer = http.get(&ready).send().await.expect("it answers while it drains");
     // For HAProxy 404 is not a failure: see `http-check disable-on-404` in haproxy.cfg.
     assert_eq!(answer.status(), 404);
@@ -150,7 +148,7 @@ async fn a_verifier_with_a_registry_follows_new_keys_and_revoked_tokens_at_once(
 
     registry.put(&keys::revoked(&token_id.to_string()), "{}", Some(hour)).await.unwrap();
     let revoked_at = Instant::now();
-    eventually("the token is refused", async || verifier.verify_token(&token).await.is_err()).await;
+    wait_for("the token is refused", async || verifier.verify_token(&token).await.is_err()).await;
     assert!(revoked_at.elapsed() < REVOKED_WITHIN, "it took {:?}", revoked_at.elapsed());
 
     let (other, ..) = key.issue(17, Utc::now().timestamp(), hour);

@@ -27,13 +27,13 @@ use super::{
 
 /// Our tokens have about 300 bytes.
 const TOKEN_BYTES_MAX: usize = 2048;
-/// A token may arrive before its key: how long to wait for an unknown key.
+/// How long a request waits for an unknown key: a token may arrive before its key.
 const UNKNOWN_KEY_WAIT: Duration = Duration::from_millis(250);
 
 /// The number of revocations that wait for a subscriber. A slower subscriber gets `Lagged`, and checks all its tokens.
 const REVOCATION_QUEUE_MAX: usize = 256;
 
-/// The public keys and the revoked tokens that tokens are checked with.
+/// The public keys, and the ids of the revoked tokens.
 #[derive(Debug)]
 pub struct Verifier {
     known: RwLock<Known>,
@@ -173,7 +173,7 @@ impl VerifyToken for Verifier {
     }
 }
 
-/// One answer for malformed, forged and unknown tokens: details would help only an attacker.
+/// Returns the same answer for malformed, forged and unknown tokens: details would help only an attacker.
 fn invalid_token() -> Problem {
     Problem::unauthorized("the token is not valid; sign in again")
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{pin, select, time::sleep};
 
-/// PostgreSQL ends the session of a leader that sends nothing for this time. Long enough for a busy machine.
+/// PostgreSQL ends the session of a leader that sends nothing for this time. A leader on a busy
+/// machine sends something more often.
 const IDLE_SECONDS_MAX: u32 = 5;
 /// How often a leader pings while it waits for something other than the database.
 const PING_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! Migrations at the start of a process.
 //!
-//! The tables that every owning database has (journal, inbox) come first. They have a version table of their own, so
+//! The shared tables (journal, inbox) come first; every database has them. They have a version table of their own, so
 //! that their numbers cannot collide with those of a service. When several instances start at once, a lock in the
 //! database lets one migrate while the others wait.
 

@@ -26,7 +26,7 @@ impl Events {
         }
     }
 
-    /// Publishes the messages in order, if `last` is the last message of the stream (or unknown). Returns how many are
+    /// Publishes the messages in order, if `last` is the id of the stream's last message, or none. Returns how many are
     /// stored: when one is refused or lost, all messages after it are refused.
     pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
         match self {
@@ -81,7 +81,7 @@ impl Events {
         }
     }
 
-    /// Sends a signal to the present subscribers, at most once. `subject` is such as `flack.websocket.typing`.
+    /// Sends a signal to the present subscribers, at most once. `subject` is `flack.<service>.<signal>`.
     pub async fn signal(&self, subject: &str, payload: Bytes) {
         match self {
             Self::JetStream(jetstream) => jetstream.signal(subject, payload).await,

@@ -1,6 +1,6 @@
 //! The in-process bus: the guarantees of `JetStream` within one process, for the monolith without NATS.
 //!
-//! Keeps nothing across a restart. Websockets do not need it: their clients reload. A consumer that stores events
+//! It keeps nothing across a restart. After one, websocket clients reload. A consumer that stores events
 //! acknowledges them, and the relay removes no row from the queue before that.
 
 use std::{

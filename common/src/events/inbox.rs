@@ -198,7 +198,7 @@ pub(super) async fn next_due_seconds(
     .await
 }
 
-/// Records the event as its entity's newest change; false when this change or a newer one is recorded already.
+/// Records the event as its entity's newest change. Returns false when this change or a newer one is recorded already.
 pub(super) async fn advance(
     transaction: &mut Transaction<'_, Postgres>,
     event: &StoredEvent,

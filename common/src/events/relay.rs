@@ -1,8 +1,8 @@
 //! The relay: publishes the journal queue of the owner's database to the owner's stream.
 //!
 //! One instance leads, the others are standbys (`database::leader`). A row leaves the queue after NATS has stored its
-//! message. When a relay is killed in between, the next one publishes the row again under the same message id, and NATS
-//! drops the duplicate.
+//! message. When a relay is killed between these two steps, the next one publishes the row again under the same message
+//! id, and NATS drops the duplicate.
 //!
 //! A relay that was frozen while another one took over cannot publish: each message of a batch names its predecessor,
 //! and NATS refuses it when that is not the stream's last message.

@@ -1,4 +1,4 @@
-//! Which addresses belong to the public internet, by the IANA IPv4 and IPv6 Special-Purpose Address Registries.
+//! Which addresses belong to the public internet, according to IANA's IPv4 and IPv6 special-purpose registries.
 //!
 //! `IpAddr::is_global` of the standard library is not stable yet.
 

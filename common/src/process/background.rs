@@ -74,7 +74,8 @@ impl<E: Into<anyhow::Error> + Send + 'static> TaskResult for Result<(), E> {
 impl Background {
     /// Runs the task that `make` returns; when it fails or panics, runs a new one after a back-off.
     ///
-    /// A task that returns without an error has ended. It has to return soon after [`Self::stopping`] is cancelled.
+    /// A task that returns without an error is not restarted. It has to return soon after [`Self::stopping`] is
+    /// cancelled.
     pub fn supervise<M, F>(&self, name: impl Into<String>, mut make: M)
     where
         M: FnMut() -> F + Send + 'static,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::problems;
 
-/// This much of a body that is too large is read and discarded. The balancer forwards no larger ones.
+/// Up to this size, a body that is too large is read and discarded. The balancer forwards no larger bodies.
 const DISCARDED_BYTES_MAX: usize = 1_048_576;
 /// Ample time for 64 KiB. A slower client would keep a connection and memory in use; it gets 408.
 const BODY_SECONDS_MAX: u64 = 10;

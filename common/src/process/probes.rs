@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Background, Readiness, VERSION};
 
-/// From a cached read to a request near its deadline.
+/// The buckets of the histograms: from a cached read to a request near its deadline.
 const SECONDS_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Requested several times a second, therefore neither logged nor counted.
 pub const PATHS: [&str; 3] = ["/health", "/ready", "/metrics"];
 
-/// The metrics of the process. It can install one recorder only, and a test starts several servers in one process.
+/// The metrics of the process. A process can have one recorder only, and a test starts several servers in one process.
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub fn router(probes: Probes) -> Router {
         .with_state(Arc::new(probes))
 }
 
-/// Returns 200 whenever requests are answered; the status of the tasks is for people.
+/// Returns 200 whenever requests are answered, whatever the status of the tasks is.
 async fn health(State(probes): State<Arc<Probes>>) -> Response {
     Json(json!({
         "status": "ok",

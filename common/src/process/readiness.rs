@@ -1,7 +1,7 @@
 //! Whether this instance can serve: a list of named checks, for the balancer and before registration.
 //!
-//! Only what every request needs belongs here. The events pipeline does not: while it is unavailable, changes wait in
-//! the journal, and requests are served.
+//! Only what every request needs belongs here. NATS does not: while it is unavailable, changes wait in the journal,
+//! and requests are served.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 

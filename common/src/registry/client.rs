@@ -64,7 +64,7 @@ struct Inner {
     connection: Mutex<Connection>,
 }
 
-/// The generation identifies a connection: only the failed one is dropped.
+/// The shared connection. Its generation identifies it: an error drops only the connection on which it occurred.
 struct Connection {
     generation: u64,
     client: Option<Client>,
@@ -88,7 +88,7 @@ impl Registry {
         Self::open_lazily(&config.url, Credentials::of(config), background.stopping())
     }
 
-    /// Connects; fails when etcd does not answer. `stopping` ends mirrors.
+    /// Connects; fails when etcd does not answer. Mirrors end when `stopping` is cancelled.
     pub async fn open(
         url: &str,
         credentials: Option<Credentials>,
@@ -99,7 +99,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Connects at the first request. `stopping` ends mirrors.
+    /// Connects at the first request. Mirrors end when `stopping` is cancelled.
     pub fn open_lazily(url: &str, credentials: Option<Credentials>, stopping: CancellationToken) -> Self {
         let connection = Mutex::new(Connection { generation: 0, client: None, failed: None });
         Self { inner: Arc::new(Inner { url: url.to_owned(), credentials, stopping, connection }) }
@@ -127,7 +127,7 @@ impl Registry {
             Some(ttl) => Some(self.grant(ttl).await?),
             None => None,
         };
-        self.put_under(key, &value.into(), lease).await.map(drop)
+        self.put_with_lease(key, &value.into(), lease).await.map(drop)
     }
 
     /// Deletes a key; returns whether it existed.
@@ -181,7 +181,7 @@ impl Registry {
     }
 
     /// Writes a key, with a lease if there is one; returns the revision of the write.
-    pub(super) async fn put_under(
+    pub(super) async fn put_with_lease(
         &self,
         key: &str,
         value: &str,

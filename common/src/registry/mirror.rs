@@ -25,7 +25,7 @@ struct View {
     entries: Entries,
     /// Whether the prefix was read at least once.
     complete: bool,
-    /// Whether the watch is open: the copy has what etcd has.
+    /// Whether the watch is open: the copy is equal to the keys in etcd.
     current: bool,
 }
 
@@ -85,7 +85,7 @@ impl Mirror {
             .collect()
     }
 
-    /// Whether the copy has what etcd has; false while etcd is unavailable.
+    /// Whether the copy is equal to the keys in etcd; false while etcd is unavailable.
     pub fn is_current(&self) -> bool {
         self.view.borrow().current
     }

@@ -10,10 +10,10 @@ pub use flack_catalogue::Exposure;
 use flack_catalogue::Service;
 use serde::{Deserialize, Serialize};
 
-/// The definition of a service, which the balancer reads: `services/<name>`.
+/// The definition of a service, which the balancer reads: `/flack/services/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceDefinition {
-    /// Part of the key, not of the value.
+    /// It is in the key, not in the value.
     #[serde(skip)]
     pub name: String,
     #[serde(rename = "location")]
@@ -102,7 +102,7 @@ impl fmt::Display for Balance {
     }
 }
 
-/// An instance of a service: `services/<name>/<instance>`.
+/// An instance of a service: `/flack/services/<name>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceEntry {
     /// `host:port` at which other processes reach the instance.
@@ -121,7 +121,7 @@ const fn weight_default() -> u16 {
     100
 }
 
-/// The owner of a service's paths: `routes/<name>`. A service without a route gets no traffic.
+/// The owner of a service's paths: `/flack/routes/<name>`. A service without a route gets no traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The name of a service; with `monolith`, the default backend gets the paths.
@@ -130,7 +130,7 @@ pub struct Route {
     pub percentage: u8,
 }
 
-/// The owner of a part: `authority/<part>`.
+/// The owner of a part: `/flack/authority/<part>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorityEntry {
     /// The name of a service.
@@ -139,7 +139,7 @@ pub struct AuthorityEntry {
     pub epoch: i64,
 }
 
-/// The state of an instance in the balancer: `balancer/<service>/<instance>`.
+/// The state of an instance in the balancer: `/flack/balancer/<service>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerState {
     pub state: String,

@@ -1,5 +1,5 @@
-//! The registration of an instance: its entry under a lease of five seconds, renewed, and written again when it is
-//! lost.
+//! The registration of an instance: its entry with a lease of five seconds, which is renewed. A lost entry is written
+//! again.
 
 use std::{
     convert::Infallible,
@@ -130,7 +130,7 @@ impl Registration {
         self.state.borrow().is_registered
     }
 
-    /// Marks the entry as draining, waits until the balancer sends no more requests or a timeout, then deletes the
+    /// Marks the entry as draining, waits (a limited time) until the balancer sends no more requests, then deletes the
     /// entry.
     pub async fn deregister(mut self) -> Deregistration {
         self.stopping.cancel();
@@ -155,7 +155,7 @@ impl Registry {
         lease: Option<i64>,
     ) -> Result<Deregistration, RegistryError> {
         let key = keys::instance(&registration.service, &registration.instance);
-        match self.put_under(&key, &registration.draining_entry, lease).await {
+        match self.put_with_lease(&key, &registration.draining_entry, lease).await {
             // Refused: the lease has expired, and the entry with it.
             Ok(_) | Err(RegistryError::Refused { .. }) => {}
             Err(error) => return Err(error),
@@ -201,8 +201,8 @@ async fn register_and_renew(
 ) -> anyhow::Result<Infallible> {
     let lease = registry.grant(LEASE).await?;
     state.send_modify(|state| state.lease = Some(lease));
-    registry.put_under(&entry.definition_key, &entry.definition, None).await?;
-    let revision = registry.put_under(&entry.key, &entry.value, Some(lease)).await?;
+    registry.put_with_lease(&entry.definition_key, &entry.definition, None).await?;
+    let revision = registry.put_with_lease(&entry.key, &entry.value, Some(lease)).await?;
     state.send_modify(|state| state.is_registered = true);
     info!(key = entry.key, "registered");
 
@@ -244,7 +244,7 @@ async fn register_and_renew(
                     Some(event) if event.event_type() == EventType::Delete => {
                         // Deleted by a person, or with the lease; in the second case etcd refuses this write.
                         warn!(key = entry.key, "the entry was deleted; writing it again");
-                        registry.put_under(&entry.key, &entry.value, Some(lease)).await?;
+                        registry.put_with_lease(&entry.key, &entry.value, Some(lease)).await?;
                     }
                     Some(event) if event.kv().is_some_and(|kv| kv.value() != entry.value.as_bytes()) => {
                         // An error has a back-off: two processes with one name must not overwrite each other in a loop.
