@@ -6,14 +6,12 @@ use async_trait::async_trait;
 use backon::ExponentialBuilder;
 use flack_api::events::Event;
 use flack_common::events::{Consumer, Events, Handler, StoredEvent};
+use flack_testing::Nats;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    nats::Nats,
-    things::{ThingsEvent, database, insert, relay, rename, replay_all, scalar, wait_for},
-};
+use crate::things::{ThingsEvent, database, insert, relay, rename, replay_all, scalar, wait_for};
 
 /// Writes each name into the table `received`, and fails for `poison`.
 struct Names;
@@ -66,10 +64,10 @@ async fn wait_until_received(pool: &PgPool, names: &[&str]) {
 #[sqlx::test(migrations = false)]
 async fn a_consumer_waits_for_a_stream_that_does_not_exist_yet(pool: PgPool) {
     databases(&pool).await;
-    let mut nats = Nats::planned();
+    let mut nats = Nats::stopped();
     let events = nats.events().await;
     consume(&pool, &events);
-    nats.up().await;
+    nats.start_again().await;
     insert(&pool, "one").await;
     relay(&pool, &events);
     wait_until_received(&pool, &["one"]).await;
@@ -194,12 +192,11 @@ async fn a_consumer_continues_at_its_offset_after_a_restart_of_nats_and_after_th
     insert(&pool, "one").await;
     wait_until_received(&pool, &["one"]).await;
     nats.kill();
-    nats.up().await;
+    nats.start_again().await;
     insert(&pool, "two").await;
     wait_until_received(&pool, &["one", "two"]).await;
-    nats.kill();
-    nats.lose_disk();
-    nats.up().await;
+    nats.kill_and_lose_data();
+    nats.start_again().await;
     insert(&pool, "three").await;
     wait_until_received(&pool, &["one", "two", "three"]).await;
 }
@@ -219,7 +216,7 @@ async fn a_stream_keeps_its_incarnation_across_restarts_of_nats(pool: PgPool) {
     // nats-server 2.9 loses a stream's creation time at the second restart.
     for name in ["1", "2", "3"] {
         nats.kill();
-        nats.up().await;
+        nats.start_again().await;
         insert(&pool, name).await;
         received.push(name);
         wait_until_received(&pool, &received).await;

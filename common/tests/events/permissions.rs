@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
+use flack_testing::Nats;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-use crate::{
-    nats::Nats,
-    things::{database, insert, next_name, queue_length, read, relay, wait_for},
-};
+use crate::things::{database, insert, next_name, queue_length, read, relay, wait_for};
 
 const SETTINGS: &str = r#"
 authorization { users = [

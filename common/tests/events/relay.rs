@@ -6,11 +6,12 @@ use std::{
 };
 
 use flack_common::events::{JournalRow, MappedEvent, Relay};
+use flack_testing::Nats;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    nats::{Nats, events_at},
+    nats::{count, events_at, forget_message_ids},
     things::{
         database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar,
         wait_for,
@@ -34,7 +35,7 @@ async fn a_committed_change_is_published_once_and_a_rolled_back_one_never(pool: 
     assert_eq!((event.operation, event.version), (flack_api::events::Operation::Insert, 1));
     assert_eq!(serde_json::to_value(event.union).unwrap()["data"]["id"], id);
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
-    assert_eq!(nats.count("THINGS").await, 1);
+    assert_eq!(count(&nats, "THINGS").await, 1);
 }
 
 #[sqlx::test(migrations = false)]
@@ -69,7 +70,7 @@ async fn a_relay_killed_between_publishing_and_deleting_publishes_no_duplicate(p
     insert(&pool, "once").await;
     insert(&pool, "twice").await;
     let killed = relay(&pool, &events);
-    wait_for("both to be published", async || nats.count("THINGS").await == 2).await;
+    wait_for("both to be published", async || count(&nats, "THINGS").await == 2).await;
     assert_eq!(queue_length(&pool).await, 2);
     killed.abort();
 
@@ -77,7 +78,7 @@ async fn a_relay_killed_between_publishing_and_deleting_publishes_no_duplicate(p
     insert(&pool, "later").await;
     relay(&pool, &events);
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
-    assert_eq!(nats.count("THINGS").await, 3);
+    assert_eq!(count(&nats, "THINGS").await, 3);
 }
 
 #[sqlx::test(migrations = false)]
@@ -100,11 +101,11 @@ async fn a_row_with_a_lower_id_that_commits_later_is_published(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn writes_during_a_nats_outage_are_published_in_order_afterwards(pool: PgPool) {
     database(&pool).await;
-    let mut nats = Nats::planned();
+    let mut nats = Nats::stopped();
     let events = nats.events().await;
     relay(&pool, &events);
     let id = insert(&pool, "0").await;
-    nats.up().await;
+    nats.start_again().await;
     let mut subscription = read(&events);
     assert_eq!(next_name(&mut subscription).await, "0");
     nats.kill();
@@ -112,12 +113,12 @@ async fn writes_during_a_nats_outage_are_published_in_order_afterwards(pool: PgP
         rename(&pool, id, &number.to_string()).await;
     }
     assert!(queue_length(&pool).await > 0);
-    nats.up().await;
+    nats.start_again().await;
     for number in 1..300 {
         assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
-    assert_eq!(nats.count("THINGS").await, 300);
+    assert_eq!(count(&nats, "THINGS").await, 300);
 }
 
 #[sqlx::test(migrations = false)]
@@ -132,7 +133,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replay
     .execute(&pool)
     .await
     .unwrap();
-    let mut nats = Nats::planned();
+    let mut nats = Nats::stopped();
     let events = nats.events().await;
     relay(&pool, &events);
     // A failed row does not count.
@@ -148,7 +149,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replay
     assert!(problem.detail.contains("events pipeline"), "{}", problem.detail);
     assert_eq!(queue_length(&pool).await, 20, "the refused write has no row in the queue");
 
-    nats.up().await;
+    nats.start_again().await;
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     insert(&pool, "accepted again").await;
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
@@ -175,20 +176,20 @@ async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
         }
     });
     for _ in 0..3 {
-        let before = nats.count("THINGS").await;
+        let before = count(&nats, "THINGS").await;
         wait_for("some to be published", async || {
-            nats.count("THINGS").await > before || writer.is_finished()
+            count(&nats, "THINGS").await > before || writer.is_finished()
         })
         .await;
         nats.kill();
-        nats.up().await;
+        nats.start_again().await;
     }
     writer.await.unwrap();
     for number in 0..1500 {
         assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
-    assert_eq!(nats.count("THINGS").await, 1500);
+    assert_eq!(count(&nats, "THINGS").await, 1500);
 }
 
 #[sqlx::test(migrations = false)]
@@ -207,7 +208,7 @@ async fn a_standby_relay_continues_when_the_leader_is_killed(pool: PgPool) {
     insert(&pool, "by the second").await;
     assert_eq!(next_name(&mut subscription).await, "by the second");
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
-    assert_eq!(nats.count("THINGS").await, 3);
+    assert_eq!(count(&nats, "THINGS").await, 3);
 }
 
 /// Like `map`, but blocks its thread at the first row of this name, as a process does that is stopped by SIGSTOP.
@@ -228,7 +229,7 @@ async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool
     database(&pool).await;
     let nats = Nats::start().await;
     let options = PgConnectOptions::clone(&pool.connect_options()).application_name("frozen");
-    let (address, stopping) = (nats.address(), CancellationToken::new());
+    let (address, stopping) = (nats.url(), CancellationToken::new());
     // In a thread with its own runtime, like another process.
     let stopped = std::thread::spawn({
         let stopping = stopping.clone();
@@ -253,7 +254,7 @@ async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool
     assert_eq!(next_name(&mut subscription).await, "published by the second");
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
     // As if it had been frozen for longer than the duplicate window.
-    nats.forget_message_ids("THINGS").await;
+    forget_message_ids(&nats, "THINGS").await;
     CONTINUE.store(true, SeqCst);
     wait_for("it to be a standby", async || {
         scalar::<i64>(
@@ -265,7 +266,7 @@ async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool
             == 1
     })
     .await;
-    assert_eq!(nats.count("THINGS").await, 3);
+    assert_eq!(count(&nats, "THINGS").await, 3);
     stopping.cancel();
     stopped.join().unwrap();
 }
@@ -325,9 +326,8 @@ async fn a_subscription_continues_when_nats_has_lost_its_disk(pool: PgPool) {
         assert_eq!(next_name(&mut subscription).await, name);
     }
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
-    nats.kill();
-    nats.lose_disk();
-    nats.up().await;
+    nats.kill_and_lose_data();
+    nats.start_again().await;
     insert(&pool, "three").await;
     assert_eq!(next_name(&mut subscription).await, "three");
 }
