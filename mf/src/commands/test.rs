@@ -95,6 +95,10 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
     }
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if args.fast {
+        // Of its tests, these need no stack.
+        report
+            .tests(&[&tests[..], &["--test", "language", "--test", "call_graph"]].concat(), &server.url()?)
+            .await?;
         tests.extend(["--exclude", STACK_TESTS]);
     }
     tests.extend(args.filter.as_deref());
