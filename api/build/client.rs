@@ -50,16 +50,11 @@ fn method(operation: &Operation) -> TokenStream {
         Security::OptionalToken => quote!(.token(caller.as_ref())),
         Security::Basic => quote!(.basic(&caller)),
     };
-    let parameters =
-        operation.parameters.iter().filter(|parameter| parameter.place != Place::Path).map(|parameter| {
-            let (name, ident) = (&parameter.name, &parameter.ident);
-            let value = if parameter.required { quote!(Some(#ident)) } else { quote!(#ident) };
-            if parameter.place == Place::Query {
-                quote!(.query(#name, #value))
-            } else {
-                quote!(.header(#name, #value))
-            }
-        });
+    let parameters = operation.parameters.iter().filter(|parameter| parameter.place != Place::Path).map(|parameter| {
+        let (name, ident) = (&parameter.name, &parameter.ident);
+        let value = if parameter.required { quote!(Some(#ident)) } else { quote!(#ident) };
+        if parameter.place == Place::Query { quote!(.query(#name, #value)) } else { quote!(.header(#name, #value)) }
+    });
     let body = operation.body.as_ref().map(|_| quote!(.json(&body)));
     let is_empty = operation.success.headers.is_empty() && operation.success.body.is_none();
     let (reply, output) = (if is_empty { quote!(_) } else { quote!(reply) }, output(operation));

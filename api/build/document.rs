@@ -2,8 +2,8 @@
 
 use heck::ToSnakeCase;
 use openapiv3::{
-    OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody,
-    Response, SecurityRequirement, StatusCode,
+    OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody, Response,
+    SecurityRequirement, StatusCode,
 };
 use quote::format_ident;
 
@@ -101,11 +101,7 @@ impl Document {
         }
     }
 
-    fn parameter(
-        &self,
-        operation: &str,
-        parameter: &ReferenceOr<OpenApiParameter>,
-    ) -> Result<Parameter, String> {
+    fn parameter(&self, operation: &str, parameter: &ReferenceOr<OpenApiParameter>) -> Result<Parameter, String> {
         let parameter = parameter.as_item().ok_or("parameters cannot be references")?;
         let data = parameter.parameter_data_ref();
         let name = data.name.clone();
@@ -123,14 +119,7 @@ impl Document {
         let in_parameter = |problem| format!("parameter {name}: {problem}");
         let rust_type = parameter_type(&type_name, schema).map_err(in_parameter)?;
         let shape = shape(&self.openapi, &type_name, schema, &[]).map_err(in_parameter)?;
-        Ok(Parameter {
-            place,
-            ident: format_ident!("{ident}"),
-            required: data.required,
-            rust_type,
-            shape,
-            name,
-        })
+        Ok(Parameter { place, ident: format_ident!("{ident}"), required: data.required, rust_type, shape, name })
     }
 
     fn body(&self, body: &ReferenceOr<RequestBody>) -> Result<Body, String> {
@@ -144,18 +133,17 @@ impl Document {
     }
 
     fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {
-        let requirements = own
-            .or(self.openapi.security.as_ref())
-            .ok_or("neither the operation nor the document has `security`")?;
+        let requirements =
+            own.or(self.openapi.security.as_ref()).ok_or("neither the operation nor the document has `security`")?;
         let schemes = requirements.iter().map(|requirement| requirement.keys().map(String::as_str).collect());
         match schemes.collect::<Vec<String>>().iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [] => Ok(Security::None),
             ["bearer"] => Ok(Security::Token),
             ["bearer", ""] => Ok(Security::OptionalToken),
             ["basic"] => Ok(Security::Basic),
-            other => Err(format!(
-                "security {other:?} is not enforced by the router; use bearer, basic or bearer with {{}}"
-            )),
+            other => {
+                Err(format!("security {other:?} is not enforced by the router; use bearer, basic or bearer with {{}}"))
+            }
         }
     }
 

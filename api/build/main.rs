@@ -88,8 +88,7 @@ fn services(documents: &[Document]) -> TokenStream {
     let names: Vec<&str> = documents.iter().map(|document| document.module.as_str()).collect();
     let modules: Vec<_> = names.iter().map(|name| format_ident!("{name}")).collect();
     let clients = names.iter().map(|name| format_ident!("{}Client", name.to_pascal_case()));
-    let [code, mocks] =
-        ["", "_mock"].map(|suffix| names.iter().map(move |name| format!("/{name}{suffix}.rs")));
+    let [code, mocks] = ["", "_mock"].map(|suffix| names.iter().map(move |name| format!("/{name}{suffix}.rs")));
     let paths = documents.iter().map(|document| format!("/api/docs/{OPENAPI}/{}", document.file_name));
     quote! {
         #[cfg(feature = "mock")]

@@ -54,8 +54,5 @@ pub fn is_uuid(text: &StringType) -> bool {
 }
 
 fn is_plain(text: &StringType) -> bool {
-    text.enumeration.is_empty()
-        && text.pattern.is_none()
-        && text.min_length.is_none()
-        && text.max_length.is_none()
+    text.enumeration.is_empty() && text.pattern.is_none() && text.min_length.is_none() && text.max_length.is_none()
 }

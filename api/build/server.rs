@@ -10,8 +10,7 @@ use crate::{
 };
 
 pub fn generate(document: &Document) -> TokenStream {
-    let responses =
-        document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
+    let responses = document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
     let constants = document.operations.iter().map(|operation| constant(&document.service, operation));
     let api = api(document);
     let router = router(document);
@@ -69,11 +68,10 @@ fn router(document: &Document) -> TokenStream {
     let mut paths: Vec<&str> = document.operations.iter().map(|operation| operation.path.as_str()).collect();
     paths.dedup();
     let routes = paths.into_iter().map(|path| {
-        let methods =
-            document.operations.iter().filter(|operation| operation.path == path).map(|operation| {
-                let (method, id) = (format_ident!("{}", operation.method), &operation.id);
-                quote!(.#method(handlers::#id))
-            });
+        let methods = document.operations.iter().filter(|operation| operation.path == path).map(|operation| {
+            let (method, id) = (format_ident!("{}", operation.method), &operation.id);
+            quote!(.#method(handlers::#id))
+        });
         quote!(.route(#path, MethodRouter::new() #(#methods)* .fallback(method_not_allowed_fallback)))
     });
     let handlers = document.operations.iter().map(handler);
@@ -113,8 +111,7 @@ fn handler(operation: &Operation) -> TokenStream {
     });
     let (arguments, _) = operation.arguments();
     let answer = answer(operation, &quote!(served.api.#id(&context, #(#arguments),*).await?));
-    let uses_head =
-        operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
+    let uses_head = operation.security != Security::None || !operation.parameters.is_empty() || body.is_some();
     let head = if uses_head { quote!(head) } else { quote!(_) };
     let payload = if body.is_some() { quote!(body) } else { quote!(_) };
     quote! {
@@ -145,11 +142,8 @@ fn read_parameter(parameter: &Parameter) -> TokenStream {
 fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
     let constant = operation.constant();
     let has_headers = !operation.success.headers.is_empty();
-    let bind = if has_headers || operation.success.body.is_some() {
-        quote!(let output = #call;)
-    } else {
-        quote!(#call;)
-    };
+    let bind =
+        if has_headers || operation.success.body.is_some() { quote!(let output = #call;) } else { quote!(#call;) };
     let body = operation.success.body.as_ref().map(|_| {
         let body = if has_headers { quote!(&output.body) } else { quote!(&output) };
         quote!(.json(#body)?)

@@ -2,8 +2,8 @@
 //! checked by the router, or an error here.
 
 use openapiv3::{
-    AdditionalProperties, IntegerFormat, IntegerType, ObjectType, OpenAPI, ReferenceOr, Schema, SchemaKind,
-    StringType, Type, VariantOrUnknownOrEmpty,
+    AdditionalProperties, IntegerFormat, IntegerType, ObjectType, OpenAPI, ReferenceOr, Schema, SchemaKind, StringType,
+    Type, VariantOrUnknownOrEmpty,
 };
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -44,12 +44,7 @@ pub fn shape(
         .map_err(|problem| format!("schema {name}: {problem}"))
 }
 
-fn inner_shape(
-    openapi: &OpenAPI,
-    name: &str,
-    schema: &Schema,
-    within: &[&str],
-) -> Result<TokenStream, String> {
+fn inner_shape(openapi: &OpenAPI, name: &str, schema: &Schema, within: &[&str]) -> Result<TokenStream, String> {
     let SchemaKind::Type(kind) = &schema.schema_kind else {
         return Err(unenforced("oneOf, allOf, anyOf, not, or no type"));
     };
@@ -70,12 +65,7 @@ fn inner_shape(
     Ok(quote!(Shape::Value { allows: #allows, words: #words }))
 }
 
-fn object_shape(
-    openapi: &OpenAPI,
-    name: &str,
-    object: &ObjectType,
-    within: &[&str],
-) -> Result<TokenStream, String> {
+fn object_shape(openapi: &OpenAPI, name: &str, object: &ObjectType, within: &[&str]) -> Result<TokenStream, String> {
     let ObjectType { properties, required, additional_properties, .. } = object;
     if !matches!(additional_properties, None | Some(AdditionalProperties::Any(true))) {
         return Err(unenforced("additionalProperties"));
@@ -104,9 +94,10 @@ fn refuse_others(kind: &Type, schema: &Schema) -> Result<(), String> {
         Type::Boolean(_) => &[],
     };
     let json = serde_json::to_value(schema).map_err(|error| error.to_string())?;
-    let other = json.as_object().into_iter().flatten().map(|(keyword, _)| keyword.as_str()).find(|keyword| {
-        !keyword.starts_with("x-") && !DESCRIPTIONS.contains(keyword) && !checked.contains(keyword)
-    });
+    let other =
+        json.as_object().into_iter().flatten().map(|(keyword, _)| keyword.as_str()).find(|keyword| {
+            !keyword.starts_with("x-") && !DESCRIPTIONS.contains(keyword) && !checked.contains(keyword)
+        });
     other.map_or(Ok(()), |keyword| Err(unenforced(keyword)))
 }
 
@@ -129,8 +120,8 @@ fn text_words(text: &StringType, pattern_words: Option<&str>) -> Result<String, 
     let mut words: Vec<String> = [kind].into_iter().chain(length).collect();
     if let Some(pattern) = pattern {
         regress::Regex::new(pattern).map_err(|error| format!("pattern {pattern}: {error}"))?;
-        let pattern_words = pattern_words
-            .ok_or(format!("{PATTERN_DESCRIPTION} is missing: say in words what the pattern allows"))?;
+        let pattern_words =
+            pattern_words.ok_or(format!("{PATTERN_DESCRIPTION} is missing: say in words what the pattern allows"))?;
         words.push(pattern_words.to_owned());
     }
     Ok(words.join(" "))

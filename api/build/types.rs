@@ -18,11 +18,7 @@ use crate::document::{Document, JSON, PROBLEM_JSON};
 pub fn from_openapi(document: &Document) -> Result<(TokenStream, TokenStream), Box<dyn Error>> {
     let prepared = prepare(document)?;
     let mut settings = GenerationSettings::default();
-    settings.with_derive("PartialEq").with_replacement(
-        "Problem",
-        "crate::Problem",
-        [TypeImpl::Display].into_iter(),
-    );
+    settings.with_derive("PartialEq").with_replacement("Problem", "crate::Problem", [TypeImpl::Display].into_iter());
     let file: syn::File = syn::parse2(Generator::new(&settings).generate_tokens(&prepared)?)?;
     let mut types = file
         .items

@@ -33,10 +33,7 @@ pub fn router() -> Router {
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
         .route("/api/docs/events", get(async || page::page(&events::PAGE)))
         .route("/api/docs/problems", get(async || page::page(&problems::PAGE)))
-        .route(
-            "/api/docs/page.css",
-            get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)),
-        )
+        .route("/api/docs/page.css", get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)))
         // A redirect, because the document's `$ref`s are relative to its own path.
         .route("/api/docs/asyncapi.yaml", get(async || Redirect::permanent(ASYNCAPI)))
         .merge(swagger::router());

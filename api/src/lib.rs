@@ -22,6 +22,6 @@ pub use layer::{Invocation, Layer, Layered, Output};
 pub use operation::OperationInfo;
 pub use problem::Problem;
 pub use server::{
-    BODY_BYTES_MAX, CORRELATION_ID, accepts_html, is_correlation_id, method_not_allowed_fallback,
-    not_found_fallback, problem_page,
+    BODY_BYTES_MAX, CORRELATION_ID, accepts_html, is_correlation_id, method_not_allowed_fallback, not_found_fallback,
+    problem_page,
 };

@@ -16,8 +16,7 @@ use document::Document;
 /// A document with one operation; `schema` is that of its body, `rest` goes into the operation.
 fn document(schema: &str, parameters: &str, statuses: &[u16]) -> Result<(), String> {
     let problem = "{ description: x, content: { application/problem+json: { schema: { type: object } } } }";
-    let errors: Vec<String> =
-        statuses.iter().map(|status| format!("        '{status}': {problem}")).collect();
+    let errors: Vec<String> = statuses.iter().map(|status| format!("        '{status}': {problem}")).collect();
     let errors = errors.join("\n");
     let text = format!(
         "openapi: 3.0.3
@@ -83,8 +82,7 @@ fn a_keyword_that_the_router_would_ignore_fails_the_build() {
         ("{ $ref: '#/components/schemas/Nothing' }", "Nothing is missing"),
     ] {
         let problem =
-            document(&format!("{{ type: object, properties: {{ it: {property} }} }}"), "", &STATUSES)
-                .unwrap_err();
+            document(&format!("{{ type: object, properties: {{ it: {property} }} }}"), "", &STATUSES).unwrap_err();
         assert!(problem.contains(named) && problem.contains("schema Thing: it: "), "{property}: {problem}");
     }
 }

@@ -126,9 +126,9 @@ fn parse_instance(text: &str) -> Result<String, String> {
     let is_valid = (1..=INSTANCE_CHARACTERS_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     // The name becomes a registry key, a HAProxy server name and a header value: it must need no quoting there.
-    is_valid.then(|| text.to_owned()).ok_or_else(|| {
-        format!("an instance name is 1 to {INSTANCE_CHARACTERS_MAX} of a-z, 0-9 and -, such as users-1")
-    })
+    is_valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("an instance name is 1 to {INSTANCE_CHARACTERS_MAX} of a-z, 0-9 and -, such as users-1"))
 }
 
 fn parse_host(text: &str) -> Result<String, String> {

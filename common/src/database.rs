@@ -59,9 +59,7 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|connection, metadata| {
-            Box::pin(
-                async move { Ok(metadata.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok()) },
-            )
+            Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok()) })
         })
         .connect_lazy_with(options);
 
@@ -87,11 +85,9 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
 /// Begins a transaction; the journal records its changes with the request's correlation id.
 pub async fn begin(pool: &PgPool, context: &Context) -> sqlx::Result<Transaction<'static, Postgres>> {
     // The id becomes part of a statement, so an invalid one is left out.
-    let correlation_id =
-        Some(&*context.correlation_id).filter(|id| is_correlation_id(id)).unwrap_or_default();
+    let correlation_id = Some(&*context.correlation_id).filter(|id| is_correlation_id(id)).unwrap_or_default();
     // One statement saves a round trip.
-    pool.begin_with(AssertSqlSafe(format!("begin; set local flack.correlation_id = '{correlation_id}'")))
-        .await
+    pool.begin_with(AssertSqlSafe(format!("begin; set local flack.correlation_id = '{correlation_id}'"))).await
 }
 
 /// Checks that the database answers. A pool whose connections are all in use counts as available.

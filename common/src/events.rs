@@ -76,13 +76,7 @@ pub use relay::{Map, Relay};
 pub use stream::{JOURNAL_RETENTION_DAYS, Outgoing, Received, StartOffset, StreamMessage, stream_name};
 
 /// Starts the relay of the owner's journal, and the maintenance of the partitions.
-pub fn publish_journal(
-    owner: &'static str,
-    pool: &PgPool,
-    events: &Events,
-    map: Map,
-    background: &Background,
-) {
+pub fn publish_journal(owner: &'static str, pool: &PgPool, events: &Events, map: Map, background: &Background) {
     partitions::maintain(background, pool.clone());
     let relay = Relay::new(owner, pool.clone(), events.clone(), map);
     // Until `drained`, not `stopping`: the last requests write journal rows too.

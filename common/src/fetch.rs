@@ -107,8 +107,8 @@ impl PublicFetcher {
     }
 
     async fn follow(&self, address: &str) -> Result<Page, FetchError> {
-        let mut url = Url::parse(address)
-            .map_err(|_| FetchError::Refused(address.to_owned(), "it cannot be parsed"))?;
+        let mut url =
+            Url::parse(address).map_err(|_| FetchError::Refused(address.to_owned(), "it cannot be parsed"))?;
         for _ in 0..=REDIRECTS_MAX {
             self.check(&url)?;
             let response = self

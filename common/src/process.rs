@@ -124,10 +124,7 @@ where
 async fn bind(process: &ProcessConfig) -> anyhow::Result<TcpListener> {
     let listener = match TcpListener::bind(process.listen).await {
         Err(problem) if problem.kind() == io::ErrorKind::AddrInUse => {
-            bail!(
-                "{} is taken by another process; stop it, or set FLACK_LISTEN to another port",
-                process.listen
-            )
+            bail!("{} is taken by another process; stop it, or set FLACK_LISTEN to another port", process.listen)
         }
         result => result.with_context(|| format!("cannot listen on {}", process.listen))?,
     };

@@ -17,11 +17,8 @@ pub(crate) async fn restart_on_failure<F>(delay_max: Duration, mut work: impl Fn
 where
     F: Future<Output = anyhow::Result<Infallible>>,
 {
-    let backoff = ExponentialBuilder::new()
-        .with_min_delay(DELAY_MIN)
-        .with_max_delay(delay_max)
-        .with_jitter()
-        .without_max_times();
+    let backoff =
+        ExponentialBuilder::new().with_min_delay(DELAY_MIN).with_max_delay(delay_max).with_jitter().without_max_times();
     let mut delays = backoff.build();
     loop {
         let started = Instant::now();

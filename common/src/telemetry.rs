@@ -17,8 +17,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 pub use lines::JsonLines;
 
 /// Level info and above; of these libraries only warnings and errors.
-const LEVELS: &str =
-    "info,hyper=warn,sqlx=warn,etcd_client=warn,async_nats=warn,tower=warn,h2=warn,tonic=warn";
+const LEVELS: &str = "info,hyper=warn,sqlx=warn,etcd_client=warn,async_nats=warn,tower=warn,h2=warn,tonic=warn";
 
 static SERVICE: OnceLock<&'static str> = OnceLock::new();
 static INSTANCE: RwLock<Option<String>> = RwLock::new(None);

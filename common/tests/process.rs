@@ -115,8 +115,7 @@ async fn a_body_above_the_limit_is_refused_with_and_without_content_length() {
     let send = async |bytes: usize, chunked: bool| {
         let body = vec![b'x'; bytes];
         let body = if chunked {
-            let chunks: Vec<_> =
-                body.chunks(4096).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+            let chunks: Vec<_> = body.chunks(4096).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
             reqwest::Body::wrap_stream(futures::stream::iter(chunks))
         } else {
             body.into()
@@ -175,9 +174,8 @@ async fn health_shows_the_instance_and_the_status_of_its_tasks() {
 
 #[tokio::test]
 async fn an_instance_with_a_failing_check_is_healthy_but_not_ready() {
-    let broken = Readiness::new()
-        .check("fine", async || Ok(()))
-        .check("database", async || anyhow::bail!("no connection"));
+    let broken =
+        Readiness::new().check("fine", async || Ok(())).check("database", async || anyhow::bail!("no connection"));
     let process = Process::start(app(), broken).await;
     process.get("/health", StatusCode::OK).await;
     let answer = process.get("/ready", StatusCode::SERVICE_UNAVAILABLE).await;
@@ -248,9 +246,7 @@ async fn the_process_waits_for_a_shutdown_guard() {
         drop(guard);
     });
     process.stop().await;
-    timeout(TEST_TIMEOUT, closed.notified())
-        .await
-        .expect("the process ended before the connection could close");
+    timeout(TEST_TIMEOUT, closed.notified()).await.expect("the process ended before the connection could close");
 }
 
 #[tokio::test]

@@ -109,8 +109,7 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
     let entry = keys::instance("users", "users-1");
     let ready = format!("http://{address}/ready");
     let http = flack_common::http::client();
-    wait_for("it serves", async || http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503))
-        .await;
+    wait_for("it serves", async || http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)).await;
     assert_eq!(observer.get(&entry).await.unwrap(), None, "registered before it was ready");
 
     can_serve.store(true, Ordering::Relaxed);

@@ -90,8 +90,8 @@ impl Etcd {
     }
 
     fn as_user_until(&self, user: Option<&str>, stopping: CancellationToken) -> Registry {
-        let credentials = user
-            .map(|user| Credentials { user: user.to_owned(), password: format!("{user}-password").into() });
+        let credentials =
+            user.map(|user| Credentials { user: user.to_owned(), password: format!("{user}-password").into() });
         Registry::open_lazily(&self.client, credentials, stopping)
     }
 }
@@ -131,14 +131,10 @@ async fn an_instance_whose_lease_has_expired_registers_again() {
     let _registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
     let options = etcd_client::ConnectOptions::new().with_user("root", "root-password");
     let mut root = Client::connect([&etcd.client], Some(options)).await.expect("etcd is there");
-    let lease =
-        root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
+    let lease = root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
     root.lease_revoke(lease).await.expect("root has the permission");
     let key = keys::instance("users", "users-1");
-    wait_for("the entry to exist again", async || {
-        registry.get(&key).await.is_ok_and(|entry| entry.is_some())
-    })
-    .await;
+    wait_for("the entry to exist again", async || registry.get(&key).await.is_ok_and(|entry| entry.is_some())).await;
 }
 
 #[tokio::test]
@@ -168,7 +164,6 @@ async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stop
 async fn a_write_without_permission_is_refused_with_the_reason() {
     let etcd = Etcd::start().await;
     let registry = etcd.as_user(Some("users"));
-    let error =
-        registry.put(&keys::route("users"), "{}", None).await.expect_err("a service may not write routes");
+    let error = registry.put(&keys::route("users"), "{}", None).await.expect_err("a service may not write routes");
     assert!(error.to_string().contains("permission denied"), "{error}");
 }

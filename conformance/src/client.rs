@@ -95,8 +95,7 @@ impl Client {
     pub async fn send_any(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
         let request = request.build()?;
         let (method, path) = (request.method().to_string(), request.url().path().to_owned());
-        let response =
-            self.http.execute(request).await.with_context(|| format!("{method} {path} got no answer"))?;
+        let response = self.http.execute(request).await.with_context(|| format!("{method} {path} got no answer"))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await?;
         let body = match bytes.as_ref() {
@@ -123,23 +122,11 @@ impl Client {
         self.send(self.request(Method::GET, path, auth), expected).await
     }
 
-    pub async fn post(
-        &self,
-        path: &str,
-        auth: Auth<'_>,
-        body: &Value,
-        expected: StatusCode,
-    ) -> Result<Answer> {
+    pub async fn post(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> Result<Answer> {
         self.send(self.request(Method::POST, path, auth).json(body), expected).await
     }
 
-    pub async fn put(
-        &self,
-        path: &str,
-        auth: Auth<'_>,
-        body: &Value,
-        expected: StatusCode,
-    ) -> Result<Answer> {
+    pub async fn put(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> Result<Answer> {
         self.send(self.request(Method::PUT, path, auth).json(body), expected).await
     }
 
@@ -172,8 +159,7 @@ impl Client {
     /// Posts a message and returns its id.
     pub async fn message(&self, author: &Person, source: &str) -> Result<i64> {
         let body = json!({ "source": source });
-        let answer =
-            self.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
+        let answer = self.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
         answer.body["id"].as_i64().context("a message without an id")
     }
 }

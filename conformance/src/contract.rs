@@ -40,8 +40,8 @@ impl Contract {
             Some((part, text))
         });
         for (part, text) in of_version_1 {
-            let document = serde_yaml_ng::from_str(text)
-                .with_context(|| format!("the document of {part} is not YAML"))?;
+            let document =
+                serde_yaml_ng::from_str(text).with_context(|| format!("the document of {part} is not YAML"))?;
             contract.add(part, document)?;
         }
         Ok(contract)
@@ -77,25 +77,14 @@ impl Contract {
     }
 
     /// Fails if an answer does not match its operation. A path outside the documents is not checked.
-    pub fn check(
-        &self,
-        method: &str,
-        path: &str,
-        status: u16,
-        content_type: &str,
-        body: &Value,
-    ) -> Result<()> {
+    pub fn check(&self, method: &str, path: &str, status: u16, content_type: &str, body: &Value) -> Result<()> {
         let path = path.split('?').next().unwrap_or(path);
         let Some(operation) = self.find(method, path) else { return Ok(()) };
         let Some(response) = operation.responses.get(&status) else {
             bail!("{} answered {status}, which it does not declare: {body}", operation.id)
         };
         let Some(content) = response["content"].as_object() else {
-            ensure!(
-                body.is_null(),
-                "{} answered {status} with a body, and declares no body: {body}",
-                operation.id
-            );
+            ensure!(body.is_null(), "{} answered {status} with a body, and declares no body: {body}", operation.id);
             return Ok(());
         };
         let media = content.keys().next().map_or("", String::as_str);
@@ -110,10 +99,7 @@ impl Contract {
             schema["components"] = self.documents[&operation.document]["components"].clone();
             let validator = jsonschema::validator_for(&schema).context("a schema is invalid")?;
             if let Err(error) = validator.validate(body) {
-                bail!(
-                    "{} answered {status} with {body}, which does not match its schema: {error}",
-                    operation.id
-                );
+                bail!("{} answered {status} with {body}, which does not match its schema: {error}", operation.id);
             }
         }
         Ok(())
@@ -149,9 +135,7 @@ fn responses(document: &Value, operation: &Value) -> Result<BTreeMap<u16, Value>
         .iter()
         .map(|(status, response)| {
             let resolved = match response["$ref"].as_str() {
-                Some(reference) => {
-                    document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or(json!({}))
-                }
+                Some(reference) => document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or(json!({})),
                 None => response.clone(),
             };
             Ok((status.parse()?, resolved))

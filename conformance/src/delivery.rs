@@ -62,10 +62,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the plan against the stack of `client`, and returns the verdict.
 pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> Result<Verdict> {
-    ensure!(
-        plan.posters > 0 && plan.sockets > 0 && plan.rate > 0.0,
-        "posters, sockets and rate must be more than 0"
-    );
+    ensure!(plan.posters > 0 && plan.sockets > 0 && plan.rate > 0.0, "posters, sockets and rate must be more than 0");
     ensure!(plan.sockets <= SOCKETS_MAX, "at most {SOCKETS_MAX} sockets");
     let authors: Vec<Person> = stream::iter(0..plan.posters)
         .map(|_| register(client))
@@ -83,15 +80,7 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> Result
         let entry = if plan.both_sides && number % 2 == 1 { monolith.clone() } else { EntryPoint::Balancer };
         let dropping = number < plan.dropping;
         subscribers.push(
-            Subscriber::start(
-                client.clone(),
-                entry,
-                Arc::clone(&posters),
-                start,
-                dropping,
-                Arc::clone(&ended),
-            )
-            .await?,
+            Subscriber::start(client.clone(), entry, Arc::clone(&posters), start, dropping, Arc::clone(&ended)).await?,
         );
     }
 

@@ -166,8 +166,7 @@ fn mf_program() -> Result<PathBuf> {
     }
     let this = env::current_exe().context("cannot find the path of this program")?;
     // A test is in `deps/`, one folder below the programs.
-    let beside =
-        this.ancestors().skip(1).take(2).map(|folder| folder.join("mf")).find(|program| program.exists());
+    let beside = this.ancestors().skip(1).take(2).map(|folder| folder.join("mf")).find(|program| program.exists());
     beside.context("mf is missing beside this program: build first (bin/mfbuild), or run bin/mftest")
 }
 
@@ -184,10 +183,5 @@ fn free_port_block() -> Result<u16> {
 }
 
 fn describe(output: &Output) -> String {
-    format!(
-        "{}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -56,11 +56,9 @@ fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("a runtime can be made"));
     if arguments.list {
-        let listed = start
-            .iter()
-            .flat_map(|(name, _)| cases().into_iter().map(move |case| format!("{name}::{}", case.name)));
-        return libtest_mimic::run(&arguments, listed.map(|name| Trial::test(name, || Ok(()))).collect())
-            .exit_code();
+        let listed =
+            start.iter().flat_map(|(name, _)| cases().into_iter().map(move |case| format!("{name}::{}", case.name)));
+        return libtest_mimic::run(&arguments, listed.map(|name| Trial::test(name, || Ok(()))).collect()).exit_code();
     }
     arguments.test_threads = arguments.test_threads.or(Some(at_once));
     let mut stacks = Vec::new();
@@ -71,9 +69,7 @@ fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
                 for case in cases() {
                     let (world, runtime) = (world.clone(), Arc::clone(&runtime));
                     trials.push(Trial::test(format!("{name}::{}", case.name), move || {
-                        runtime
-                            .block_on((case.run)(world))
-                            .map_err(|error| Failed::from(format!("{error:#}")))
+                        runtime.block_on((case.run)(world)).map_err(|error| Failed::from(format!("{error:#}")))
                     }));
                 }
                 stacks.push(world);
@@ -90,11 +86,7 @@ fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
                 .stack
                 .mf(&["logs", "--lines", "60"])
                 .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-            eprintln!(
-                "--- last log lines of the {} stack ---\n{}",
-                world.stack.stage.name(),
-                logs.unwrap_or_default()
-            );
+            eprintln!("--- last log lines of the {} stack ---\n{}", world.stack.stage.name(), logs.unwrap_or_default());
         }
     }
     drop(stacks);

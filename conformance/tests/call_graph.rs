@@ -15,12 +15,10 @@ use flack_conformance::contract::Contract;
 fn the_call_graph_is_the_one_in_the_documents() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let contract = Contract::load().expect("the documents can be read");
-    let edges: BTreeSet<_> =
-        SERVICES.iter().flat_map(|service| edges_of(service, &contract, &root)).collect();
+    let edges: BTreeSet<_> = SERVICES.iter().flat_map(|service| edges_of(service, &contract, &root)).collect();
     let found: String = edges.iter().flat_map(|edge| [edge, "\n"]).collect();
     let golden = fs::read_to_string(root.join("docs/call-graph.txt")).unwrap_or_default();
-    let golden: String =
-        golden.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    let golden: String = golden.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
     assert_eq!(
         found, golden,
         "the code has another call graph than docs/call-graph.txt; if this is intended, change the file and give the \
@@ -38,10 +36,8 @@ fn edges_of(service: &Service, contract: &Contract, root: &Path) -> Vec<String> 
         let name = other.name[..1].to_uppercase() + &other.name[1..];
         let uses_api = [format!("{name}Api"), format!("{name}Client")].iter().any(|word| code.contains(word));
         let operations = contract.operations.iter().filter(|operation| operation.document == other.name);
-        let called: Vec<_> = operations
-            .map(|operation| operation.id.as_str())
-            .filter(|id| code.contains(&format!(".{id}(")))
-            .collect();
+        let called: Vec<_> =
+            operations.map(|operation| operation.id.as_str()).filter(|id| code.contains(&format!(".{id}("))).collect();
         if uses_api && !called.is_empty() {
             edges.push(format!("{service} calls {other}: {}", called.join(", ")));
         }

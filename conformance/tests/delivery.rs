@@ -21,10 +21,7 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     // One after the other: the cases stop processes that other cases need.
-    suite::main_in_order(
-        &[("services", || Stack::start(Stage::Services, "websocket=2,messages=2"))],
-        deliveries,
-    )
+    suite::main_in_order(&[("services", || Stack::start(Stage::Services, "websocket=2,messages=2"))], deliveries)
 }
 
 fn deliveries() -> Vec<Case> {
@@ -118,8 +115,7 @@ async fn deliver_despite(world: &World, plan: Plan) -> Result<()> {
     wait_for("all processes to be ready", || async {
         let ps = world.stack.ps()?;
         let all_ready = ps["processes"].as_array().into_iter().flatten().all(|process| {
-            process["state"] == "running"
-                && matches!(process["health"].as_str(), Some("ready" | "accepting" | "-"))
+            process["state"] == "running" && matches!(process["health"].as_str(), Some("ready" | "accepting" | "-"))
         });
         Ok(all_ready.then_some(()))
     })
@@ -169,15 +165,7 @@ async fn events_tail_prints_new_events(World { client, stack }: World) -> Result
     let status = tokio::task::spawn_blocking(move || tail.wait()).await??;
     ensure!(status.success(), "expected success after Ctrl-C, got {status}");
 
-    let past = stack.mf_ok(&[
-        "events",
-        "tail",
-        "users",
-        "--no-follow",
-        "--from-start",
-        "--grep",
-        &author.nickname,
-    ])?;
+    let past = stack.mf_ok(&["events", "tail", "users", "--no-follow", "--from-start", "--grep", &author.nickname])?;
     ensure!(past.lines().all(|line| line.contains("user_changed")) && !past.is_empty(), "past: {past}");
     drained(&stack.operator()).await
 }
@@ -198,19 +186,14 @@ async fn a_replay_sends_nothing_to_sockets(World { client, stack }: World) -> Re
         &["events", "replay", "messages", "--snapshot", "--type", "message", "--json"],
     ] {
         let result: Value = serde_json::from_str(&stack.mf_ok(arguments)?)?;
-        ensure!(
-            result["queued"].as_i64().is_some_and(|queued| queued > 0),
-            "{arguments:?} returned {result}"
-        );
+        ensure!(result["queued"].as_i64().is_some_and(|queued| queued > 0), "{arguments:?} returned {result}");
     }
     drained(&stack.operator()).await?;
     let last = client.message(&author, "the next message").await?;
     for socket in &mut sockets {
         let frames = socket.collect_until("the next message", |frame| is_message(frame, last)).await?;
-        let repeated: Vec<_> = frames
-            .iter()
-            .filter(|frame| frame["class"] == "Message" && frame["model"]["id"] != last)
-            .collect();
+        let repeated: Vec<_> =
+            frames.iter().filter(|frame| frame["class"] == "Message" && frame["model"]["id"] != last).collect();
         ensure!(repeated.is_empty(), "received again: {repeated:?}");
     }
     let none = stack.mf(&["events", "replay", "users", "--type", "usre"])?;
@@ -243,10 +226,7 @@ async fn a_projection_is_rebuilt_while_the_app_runs(World { client, stack }: Wor
     // The projection of tokens: it has an entry for each recently set password, so for each user of these tests.
     rebuild("tokens").await??;
     let passwords = rebuild("tokens").await??;
-    ensure!(
-        passwords["cleared"] == users && passwords["copies"] == json!(["password_changes"]),
-        "{passwords}"
-    );
+    ensure!(passwords["cleared"] == users && passwords["copies"] == json!(["password_changes"]), "{passwords}");
     let other = stack.mf(&["events", "replay", "users", "--rebuild", "ui"])?;
     ensure!(other.status.code() == Some(64), "ui has no projection");
     Ok(())
@@ -260,8 +240,7 @@ async fn an_invalid_event_becomes_a_dead_letter_and_blocks_no_other_entity(
     let operator = stack.operator();
     let (dead, _) = wait_for("dead letters in messages and tokens", || async {
         let dead = dead(&operator)?;
-        let consumers: HashSet<_> =
-            dead.iter().filter_map(|dead| dead["id"].as_str()?.split(':').next()).collect();
+        let consumers: HashSet<_> = dead.iter().filter_map(|dead| dead["id"].as_str()?.split(':').next()).collect();
         Ok(["messages", "tokens"].iter().all(|consumer| consumers.contains(consumer)).then(|| dead.clone()))
     })
     .await?;
@@ -307,8 +286,7 @@ async fn drained(operator: &Operator) -> Result<()> {
 
 /// Publishes with the operator's account, as an operator's mistake would.
 async fn publish_as_operator(stack: &Stack, subject: &str, payload: &str) -> Result<()> {
-    let secrets: Value =
-        serde_json::from_str(&std::fs::read_to_string(stack.home().join("secrets/stack.json"))?)?;
+    let secrets: Value = serde_json::from_str(&std::fs::read_to_string(stack.home().join("secrets/stack.json"))?)?;
     let password = secrets["accounts"]["mf"]["nats"].as_str().context("no password")?;
     let client = async_nats::ConnectOptions::new()
         .user_and_password("mf".to_owned(), password.to_owned())

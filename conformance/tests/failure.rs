@@ -54,10 +54,8 @@ async fn a_second_mfup_restarts_nothing(World { stack, .. }: World) -> Result<()
 async fn a_new_instance_is_used_within_a_second_of_its_start(World { client, stack }: World) -> Result<()> {
     let before = names(&stack.ps()?, "users");
     stack.mf_ok(&["run", "users"])?;
-    let new = names(&stack.ps()?, "users")
-        .into_iter()
-        .find(|name| !before.contains(name))
-        .context("no new instance")?;
+    let new =
+        names(&stack.ps()?, "users").into_iter().find(|name| !before.contains(name)).context("no new instance")?;
     let ((), took) = wait_for("an answer of the new instance", || async {
         let answer = client.get("/api/users?online=1", Auth::None, StatusCode::OK).await?;
         Ok((answer.header("x-flack-instance") == new).then_some(()))
@@ -104,15 +102,11 @@ async fn without_users_only_what_needs_users_answers_503(World { client, stack }
         async { anyhow::Ok(client.send_any(request).await?.status) }
     };
     wait_for("users to be gone", || async {
-        Ok((status(Method::GET, "/api/users", Auth::None).await? == StatusCode::SERVICE_UNAVAILABLE)
-            .then_some(()))
+        Ok((status(Method::GET, "/api/users", Auth::None).await? == StatusCode::SERVICE_UNAVAILABLE).then_some(()))
     })
     .await?;
     let basic = Auth::Basic(&person.nickname, &person.password);
-    ensure!(
-        status(Method::POST, "/api/tokens", basic).await? == StatusCode::SERVICE_UNAVAILABLE,
-        "tokens needs users"
-    );
+    ensure!(status(Method::POST, "/api/tokens", basic).await? == StatusCode::SERVICE_UNAVAILABLE, "tokens needs users");
     client.get("/", Auth::None, StatusCode::OK).await?;
     client.get("/api/messages", Auth::None, StatusCode::OK).await?;
     client.message(&person, "still here").await.context("messages does not need users")?;
@@ -216,17 +210,14 @@ async fn requests_succeed_without_the_registry(World { client, stack }: World) -
     client.get("/api/users", Auth::Token(&person.token), StatusCode::OK).await?;
     wait_for("a token to be issued and revoked again", || async {
         let Ok(token) = client.token(&person.nickname, &person.password).await else { return Ok(None) };
-        let answer =
-            client.send_any(client.request(Method::DELETE, "/api/tokens", Auth::Token(&token))).await?;
+        let answer = client.send_any(client.request(Method::DELETE, "/api/tokens", Auth::Token(&token))).await?;
         Ok((answer.status == StatusCode::NO_CONTENT).then_some(()))
     })
     .await?;
     Ok(())
 }
 
-async fn messages_posted_without_nats_are_delivered_when_it_is_back(
-    World { client, stack }: World,
-) -> Result<()> {
+async fn messages_posted_without_nats_are_delivered_when_it_is_back(World { client, stack }: World) -> Result<()> {
     let author = client.person("persistent").await?;
     let mut socket = Socket::open(client.base(), None, None).await?;
     stack.mf_ok(&["kill", "nats", "--hard"])?;
@@ -277,10 +268,8 @@ impl Load {
     /// Waits for [`LOAD_ANSWERS`] more answers.
     async fn continues(&self) -> Result<()> {
         let goal = self.answered.load(Ordering::Relaxed) + LOAD_ANSWERS;
-        wait_for("more answers", || async {
-            Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(()))
-        })
-        .await?;
+        wait_for("more answers", || async { Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(())) })
+            .await?;
         Ok(())
     }
 

@@ -5,15 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Packages that do not follow the rules yet. Remove an entry with the last violation of its package.
-const NOT_YET: &[&str] = &[];
-
 /// A file (or the beginning of its path), a replaced word that it may use (`*`: all), and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[("docs/STYLE.md", "*", "it lists the replaced words")];
 
 /// Text files with these extensions are checked, and programs without an extension.
-const EXTENSIONS: [&str; 12] =
-    ["rs", "md", "sql", "yaml", "yml", "js", "css", "html", "sh", "toml", "cfg", "txt"];
+const EXTENSIONS: [&str; 12] = ["rs", "md", "sql", "yaml", "yml", "js", "css", "html", "sh", "toml", "cfg", "txt"];
 const PROGRAM_FOLDERS: [&str; 2] = ["bin", ".ci"];
 const LINE_LIMITED_EXTENSIONS: [&str; 8] = ["rs", "md", "sql", "yaml", "yml", "js", "css", "sh"];
 const LINE_COLUMNS_MAX: usize = 120;
@@ -28,9 +24,8 @@ fn replaced_words_are_not_used() {
         let text = format!("{path}\n{text}");
         let (words, identifiers) = (words(&text), identifiers(&text));
         for Rule { replaced, use_instead, words: wanted } in &rules {
-            let is_exception = |(file, word, _): &(&str, &str, &str)| {
-                path.starts_with(file) && (*word == "*" || word == replaced)
-            };
+            let is_exception =
+                |(file, word, _): &(&str, &str, &str)| path.starts_with(file) && (*word == "*" || word == replaced);
             if EXCEPTIONS.iter().any(is_exception) {
                 continue;
             }
@@ -167,10 +162,8 @@ fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
             continue;
         }
         let has_extension = EXTENSIONS.contains(&extension(&path_from_root));
-        let is_program =
-            PROGRAM_FOLDERS.iter().any(|folder| path_from_root.starts_with(&format!("{folder}/")));
-        if (has_extension || is_program) && !NOT_YET.iter().any(|package| path_from_root.starts_with(package))
-        {
+        let is_program = PROGRAM_FOLDERS.iter().any(|folder| path_from_root.starts_with(&format!("{folder}/")));
+        if has_extension || is_program {
             files.push((path_from_root, fs::read_to_string(&path).expect("a text file is UTF-8")));
         }
     }

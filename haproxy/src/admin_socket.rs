@@ -32,8 +32,8 @@ impl AdminSocket {
             stream.read_to_string(&mut answer).await?;
             Ok(answer)
         };
-        timeout(COMMAND_TIMEOUT, exchange).await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "HAProxy did not answer in time"))
-        })
+        timeout(COMMAND_TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "HAProxy did not answer in time")))
     }
 }

@@ -75,9 +75,7 @@ impl Agent {
         }
         background.spawn("files", save_latest(self.folder.clone(), self.saved.subscribe()));
         let (registry, copy, keys) = (self.registry.clone(), mirror.clone(), self.keys.clone());
-        background.supervise("acknowledgements", move || {
-            acknowledge(registry.clone(), copy.clone(), keys.subscribe())
-        });
+        background.supervise("acknowledgements", move || acknowledge(registry.clone(), copy.clone(), keys.subscribe()));
 
         state.update(&mirror).await;
         loop {
@@ -147,8 +145,7 @@ impl Agent {
     /// Returns whether a new worker runs.
     async fn reload_if_needed(&self, state: &mut State, desired: &Desired, actual: &Actual) -> bool {
         let structure = render::structure(&self.config, desired);
-        let has_failed =
-            |(failed, at): &(String, Instant)| *failed == structure && at.elapsed() < RELOAD_PAUSE;
+        let has_failed = |(failed, at): &(String, Instant)| *failed == structure && at.elapsed() < RELOAD_PAUSE;
         if actual.structure == structure || state.failed_reload.as_ref().is_some_and(has_failed) {
             return false;
         }
@@ -176,8 +173,7 @@ impl Agent {
 
     /// Writes the files while HAProxy does not answer. Returns the pause before the next pass.
     async fn save_now(&self, state: &mut State, desired: &Desired) -> Duration {
-        let error =
-            self.folder.save(&self.to_save(state, desired)).await.err().map(|error| format!("{error:#}"));
+        let error = self.folder.save(&self.to_save(state, desired)).await.err().map(|error| format!("{error:#}"));
         if let Some(error) = error.as_ref().filter(|_| error != state.save_error) {
             error!(error, "the files for the start of HAProxy are not up to date");
         }

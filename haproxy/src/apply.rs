@@ -32,8 +32,7 @@ pub async fn apply(admin: &AdminSocket, step: &Step) -> anyhow::Result<()> {
         }
         Step::Drain { server } => expect(admin, &format!("set server {server} state drain"), "").await?,
         Step::Remove { server, close_sessions } => {
-            let close =
-                if *close_sessions { format!("shutdown sessions server {server}; ") } else { String::new() };
+            let close = if *close_sessions { format!("shutdown sessions server {server}; ") } else { String::new() };
             let command = format!("set server {server} state maint; {close}del server {server}");
             expect(admin, &command, "deleted").await?;
         }
@@ -51,11 +50,7 @@ async fn expect(admin: &AdminSocket, command: &str, word: &str) -> anyhow::Resul
     Ok(())
 }
 
-async fn replace_map(
-    admin: &AdminSocket,
-    file: &str,
-    entries: &BTreeMap<String, String>,
-) -> anyhow::Result<()> {
+async fn replace_map(admin: &AdminSocket, file: &str, entries: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let answer = admin.send(&format!("prepare map {file}")).await?;
     let version: u32 = answer
         .trim()

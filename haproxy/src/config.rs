@@ -48,9 +48,10 @@ pub struct Config {
 impl Config {
     /// Returns HAProxy's `maxconn`.
     pub fn connections_max(&self) -> u64 {
-        connections_max(self.files_max.unwrap_or_else(|| {
-            getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES_MAX_DEFAULT, |(_soft, hard)| hard)
-        }))
+        connections_max(
+            self.files_max
+                .unwrap_or_else(|| getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES_MAX_DEFAULT, |(_soft, hard)| hard)),
+        )
     }
 }
 

@@ -43,10 +43,8 @@ impl Desired {
     pub fn new(last_known: &LastKnown, addresses: &Addresses, actual: Option<&Actual>) -> Self {
         // Backends of the catalogue exist from the first start, because a new backend needs a reload. Their locations
         // exist too: a route must not fall back to the monolith because its service has never been started here.
-        let mut definitions: BTreeMap<String, ServiceDefinition> = SERVICES
-            .iter()
-            .map(|service| (service.name.to_owned(), ServiceDefinition::of(service)))
-            .collect();
+        let mut definitions: BTreeMap<String, ServiceDefinition> =
+            SERVICES.iter().map(|service| (service.name.to_owned(), ServiceDefinition::of(service))).collect();
         definitions.extend(last_known.definitions());
         let mut instances = last_known.instances();
         instances.retain(|name, _| definitions.contains_key(service_of(name)));
@@ -75,11 +73,7 @@ impl Desired {
 ///
 /// It is more likely that the registry is wrong than that all instances are gone. While HAProxy does not answer, its
 /// last servers are kept.
-fn remaining_servers(
-    service: &str,
-    last_known: &LastKnown,
-    actual: Option<&Actual>,
-) -> BTreeMap<ServerName, Server> {
+fn remaining_servers(service: &str, last_known: &LastKnown, actual: Option<&Actual>) -> BTreeMap<ServerName, Server> {
     let addresses: Vec<(&ServerName, Option<SocketAddr>)> = match actual {
         Some(actual) => actual
             .servers
@@ -92,9 +86,7 @@ fn remaining_servers(
     addresses
         .into_iter()
         .filter(|(name, _)| service_of(name) == service)
-        .filter_map(|(name, address)| {
-            Some((name.clone(), Server { address: address?, weight: WEIGHT_DEFAULT }))
-        })
+        .filter_map(|(name, address)| Some((name.clone(), Server { address: address?, weight: WEIGHT_DEFAULT })))
         .collect()
 }
 
@@ -102,9 +94,7 @@ fn remaining_servers(
 ///
 /// With other services it makes reads fail that a retry on another server would have answered.
 pub fn on_marked_down(service: &str) -> Option<&'static str> {
-    Service::find(service)
-        .filter(|service| service.holds_connections)
-        .map(|_| "on-marked-down shutdown-sessions")
+    Service::find(service).filter(|service| service.holds_connections).map(|_| "on-marked-down shutdown-sessions")
 }
 
 #[cfg(test)]

@@ -80,8 +80,7 @@ impl Folder {
         }
         let configuration = saved.files.get(CONFIGURATION).context("there is always a configuration")?;
         let draft = format!("{CONFIGURATION}.new");
-        fs::write(self.dir.join(&draft), configuration)
-            .context("cannot write to HAPROXY_DIR; is the disk full?")?;
+        fs::write(self.dir.join(&draft), configuration).context("cannot write to HAPROXY_DIR; is the disk full?")?;
         self.check(&draft).await?;
         fs::rename(self.dir.join(&draft), self.dir.join(CONFIGURATION))?;
         written.clone_from(saved);

@@ -10,8 +10,7 @@ use crate::admin_socket::AdminSocket;
 
 /// A reload takes a quarter of a second on an idle machine.
 const NEW_WORKER_TIMEOUT: Duration = Duration::from_secs(10);
-const POLL: ConstantBuilder =
-    ConstantBuilder::new().with_delay(Duration::from_millis(10)).without_max_times();
+const POLL: ConstantBuilder = ConstantBuilder::new().with_delay(Duration::from_millis(10)).without_max_times();
 
 /// Reloads, and returns when a worker with this structure answers on the admin socket.
 pub async fn reload(dir: &Path, admin: &AdminSocket, structure: &str) -> anyhow::Result<()> {

@@ -53,9 +53,7 @@ pub fn plan(desired: &Desired, actual: &Actual, draining: &DrainTimes) -> Vec<St
     let maps = desired.maps.iter().filter(|(file, entries)| actual.maps.get(*file) != Some(entries));
     steps.extend(maps.map(|(file, entries)| Step::ReplaceMap { file, entries: entries.clone() }));
     let unwanted = actual.servers.iter().filter(|(name, _)| !desired.servers.contains_key(*name));
-    steps.extend(
-        unwanted.filter_map(|(name, server)| drain_or_remove(name, server, draining.get(name).copied())),
-    );
+    steps.extend(unwanted.filter_map(|(name, server)| drain_or_remove(name, server, draining.get(name).copied())));
     steps
 }
 

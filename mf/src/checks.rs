@@ -23,14 +23,9 @@ pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
         problems.push(format!("port {port}, for {purpose}, is in use by {holder}"));
     }
     if !taken.is_empty() {
-        problems.push(format!(
-            "stop these processes, or use other ports: mfup --port {}",
-            other_port(ports.public)
-        ));
+        problems.push(format!("stop these processes, or use other ports: mfup --port {}", other_port(ports.public)));
     }
-    for (program, package) in
-        [("etcd", "etcd-server"), ("nats-server", "nats-server"), ("haproxy", "haproxy")]
-    {
+    for (program, package) in [("etcd", "etcd-server"), ("nats-server", "nats-server"), ("haproxy", "haproxy")] {
         if programs::find(program).is_none() {
             problems.push(format!("{program} is missing. Install it: apt-get install {package}"));
         }
@@ -45,8 +40,7 @@ pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
 }
 
 fn disk(home: &Home) -> Option<String> {
-    let free =
-        statvfs(home.path()).ok().map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()))?;
+    let free = statvfs(home.path()).ok().map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()))?;
     let mib = |bytes: u64| bytes / (1024 * 1024);
     (free < DISK_FREE_BYTES_MIN).then(|| {
         format!(

@@ -105,8 +105,7 @@ mod tests {
 
     #[test]
     fn help_after_verify_delivery_is_passed_to_the_verifier() {
-        let cli =
-            Cli::try_parse_from(["mf", "verify", "delivery", "--help"]).expect("an argument of the verifier");
+        let cli = Cli::try_parse_from(["mf", "verify", "delivery", "--help"]).expect("an argument of the verifier");
         assert!(matches!(cli.command, Command::Verify(_)));
     }
 }

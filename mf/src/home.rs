@@ -42,19 +42,12 @@ impl Home {
     pub fn create(&mut self) -> Result<()> {
         // If we are root, PostgreSQL runs as another user, which must be able to enter this folder.
         let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
-        for (folder, mode) in
-            [("", mode), ("log", 0o700), ("run", 0o700), ("secrets", 0o700), ("haproxy", 0o700)]
-        {
+        for (folder, mode) in [("", mode), ("log", 0o700), ("run", 0o700), ("secrets", 0o700), ("haproxy", 0o700)] {
             let path = self.root.join(folder);
             if !path.is_dir() {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(mode)
-                    .create(&path)
-                    .map_err(Failure::cannot_write(&path))?;
+                DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(Failure::cannot_write(&path))?;
                 // Again, because the umask applies to the first.
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode))
-                    .map_err(Failure::cannot_write(&path))?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(Failure::cannot_write(&path))?;
             }
         }
         self.root = self.root.canonicalize().map_err(Failure::cannot_write(&self.root))?;

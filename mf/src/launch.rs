@@ -55,10 +55,8 @@ impl<'a> Launcher<'a> {
         let note = server.create(home, secrets).await?;
         self.ensure(server.spec(home, ports)).await?;
         step.update("waiting until it accepts connections");
-        self.wait("postgres", async || {
-            postgres::ready(ports, secrets).await.map_err(|error| error.to_string())
-        })
-        .await?;
+        self.wait("postgres", async || postgres::ready(ports, secrets).await.map_err(|error| error.to_string()))
+            .await?;
         step.update("creating databases and roles");
         postgres::set_up(ports, secrets).await.map_err(|error| {
             failure!(Internal, "PostgreSQL's databases cannot be created: {error}. See mflogs postgres")
@@ -150,8 +148,7 @@ impl<'a> Launcher<'a> {
             })
             .await?;
             let snapshot = registry.snapshot().await?;
-            let address =
-                snapshot.instances.get(name).map_or("an unknown address", |instance| &instance.address);
+            let address = snapshot.instances.get(name).map_or("an unknown address", |instance| &instance.address);
             step.done(&format!("ready on {address}"));
             Ok::<_, Failure>(())
         });
@@ -200,11 +197,7 @@ impl<'a> Launcher<'a> {
     }
 
     /// Waits until the check passes. Fails at the timeout, or as soon as the process is gone or restarts repeatedly.
-    async fn wait(
-        &self,
-        name: &str,
-        mut check: impl AsyncFnMut() -> std::result::Result<(), String>,
-    ) -> Result<()> {
+    async fn wait(&self, name: &str, mut check: impl AsyncFnMut() -> std::result::Result<(), String>) -> Result<()> {
         let began = Instant::now();
         let mut status_read = began;
         loop {
@@ -221,18 +214,10 @@ impl<'a> Launcher<'a> {
         }
     }
 
-    fn not_ready(
-        &self,
-        name: &str,
-        process: Option<&ProcessStatus>,
-        problem: &str,
-        after: Duration,
-    ) -> Failure {
+    fn not_ready(&self, name: &str, process: Option<&ProcessStatus>, problem: &str, after: Duration) -> Failure {
         let state = process.map_or_else(|| "gone".to_owned(), |process| process.state.to_string());
-        let last_end = process
-            .and_then(|process| process.last_end.as_ref())
-            .map(|end| format!(", it {end}"))
-            .unwrap_or_default();
+        let last_end =
+            process.and_then(|process| process.last_end.as_ref()).map(|end| format!(", it {end}")).unwrap_or_default();
         let mut lines = logs::tail(&self.stack.home.log(name), LOG_LINES);
         if lines.is_empty() {
             lines.push("(nothing)".to_owned());

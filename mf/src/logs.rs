@@ -91,9 +91,7 @@ fn files(home: &Home) -> BTreeMap<String, PathBuf> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| {
-            Some((entry.file_name().to_str()?.strip_suffix(".log")?.to_owned(), entry.path()))
-        })
+        .filter_map(|entry| Some((entry.file_name().to_str()?.strip_suffix(".log")?.to_owned(), entry.path())))
         .collect()
 }
 

@@ -32,8 +32,8 @@ impl Progress {
     pub fn step(&self, name: &str, activity: &str) -> Step {
         let line = self.lines.as_ref().map(|lines| {
             let style = style("{spinner} {prefix} {msg} {elapsed:.dim}");
-            let line = lines
-                .add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{name:NAME_WIDTH$}")));
+            let line =
+                lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{name:NAME_WIDTH$}")));
             line.set_message(activity.to_owned());
             line.enable_steady_tick(TICK);
             line
@@ -62,8 +62,7 @@ impl Step {
     }
 
     pub fn done(mut self, result: &str) {
-        let text =
-            format!("{:NAME_WIDTH$} {result} ({:.1} s)", self.name, self.began.elapsed().as_secs_f64());
+        let text = format!("{:NAME_WIDTH$} {result} ({:.1} s)", self.name, self.began.elapsed().as_secs_f64());
         match self.line.take() {
             Some(line) => {
                 line.set_style(style("✓ {msg}"));

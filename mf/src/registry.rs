@@ -58,9 +58,8 @@ pub struct Snapshot {
 
 impl Registry {
     pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Self> {
-        let client = etcd::connect(ports, secrets)
-            .await
-            .context("etcd cannot be reached; mfps shows whether it runs")?;
+        let client =
+            etcd::connect(ports, secrets).await.context("etcd cannot be reached; mfps shows whether it runs")?;
         Ok(Self { client })
     }
 

@@ -50,15 +50,13 @@ impl FromStr for Instances {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let mut counts = BTreeMap::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (name, count) = part
-                .split_once('=')
-                .ok_or_else(|| format!("`{part}` has no count; write it like users=2"))?;
+            let (name, count) =
+                part.split_once('=').ok_or_else(|| format!("`{part}` has no count; write it like users=2"))?;
             let service = services::parse(name.trim())?;
             if service.name == MONOLITH {
                 return Err("the monolith always has one instance; only services take a count".to_owned());
             }
-            let count: u16 =
-                count.trim().parse().map_err(|_| format!("`{count}` is not a count of {service}"))?;
+            let count: u16 = count.trim().parse().map_err(|_| format!("`{count}` is not a count of {service}"))?;
             if count > INSTANCES_MAX {
                 return Err(format!("at most {INSTANCES_MAX} instances of {service}, not {count}"));
             }

@@ -31,8 +31,7 @@ impl Stack {
 
     /// Returns the stack of an existing state folder.
     pub fn open(home: &Home) -> Result<Self> {
-        let none =
-            || failure!(Unavailable, "there is no stack in {}. Create one with mfup.", home.path().display());
+        let none = || failure!(Unavailable, "there is no stack in {}. Create one with mfup.", home.path().display());
         let settings = Settings::load(home)?.ok_or_else(none)?;
         let secrets = Secrets::load(home)?.ok_or_else(none)?;
         Ok(Self { ports: Ports::of(settings.port), home: home.clone(), settings, secrets })

@@ -18,8 +18,7 @@ pub mod priority {
 }
 
 /// Variables of the operator's shell that processes inherit.
-const INHERITED: [&str; 9] =
-    ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
+const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
 const INHERITED_PREFIX: &str = "OTEL_";
 
 /// Returns the environment that every process of a stack gets.
@@ -60,10 +59,7 @@ pub async fn require(home: &Home) -> Result<Client> {
 
 pub fn not_running(home: &Home) -> Failure {
     let home = home.path().display();
-    failure!(
-        Unavailable,
-        "the stack in {home} does not run. Start it with mfup, or set MF_HOME to another stack."
-    )
+    failure!(Unavailable, "the stack in {home} does not run. Start it with mfup, or set MF_HOME to another stack.")
 }
 
 /// Starts the stack's supervisor as `mf supervise`.

@@ -40,11 +40,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
 pub const SERVICE: &str = flack_catalogue::MONOLITH;
 
 /// Connects to everything the process needs and starts it.
-pub async fn build(
-    config: Config,
-    background: Background,
-    registry: Option<Registry>,
-) -> anyhow::Result<App> {
+pub async fn build(config: Config, background: Background, registry: Option<Registry>) -> anyhow::Result<App> {
     let pool = database::connect(&config.database).await?;
     let events = match &config.events {
         Some(config) => Events::JetStream(JetStream::connect(config).await?),

@@ -56,11 +56,7 @@ fn not_forced(name: &str, outcome: &str) -> Ended {
 }
 
 /// Starts a process and its task. `remove` is called when the process has ended for good.
-pub(crate) fn start(
-    paths: &Paths,
-    spec: Spec,
-    remove: impl FnOnce() + Send + 'static,
-) -> io::Result<(i32, Handle)> {
+pub(crate) fn start(paths: &Paths, spec: Spec, remove: impl FnOnce() + Send + 'static) -> io::Result<(i32, Handle)> {
     let child = spawn(paths, &spec)?;
     let pid = pid_of(&child);
     let status = ProcessStatus {

@@ -35,8 +35,7 @@ async fn serve_connection(stream: UnixStream, table: Arc<Table>) {
         tokio::spawn(carry_out(request, table.clone(), replies));
     } else {
         // Without the parser's message: it may quote the request, which may contain passwords.
-        let message =
-            "the supervisor does not know this request: it was started by another version. Restart it";
+        let message = "the supervisor does not know this request: it was started by another version. Restart it";
         let _ = replies.send(Reply::Failed(message.to_owned()));
         drop(replies);
     }

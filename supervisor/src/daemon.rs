@@ -30,16 +30,14 @@ pub async fn run(paths: Paths) -> Result<()> {
     // The lock is ours, so an existing socket belongs to no running supervisor.
     let _ = fs::remove_file(&paths.socket);
     let listener = UnixListener::bind(&paths.socket).map_err(cannot_write(&paths.socket))?;
-    fs::set_permissions(&paths.socket, fs::Permissions::from_mode(0o600))
-        .map_err(cannot_write(&paths.socket))?;
+    fs::set_permissions(&paths.socket, fs::Permissions::from_mode(0o600)).map_err(cannot_write(&paths.socket))?;
     log("supervisor", "listening");
 
     let table = Table::new(paths.clone());
     tokio::spawn(log_rotation::run(paths.logs));
     tokio::spawn(control::serve(listener, table.clone()));
 
-    let (mut terminate, mut interrupt) =
-        (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => table.shutdown(|_| {}).await,
         _ = interrupt.recv() => table.shutdown(|_| {}).await,

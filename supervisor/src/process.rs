@@ -22,8 +22,7 @@ impl Identity {
 
     /// Whether the process runs. A zombie has ended.
     pub fn is_alive(&self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(state, _, started)| started == self.started && !matches!(state, 'Z' | 'X'))
+        stat(self.pid).is_some_and(|(state, _, started)| started == self.started && !matches!(state, 'Z' | 'X'))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -143,9 +143,8 @@ impl Nats {
         let subject = format!("flack.{owner}.{kind}.{}", data["id"]);
         let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",
             "version": 1, "type": kind, "data": data });
-        let message = PublishMessage::build()
-            .payload(event.to_string().into())
-            .message_id(format!("{owner}-{id}{suffix}"));
+        let message =
+            PublishMessage::build().payload(event.to_string().into()).message_id(format!("{owner}-{id}{suffix}"));
         context.send_publish(subject, message).await.expect("sent").await.expect("stored");
     }
 }

@@ -37,9 +37,7 @@ impl Call {
 
     pub fn token(self, caller: Option<&TokenCaller>) -> Self {
         match caller {
-            Some(caller) => {
-                self.authorization(&SecretString::from(format!("Bearer {}", caller.token.expose_secret())))
-            }
+            Some(caller) => self.authorization(&SecretString::from(format!("Bearer {}", caller.token.expose_secret()))),
             None => self,
         }
     }

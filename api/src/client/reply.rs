@@ -18,10 +18,7 @@ pub struct Reply {
     body: Vec<u8>,
 }
 
-pub(super) async fn read(
-    mut response: Response,
-    operation: &'static OperationInfo,
-) -> Result<Reply, Failure> {
+pub(super) async fn read(mut response: Response, operation: &'static OperationInfo) -> Result<Reply, Failure> {
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
     let mut reply = Reply { operation, headers, body: Vec::new() };
     while let Some(chunk) = response.chunk().await.map_err(Failure::Away)? {
@@ -30,11 +27,7 @@ pub(super) async fn read(
         }
         reply.body.extend_from_slice(&chunk);
     }
-    if status.as_u16() == operation.success {
-        Ok(reply)
-    } else {
-        Err(Failure::Answered(reply.problem(status)))
-    }
+    if status.as_u16() == operation.success { Ok(reply) } else { Err(Failure::Answered(reply.problem(status))) }
 }
 
 impl Reply {

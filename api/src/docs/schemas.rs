@@ -19,8 +19,7 @@ pub struct Member {
 
 /// Returns the members of an object without `type`, which the heading contains.
 pub fn members(schema: &Value) -> Vec<Member> {
-    let required: Vec<&str> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = entries(&schema["properties"]).filter(|(name, _)| *name != "type");
     let mut members: Vec<Member> = properties
         .map(|(name, property)| {
@@ -36,8 +35,7 @@ pub fn members(schema: &Value) -> Vec<Member> {
         })
         .collect();
     // serde_json sorts members by name; `required` keeps the author's order.
-    let rank =
-        |member: &Member| required.iter().position(|name| *name == member.name).unwrap_or(required.len());
+    let rank = |member: &Member| required.iter().position(|name| *name == member.name).unwrap_or(required.len());
     members.sort_by_key(rank);
     members
 }

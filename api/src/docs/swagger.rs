@@ -26,16 +26,12 @@ struct Initializer {
 }
 
 pub fn router() -> Router {
-    let urls =
-        OPENAPI_DOCUMENTS.iter().map(|(path, _)| json!({ "name": path.rsplit('/').next(), "url": path }));
+    let urls = OPENAPI_DOCUMENTS.iter().map(|(path, _)| json!({ "name": path.rsplit('/').next(), "url": path }));
     let [page, initializer] = [Page.render(), Initializer { urls: urls.collect() }.render()]
         .map(|text| text.expect("the template has no filter that fails"));
     let pages = Router::new()
         .route("/api/docs/", get(async move || answer("text/html; charset=utf-8", POLICY, page)))
-        .route(
-            "/api/docs/swagger-initializer.js",
-            get(async move || answer("text/javascript", POLICY, initializer)),
-        );
+        .route("/api/docs/swagger-initializer.js", get(async move || answer("text/javascript", POLICY, initializer)));
     FILES.iter().fold(pages, |router, (name, kind, bytes)| {
         router.route(&format!("/api/docs/{name}"), get(async move || answer(kind, POLICY, *bytes)))
     })

@@ -34,9 +34,7 @@ impl Context {
             correlation_id: text(CORRELATION_ID)
                 .filter(|id| is_correlation_id(id))
                 .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
-            traceparent: text(TRACEPARENT)
-                .filter(|text| text.len() <= TRACEPARENT_BYTES_MAX)
-                .map(str::to_owned),
+            traceparent: text(TRACEPARENT).filter(|text| text.len() <= TRACEPARENT_BYTES_MAX).map(str::to_owned),
             deadline,
         }
     }

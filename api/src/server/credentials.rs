@@ -21,8 +21,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<SecretString>, Problem> {
 /// Returns nickname and password of `Authorization: Basic ...`.
 pub fn basic(headers: &HeaderMap) -> Result<Option<BasicCaller>, Problem> {
     let Some(encoded) = authorization(headers, "basic")? else { return Ok(None) };
-    let malformed =
-        || Problem::unauthorized("Basic credentials are `nickname:password` in UTF-8, then base64");
+    let malformed = || Problem::unauthorized("Basic credentials are `nickname:password` in UTF-8, then base64");
     let decoded = STANDARD.decode(encoded).map_err(|_| malformed())?;
     let text = String::from_utf8(decoded).map_err(|_| malformed())?;
     let (nickname, password) = text.split_once(':').ok_or_else(malformed)?;
@@ -48,7 +47,5 @@ fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Result<Option<&'a 
         .and_then(|value| value.split_once(' '))
         .filter(|(given, _)| given.eq_ignore_ascii_case(scheme))
         .map(|(_, credentials)| Some(credentials.trim()))
-        .ok_or_else(|| {
-            Problem::unauthorized(format!("this operation accepts only `Authorization: {scheme} ...`"))
-        })
+        .ok_or_else(|| Problem::unauthorized(format!("this operation accepts only `Authorization: {scheme} ...`")))
 }

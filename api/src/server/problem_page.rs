@@ -56,9 +56,7 @@ mod tests {
     #[test]
     fn only_a_browser_that_opens_a_page_gets_html() {
         assert!(accepts("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
-        for client in
-            ["*/*", "application/json", "application/problem+json", "application/json, text/html;q=0.5", ""]
-        {
+        for client in ["*/*", "application/json", "application/problem+json", "application/json, text/html;q=0.5", ""] {
             assert!(!accepts(client), "{client}");
         }
         assert!(!accepts_html(&HeaderMap::new()));
@@ -66,8 +64,7 @@ mod tests {
 
     #[test]
     fn a_page_shows_the_text_of_the_problem_and_escapes_it() {
-        let problem =
-            Problem { correlation_id: Some("test-1".to_owned()), ..Problem::not_found("no <b>here</b>") };
+        let problem = Problem { correlation_id: Some("test-1".to_owned()), ..Problem::not_found("no <b>here</b>") };
         let response = problem_page(problem.clone().into_response());
         assert_eq!(response.status(), 404);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");

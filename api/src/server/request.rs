@@ -40,16 +40,13 @@ pub async fn open(request: Request) -> (Context, Head, Body) {
 
 impl Head {
     pub async fn token_caller(&self, verify: &dyn VerifyToken) -> Result<TokenCaller, Problem> {
-        self.optional_token_caller(verify).await?.ok_or_else(|| {
-            Problem::unauthorized("this operation needs a token: send `Authorization: Bearer ...`")
-        })
+        self.optional_token_caller(verify)
+            .await?
+            .ok_or_else(|| Problem::unauthorized("this operation needs a token: send `Authorization: Bearer ...`"))
     }
 
     /// Returns no caller without credentials, and 401 with invalid ones.
-    pub async fn optional_token_caller(
-        &self,
-        verify: &dyn VerifyToken,
-    ) -> Result<Option<TokenCaller>, Problem> {
+    pub async fn optional_token_caller(&self, verify: &dyn VerifyToken) -> Result<Option<TokenCaller>, Problem> {
         match credentials::bearer(&self.headers)? {
             None => Ok(None),
             Some(token) => verify.verify_token(&token).await.map(Some),
@@ -58,17 +55,14 @@ impl Head {
 
     pub fn basic_caller(&self) -> Result<BasicCaller, Problem> {
         credentials::basic(&self.headers)?.ok_or_else(|| {
-            Problem::unauthorized(
-                "this operation needs a nickname and a password: send `Authorization: Basic ...`",
-            )
+            Problem::unauthorized("this operation needs a nickname and a password: send `Authorization: Basic ...`")
         })
     }
 
     pub fn path<T: DeserializeOwned>(&self, name: &str, shape: &Shape) -> Result<T, Problem> {
         let malformed = |_| Problem::bad_request("the path is not UTF-8");
         let parameters = self.path.as_ref().map_err(malformed)?;
-        let text =
-            parameters.iter().find_map(|(known, text)| (known == name).then_some(text)).unwrap_or_default();
+        let text = parameters.iter().find_map(|(known, text)| (known == name).then_some(text)).unwrap_or_default();
         shape.decode_parameter(name, text)
     }
 

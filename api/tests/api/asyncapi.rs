@@ -100,8 +100,7 @@ fn every_union_is_a_stream_and_every_stream_a_union() {
             let mut listed = parts[1].clone();
             // The same definition, named from elsewhere.
             let model = listed["properties"]["data"]["$ref"].as_str().unwrap();
-            listed["properties"]["data"]["$ref"] =
-                json!(model.trim_start_matches("../schemas/events.schema.json"));
+            listed["properties"]["data"]["$ref"] = json!(model.trim_start_matches("../schemas/events.schema.json"));
             listed["title"] = json!(kind);
             assert_eq!(listed, alternative, "{owner}: {kind}");
         }
@@ -145,8 +144,7 @@ fn every_message_belongs_to_a_channel() {
 
 /// Decodes and encodes the example. It stays the same: it has every required member and no unknown one.
 fn assert_is<T: DeserializeOwned + Serialize>(name: &str, payload: &Value) {
-    let decoded: T =
-        serde_json::from_value(payload.clone()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    let decoded: T = serde_json::from_value(payload.clone()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
     assert_eq!(serde_json::to_value(decoded).unwrap(), *payload, "{name}");
 }
 
@@ -192,8 +190,7 @@ fn the_envelope_has_the_members_of_every_event_except_type_and_data() {
     let least = Event { correlation_id: None, ..full };
     let mut members = names(&serde_json::to_value(least).unwrap());
     assert!(members.remove("type") && members.remove("data"));
-    let required =
-        envelope["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+    let required = envelope["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
     assert_eq!(required.collect::<BTreeSet<_>>(), members);
 
     for operation in envelope["properties"]["operation"]["enum"].as_array().unwrap() {

@@ -10,8 +10,7 @@ use std::{
 };
 
 use crate::support::{
-    AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, base_url_of_nobody, caller, http, new_user, user,
-    users,
+    AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, base_url_of_nobody, caller, http, new_user, user, users,
 };
 use axum::{Router, response::IntoResponse, routing::any};
 use flack_api::{
@@ -42,11 +41,7 @@ fn context() -> Context {
 }
 
 /// A service that gives every request the same response, and counts them.
-fn constant_response(
-    status: StatusCode,
-    kind: &'static str,
-    body: &'static str,
-) -> (Router, Arc<AtomicUsize>) {
+fn constant_response(status: StatusCode, kind: &'static str, body: &'static str) -> (Router, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let router = Router::new().fallback(any(async move || {
@@ -123,8 +118,7 @@ async fn a_call_without_a_response_ends_at_the_deadline() {
 #[tokio::test]
 async fn an_unavailable_service_is_called_again_where_a_retry_is_safe() {
     let busy = r#"{"type": "t", "title": "t", "status": 503, "detail": "busy"}"#;
-    let (router, count) =
-        constant_response(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", busy);
+    let (router, count) = constant_response(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", busy);
     let address = serve(router).await;
     let attempts = || count.swap(0, Ordering::SeqCst);
 
@@ -147,8 +141,7 @@ async fn an_unavailable_service_is_called_again_where_a_retry_is_safe() {
 #[tokio::test]
 async fn only_unavailable_is_retried() {
     let defect = r#"{"type": "t", "title": "t", "status": 500, "detail": "a defect"}"#;
-    let (router, count) =
-        constant_response(StatusCode::INTERNAL_SERVER_ERROR, "application/problem+json", defect);
+    let (router, count) = constant_response(StatusCode::INTERNAL_SERVER_ERROR, "application/problem+json", defect);
     client_of(router).await.get_user(&context(), None, 1).await.unwrap_err();
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }

@@ -152,14 +152,8 @@ async fn our_own_pages_need_one_style_sheet_and_have_no_broken_link() {
 async fn the_page_of_events_lists_every_definition_of_the_schemas() {
     let (_, html) = page("/api/docs/events").await;
     for (schema, names) in [
-        (
-            flack_api::events::SCHEMA,
-            ["UserModel", "TokenModel", "user_changed", "message_changed", "token_changed"],
-        ),
-        (
-            flack_api::frames::SCHEMA,
-            ["client_hello", "client_typing", "server_typing", "server_welcome", "ModelClass"],
-        ),
+        (flack_api::events::SCHEMA, ["UserModel", "TokenModel", "user_changed", "message_changed", "token_changed"]),
+        (flack_api::frames::SCHEMA, ["client_hello", "client_typing", "server_typing", "server_welcome", "ModelClass"]),
     ] {
         for name in names {
             assert!(html.contains(&format!(" id=\"{name}\"")), "{name}");

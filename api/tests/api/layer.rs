@@ -79,8 +79,7 @@ async fn a_guard_works_around_every_service_and_in_layers() {
 
 #[tokio::test]
 async fn a_forwarding_layer_sends_arguments_and_context_to_the_other_implementation() {
-    let elsewhere: Arc<dyn UsersApi> =
-        Arc::new(flack_api::users::UsersClient::new(&base_url_of_nobody(), http()));
+    let elsewhere: Arc<dyn UsersApi> = Arc::new(flack_api::users::UsersClient::new(&base_url_of_nobody(), http()));
     let forwarding = Layered::new(Forward { other: users() }, elsewhere);
     let context = Context { correlation_id: "test-1".to_owned(), ..Context::background() };
     assert_eq!(forwarding.get_user(&context, None, 7).await.unwrap().nickname, "test-1 None false");
@@ -93,18 +92,13 @@ async fn a_forwarding_layer_sends_arguments_and_context_to_the_other_implementat
 #[tokio::test]
 async fn a_shadow_read_compares_reads_and_leaves_writes_alone() {
     let differences = Arc::new(Mutex::new(Vec::new()));
-    let shadow = |other: Arc<dyn UsersApi>| {
-        Layered::new(ShadowRead { other, differences: Arc::clone(&differences) }, users())
-    };
+    let shadow =
+        |other: Arc<dyn UsersApi>| Layered::new(ShadowRead { other, differences: Arc::clone(&differences) }, users());
     let context = Context::background();
 
     let same = shadow(users());
     same.get_user(&context, None, 7).await.unwrap();
-    assert_eq!(
-        same.get_user(&context, None, NOBODY).await.unwrap_err().status,
-        404,
-        "the same problem is equal"
-    );
+    assert_eq!(same.get_user(&context, None, NOBODY).await.unwrap_err().status, 404, "the same problem is equal");
     assert!(differences.lock().unwrap().is_empty());
 
     let down = shadow(Arc::new(flack_api::users::UsersClient::new(&base_url_of_nobody(), http())));

@@ -24,8 +24,7 @@ fn every_field_of_every_event_is_marked_as_personal_or_not() {
                 "{model}.{field}: set x-personal-data to true or false in schemas/events.schema.json"
             );
             // Marks of nested fields would not be found.
-            let is_flat =
-                matches!(schema["type"].as_str(), Some("string" | "integer" | "number" | "boolean"));
+            let is_flat = matches!(schema["type"].as_str(), Some("string" | "integer" | "number" | "boolean"));
             assert!(is_flat, "{model}.{field}: a field of a model is a single value");
         }
     }

@@ -152,8 +152,7 @@ async fn a_source_has_a_visible_character_and_a_marker_is_at_least_one() {
 #[tokio::test]
 async fn a_valid_body_reaches_the_handler_and_declared_headers_are_sent() {
     let answer =
-        create(json!({"nickname": "älice", "password": "x", "more": 1}).to_string(), StatusCode::CREATED)
-            .await;
+        create(json!({"nickname": "älice", "password": "x", "more": 1}).to_string(), StatusCode::CREATED).await;
     assert_eq!(answer.header("location"), Some("/api/users/1"));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.json["nickname"], "älice");
@@ -161,8 +160,7 @@ async fn a_valid_body_reaches_the_handler_and_declared_headers_are_sent() {
 
 #[tokio::test]
 async fn the_problem_of_an_invalid_body_names_the_field_and_what_is_allowed() {
-    let nickname =
-        "`nickname` has to be text of 1 to 32 characters without white space, colons and control characters";
+    let nickname = "`nickname` has to be text of 1 to 32 characters without white space, colons and control characters";
     for bad in ["", "with space", "co:lon", "bell\u{7}", "del\u{7f}", "no\u{a0}break", &"x".repeat(33)] {
         assert_eq!(create_named(bad, StatusCode::BAD_REQUEST).await.detail(), nickname, "{bad:?}");
     }
@@ -180,8 +178,7 @@ async fn the_problem_of_an_invalid_body_names_the_field_and_what_is_allowed() {
 #[tokio::test]
 async fn a_secret_in_a_bad_body_is_not_repeated() {
     let secret = "p4ssw0rd".repeat(20);
-    let answer =
-        create(json!({"nickname": "alice", "password": secret}).to_string(), StatusCode::BAD_REQUEST).await;
+    let answer = create(json!({"nickname": "alice", "password": secret}).to_string(), StatusCode::BAD_REQUEST).await;
     assert!(!answer.json.to_string().contains("p4ssw0rd"));
 }
 

@@ -47,10 +47,7 @@ fn problem_of(id: i64) -> Result<(), Problem> {
     match id {
         STRANGER => Err(Problem::forbidden("this is somebody else")),
         NOBODY => Err(Problem::not_found("nobody has this id")),
-        AWAY => Err(Problem {
-            retry_after_seconds: Some(RETRY_AFTER_SECONDS),
-            ..Problem::unavailable("the database")
-        }),
+        AWAY => Err(Problem { retry_after_seconds: Some(RETRY_AFTER_SECONDS), ..Problem::unavailable("the database") }),
         DEFECT => Err(Problem::internal()),
         _ => Ok(()),
     }
@@ -63,9 +60,7 @@ impl UsersApi for FakeUsers {
             "taken" => Err(Problem::conflict("nickname-taken", "the nickname is taken")),
             // `create_user` declares no 404.
             "undeclared" => Err(Problem::not_found("nothing")),
-            nickname => {
-                Ok(CreateUserResponse { location: "/api/users/1".to_owned(), body: user(1, nickname) })
-            }
+            nickname => Ok(CreateUserResponse { location: "/api/users/1".to_owned(), body: user(1, nickname) }),
         }
     }
 
@@ -99,24 +94,13 @@ impl UsersApi for FakeUsers {
     }
 
     /// Returns the context in the nickname.
-    async fn get_user(
-        &self,
-        context: &Context,
-        _: Option<TokenCaller>,
-        id: i64,
-    ) -> Result<types::User, Problem> {
+    async fn get_user(&self, context: &Context, _: Option<TokenCaller>, id: i64) -> Result<types::User, Problem> {
         problem_of(id)?;
         let Context { correlation_id, traceparent, deadline } = context;
         Ok(user(id, &format!("{correlation_id} {traceparent:?} {}", deadline.is_some())))
     }
 
-    async fn update_user(
-        &self,
-        _: &Context,
-        _: TokenCaller,
-        id: i64,
-        _: types::UserUpdate,
-    ) -> Result<(), Problem> {
+    async fn update_user(&self, _: &Context, _: TokenCaller, id: i64, _: types::UserUpdate) -> Result<(), Problem> {
         problem_of(id)
     }
 }
@@ -186,8 +170,7 @@ pub async fn ask(router: Router, request: Request<Body>, expected: StatusCode) -
     let bytes = to_bytes(body, usize::MAX).await.expect("the body is in memory");
     let text = String::from_utf8_lossy(&bytes);
     assert_eq!(parts.status, expected, "{text}");
-    let json =
-        if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("it is JSON") };
+    let json = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("it is JSON") };
     let answer = Answer { headers: parts.headers, json };
     if expected.as_u16() >= 400 {
         is_a_complete_problem(&answer, expected);

@@ -26,10 +26,7 @@ fn the_types_alone_accept_what_the_schema_forbids() {
 
 #[test]
 fn the_errors_of_the_types_repeat_values_and_show_regular_expressions() {
-    assert!(
-        message::<NewUser>(r#"{"nickname": "alice", "password": 12345}"#).contains("12345"),
-        "a password"
-    );
+    assert!(message::<NewUser>(r#"{"nickname": "alice", "password": 12345}"#).contains("12345"), "a password");
     assert!(message::<Preferences>(r#"{"theme": "s3cret", "notifications": true}"#).contains("s3cret"));
     assert!(message::<NewUser>(r#"{"nickname": "a b", "password": "x"}"#).contains(r"[^\s"));
 }

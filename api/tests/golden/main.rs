@@ -77,11 +77,8 @@ fn here() -> &'static Path {
 fn differences() -> Vec<(String, Difference)> {
     let golden = here().join("golden");
     let (old, new) = (names(&golden), names(here()));
-    let whole = |what: &str, is_breaking| Difference {
-        place: "the document".to_owned(),
-        what: what.to_owned(),
-        is_breaking,
-    };
+    let whole =
+        |what: &str, is_breaking| Difference { place: "the document".to_owned(), what: what.to_owned(), is_breaking };
     let mut differences = Vec::new();
     for name in &old {
         let of_document = if new.contains(name) {

@@ -11,8 +11,7 @@ use crate::{
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
 /// Members of an operation that are compared here, or that clients do not depend on.
-const KNOWN: &str =
-    "operationId summary description tags deprecated x-page security parameters requestBody responses";
+const KNOWN: &str = "operationId summary description tags deprecated x-page security parameters requestBody responses";
 
 /// One operation with the parameters of its path and the security of its document.
 struct Operation<'a> {

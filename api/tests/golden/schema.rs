@@ -244,8 +244,7 @@ fn texts(value: &Value) -> BTreeSet<&str> {
 
 /// Returns the alternatives by the value of their `type`, or none when one has no such value.
 fn tagged(alternatives: &Value) -> Option<Named<&Value>> {
-    let tag =
-        |alternative| Some(Value::pointer(alternative, "/properties/type/enum/0")?.as_str()?.to_owned());
+    let tag = |alternative| Some(Value::pointer(alternative, "/properties/type/enum/0")?.as_str()?.to_owned());
     alternatives.as_array()?.iter().map(|alternative| Some((tag(alternative)?, alternative))).collect()
 }
 

@@ -56,7 +56,5 @@ fn update_keys(verifier: &Verifier, mirror: &Mirror) {
 
 fn update_revoked(verifier: &Verifier, mirror: &Mirror) {
     let entries = mirror.snapshot();
-    verifier.replace_revoked(
-        entries.keys().filter_map(|key| keys::segments(key, keys::REVOKED).first().copied()),
-    );
+    verifier.replace_revoked(entries.keys().filter_map(|key| keys::segments(key, keys::REVOKED).first().copied()));
 }

@@ -57,14 +57,7 @@ fn all_problems_are_reported_at_once() {
         ("NATS_USER", "users"),
     ])
     .unwrap_err();
-    let names = [
-        "FLACK_INSTANCE",
-        "FLACK_LISTEN",
-        "DATABASE_CONNECTIONS_MAX",
-        "DATABASE_URL",
-        "ETCD_URL",
-        "NATS_URL",
-    ];
+    let names = ["FLACK_INSTANCE", "FLACK_LISTEN", "DATABASE_CONNECTIONS_MAX", "DATABASE_URL", "ETCD_URL", "NATS_URL"];
     for name in names {
         assert!(problems.contains(name), "{name} is not mentioned in:\n{problems}");
     }
@@ -83,11 +76,9 @@ fn a_user_without_a_password_is_reported() {
 
 #[test]
 fn credentials_in_a_url_that_is_logged_are_refused() {
-    let problems = read(&[
-        ("DATABASE_URL", "postgres://localhost/users"),
-        ("NATS_URL", "nats://users:hush@127.0.0.1:4222"),
-    ])
-    .unwrap_err();
+    let problems =
+        read(&[("DATABASE_URL", "postgres://localhost/users"), ("NATS_URL", "nats://users:hush@127.0.0.1:4222")])
+            .unwrap_err();
     assert!(problems.contains("their own variables"), "{problems}");
 }
 

@@ -47,10 +47,7 @@ pub async fn acquire(pool: &PgPool, work: &str, subject: &str) -> sqlx::Result<P
 }
 
 /// Awaits something that does not use the connection, and pings meanwhile. An error means that the lock is lost.
-pub async fn keep_alive<T>(
-    connection: &mut PgConnection,
-    waiting: impl Future<Output = T>,
-) -> sqlx::Result<T> {
+pub async fn keep_alive<T>(connection: &mut PgConnection, waiting: impl Future<Output = T>) -> sqlx::Result<T> {
     pin!(waiting);
     loop {
         select! {

@@ -52,32 +52,16 @@ impl Events {
     }
 
     /// Subscribes for a consumer that stores events: an event counts as published after [`Subscription::acknowledge`].
-    pub(super) fn subscribe_durable(
-        &self,
-        owner: &str,
-        kind: Option<&str>,
-        start: StartOffset,
-    ) -> Subscription {
+    pub(super) fn subscribe_durable(&self, owner: &str, kind: Option<&str>, start: StartOffset) -> Subscription {
         self.subscribe_with(owner, kind, start, true)
     }
 
-    fn subscribe_with(
-        &self,
-        owner: &str,
-        kind: Option<&str>,
-        start: StartOffset,
-        durable: bool,
-    ) -> Subscription {
+    fn subscribe_with(&self, owner: &str, kind: Option<&str>, start: StartOffset, durable: bool) -> Subscription {
         match self {
-            Self::JetStream(jetstream) => Subscription::JetStream(Box::new(JetStreamSubscription::new(
-                jetstream.clone(),
-                owner,
-                kind,
-                start,
-            ))),
-            Self::InProcess(in_process) => {
-                Subscription::InProcess(in_process.subscribe(owner, kind, start, durable))
+            Self::JetStream(jetstream) => {
+                Subscription::JetStream(Box::new(JetStreamSubscription::new(jetstream.clone(), owner, kind, start)))
             }
+            Self::InProcess(in_process) => Subscription::InProcess(in_process.subscribe(owner, kind, start, durable)),
         }
     }
 

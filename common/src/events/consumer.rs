@@ -42,11 +42,7 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Writes in `transaction`. After an error its writes are rolled back, and the event is processed again later.
-    async fn handle(
-        &self,
-        transaction: &mut Transaction<'_, Postgres>,
-        event: &StoredEvent,
-    ) -> anyhow::Result<()>;
+    async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()>;
 }
 
 /// Consumes one stream for one service.
@@ -62,10 +58,7 @@ pub struct Consumer {
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Consumer")
-            .field("owner", &self.owner)
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("Consumer").field("owner", &self.owner).field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
@@ -93,11 +86,7 @@ impl Consumer {
     pub async fn run(self, stopping: CancellationToken) {
         let consuming = restart_on_failure(RESTART_DELAY_MAX, || async {
             self.lead().await.inspect_err(|problem| {
-                warn!(
-                    stream = self.stream,
-                    error = format!("{problem:#}"),
-                    "the consumer failed; restarting it"
-                );
+                warn!(stream = self.stream, error = format!("{problem:#}"), "the consumer failed; restarting it");
             })
         });
         stopping.run_until_cancelled(consuming).await;
@@ -165,9 +154,8 @@ impl Consumer {
             let due = inbox::due(connection, &self.stream, BATCH_MAX as i64).await?;
             if due.is_empty() {
                 let seconds = inbox::next_due_seconds(connection, &self.stream).await?;
-                return Ok(seconds.map_or(POLL_INTERVAL, |seconds| {
-                    Duration::from_secs_f64(seconds.max(0.001)).min(POLL_INTERVAL)
-                }));
+                return Ok(seconds
+                    .map_or(POLL_INTERVAL, |seconds| Duration::from_secs_f64(seconds.max(0.001)).min(POLL_INTERVAL)));
             }
             self.process_batch(connection, &due).await?;
         }
@@ -262,10 +250,7 @@ impl Consumer {
 
 /// Returns the first message with those that follow within [`BATCH_WAIT`], and the new offset if the stream was opened
 /// again.
-async fn batch(
-    subscription: &mut Subscription,
-    first: StreamMessage,
-) -> (Vec<StreamMessage>, Option<(String, u64)>) {
+async fn batch(subscription: &mut Subscription, first: StreamMessage) -> (Vec<StreamMessage>, Option<(String, u64)>) {
     let deadline = Instant::now() + BATCH_WAIT;
     let mut messages = vec![first];
     while messages.len() < BATCH_MAX {

@@ -89,12 +89,7 @@ impl InProcess {
         };
         self.0.last.send_replace(last);
         // Cannot fail: `self` has the sender.
-        let _ = self
-            .0
-            .acknowledged
-            .subscribe()
-            .wait_for(|all| all.values().all(|sequence| *sequence >= last))
-            .await;
+        let _ = self.0.acknowledged.subscribe().wait_for(|all| all.values().all(|sequence| *sequence >= last)).await;
         batch.len()
     }
 

@@ -53,10 +53,7 @@ struct Envelope {
 }
 
 /// Returns the incarnation and the last stored sequence of a stream.
-pub(super) async fn offset(
-    connection: &mut PgConnection,
-    stream: &str,
-) -> sqlx::Result<Option<(String, i64)>> {
+pub(super) async fn offset(connection: &mut PgConnection, stream: &str) -> sqlx::Result<Option<(String, i64)>> {
     sqlx::query_as("select incarnation, sequence from inbox_offset where stream = $1")
         .bind(stream)
         .fetch_optional(connection)
@@ -83,11 +80,7 @@ pub(super) async fn set_offset(
 }
 
 /// Records the kind of events that the consumer subscribes to, for `mf events lag`.
-pub(super) async fn set_kind(
-    connection: &mut PgConnection,
-    stream: &str,
-    kind: Option<&str>,
-) -> sqlx::Result<()> {
+pub(super) async fn set_kind(connection: &mut PgConnection, stream: &str, kind: Option<&str>) -> sqlx::Result<()> {
     sqlx::query("update inbox_offset set kind = $2 where stream = $1 and kind is distinct from $2")
         .bind(stream)
         .bind(kind)
@@ -124,9 +117,7 @@ pub(super) async fn store(
             // Not an event: stored as a dead letter for an operator, so that the consumer goes on.
             Err(problem) => {
                 times.push(Utc::now());
-                ids.push(
-                    message.message_id.clone().unwrap_or_else(|| format!("{stream}:{}", message.sequence)),
-                );
+                ids.push(message.message_id.clone().unwrap_or_else(|| format!("{stream}:{}", message.sequence)));
                 kinds.push(subject_kind);
                 versions.push(0);
                 payloads.push(json!({ "text": String::from_utf8_lossy(&message.payload).replace('\0', "") }));
@@ -161,11 +152,7 @@ pub(super) async fn store(
 
 /// Returns events that can be processed now, in order. An event waits while an older event of its entity waits for a
 /// retry.
-pub(super) async fn due(
-    connection: &mut PgConnection,
-    stream: &str,
-    limit: i64,
-) -> sqlx::Result<Vec<StoredEvent>> {
+pub(super) async fn due(connection: &mut PgConnection, stream: &str, limit: i64) -> sqlx::Result<Vec<StoredEvent>> {
     sqlx::query_as(
         "select id, stream, sequence, message_id, kind, entity_id, version, event_time, payload, attempts
         from inbox as event
@@ -185,10 +172,7 @@ pub(super) async fn due(
 }
 
 /// Returns the seconds until the next retry is due.
-pub(super) async fn next_due_seconds(
-    connection: &mut PgConnection,
-    stream: &str,
-) -> sqlx::Result<Option<f64>> {
+pub(super) async fn next_due_seconds(connection: &mut PgConnection, stream: &str) -> sqlx::Result<Option<f64>> {
     sqlx::query_scalar(
         "select extract(epoch from min(next_attempt_at) - clock_timestamp())::float8
         from inbox where stream = $1 and state = 'waiting'",
@@ -199,10 +183,7 @@ pub(super) async fn next_due_seconds(
 }
 
 /// Records the event as its entity's newest change. Returns false when this change or a newer one is recorded already.
-pub(super) async fn advance(
-    transaction: &mut Transaction<'_, Postgres>,
-    event: &StoredEvent,
-) -> anyhow::Result<bool> {
+pub(super) async fn advance(transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<bool> {
     let advanced = sqlx::query(
         "insert into inbox_entity as processed (stream, kind, entity_id, journal_id, version)
         values ($1, $2, $3, $4, $5)
@@ -221,10 +202,7 @@ pub(super) async fn advance(
 }
 
 /// Sets the state of processed events: `done` for true, `ignored` for false.
-pub(super) async fn finish(
-    connection: &mut PgConnection,
-    events: &[(&StoredEvent, bool)],
-) -> sqlx::Result<()> {
+pub(super) async fn finish(connection: &mut PgConnection, events: &[(&StoredEvent, bool)]) -> sqlx::Result<()> {
     let times: Vec<_> = events.iter().map(|(event, _)| event.event_time).collect();
     let ids: Vec<_> = events.iter().map(|(event, _)| event.id).collect();
     let states: Vec<_> = events.iter().map(|(_, done)| if *done { "done" } else { "ignored" }).collect();

@@ -94,12 +94,8 @@ impl JetStream {
     async fn incarnation(&self, name: &str) -> anyhow::Result<String> {
         match self.0.context.get_stream(name).await {
             Ok(stream) => Ok(incarnation_of(stream.cached_info())),
-            Err(error) if is_missing(&error.kind()) => {
-                Ok(format!("{:x}", chrono::Utc::now().timestamp_micros()))
-            }
-            Err(error) => {
-                Err(error).with_context(|| format!("NATS returns no information about stream {name}"))
-            }
+            Err(error) if is_missing(&error.kind()) => Ok(format!("{:x}", chrono::Utc::now().timestamp_micros())),
+            Err(error) => Err(error).with_context(|| format!("NATS returns no information about stream {name}")),
         }
     }
 
@@ -151,9 +147,7 @@ impl JetStream {
             .send_publish(message.subject.clone(), publish_message(message))
             .await
             .context("NATS does not accept messages")?;
-        acknowledged(ack, &mut changes)
-            .await
-            .with_context(|| format!("NATS did not store {}", message.message_id))
+        acknowledged(ack, &mut changes).await.with_context(|| format!("NATS did not store {}", message.message_id))
     }
 
     pub(super) async fn signal(&self, subject: &str, payload: Bytes) {

@@ -184,10 +184,7 @@ impl JetStreamSubscription {
                 (*sequence).clamp(before_first, last.max(before_first))
             }
             StartOffset::After { .. } => {
-                warn!(
-                    stream = self.stream,
-                    "the stream has a new incarnation; it is read from its beginning"
-                );
+                warn!(stream = self.stream, "the stream has a new incarnation; it is read from its beginning");
                 before_first
             }
         }

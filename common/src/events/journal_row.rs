@@ -28,10 +28,7 @@ impl JournalRow {
     /// Parses the columns as the owner's type; timestamps are RFC 3339 text.
     pub fn decode<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         T::deserialize(&self.row_data).with_context(|| {
-            format!(
-                "the journal row of {} {} does not have the expected columns",
-                self.entity, self.entity_id
-            )
+            format!("the journal row of {} {} does not have the expected columns", self.entity, self.entity_id)
         })
     }
 }

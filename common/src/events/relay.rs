@@ -88,15 +88,13 @@ impl Relay {
     }
 
     async fn lead(&self) -> anyhow::Result<Infallible> {
-        let connection =
-            leader::acquire(&self.pool, "relay", "").await.context("the database does not answer")?;
+        let connection = leader::acquire(&self.pool, "relay", "").await.context("the database does not answer")?;
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.eager_reconnect(false);
         listener.listen("journal").await?;
         info!(owner = self.owner, "relaying");
 
-        let mut leading =
-            Leading { connection, is_stream_prepared: false, last_published: None, measured: None };
+        let mut leading = Leading { connection, is_stream_prepared: false, last_published: None, measured: None };
         loop {
             self.drain(&mut leading).await?;
             self.measure(&mut leading).await?;
@@ -124,10 +122,7 @@ impl Relay {
                     failures += 1;
                     if failures == FAILURES_BEFORE_WARNING {
                         let error = format!("{problem:#}");
-                        warn!(
-                            owner = self.owner,
-                            error, "events cannot be published; they wait in the queue"
-                        );
+                        warn!(owner = self.owner, error, "events cannot be published; they wait in the queue");
                     }
                     self.measure(leading).await?;
                     let delay = delays.next().expect("the back-off has no last delay");
@@ -179,11 +174,7 @@ impl Relay {
 
     /// Publishes all messages at once, then one by one those that were refused or lost. Returns how many are stored,
     /// and the reason if not all are.
-    async fn send(
-        &self,
-        leading: &mut Leading,
-        batch: &[Outgoing],
-    ) -> sqlx::Result<(usize, Option<anyhow::Error>)> {
+    async fn send(&self, leading: &mut Leading, batch: &[Outgoing]) -> sqlx::Result<(usize, Option<anyhow::Error>)> {
         let Leading { connection, last_published, .. } = leading;
         let at_once = self.events.publish(batch, last_published.as_deref());
         let mut stored = leader::keep_alive(connection, at_once).await?;
@@ -213,12 +204,7 @@ impl Relay {
             payload.len()
         );
         Ok(Some(Outgoing {
-            subject: format!(
-                "flack.{}.{}.{}",
-                self.owner,
-                subject_part(&mapped.kind),
-                subject_part(&mapped.entity_id)
-            ),
+            subject: format!("flack.{}.{}.{}", self.owner, subject_part(&mapped.kind), subject_part(&mapped.entity_id)),
             message_id: message_id(self.owner, row),
             payload: payload.into(),
         }))
@@ -269,10 +255,7 @@ impl Relay {
         gauge!("journal_queue_failed_rows", "owner" => self.owner).set(failed);
         gauge!("journal_queue_filled_ratio", "owner" => self.owner).set(filled);
         if filled >= 1.0 {
-            error!(
-                owner = self.owner,
-                "the journal queue is full: writes are refused until NATS stores events again"
-            );
+            error!(owner = self.owner, "the journal queue is full: writes are refused until NATS stores events again");
         } else if filled >= FILLED_RATIO_WARN {
             warn!(
                 owner = self.owner,
@@ -301,7 +284,5 @@ async fn queued(connection: &mut PgConnection) -> sqlx::Result<Vec<JournalRow>> 
 
 /// Replaces characters that have a meaning in subjects, such as dots, stars and blanks.
 fn subject_part(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':') { c } else { '_' })
-        .collect()
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':') { c } else { '_' }).collect()
 }

@@ -69,8 +69,7 @@ async fn only_http_urls_without_credentials_on_standard_ports_are_allowed() {
 
 #[tokio::test]
 async fn a_redirect_to_a_private_address_is_refused() {
-    let targets =
-        ["http://10.0.0.1/", "http://localhost/", "http://127.0.0.1:1/", "//[::1]/", "file:///etc/passwd"];
+    let targets = ["http://10.0.0.1/", "http://localhost/", "http://127.0.0.1:1/", "//[::1]/", "file:///etc/passwd"];
     for target in targets {
         let (base, fetcher) = server(Router::new().route("/", get(async || Redirect::to(target)))).await;
         let problem = fetcher.fetch(&base).await.expect_err(target);

@@ -126,13 +126,8 @@ impl Background {
     }
 
     /// Like [`Self::every`], but runs `work` also at once when `wake` is notified.
-    pub fn every_or_notified<W, F>(
-        &self,
-        name: impl Into<String>,
-        interval: Duration,
-        wake: Arc<Notify>,
-        mut work: W,
-    ) where
+    pub fn every_or_notified<W, F>(&self, name: impl Into<String>, interval: Duration, wake: Arc<Notify>, mut work: W)
+    where
         W: FnMut() -> F + Send + 'static,
         F: Future<Output: TaskResult> + Send + 'static,
     {

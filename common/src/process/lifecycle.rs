@@ -126,11 +126,7 @@ async fn deregister(registration: Option<Registration>) {
 }
 
 /// Waits for requests, then for background tasks, each within its timeout; logs what was aborted.
-async fn drain(
-    mut server: JoinHandle<io::Result<()>>,
-    requests: &Requests,
-    background: &Background,
-) -> io::Result<()> {
+async fn drain(mut server: JoinHandle<io::Result<()>>, requests: &Requests, background: &Background) -> io::Result<()> {
     let result = if let Ok(joined) = timeout(REQUESTS_TIMEOUT, &mut server).await {
         joined.unwrap_or_else(|error| Err(io::Error::other(error)))
     } else {

@@ -117,12 +117,7 @@ impl Registry {
     }
 
     /// Writes a key. With a time to live (at least two seconds) etcd deletes it after that.
-    pub async fn put(
-        &self,
-        key: &str,
-        value: impl Into<String>,
-        ttl: Option<Duration>,
-    ) -> Result<(), RegistryError> {
+    pub async fn put(&self, key: &str, value: impl Into<String>, ttl: Option<Duration>) -> Result<(), RegistryError> {
         let lease = match ttl {
             Some(ttl) => Some(self.grant(ttl).await?),
             None => None,
@@ -148,14 +143,9 @@ impl Registry {
     }
 
     /// Returns all keys that begin with `prefix`, and the revision: a watch starts after it.
-    pub(super) async fn read_prefix(
-        &self,
-        prefix: &str,
-    ) -> Result<(BTreeMap<String, String>, i64), RegistryError> {
-        let answer =
-            self.call("read", |mut etcd| async move {
-                etcd.get(prefix, Some(GetOptions::new().with_prefix())).await
-            })
+    pub(super) async fn read_prefix(&self, prefix: &str) -> Result<(BTreeMap<String, String>, i64), RegistryError> {
+        let answer = self
+            .call("read", |mut etcd| async move { etcd.get(prefix, Some(GetOptions::new().with_prefix())).await })
             .await?;
         let entries = answer
             .kvs()
@@ -170,9 +160,8 @@ impl Registry {
 
     pub(super) async fn grant(&self, ttl: Duration) -> Result<i64, RegistryError> {
         let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
-        let answer = self
-            .call("grant a lease", |mut etcd| async move { etcd.lease_grant(seconds, None).await })
-            .await?;
+        let answer =
+            self.call("grant a lease", |mut etcd| async move { etcd.lease_grant(seconds, None).await }).await?;
         Ok(answer.id())
     }
 
@@ -198,11 +187,7 @@ impl Registry {
     }
 
     /// Sends a request with a timeout on the shared connection. An error other than a refusal drops the connection.
-    pub(super) async fn call<T, F>(
-        &self,
-        action: &str,
-        request: impl Fn(Client) -> F,
-    ) -> Result<T, RegistryError>
+    pub(super) async fn call<T, F>(&self, action: &str, request: impl Fn(Client) -> F) -> Result<T, RegistryError>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
@@ -212,11 +197,7 @@ impl Registry {
     }
 
     /// Returns an error together with whether a retry on a new connection may succeed.
-    async fn call_once<T, F>(
-        &self,
-        action: &str,
-        request: impl Fn(Client) -> F,
-    ) -> Result<T, (RegistryError, bool)>
+    async fn call_once<T, F>(&self, action: &str, request: impl Fn(Client) -> F) -> Result<T, (RegistryError, bool)>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
@@ -295,11 +276,7 @@ impl Registry {
     }
 
     fn refused(&self, action: &str, error: &etcd_client::Error) -> RegistryError {
-        RegistryError::Refused {
-            url: self.inner.url.clone(),
-            action: action.to_owned(),
-            cause: error.to_string(),
-        }
+        RegistryError::Refused { url: self.inner.url.clone(), action: action.to_owned(), cause: error.to_string() }
     }
 }
 

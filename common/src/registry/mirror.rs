@@ -108,22 +108,13 @@ impl Mirror {
 }
 
 /// Follows the prefix until the process stops or the last handle is dropped.
-async fn follow(
-    registry: Registry,
-    prefix: String,
-    sender: watch::Sender<View>,
-    stopping: CancellationToken,
-) {
+async fn follow(registry: Registry, prefix: String, sender: watch::Sender<View>, stopping: CancellationToken) {
     let (registry, prefix, sender) = (&registry, prefix.as_str(), &sender);
     let following = restart_on_failure(RESTART_DELAY_MAX, || async {
         let result = follow_until_error(registry, prefix, sender).await.inspect_err(|error| {
             let was_current = sender.borrow().current;
             if was_current {
-                warn!(
-                    prefix,
-                    error = format!("{error:#}"),
-                    "the registry is unavailable; the last copy is used"
-                );
+                warn!(prefix, error = format!("{error:#}"), "the registry is unavailable; the last copy is used");
                 sender.send_modify(|view| view.current = false);
             }
         });

@@ -41,9 +41,8 @@ impl ServiceDefinition {
     }
 
     fn new(name: &str, paths: &[&str], exposure: Exposure) -> Self {
-        let parse = |text: &&str| {
-            PathPattern::try_from((*text).to_owned()).expect("the program's patterns are well formed")
-        };
+        let parse =
+            |text: &&str| PathPattern::try_from((*text).to_owned()).expect("the program's patterns are well formed");
         let paths = paths.iter().map(parse).collect();
         Self { name: name.to_owned(), paths, balance: Balance::default(), exposure }
     }

@@ -206,9 +206,8 @@ async fn register_and_renew(
     state.send_modify(|state| state.is_registered = true);
     info!(key = entry.key, "registered");
 
-    let (mut renewal_sender, mut renewals) = registry
-        .call("renew the lease", |mut etcd| async move { etcd.lease_keep_alive(lease).await })
-        .await?;
+    let (mut renewal_sender, mut renewals) =
+        registry.call("renew the lease", |mut etcd| async move { etcd.lease_keep_alive(lease).await }).await?;
     let key = entry.key.as_str();
     let options = WatchOptions::new().with_start_revision(revision + 1);
     let mut changes = registry

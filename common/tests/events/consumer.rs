@@ -18,11 +18,7 @@ struct Names;
 
 #[async_trait]
 impl Handler for Names {
-    async fn handle(
-        &self,
-        transaction: &mut Transaction<'_, Postgres>,
-        event: &StoredEvent,
-    ) -> anyhow::Result<()> {
+    async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()> {
         let Event { union: ThingsEvent::ThingChanged(thing), .. } = event.decode()?;
         sqlx::query("insert into received (thing_id, name) values ($1, $2)")
             .bind(thing.id)
@@ -89,10 +85,8 @@ async fn a_failing_event_becomes_a_dead_letter_and_does_not_block_other_entities
     wait_until_received(&pool, &["well", "cured"]).await;
     let dead = "select count(*) from inbox where state = 'dead' and attempts = 3";
     wait_for("two dead letters", async || scalar::<i64>(&pool, dead).await == 2).await;
-    let errors: Vec<String> = sqlx::query_scalar("select error from inbox where state = 'dead' order by id")
-        .fetch_all(&pool)
-        .await
-        .unwrap();
+    let errors: Vec<String> =
+        sqlx::query_scalar("select error from inbox where state = 'dead' order by id").fetch_all(&pool).await.unwrap();
     assert_eq!(errors, ["poison is refused", "the handler panicked; the log has the location"]);
 }
 
@@ -106,12 +100,10 @@ async fn a_requeued_dead_letter_is_ignored_when_a_newer_event_was_processed(pool
     relay(&pool, &events);
     consume(&pool, &events);
     wait_until_received(&pool, &["cured"]).await;
-    sqlx::query(
-        "update inbox set state = 'waiting', attempts = 0, next_attempt_at = now() where state = 'dead'",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
+    sqlx::query("update inbox set state = 'waiting', attempts = 0, next_attempt_at = now() where state = 'dead'")
+        .execute(&pool)
+        .await
+        .unwrap();
     let ignored = "select count(*) from inbox where state = 'ignored'";
     wait_for("the dead letter to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
     assert_eq!(received(&pool).await, ["cured"]);
@@ -181,9 +173,7 @@ async fn a_standby_consumer_continues_where_the_leader_stopped(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_consumer_continues_at_its_offset_after_a_restart_of_nats_and_after_the_loss_of_its_disk(
-    pool: PgPool,
-) {
+async fn a_consumer_continues_at_its_offset_after_a_restart_of_nats_and_after_the_loss_of_its_disk(pool: PgPool) {
     databases(&pool).await;
     let mut nats = Nats::start().await;
     let events = nats.events().await;
@@ -234,8 +224,7 @@ async fn a_message_that_is_not_an_event_becomes_a_dead_letter(pool: PgPool) {
     insert(&pool, "one").await;
     wait_until_received(&pool, &["one"]).await;
     events.signal("flack.things.thing_changed.7", "no JSON at all".into()).await;
-    let dead =
-        "select count(*) from inbox where state = 'dead' and error like 'not an event%' and entity_id = '7'";
+    let dead = "select count(*) from inbox where state = 'dead' and error like 'not an event%' and entity_id = '7'";
     wait_for("the dead letter", async || scalar::<i64>(&pool, dead).await == 1).await;
     insert(&pool, "two").await;
     wait_until_received(&pool, &["one", "two"]).await;

@@ -38,8 +38,7 @@ async fn a_change_reaches_every_subscription_in_the_process(pool: PgPool) {
 async fn a_row_stays_in_the_queue_until_the_consumer_in_the_process_has_stored_its_event(pool: PgPool) {
     database(&pool).await;
     let events = Events::InProcess(InProcess::new("things"));
-    let consumer =
-        Consumer::new("things", pool.clone(), events.clone(), Arc::new(NoEffect)).only("thing_changed");
+    let consumer = Consumer::new("things", pool.clone(), events.clone(), Arc::new(NoEffect)).only("thing_changed");
     tokio::spawn(consumer.run(CancellationToken::new()));
     let subscribed = "select count(*) from inbox_offset";
     wait_for("the consumer to subscribe", async || scalar::<i64>(&pool, subscribed).await == 1).await;

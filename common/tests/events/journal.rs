@@ -15,12 +15,11 @@ async fn every_change_writes_a_row_without_the_omitted_columns(pool: PgPool) {
     rename(&pool, id, "two").await;
     sqlx::query("delete from thing").execute(&pool).await.unwrap();
 
-    let rows: Vec<(String, String, String, i64, Value)> = sqlx::query_as(
-        "select operation, entity, entity_id, version, row_data - 'version' from journal order by id",
-    )
-    .fetch_all(&pool)
-    .await
-    .unwrap();
+    let rows: Vec<(String, String, String, i64, Value)> =
+        sqlx::query_as("select operation, entity, entity_id, version, row_data - 'version' from journal order by id")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
 
     let row = |operation: &str, version, name: &str| {
         (operation.to_owned(), "thing".to_owned(), id.to_string(), version, json!({ "id": id, "name": name }))
@@ -52,10 +51,7 @@ async fn a_changed_key_deletes_one_entity_and_updates_another(pool: PgPool) {
     let row = |operation: &str, id: &str, version, name: &str| {
         (operation.to_owned(), id.to_owned(), version, name.to_owned())
     };
-    assert_eq!(
-        rows,
-        [row("insert", "a:1", 1, "ada"), row("delete", "a:1", 2, "ada"), row("update", "a:2", 2, "bob"),]
-    );
+    assert_eq!(rows, [row("insert", "a:1", 1, "ada"), row("delete", "a:1", 2, "ada"), row("update", "a:2", 2, "bob"),]);
 }
 
 #[sqlx::test(migrations = false)]
@@ -70,8 +66,7 @@ async fn the_correlation_id_of_the_transaction_is_in_the_journal(pool: PgPool) {
     assert_eq!(found, Some(context.correlation_id));
 
     insert(&pool, "without a request").await;
-    let found: Option<String> =
-        scalar(&pool, "select correlation_id from journal order by id desc limit 1").await;
+    let found: Option<String> = scalar(&pool, "select correlation_id from journal order by id desc limit 1").await;
     assert_eq!(found, None);
 }
 
@@ -95,12 +90,10 @@ async fn truncating_a_journaled_table_is_refused(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_table_that_cannot_be_journaled_is_refused_with_the_reason(pool: PgPool) {
     database(&pool).await;
-    sqlx::raw_sql(
-        "create table keyless (version bigint); create table plain (a int, b int, primary key (b, a))",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
+    sqlx::raw_sql("create table keyless (version bigint); create table plain (a int, b int, primary key (b, a))")
+        .execute(&pool)
+        .await
+        .unwrap();
     for (attach, reason) in [
         ("select attach_journal('keyless', 'k')", "no primary key"),
         ("select attach_journal('plain', 'p')", "no column version"),
@@ -129,11 +122,7 @@ async fn a_composite_key_is_joined_in_the_order_of_the_key(pool: PgPool) {
 async fn partitions_are_created_ahead_and_old_ones_dropped_unless_they_have_queued_rows(pool: PgPool) {
     database(&pool).await;
     insert(&pool, "today").await;
-    assert_eq!(
-        scalar::<i64>(&pool, "select count(*) from journal_default").await,
-        0,
-        "today has its own partition"
-    );
+    assert_eq!(scalar::<i64>(&pool, "select count(*) from journal_default").await, 0, "today has its own partition");
     let (made, dropped) = partitions::maintain_once(&pool).await.unwrap();
     assert_eq!((made, dropped), (2, 0), "one more day for the journal, one for the inbox");
 
@@ -171,17 +160,13 @@ async fn a_write_does_not_scan_the_queue(pool: PgPool) {
     let mut table_scans = Vec::new();
     for _ in 0..2 {
         for _ in 0..20 {
-            sqlx::query("insert into thing (name) values ('one more')")
-                .execute(&mut *connection)
-                .await
-                .unwrap();
+            sqlx::query("insert into thing (name) values ('one more')").execute(&mut *connection).await.unwrap();
         }
         sqlx::query("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
-        let count: i64 =
-            sqlx::query_scalar("select seq_scan from pg_stat_user_tables where relname = 'journal_queue'")
-                .fetch_one(&mut *connection)
-                .await
-                .unwrap();
+        let count: i64 = sqlx::query_scalar("select seq_scan from pg_stat_user_tables where relname = 'journal_queue'")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
         table_scans.push(count);
     }
     assert_eq!(table_scans[0], table_scans[1]);

@@ -16,8 +16,7 @@ pub async fn events_at(url: String) -> Events {
 /// Makes the server forget the message ids of a stream, as after the duplicate window.
 pub async fn forget_message_ids(nats: &Nats, stream: &str) {
     let context = nats.jetstream().await;
-    let mut config =
-        context.get_stream(stream).await.expect("the stream exists").cached_info().config.clone();
+    let mut config = context.get_stream(stream).await.expect("the stream exists").cached_info().config.clone();
     config.duplicate_window = Duration::from_millis(100);
     context.update_stream(config).await.expect("it may be changed");
 }

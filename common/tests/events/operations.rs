@@ -31,17 +31,11 @@ async fn a_snapshot_publishes_rows_that_are_not_in_the_journal_any_more(pool: Pg
     let (queued, last_key, _) = snapshot(&pool, None, 10).await.unwrap();
     assert_eq!((queued, last_key), (1, json!({ "id": id })));
     let row: (String, String, i64, Value) =
-        sqlx::query_as("select operation, entity_id, version, row_data from journal")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        sqlx::query_as("select operation, entity_id, version, row_data from journal").fetch_one(&pool).await.unwrap();
     let expected = json!({ "id": id, "name": "two", "version": 2 });
     assert_eq!(row, ("update".to_owned(), id.to_string(), 2, expected), "without the omitted columns");
     assert_eq!(scalar::<i64>(&pool, "select version from thing").await, 2, "the version has not changed");
-    assert!(
-        scalar::<bool>(&pool, "select bool_and(replay) from journal_queue").await,
-        "it is marked as a replay"
-    );
+    assert!(scalar::<bool>(&pool, "select bool_and(replay) from journal_queue").await, "it is marked as a replay");
 }
 
 #[sqlx::test(migrations = false)]
@@ -78,10 +72,8 @@ async fn a_snapshot_waits_for_an_uncommitted_change(pool: PgPool) {
     waiting.await.unwrap().unwrap();
 
     // Ids keep the order of changes: a consumer that takes the highest id must not get 'one'.
-    let names: Vec<String> = sqlx::query_scalar("select row_data ->> 'name' from journal order by id")
-        .fetch_all(&pool)
-        .await
-        .unwrap();
+    let names: Vec<String> =
+        sqlx::query_scalar("select row_data ->> 'name' from journal order by id").fetch_all(&pool).await.unwrap();
     assert_eq!(names, ["one", "two", "two"]);
 }
 

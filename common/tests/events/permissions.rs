@@ -29,8 +29,7 @@ async fn the_documented_permissions_are_sufficient_to_publish_and_to_subscribe(p
     let (owner, reader) = (nats.events_as("things", "a").await, nats.events_as("reader", "b").await);
     relay(&pool, &owner);
     let mut all = read(&reader);
-    let mut filtered =
-        reader.subscribe("things", Some("thing_changed"), flack_common::events::StartOffset::Earliest);
+    let mut filtered = reader.subscribe("things", Some("thing_changed"), flack_common::events::StartOffset::Earliest);
     insert(&pool, "published").await;
     assert_eq!(next_name(&mut all).await, "published");
     assert_eq!(next_name(&mut filtered).await, "published");

@@ -12,10 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     nats::{count, events_at, forget_message_ids},
-    things::{
-        database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar,
-        wait_for,
-    },
+    things::{database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar, wait_for},
 };
 
 #[sqlx::test(migrations = false)]
@@ -122,9 +119,7 @@ async fn writes_during_a_nats_outage_are_published_in_order_afterwards(pool: PgP
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replays_do_not_fill_it(
-    pool: PgPool,
-) {
+async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replays_do_not_fill_it(pool: PgPool) {
     database(&pool).await;
     sqlx::raw_sql(
         "create or replace function journal_queue_rows_max() returns bigint
@@ -142,8 +137,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replay
     for _ in 0..20 {
         insert(&pool, "waits").await;
     }
-    let refused =
-        sqlx::query("insert into thing (name) values ('too many')").execute(&pool).await.unwrap_err();
+    let refused = sqlx::query("insert into thing (name) values ('too many')").execute(&pool).await.unwrap_err();
     let problem = flack_api::Problem::from(flack_common::database::StoreError::from(refused));
     assert_eq!((problem.status, problem.retry_after_seconds.is_some()), (503, true));
     assert!(problem.detail.contains("events pipeline"), "{}", problem.detail);
@@ -177,10 +171,7 @@ async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
     });
     for _ in 0..3 {
         let before = count(&nats, "THINGS").await;
-        wait_for("some to be published", async || {
-            count(&nats, "THINGS").await > before || writer.is_finished()
-        })
-        .await;
+        wait_for("some to be published", async || count(&nats, "THINGS").await > before || writer.is_finished()).await;
         nats.kill();
         nats.start_again().await;
     }

@@ -38,15 +38,13 @@ async fn a_body_that_is_not_json_is_refused_by_every_operation(World { client, .
             "[]",
             "7",
         ] {
-            let request =
-                request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
+            let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
             refused(&client, request, StatusCode::BAD_REQUEST)
                 .await
                 .with_context(|| format!("{}: {body:?}", operation.id))?;
         }
-        let request = request(&client, &operation, &person)?
-            .header(CONTENT_TYPE, "application/json")
-            .body(vec![0xff_u8, 0xfe]);
+        let request =
+            request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(vec![0xff_u8, 0xfe]);
         refused(&client, request, StatusCode::BAD_REQUEST)
             .await
             .with_context(|| format!("{}: not UTF-8", operation.id))?;
@@ -60,8 +58,7 @@ async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(World { client,
     for operation in with_body(&client) {
         for wrong in ["[]", "{}", "7.5", "[[[[[]]]]]"] {
             let body = format!("{{{}}}", members.map(|member| format!("\"{member}\": {wrong}")).join(", "));
-            let request =
-                request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
+            let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
             refused(&client, request, StatusCode::BAD_REQUEST)
                 .await
                 .with_context(|| format!("{}: {wrong}", operation.id))?;
@@ -70,9 +67,7 @@ async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(World { client,
     Ok(())
 }
 
-async fn a_body_of_another_media_type_is_refused_by_every_operation(
-    World { client, .. }: World,
-) -> Result<()> {
+async fn a_body_of_another_media_type_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     let person = client.person("formal").await?;
     for operation in with_body(&client) {
         for media in ["text/plain", "application/x-www-form-urlencoded", "application/xml"] {
@@ -82,9 +77,7 @@ async fn a_body_of_another_media_type_is_refused_by_every_operation(
                 .with_context(|| operation.id.clone())?;
         }
         let bare = request(&client, &operation, &person)?.body("{}");
-        refused(&client, bare, StatusCode::UNSUPPORTED_MEDIA_TYPE)
-            .await
-            .with_context(|| operation.id.clone())?;
+        refused(&client, bare, StatusCode::UNSUPPORTED_MEDIA_TYPE).await.with_context(|| operation.id.clone())?;
     }
     Ok(())
 }
@@ -93,11 +86,8 @@ async fn a_body_that_is_too_large_is_refused_by_every_operation(World { client, 
     let person = client.person("verbose").await?;
     for operation in with_body(&client) {
         let body = format!("{{\"source\": \"{}\"}}", "x".repeat(70_000));
-        let request =
-            request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
-        refused(&client, request, StatusCode::PAYLOAD_TOO_LARGE)
-            .await
-            .with_context(|| operation.id.clone())?;
+        let request = request(&client, &operation, &person)?.header(CONTENT_TYPE, "application/json").body(body);
+        refused(&client, request, StatusCode::PAYLOAD_TOO_LARGE).await.with_context(|| operation.id.clone())?;
     }
     Ok(())
 }
@@ -112,11 +102,9 @@ async fn a_missing_or_bad_token_is_refused_by_every_operation(World { client, ..
         }
         let optional = operation.security.iter().any(|name| name == "optional");
         let none = Auth::None;
-        for auth in [
-            Auth::Token("x"),
-            Auth::Token("eyJhbGciOiJFZERTQSJ9.e30.AAAA"),
-            Auth::Basic("nobody-at-all", "wrong"),
-        ] {
+        for auth in
+            [Auth::Token("x"), Auth::Token("eyJhbGciOiJFZERTQSJ9.e30.AAAA"), Auth::Basic("nobody-at-all", "wrong")]
+        {
             let request = client.request(method.clone(), &path, auth);
             refused(&client, request, StatusCode::UNAUTHORIZED)
                 .await
@@ -140,11 +128,8 @@ async fn an_id_that_is_not_a_number_is_refused_by_every_operation(World { client
         for id in ["abc", "0", "-1", "1.5", "99999999999999999999", "%00", "1%20or%201"] {
             let path = concrete(&operation.path, id);
             let request = client.request(operation.method.parse()?, &path, Auth::Token(&person.token));
-            let request = if operation.has_body {
-                request.json(&serde_json::json!({ "source": "x" }))
-            } else {
-                request
-            };
+            let request =
+                if operation.has_body { request.json(&serde_json::json!({ "source": "x" })) } else { request };
             refused(&client, request, StatusCode::BAD_REQUEST)
                 .await
                 .with_context(|| format!("{}: {id}", operation.id))?;
@@ -173,8 +158,7 @@ async fn bad_query_parameters_are_refused(World { client, .. }: World) -> Result
 }
 
 async fn another_method_is_refused(World { client, .. }: World) -> Result<()> {
-    for (method, path) in
-        [(Method::PATCH, "/api/users"), (Method::PUT, "/api/messages"), (Method::GET, "/api/tokens")]
+    for (method, path) in [(Method::PATCH, "/api/users"), (Method::PUT, "/api/messages"), (Method::GET, "/api/tokens")]
     {
         let request = client.request(method, path, Auth::None);
         refused(&client, request, StatusCode::METHOD_NOT_ALLOWED).await.with_context(|| path.to_owned())?;
@@ -206,11 +190,7 @@ async fn refused(client: &Client, request: RequestBuilder, expected: StatusCode)
         "not problem+json: {:?}",
         answer.headers
     );
-    ensure!(
-        answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()),
-        "no detail: {}",
-        answer.body
-    );
+    ensure!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "no detail: {}", answer.body);
     ensure!(answer.body["status"] == expected.as_u16(), "another status in the body: {}", answer.body);
     Ok(())
 }

@@ -33,11 +33,7 @@ async fn a_posted_message_is_stored_and_rendered(World { client, .. }: World) ->
     let id = posted.body["id"].as_i64().context("no id")?;
     ensure!(posted.header("location").ends_with(&format!("/api/messages/{id}")));
     ensure!(posted.body["source"] == json!("hello *world*"));
-    ensure!(
-        posted.body["html"].as_str().is_some_and(|html| html.contains("<em>world</em>")),
-        "{}",
-        posted.body
-    );
+    ensure!(posted.body["html"].as_str().is_some_and(|html| html.contains("<em>world</em>")), "{}", posted.body);
     ensure!(posted.body["user_id"] == json!(author.id));
     ensure!(posted.body["_links"]["user"] == json!(format!("/api/users/{}", author.id)));
     let read = client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?;
@@ -57,12 +53,9 @@ async fn html_is_sanitized(World { client, .. }: World) -> Result<()> {
         "<style>*{display:none}</style>",
     ] {
         let body = json!({ "source": source });
-        let posted =
-            client.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
+        let posted = client.post("/api/messages", Auth::Token(&author.token), &body, StatusCode::CREATED).await?;
         let html = posted.body["html"].as_str().context("no html")?.to_lowercase();
-        for bad in
-            ["<script", "<img", "<svg", "<iframe", "<style", "<a href=\"data:", "<a href=\"javascript:"]
-        {
+        for bad in ["<script", "<img", "<svg", "<iframe", "<style", "<a href=\"data:", "<a href=\"javascript:"] {
             ensure!(!html.contains(bad), "{source} became {html}");
         }
     }
@@ -100,12 +93,10 @@ async fn messages_are_listed_oldest_change_first(World { client, .. }: World) ->
     let author = client.person("chronicler").await?;
     let first = client.message(&author, "first").await?;
     let second = client.message(&author, "second").await?;
-    let since =
-        client.get(&format!("/api/messages/{first}"), Auth::None, StatusCode::OK).await?.body["updated_at"]
-            .as_i64()
-            .context("no updated_at")?;
-    let list =
-        client.get(&format!("/api/messages?updated_since={}", since - 2), Auth::None, StatusCode::OK).await?;
+    let since = client.get(&format!("/api/messages/{first}"), Auth::None, StatusCode::OK).await?.body["updated_at"]
+        .as_i64()
+        .context("no updated_at")?;
+    let list = client.get(&format!("/api/messages?updated_since={}", since - 2), Auth::None, StatusCode::OK).await?;
     let messages = list.body["messages"].as_array().context("no list")?;
     let position = |id| messages.iter().position(|message| message["id"] == json!(id));
     ensure!(position(first).is_some() && position(first) < position(second), "out of order");
@@ -113,9 +104,7 @@ async fn messages_are_listed_oldest_change_first(World { client, .. }: World) ->
         messages.iter().all(|message| message.get("nickname").is_none()),
         "v1 lists carry no nickname unless asked"
     );
-    let none = client
-        .get(&format!("/api/messages?updated_since={}", since + 3600), Auth::None, StatusCode::OK)
-        .await?;
+    let none = client.get(&format!("/api/messages?updated_since={}", since + 3600), Auth::None, StatusCode::OK).await?;
     ensure!(none.body["messages"] == json!([]));
     Ok(())
 }
@@ -123,27 +112,22 @@ async fn messages_are_listed_oldest_change_first(World { client, .. }: World) ->
 async fn a_list_includes_nicknames_on_request(World { client, .. }: World) -> Result<()> {
     let author = client.person("named").await?;
     let id = client.message(&author, "who is the author?").await?;
-    let since =
-        client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?.body["updated_at"]
-            .as_i64()
-            .context("no updated_at")?;
+    let since = client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?.body["updated_at"]
+        .as_i64()
+        .context("no updated_at")?;
     let named = |nickname: String| {
-        let (client, path) =
-            (client.clone(), format!("/api/messages?include=nickname&updated_since={}", since - 2));
+        let (client, path) = (client.clone(), format!("/api/messages?include=nickname&updated_since={}", since - 2));
         async move {
             let list = client.get(&path, Auth::None, StatusCode::OK).await?;
             let messages = list.body["messages"].as_array().cloned().unwrap_or_default();
-            let wanted =
-                |message: &&Value| message["id"] == json!(id) && message["nickname"] == json!(nickname);
+            let wanted = |message: &&Value| message["id"] == json!(id) && message["nickname"] == json!(nickname);
             Ok(messages.iter().find(wanted).map(|_| ()))
         }
     };
     wait_for("the author's nickname", || named(author.nickname.clone())).await?;
     let nickname = unique("renamed");
     let body = json!({ "nickname": nickname });
-    client
-        .put(&format!("/api/users/{}", author.id), Auth::Token(&author.token), &body, StatusCode::NO_CONTENT)
-        .await?;
+    client.put(&format!("/api/users/{}", author.id), Auth::Token(&author.token), &body, StatusCode::NO_CONTENT).await?;
     wait_for("the author's new nickname", || named(nickname.clone())).await?;
     Ok(())
 }
@@ -152,9 +136,7 @@ async fn an_unknown_message_is_not_found(World { client, .. }: World) -> Result<
     let person = client.person("seeker").await?;
     client.get("/api/messages/987654321987", Auth::None, StatusCode::NOT_FOUND).await?;
     let body = json!({ "source": "x" });
-    client
-        .put("/api/messages/987654321987", Auth::Token(&person.token), &body, StatusCode::NOT_FOUND)
-        .await?;
+    client.put("/api/messages/987654321987", Auth::Token(&person.token), &body, StatusCode::NOT_FOUND).await?;
     Ok(())
 }
 
@@ -162,9 +144,7 @@ async fn an_author_can_edit_a_message(World { client, .. }: World) -> Result<()>
     let author = client.person("editor").await?;
     let id = client.message(&author, "teh").await?;
     let path = format!("/api/messages/{id}");
-    client
-        .put(&path, Auth::Token(&author.token), &json!({ "source": "**the**" }), StatusCode::NO_CONTENT)
-        .await?;
+    client.put(&path, Auth::Token(&author.token), &json!({ "source": "**the**" }), StatusCode::NO_CONTENT).await?;
     let read = client.get(&path, Auth::None, StatusCode::OK).await?;
     ensure!(read.body["source"] == json!("**the**"));
     ensure!(read.body["html"].as_str().is_some_and(|html| html.contains("<strong>the</strong>")));

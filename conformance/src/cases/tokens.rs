@@ -35,12 +35,9 @@ async fn good_credentials_return_a_token(World { client, .. }: World) -> Result<
 async fn bad_credentials_are_refused(World { client, .. }: World) -> Result<()> {
     let person = client.person("guarded").await?;
     let nobody = unique("nobody");
-    for auth in [
-        Auth::None,
-        Auth::Basic(&person.nickname, "wrong"),
-        Auth::Basic(&nobody, "x"),
-        Auth::Token(&person.token),
-    ] {
+    for auth in
+        [Auth::None, Auth::Basic(&person.nickname, "wrong"), Auth::Basic(&nobody, "x"), Auth::Token(&person.token)]
+    {
         let request = client.request(Method::POST, "/api/tokens", auth);
         client.send(request, StatusCode::UNAUTHORIZED).await.with_context(|| format!("{auth:?}"))?;
     }
@@ -76,8 +73,7 @@ async fn a_revoked_token_is_refused_by_every_service(World { client, .. }: World
     client.delete("/api/tokens", Auth::Token(&person.token), StatusCode::NO_CONTENT).await?;
     for path in ["/api/users", "/api/messages", "/api/ui/preferences"] {
         let ((), took) = wait_for("a refusal", || async {
-            let answer =
-                client.send_any(client.request(Method::GET, path, Auth::Token(&person.token))).await?;
+            let answer = client.send_any(client.request(Method::GET, path, Auth::Token(&person.token))).await?;
             Ok((answer.status == StatusCode::UNAUTHORIZED).then_some(()))
         })
         .await?;

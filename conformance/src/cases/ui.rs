@@ -64,9 +64,7 @@ async fn preferences_are_stored_per_user(World { client, .. }: World) -> Result<
     let body = json!({ "theme": "dark", "notifications": true });
     client.put(path, Auth::Token(&one.token), &body, StatusCode::NO_CONTENT).await?;
     ensure!(client.get(path, Auth::Token(&one.token), StatusCode::OK).await?.body == body);
-    ensure!(
-        client.get(path, Auth::Token(&other.token), StatusCode::OK).await?.body["theme"] == json!("system")
-    );
+    ensure!(client.get(path, Auth::Token(&other.token), StatusCode::OK).await?.body["theme"] == json!("system"));
     for bad in [json!({ "theme": "pink", "notifications": true }), json!({ "theme": "dark" }), json!([])] {
         client.put(path, Auth::Token(&one.token), &bad, StatusCode::BAD_REQUEST).await?;
     }
@@ -82,16 +80,13 @@ async fn a_read_marker_never_moves_back(World { client, .. }: World) -> Result<(
     }
     let list = client.get("/api/ui/read_markers", auth, StatusCode::OK).await?;
     ensure!(list.body["read_markers"][0]["message_id"] == json!(9), "{}", list.body);
-    client
-        .put("/api/ui/read_markers/general", auth, &json!({ "message_id": 0 }), StatusCode::BAD_REQUEST)
-        .await?;
+    client.put("/api/ui/read_markers/general", auth, &json!({ "message_id": 0 }), StatusCode::BAD_REQUEST).await?;
     Ok(())
 }
 
 async fn unknown_paths_are_not_found(World { client, .. }: World) -> Result<()> {
     for path in ["/nowhere", "/api/nowhere", "/api/users/1/nothing", "/api/usersfoo"] {
-        let answer =
-            client.get(path, Auth::None, StatusCode::NOT_FOUND).await.with_context(|| path.to_owned())?;
+        let answer = client.get(path, Auth::None, StatusCode::NOT_FOUND).await.with_context(|| path.to_owned())?;
         ensure!(answer.header("content-type").starts_with("application/problem+json"), "{path}");
     }
     // Internal endpoints are not reachable through the public listener.
@@ -101,9 +96,7 @@ async fn unknown_paths_are_not_found(World { client, .. }: World) -> Result<()> 
     Ok(())
 }
 
-async fn a_valid_correlation_id_is_kept_and_an_invalid_one_replaced(
-    World { client, .. }: World,
-) -> Result<()> {
+async fn a_valid_correlation_id_is_kept_and_an_invalid_one_replaced(World { client, .. }: World) -> Result<()> {
     let get = || client.request(reqwest::Method::GET, "/api/users/987654321987", Auth::None);
     let kept = client.send(get().header("X-Correlation-ID", "my-request-1"), StatusCode::NOT_FOUND).await?;
     ensure!(kept.header("x-correlation-id") == "my-request-1");

@@ -92,12 +92,9 @@ async fn users_are_listed_oldest_change_first(World { client, .. }: World) -> Re
 async fn only_changes_after_updated_since_are_listed(World { client, .. }: World) -> Result<()> {
     let person = client.person("recent").await?;
     let changed = now(&client, person.id).await?;
-    let after = client
-        .get(&format!("/api/users?updated_since={}", changed + 3600), Auth::None, StatusCode::OK)
-        .await?;
+    let after = client.get(&format!("/api/users?updated_since={}", changed + 3600), Auth::None, StatusCode::OK).await?;
     ensure!(after.body["users"] == json!([]), "changes of the future: {}", after.body);
-    let before =
-        client.get(&format!("/api/users?updated_since={}", changed - 1), Auth::None, StatusCode::OK).await?;
+    let before = client.get(&format!("/api/users?updated_since={}", changed - 1), Auth::None, StatusCode::OK).await?;
     ensure!(has_user(&before.body, person.id));
     Ok(())
 }
@@ -132,12 +129,9 @@ async fn an_unknown_user_is_not_found(World { client, .. }: World) -> Result<()>
 
 async fn basic_credentials_identify_their_user(World { client, .. }: World) -> Result<()> {
     let person = client.person("basic").await?;
-    let me =
-        client.get("/api/users/me", Auth::Basic(&person.nickname, &person.password), StatusCode::OK).await?;
+    let me = client.get("/api/users/me", Auth::Basic(&person.nickname, &person.password), StatusCode::OK).await?;
     ensure!(me.body["id"] == json!(person.id));
-    for auth in
-        [Auth::Basic(&person.nickname, "wrong"), Auth::Basic(&unique("nobody"), &person.password), Auth::None]
-    {
+    for auth in [Auth::Basic(&person.nickname, "wrong"), Auth::Basic(&unique("nobody"), &person.password), Auth::None] {
         client.get("/api/users/me", auth, StatusCode::UNAUTHORIZED).await?;
     }
     client.get("/api/users/me", Auth::Token(&person.token), StatusCode::UNAUTHORIZED).await?;
@@ -147,9 +141,7 @@ async fn basic_credentials_identify_their_user(World { client, .. }: World) -> R
 async fn a_user_can_change_the_nickname(World { client, .. }: World) -> Result<()> {
     let person = client.person("before").await?;
     let (path, nickname) = (format!("/api/users/{}", person.id), unique("after"));
-    client
-        .put(&path, Auth::Token(&person.token), &json!({ "nickname": nickname }), StatusCode::NO_CONTENT)
-        .await?;
+    client.put(&path, Auth::Token(&person.token), &json!({ "nickname": nickname }), StatusCode::NO_CONTENT).await?;
     let user = client.get(&path, Auth::None, StatusCode::OK).await?;
     ensure!(user.body["nickname"] == json!(nickname));
     client.token(&nickname, &person.password).await?;
@@ -163,9 +155,7 @@ async fn a_user_can_change_the_nickname(World { client, .. }: World) -> Result<(
 async fn a_user_cannot_take_another_users_nickname(World { client, .. }: World) -> Result<()> {
     let (one, other) = (client.person("one").await?, client.person("other").await?);
     let body = json!({ "nickname": other.nickname });
-    client
-        .put(&format!("/api/users/{}", one.id), Auth::Token(&one.token), &body, StatusCode::CONFLICT)
-        .await?;
+    client.put(&format!("/api/users/{}", one.id), Auth::Token(&one.token), &body, StatusCode::CONFLICT).await?;
     Ok(())
 }
 
@@ -181,25 +171,18 @@ async fn a_user_cannot_change_another_user(World { client, .. }: World) -> Resul
 async fn a_new_password_replaces_the_old_one(World { client, .. }: World) -> Result<()> {
     let person = client.person("rekeyed").await?;
     let body = json!({ "password": "a new password" });
-    client
-        .put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT)
-        .await?;
+    client.put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT).await?;
     client.token(&person.nickname, "a new password").await?;
-    client
-        .get("/api/users/me", Auth::Basic(&person.nickname, &person.password), StatusCode::UNAUTHORIZED)
-        .await?;
+    client.get("/api/users/me", Auth::Basic(&person.nickname, &person.password), StatusCode::UNAUTHORIZED).await?;
     Ok(())
 }
 
 async fn a_new_password_revokes_the_tokens_of_the_user(World { client, .. }: World) -> Result<()> {
     let person = client.person("careful").await?;
     let path = format!("/api/users/{}", person.id);
-    client
-        .put(&path, Auth::Token(&person.token), &json!({ "password": "changed" }), StatusCode::NO_CONTENT)
-        .await?;
+    client.put(&path, Auth::Token(&person.token), &json!({ "password": "changed" }), StatusCode::NO_CONTENT).await?;
     wait_for("the old token to be refused", || async {
-        let answer =
-            client.send_any(client.request(reqwest::Method::GET, &path, Auth::Token(&person.token))).await?;
+        let answer = client.send_any(client.request(reqwest::Method::GET, &path, Auth::Token(&person.token))).await?;
         Ok((answer.status == StatusCode::UNAUTHORIZED).then_some(()))
     })
     .await?;

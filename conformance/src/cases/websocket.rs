@@ -44,12 +44,7 @@ async fn a_posted_message_reaches_every_socket_once(World { client, .. }: World)
     let read = client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::OK).await?;
     for socket in &mut sockets {
         let frame = socket.wait_for("the message", |frame| is_message(frame, id)).await?;
-        ensure!(
-            frame["model"] == read.body,
-            "received {}, but the API returns {}",
-            frame["model"],
-            read.body
-        );
+        ensure!(frame["model"] == read.body, "received {}, but the API returns {}", frame["model"], read.body);
         ensure!(frame["cursor"].is_string());
     }
     for socket in &mut sockets {
@@ -65,9 +60,7 @@ async fn a_message_can_be_posted_over_the_websocket(World { client, .. }: World)
     let mut socket = Socket::open(client.base(), Some(&author.token), None).await?;
     ensure!(socket.welcome["user_id"] == json!(author.id), "{}", socket.welcome);
     let id = Uuid::new_v4().to_string();
-    socket
-        .send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "over the wire" }))
-        .await?;
+    socket.send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "over the wire" })).await?;
     let frames = collect_answer(&mut socket, &id).await?;
     let message_id = frames.last().and_then(|frame| frame["message_id"].as_i64()).context("not posted")?;
     let read = client.get(&format!("/api/messages/{message_id}"), Auth::None, StatusCode::OK).await?;
@@ -95,13 +88,9 @@ async fn a_changed_nickname_is_delivered(World { client, .. }: World) -> Result<
     let mut socket = Socket::open(client.base(), None, None).await?;
     let nickname = unique("settled");
     let body = json!({ "nickname": nickname });
-    client
-        .put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT)
-        .await?;
+    client.put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT).await?;
     socket
-        .wait_for("the new nickname", |frame| {
-            frame["class"] == "User" && frame["model"]["nickname"] == json!(nickname)
-        })
+        .wait_for("the new nickname", |frame| frame["class"] == "User" && frame["model"]["nickname"] == json!(nickname))
         .await?;
     Ok(())
 }
@@ -138,9 +127,7 @@ async fn an_unknown_cursor_does_not_resume(World { client, .. }: World) -> Resul
 async fn a_connection_without_a_token_cannot_post(World { client, .. }: World) -> Result<()> {
     let mut socket = Socket::open(client.base(), None, None).await?;
     let id = Uuid::new_v4().to_string();
-    socket
-        .send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "let me" }))
-        .await?;
+    socket.send(&json!({ "type": "post_message", "id": id, "channel": "general", "source": "let me" })).await?;
     let frames = collect_answer(&mut socket, &id).await?;
     ensure!(frames.last().is_some_and(|frame| frame["status"] == json!(401)), "{frames:?}");
     Ok(())
@@ -157,9 +144,7 @@ async fn a_revoked_token_is_reported(World { client, .. }: World) -> Result<()> 
 async fn a_bad_token_is_refused_after_hello(World { client, .. }: World) -> Result<()> {
     let mut socket = Socket::connect(client.base()).await?;
     socket.send(&json!({ "type": "hello", "token": "not.a.token" })).await?;
-    socket
-        .wait_for("a refusal", |frame| frame["type"] == "expired_token" || frame["status"] == json!(401))
-        .await?;
+    socket.wait_for("a refusal", |frame| frame["type"] == "expired_token" || frame["status"] == json!(401)).await?;
     Ok(())
 }
 
@@ -187,9 +172,7 @@ async fn an_unknown_channel_is_a_problem(World { client, .. }: World) -> Result<
     let person = client.person("lost").await?;
     let mut socket = Socket::open(client.base(), Some(&person.token), None).await?;
     let id = Uuid::new_v4().to_string();
-    socket
-        .send(&json!({ "type": "post_message", "id": id, "channel": "no-such-channel", "source": "hello?" }))
-        .await?;
+    socket.send(&json!({ "type": "post_message", "id": id, "channel": "no-such-channel", "source": "hello?" })).await?;
     let frames = collect_answer(&mut socket, &id).await?;
     ensure!(frames.last().is_some_and(|frame| frame["status"] == json!(404)), "{frames:?}");
     Ok(())
@@ -200,9 +183,7 @@ async fn typing_is_delivered_to_others(World { client, .. }: World) -> Result<()
     let mut other = Socket::open(client.base(), None, None).await?;
     let mut typist = Socket::open(client.base(), Some(&person.token), None).await?;
     typist.send(&json!({ "type": "typing", "channel": "general" })).await?;
-    other
-        .wait_for("typing", |frame| frame["type"] == "typing" && frame["user_id"] == json!(person.id))
-        .await?;
+    other.wait_for("typing", |frame| frame["type"] == "typing" && frame["user_id"] == json!(person.id)).await?;
     Ok(())
 }
 

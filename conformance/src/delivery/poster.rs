@@ -147,9 +147,7 @@ impl Poster {
             self.socket = Some(Socket::open(self.client.base(), Some(&self.author.token), None).await?);
         }
         let socket = self.socket.as_mut().context("there is one now")?;
-        socket
-            .send(&json!({ "type": "post_message", "id": key, "channel": CHANNEL, "source": source(key) }))
-            .await?;
+        socket.send(&json!({ "type": "post_message", "id": key, "channel": CHANNEL, "source": source(key) })).await?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while let Some(frame) = socket.next(deadline.saturating_duration_since(Instant::now())).await? {
             if frame["type"] == "posted" && frame["id"] == json!(key) {
@@ -157,8 +155,7 @@ impl Poster {
             }
             if frame["type"] == "problem" && frame["id"] == json!(key) {
                 // A problem of the server passes; a problem of the message does not.
-                let is_permanent =
-                    frame["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
+                let is_permanent = frame["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
                 return Ok(if is_permanent { Answer::Refused(frame.to_string()) } else { Answer::Unknown });
             }
         }

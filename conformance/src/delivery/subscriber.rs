@@ -85,10 +85,8 @@ impl Subscriber {
         let record = Arc::new(Mutex::new(Record::default()));
         let base = entry.base(&client).await?;
         let socket = Socket::open(&base, None, None).await.context("a subscriber cannot connect")?;
-        let since =
-            SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(start.elapsed()).as_secs() - 1;
-        let task =
-            Task { client, entry, base, posters, start, since, dropping, ended, record: Arc::clone(&record) };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(start.elapsed()).as_secs() - 1;
+        let task = Task { client, entry, base, posters, start, since, dropping, ended, record: Arc::clone(&record) };
         tokio::spawn(task.run(socket));
         Ok(Self { record })
     }
@@ -103,9 +101,7 @@ impl Subscriber {
             return false;
         }
         let received: HashSet<_> = record.received.iter().map(|(id, _)| *id).collect();
-        posted
-            .iter()
-            .all(|message| received.contains(&message.id) || record.reloaded.contains_key(&message.id))
+        posted.iter().all(|message| received.contains(&message.id) || record.reloaded.contains_key(&message.id))
     }
 }
 
@@ -162,11 +158,7 @@ impl Task {
         cursor.clear();
         cursor.push_str(to);
         if class == Some("Message") && model.is_by(&self.posters) {
-            self.record
-                .lock()
-                .expect("no panic under the lock")
-                .received
-                .push((model.id, self.start.elapsed()));
+            self.record.lock().expect("no panic under the lock").received.push((model.id, self.start.elapsed()));
         }
     }
 
@@ -257,12 +249,9 @@ mod tests {
         let (task, mut cursor) = (task(), None);
         let frame = |class: &str, id: i64, author: i64| {
             let model = json!({ "id": id, "user_id": author });
-            json!({ "type": "updated_model", "class": class, "model": model, "cursor": format!("at {id}") })
-                .to_string()
+            json!({ "type": "updated_model", "class": class, "model": model, "cursor": format!("at {id}") }).to_string()
         };
-        for text in
-            [frame("Message", 1, 7), frame("Message", 2, 8), frame("User", 3, 7), frame("Message", 4, 7)]
-        {
+        for text in [frame("Message", 1, 7), frame("Message", 2, 8), frame("User", 3, 7), frame("Message", 4, 7)] {
             task.record_frame(&text, &mut cursor);
         }
         task.record_frame(&frame("Message", 5, 8), &mut cursor);

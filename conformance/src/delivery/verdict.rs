@@ -88,15 +88,12 @@ impl Verdict {
                 }
             }
             verdict.delivered += seen.len();
-            verdict.lost += posted
-                .iter()
-                .filter(|m| !seen.contains(&m.id) && !record.reloaded.contains_key(&m.id))
-                .count();
+            verdict.lost +=
+                posted.iter().filter(|m| !seen.contains(&m.id) && !record.reloaded.contains_key(&m.id)).count();
         }
         verdict.latency = Percentiles::of(latencies);
-        verdict.acknowledged = Percentiles::of(
-            posted.iter().map(|message| message.acknowledged.saturating_sub(message.sent)).collect(),
-        );
+        verdict.acknowledged =
+            Percentiles::of(posted.iter().map(|message| message.acknowledged.saturating_sub(message.sent)).collect());
         verdict
     }
 
@@ -195,19 +192,11 @@ mod tests {
     }
 
     fn received(ids: &[i64]) -> Record {
-        Record {
-            received: ids.iter().map(|id| (*id, Duration::from_millis(5))).collect(),
-            ..Record::default()
-        }
+        Record { received: ids.iter().map(|id| (*id, Duration::from_millis(5))).collect(), ..Record::default() }
     }
 
     fn verdict(records: &[Record], history: &[i64]) -> Verdict {
-        Verdict::of(
-            &[posted(1), posted(2), posted(3)],
-            records,
-            &history.iter().copied().collect(),
-            Vec::new(),
-        )
+        Verdict::of(&[posted(1), posted(2), posted(3)], records, &history.iter().copied().collect(), Vec::new())
     }
 
     #[test]

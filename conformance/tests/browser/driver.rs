@@ -59,8 +59,7 @@ impl Driver {
             &format!("--user-data-dir={}", profile.display()),
         ]
         .map(str::to_owned);
-        let options =
-            json!({ "goog:chromeOptions": { "args": arguments, "binary": path_of(self.browser)? } });
+        let options = json!({ "goog:chromeOptions": { "args": arguments, "binary": path_of(self.browser)? } });
         let serde_json::Value::Object(capabilities) = options else { bail!("the options are an object") };
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
@@ -82,8 +81,7 @@ impl Driver {
             .spawn()
             .context("chromedriver does not start")?;
         let output = process.stdout.take().context("chromedriver has an output")?;
-        let port =
-            timeout(START_WAIT, port_in(output)).await.context("chromedriver did not print its port")??;
+        let port = timeout(START_WAIT, port_in(output)).await.context("chromedriver did not print its port")??;
         let profiles = tempfile::Builder::new().prefix("flack-browser-").tempdir()?;
         Ok(Self { process, port, browser, profiles })
     }
@@ -92,9 +90,7 @@ impl Driver {
     async fn stop(mut self) {
         let shutdown = async {
             let mut connection = TcpStream::connect(("127.0.0.1", self.port)).await?;
-            connection
-                .write_all(b"GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-                .await?;
+            connection.write_all(b"GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await?;
             connection.read_to_end(&mut Vec::new()).await?;
             self.process.wait().await
         };

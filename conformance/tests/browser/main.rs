@@ -32,10 +32,7 @@ const ALL_SENT: &str = "!document.querySelector('[data-outgoing]')";
 fn main() -> ExitCode {
     // One case after the other: each opens two windows, and a browser needs much memory.
     suite::main_in_order(
-        &[
-            ("services", || Stack::start(Stage::Services, "")),
-            ("monolith", || Stack::start(Stage::Monolith, "")),
-        ],
+        &[("services", || Stack::start(Stage::Services, "")), ("monolith", || Stack::start(Stage::Monolith, ""))],
         browser_cases,
     )
 }
@@ -64,16 +61,11 @@ async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
         ana.until("it is confirmed", ALL_SENT).await?;
 
         ben.write("#draft", "I am.").await?;
-        ana.until(
-            "Ana sees that Ben types",
-            "document.querySelector('#typing').textContent === 'Ben is typing'",
-        )
-        .await?;
-        ben.write("#draft", &format!("{}And `mf ps` says so too.{}", shift_enter(), char::from(Key::Enter)))
+        ana.until("Ana sees that Ben types", "document.querySelector('#typing').textContent === 'Ben is typing'")
             .await?;
+        ben.write("#draft", &format!("{}And `mf ps` says so too.{}", shift_enter(), char::from(Key::Enter))).await?;
         ana.until("Ana reads both lines", &shown("I am.", 1)).await?;
-        ana.until("code is rendered", "document.querySelector('.message code')?.textContent === 'mf ps'")
-            .await?;
+        ana.until("code is rendered", "document.querySelector('.message code')?.textContent === 'mf ps'").await?;
         ana.until("Ben has stopped typing", "document.querySelector('#typing').textContent === ''").await?;
 
         // The up arrow in an empty field edits the last message.
@@ -105,21 +97,13 @@ async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
 
         ben.click("#sign-out").await?;
         ben.until("Ben is asked to sign in", ASKED_TO_SIGN_IN).await?;
-        ana.until(
-            "Ana sees him leave",
-            "document.querySelector('#away .person-name')?.textContent === 'Ben'",
-        )
-        .await?;
-        ensure!(
-            ben.evaluate("sessionStorage.getItem('flack.token')").await?.is_null(),
-            "the token is still there"
-        );
+        ana.until("Ana sees him leave", "document.querySelector('#away .person-name')?.textContent === 'Ben'").await?;
+        ensure!(ben.evaluate("sessionStorage.getItem('flack.token')").await?.is_null(), "the token is still there");
         ben.click("[name=way][value=return]").await?;
         ben.write("#nickname", "Ben").await?;
         ben.write("#password", "wrong").await?;
         ben.click("#sign-in-go").await?;
-        ben.until("a wrong password is refused", "!document.querySelector('#sign-in-problem').hidden")
-            .await?;
+        ben.until("a wrong password is refused", "!document.querySelector('#sign-in-problem').hidden").await?;
         ben.run("document.querySelector('#password').value = ''").await?;
         ben.write("#password", PASSWORD).await?;
         ben.click("#sign-in-go").await?;
@@ -133,9 +117,7 @@ async fn html_in_a_message_is_shown_as_text(world: World) -> Result<()> {
     Driver::run(async |driver| {
         let mallory = register(driver, &url, "Mallory").await?;
         let theft = "document.title='stolen'";
-        let source = format!(
-            "<img src=x onerror=\"{theft}\"> <script>{theft}</script> [link](javascript:{theft}) end"
-        );
+        let source = format!("<img src=x onerror=\"{theft}\"> <script>{theft}</script> [link](javascript:{theft}) end");
         mallory.write("#draft", &line(&source)).await?;
         mallory.until("it is shown to everybody", &format!("{ALL_SENT} && {}", shown(theft, 1))).await?;
         let harmful = ".message-text :is(img, script, [onerror], [href^=javascript])";
@@ -157,9 +139,7 @@ async fn a_lost_connection_is_shown_and_no_message_is_lost_or_duplicated(world: 
         dmitri.until("they are connected", &shown("before the cut", 1)).await?;
 
         connection.cut();
-        chiyo
-            .until("the loss is shown", "document.querySelector('#connection').dataset.phase !== 'online'")
-            .await?;
+        chiyo.until("the loss is shown", "document.querySelector('#connection').dataset.phase !== 'online'").await?;
         chiyo.write("#draft", &line("written in the dark")).await?;
         chiyo.until("it waits", "document.querySelector('[data-outgoing]') !== null").await?;
         dmitri.write("#draft", &line("posted meanwhile")).await?;

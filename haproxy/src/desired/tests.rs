@@ -83,10 +83,7 @@ fn without_a_route_a_service_gets_no_traffic() {
 fn a_service_that_is_not_in_the_catalogue_gets_a_backend_and_its_locations() {
     let definition = r#"{"location":["/api/rooms"],"balance":"roundrobin","exposure":"internal"}"#;
     let desired = desired(
-        &[
-            ("/flack/services/rooms", definition),
-            ("/flack/routes/rooms", r#"{"owner":"rooms","percentage":100}"#),
-        ],
+        &[("/flack/services/rooms", definition), ("/flack/routes/rooms", r#"{"owner":"rooms","percentage":100}"#)],
         None,
     );
     assert_eq!(desired.backends["rooms"], Balance::RoundRobin);

@@ -107,11 +107,7 @@ async fn a_manually_deleted_server_is_added_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manually_changed_map_is_repaired() {
     let (stack, _users) = Stack::start_with_users().await;
-    stack
-        .admin
-        .send("clear map prefix.map; add map prefix.map /api/wrong/ users")
-        .await
-        .expect("HAProxy answers");
+    stack.admin.send("clear map prefix.map; add map prefix.map /api/wrong/ users").await.expect("HAProxy answers");
     stack.wait_for_instance(PATH, "users-1").await;
     eventually("the wrong entry is removed", async || {
         !stack.admin.send("show map prefix.map").await.unwrap_or_default().contains("wrong")

@@ -9,8 +9,7 @@ use crate::support::{Instance, Stack, answered_by};
 
 const PATH: &str = "/api/users";
 /// What Chromium sends when it opens a page.
-const BROWSER_ACCEPT: &str =
-    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
+const BROWSER_ACCEPT: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
 async fn problem(answer: Response) -> Value {
     assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
@@ -115,18 +114,12 @@ async fn a_correlation_id_with_plain_characters_is_kept_and_another_is_replaced(
 
     eventually("both are in the log", async || stack.haproxy_log().contains(&generated)).await;
     let log = stack.haproxy_log();
-    let lines: Vec<Value> = log
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect();
+    let lines: Vec<Value> =
+        log.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).expect(line)).collect();
     let line = lines.iter().find(|line| line["correlation_id"] == "abc-1").expect("a log line");
     assert_eq!(line["path"], "/x");
     assert_eq!(line["server"], "monolith-1");
-    assert!(
-        line["ts"].as_str().is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok()),
-        "{line}"
-    );
+    assert!(line["ts"].as_str().is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok()), "{line}");
     assert!(!log.contains("secret"), "the query is logged");
 }
 
@@ -151,8 +144,7 @@ async fn too_many_requests_with_credentials_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stats_listener_serves_page_metrics_and_liveness() {
     let stack = Stack::start().await;
-    for (path, word) in [("/stats", "Statistics Report"), ("/metrics", "haproxy_process_"), ("/health", "ok")]
-    {
+    for (path, word) in [("/stats", "Statistics Report"), ("/metrics", "haproxy_process_"), ("/health", "ok")] {
         let answer = stack.get_url(format!("{}{path}", stack.stats)).await.expect("an answer");
         assert_eq!(answer.status(), 200, "{path}");
         assert!(answer.text().await.expect("a body").contains(word), "{path}");

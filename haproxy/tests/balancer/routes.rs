@@ -21,9 +21,7 @@ async fn a_percentage_of_users_is_routed_to_the_service_and_each_user_stays_on_o
     let _users = Instance::start(&stack, "users", "users-1").await;
     eventually("both sides and the percentage are present", async || {
         let percent = stack.admin.send("show map percent.map").await.unwrap_or_default();
-        stack.has_server("monolith-1").await
-            && stack.has_server("users-1").await
-            && percent.contains("users 25")
+        stack.has_server("monolith-1").await && stack.has_server("users-1").await && percent.contains("users 25")
     })
     .await;
 

@@ -81,11 +81,7 @@ fn purge(home: &Home) -> Result<()> {
         .flatten()
         .any(|entry| entry.file_name().to_str().is_none_or(|name| !CREATED.contains(&name)));
     if has_other_files && !home.settings().exists() {
-        return Err(failure!(
-            Contradiction,
-            "{} was not created by mfup: nothing is deleted",
-            home.path().display()
-        ));
+        return Err(failure!(Contradiction, "{} was not created by mfup: nothing is deleted", home.path().display()));
     }
     postgres::remove_data(home)?;
     for name in CREATED {

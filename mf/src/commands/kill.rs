@@ -85,11 +85,7 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
     let is_extracted = |process: &ProcessStatus| extracted().any(|service| service.name == process.group);
     if target == "all" {
         let every = names(&is_extracted);
-        return if every.is_empty() {
-            Err(failure!(Usage, "no instance of any service runs"))
-        } else {
-            Ok(every)
-        };
+        return if every.is_empty() { Err(failure!(Usage, "no instance of any service runs")) } else { Ok(every) };
     }
     if listed.iter().any(|process| process.name == target) {
         return Ok(vec![target.to_owned()]);
@@ -140,10 +136,7 @@ mod tests {
 
     #[test]
     fn all_selects_only_instances_of_services() {
-        assert_eq!(
-            choose(&listed(), "all", false).expect("some run"),
-            ["users-1", "ui-1", "users-2", "users-10"]
-        );
+        assert_eq!(choose(&listed(), "all", false).expect("some run"), ["users-1", "ui-1", "users-2", "users-10"]);
     }
 
     #[test]

@@ -46,8 +46,7 @@ fn not_running(home: &Home) -> Result<Failure> {
     }
     let failure = supervisor::not_running(home);
     let orphans = orphans.join(", ");
-    let hint = format!(
-        "Its supervisor was killed, and these processes still run: {orphans}. mfdown and mfup stop them."
-    );
+    let hint =
+        format!("Its supervisor was killed, and these processes still run: {orphans}. mfdown and mfup stop them.");
     Ok(Failure { message: format!("{}\n{hint}", failure.message), ..failure })
 }

@@ -75,10 +75,7 @@ async fn database(stop: bool) -> Result<()> {
     let server = TemporaryServer::in_background()?;
     let was_running = server.is_running().await;
     server.stop().await;
-    print_line!(
-        "{}",
-        if was_running { "The PostgreSQL for tests is stopped." } else { "It was not running." }
-    );
+    print_line!("{}", if was_running { "The PostgreSQL for tests is stopped." } else { "It was not running." });
     Ok(())
 }
 
@@ -96,9 +93,7 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if args.fast {
         // Of its tests, these need no stack.
-        report
-            .tests(&[&tests[..], &["--test", "language", "--test", "call_graph"]].concat(), &server.url()?)
-            .await?;
+        report.tests(&[&tests[..], &["--test", "language", "--test", "call_graph"]].concat(), &server.url()?).await?;
         tests.extend(["--exclude", STACK_TESTS]);
     }
     tests.extend(args.filter.as_deref());

@@ -56,10 +56,8 @@ pub async fn ready(ports: &Ports) -> bool {
 
 /// Connects as root.
 pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Client, Error> {
-    let options = ConnectOptions::new()
-        .with_user("root", &secrets.etcd)
-        .with_connect_timeout(DEADLINE)
-        .with_timeout(DEADLINE);
+    let options =
+        ConnectOptions::new().with_user("root", &secrets.etcd).with_connect_timeout(DEADLINE).with_timeout(DEADLINE);
     Client::connect([url(ports)], Some(options)).await
 }
 
@@ -77,21 +75,18 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
             return Err(error).context("etcd rejects root's password; was secrets/stack.json replaced?");
         }
     };
-    let users: Vec<String> =
-        client.user_list().await.context("etcd's accounts cannot be read")?.users().to_vec();
+    let users: Vec<String> = client.user_list().await.context("etcd's accounts cannot be read")?.users().to_vec();
     for service in &SERVICES {
         // With authentication enabled, existing accounts are complete, and each change would invalidate all tokens.
         if !is_unprotected && users.iter().any(|user| user == service.name) {
             continue;
         }
-        add(&mut client, &users, service.name, &secrets.account(service.name).etcd, own_keys(service))
-            .await?;
+        add(&mut client, &users, service.name, &secrets.account(service.name).etcd, own_keys(service)).await?;
     }
     if is_unprotected {
         let balancer = vec![Permission::read_write("/flack/balancer/").with_prefix()];
         add(&mut client, &users, AGENT, &secrets.account(AGENT).etcd, balancer).await?;
-        ignore_if(client.role_add("root").await, "already exists")
-            .context("etcd's role root cannot be created")?;
+        ignore_if(client.role_add("root").await, "already exists").context("etcd's role root cannot be created")?;
         ignore_if(client.user_add("root", secrets.etcd.as_str(), None).await, "already exists")
             .context("etcd's user root cannot be created")?;
         // An interrupted run may have created it with another password.
@@ -109,31 +104,18 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<()> {
 /// not included.
 fn own_keys(service: &Service) -> Vec<Permission> {
     let entry = format!("/flack/services/{service}");
-    let mut keys = vec![
-        Permission::read_write(entry.as_str()),
-        Permission::read_write(format!("{entry}/")).with_prefix(),
-    ];
+    let mut keys =
+        vec![Permission::read_write(entry.as_str()), Permission::read_write(format!("{entry}/")).with_prefix()];
     if service.signs_tokens {
-        keys.extend(
-            ["/flack/jwks/", "/flack/revoked/"].map(|prefix| Permission::read_write(prefix).with_prefix()),
-        );
+        keys.extend(["/flack/jwks/", "/flack/revoked/"].map(|prefix| Permission::read_write(prefix).with_prefix()));
     }
     keys
 }
 
-async fn add(
-    client: &mut Client,
-    users: &[String],
-    name: &str,
-    password: &str,
-    keys: Vec<Permission>,
-) -> Result<()> {
+async fn add(client: &mut Client, users: &[String], name: &str, password: &str, keys: Vec<Permission>) -> Result<()> {
     let context = || format!("etcd's account {name} cannot be created");
     ignore_if(client.role_add(name).await, "already exists").with_context(context)?;
-    client
-        .role_grant_permission(name, Permission::read("/flack/").with_prefix())
-        .await
-        .with_context(context)?;
+    client.role_grant_permission(name, Permission::read("/flack/").with_prefix()).await.with_context(context)?;
     for key in keys {
         client.role_grant_permission(name, key).await.with_context(context)?;
     }

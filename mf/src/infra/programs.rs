@@ -31,8 +31,7 @@ pub fn own(name: &str) -> Result<PathBuf> {
 
 /// Returns the path of this program.
 pub fn mf() -> Result<PathBuf> {
-    std::env::current_exe()
-        .map_err(|error| failure!(Internal, "the path of mf cannot be determined: {error}"))
+    std::env::current_exe().map_err(|error| failure!(Internal, "the path of mf cannot be determined: {error}"))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -58,9 +58,7 @@ fn time_of(value: &Value) -> Option<DateTime<Utc>> {
         Value::String(text) => DateTime::parse_from_rfc3339(text)
             .map(|time| time.with_timezone(&Utc))
             // etcd writes the time zone without a colon; HAProxy writes local time in the Common Log Format.
-            .or_else(|_| {
-                DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z").map(|time| time.with_timezone(&Utc))
-            })
+            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z").map(|time| time.with_timezone(&Utc)))
             .ok()
             .or_else(|| local(text, "%d/%b/%Y:%H:%M:%S%.f")),
         _ => None,
@@ -106,8 +104,7 @@ impl Line {
         // tracing writes an event's own fields below `fields`, and the request's fields below `span`.
         let below = |key: &str| fields.get(key).and_then(Value::as_object).into_iter().flatten();
         let own = fields.iter().filter(|(key, _)| *key != "fields" && *key != "span");
-        let all: Vec<_> =
-            below("fields").chain(own).chain(below("span").filter(|(key, _)| *key != "name")).collect();
+        let all: Vec<_> = below("fields").chain(own).chain(below("span").filter(|(key, _)| *key != "name")).collect();
         let level = fields.get("level").and_then(Value::as_str);
         let mut text = level.map(|level| format!("{:5} ", level.to_uppercase())).unwrap_or_default();
         if let Some((_, message)) = all.iter().find(|(key, _)| MESSAGE_KEYS.contains(&key.as_str())) {
@@ -115,10 +112,8 @@ impl Line {
         }
         for (key, value) in all {
             let key = key.as_str();
-            let is_shown_or_hidden = key == "level"
-                || TIME_KEYS.contains(&key)
-                || MESSAGE_KEYS.contains(&key)
-                || HIDDEN_KEYS.contains(&key);
+            let is_shown_or_hidden =
+                key == "level" || TIME_KEYS.contains(&key) || MESSAGE_KEYS.contains(&key) || HIDDEN_KEYS.contains(&key);
             // Our services log their own name, which is shown already.
             let is_own_name =
                 matches!(key, "instance" | "service") && self.name.starts_with(value.as_str().unwrap_or("-"));

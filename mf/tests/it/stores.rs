@@ -68,10 +68,7 @@ fn a_port_in_use_is_reported_with_its_process_and_nothing_is_started() {
         output.contains(&format!("port {}, for etcd, is in use by", ports.etcd)) && output.contains(&me),
         "{output}"
     );
-    assert!(
-        output.contains(&format!("port {}, for NATS, is in use by", ports.nats)),
-        "all problems at once: {output}"
-    );
+    assert!(output.contains(&format!("port {}, for NATS, is in use by", ports.nats)), "all problems at once: {output}");
     stack.expect(&["ps"], 69);
 }
 
@@ -119,10 +116,7 @@ fn a_crashed_process_is_restarted_and_a_stopped_one_is_not() {
 
     stack.expect(&["kill", "nats"], 0);
     assert!(stack.process("nats").is_none());
-    assert!(
-        stack.expect(&["up", "--detach", "--only", "infra"], 0).contains("nats"),
-        "mfup starts what is missing"
-    );
+    assert!(stack.expect(&["up", "--detach", "--only", "infra"], 0).contains("nats"), "mfup starts what is missing");
     assert!(stack.process("nats").is_some());
 
     let output = stack.expect(&["kill", "nats", "--hard", "--no-restart"], 0);
@@ -164,8 +158,7 @@ fn orphans_of_a_killed_supervisor_are_reported_and_stopped() {
 #[test]
 fn ctrl_c_during_the_start_leaves_nothing_running() {
     let stack = Stack::new();
-    let mut up =
-        stack.mf(&["up", "--only", "infra", "--port", &stack.port.to_string()]).spawn().expect("mf runs");
+    let mut up = stack.mf(&["up", "--only", "infra", "--port", &stack.port.to_string()]).spawn().expect("mf runs");
     wait_for("something was started", || !orphans(&stack).is_empty());
     signal(i64::from(up.id()), Signal::SIGINT);
     assert_eq!(up.wait().expect("it ended").code(), Some(130));
@@ -207,9 +200,10 @@ fn secrets_are_private_and_appear_in_no_log_and_no_command_line() {
         .flatten()
         .map(|entry| fs::read_to_string(entry.path()).expect("a log"))
         .collect();
-    texts.extend(["postgres", "etcd", "nats"].map(|name| {
-        fs::read_to_string(format!("/proc/{}/cmdline", stack.pid(name))).expect("a command line")
-    }));
+    texts.extend(
+        ["postgres", "etcd", "nats"]
+            .map(|name| fs::read_to_string(format!("/proc/{}/cmdline", stack.pid(name))).expect("a command line")),
+    );
     texts.push(stack.expect(&["env", "users"], 0));
     for password in passwords.iter().filter_map(serde_json::Value::as_str) {
         assert!(texts.iter().all(|text| !text.contains(password)), "a password was printed");
@@ -268,10 +262,7 @@ async fn a_service_may_write_its_own_registry_keys_and_read_all() {
         .expect("the agent reports its state");
     let anonymous = Client::connect([url.clone()], None).await;
     if let Ok(mut anonymous) = anonymous {
-        assert!(
-            anonymous.get("/flack/routes/users", None).await.is_err(),
-            "a client without a password reads"
-        );
+        assert!(anonymous.get("/flack/routes/users", None).await.is_err(), "a client without a password reads");
     }
 }
 
@@ -283,8 +274,7 @@ fn a_service_may_publish_only_its_own_events() {
     let mut nats = TcpStream::connect(("127.0.0.1", port)).expect("NATS listens");
     nats.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     let connect = format!(r#"CONNECT {{"user":"users","pass":"{password}","verbose":false}}"#);
-    write!(nats, "{connect}\r\nPUB flack.users.x 0\r\n\r\nPUB flack.tokens.x 0\r\n\r\nPING\r\n")
-        .expect("written");
+    write!(nats, "{connect}\r\nPUB flack.users.x 0\r\n\r\nPUB flack.tokens.x 0\r\n\r\nPING\r\n").expect("written");
     let mut lines = BufReader::new(nats).lines().map_while(Result::ok);
     let answers: Vec<String> = lines.by_ref().take_while(|line| line != "PONG").collect();
     let refused: Vec<&String> = answers.iter().filter(|line| line.starts_with("-ERR")).collect();
@@ -315,13 +305,7 @@ fn orphans(stack: &Stack) -> Vec<String> {
 
 fn parent(pid: i64) -> i64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))
-        .expect("a parent")
-        .trim()
-        .parse()
-        .expect("a pid")
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim().parse().expect("a pid")
 }
 
 #[test]
@@ -331,8 +315,7 @@ fn a_postgres_of_the_wrong_version_is_reported_before_anything_is_started() {
     let old = tempfile::tempdir().expect("a temporary folder");
     for program in ["initdb", "postgres"] {
         let path = old.path().join(program);
-        fs::write(&path, "#!/bin/sh\necho 'postgres (PostgreSQL) 13.9 (Debian 13.9-0+deb11u1)'\n")
-            .expect("written");
+        fs::write(&path, "#!/bin/sh\necho 'postgres (PostgreSQL) 13.9 (Debian 13.9-0+deb11u1)'\n").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     }
     let port = stack.port.to_string();

@@ -58,9 +58,7 @@ impl Stack {
     }
 
     pub fn pid(&self, name: &str) -> i64 {
-        self.process(name)
-            .and_then(|process| process["pid"].as_i64())
-            .unwrap_or_else(|| panic!("{name} does not run"))
+        self.process(name).and_then(|process| process["pid"].as_i64()).unwrap_or_else(|| panic!("{name} does not run"))
     }
 
     pub fn secrets(&self) -> serde_json::Value {

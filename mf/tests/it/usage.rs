@@ -26,19 +26,11 @@ fn unknown_names_and_values_are_usage_errors_that_list_the_choices() {
 #[test]
 fn commands_that_need_a_stack_name_the_command_that_starts_one() {
     let stack = Stack::new();
-    for arguments in [
-        &["ps"][..],
-        &["run", "users"],
-        &["kill", "users-1"],
-        &["env", "users"],
-        &["logs"],
-        &["verify", "delivery"],
-    ] {
+    for arguments in
+        [&["ps"][..], &["run", "users"], &["kill", "users-1"], &["env", "users"], &["logs"], &["verify", "delivery"]]
+    {
         let output = stack.expect(arguments, 69);
-        assert!(
-            output.contains("mfup") || output.contains("ever started"),
-            "mf {arguments:?} printed:\n{output}"
-        );
+        assert!(output.contains("mfup") || output.contains("ever started"), "mf {arguments:?} printed:\n{output}");
     }
     assert!(stack.expect(&["down"], 0).contains("No stack"));
 }

@@ -69,9 +69,8 @@ async fn a_part_of_another_owner_is_neither_read_nor_written(pool: PgPool) {
     flack.register("ada").await;
     let token = flack.sign_in("ada", PASSWORD).await;
     flack.post_message(&token, "hello").await;
-    let journal = async || -> i64 {
-        sqlx::query_scalar("select count(*) from journal").fetch_one(&pool).await.expect("a count")
-    };
+    let journal =
+        async || -> i64 { sqlx::query_scalar("select count(*) from journal").fetch_one(&pool).await.expect("a count") };
 
     for (part, operations) in [("users", &USERS[..]), ("tokens", &TOKENS), ("messages", &MESSAGES)] {
         name_owner(&registry, part, part).await;
@@ -79,8 +78,7 @@ async fn a_part_of_another_owner_is_neither_read_nor_written(pool: PgPool) {
         eventually("the change of owner is known", async || {
             flack.get(path).send().await.status == StatusCode::SERVICE_UNAVAILABLE
                 || flack.delete(path).bearer("none").send().await.status == StatusCode::SERVICE_UNAVAILABLE
-                || flack.post(path).basic("ada", PASSWORD).send().await.status
-                    == StatusCode::SERVICE_UNAVAILABLE
+                || flack.post(path).basic("ada", PASSWORD).send().await.status == StatusCode::SERVICE_UNAVAILABLE
         })
         .await;
         let before = journal().await;
@@ -102,8 +100,7 @@ async fn a_part_without_an_owner_is_refused(pool: PgPool) {
     let flack = Monolith::beside(&pool, etcd.registry()).await;
     let answer = flack.get("/api/users").expect(StatusCode::SERVICE_UNAVAILABLE).await;
     assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("no owner of users")));
-    let keys: i64 =
-        sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
+    let keys: i64 = sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
     assert_eq!(keys, 0, "no signing key was created");
     assert!(etcd.registry().get_prefix(keys::JWKS).await.expect("the registry").is_empty());
 }
@@ -116,11 +113,8 @@ async fn calls_between_parts_of_the_process_are_checked_too(pool: PgPool) {
     name_owner(&registry, "users", "users").await;
     let flack = Monolith::beside(&pool, etcd.registry()).await;
     // The monolith owns tokens, which calls users, which it does not own.
-    let answer =
-        flack.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::SERVICE_UNAVAILABLE).await;
-    assert!(
-        answer.json()["detail"].as_str().is_some_and(|detail| detail.starts_with("users belongs to users"))
-    );
+    let answer = flack.post("/api/tokens").basic("ada", PASSWORD).expect(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.starts_with("users belongs to users")));
 }
 
 #[sqlx::test(migrations = false)]

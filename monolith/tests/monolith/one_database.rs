@@ -72,10 +72,7 @@ async fn the_tables_of_the_services_are_the_monoliths_but_for_foreign_keys_and_a
                 views.insert(definition.0);
                 continue;
             }
-            assert!(
-                definitions.contains(&definition),
-                "{service}: the monolith does not have {definition:?}"
-            );
+            assert!(definitions.contains(&definition), "{service}: the monolith does not have {definition:?}");
             only_in_the_monolith.remove(&definition);
         }
     }
@@ -119,13 +116,11 @@ async fn tokens_and_markers_are_deleted_with_their_user_and_messages_prevent_it(
     delete_user().await.expect_err("the message would have no author");
     sqlx::query("delete from messages where id = $1").bind(message).execute(&pool).await.expect("a delete");
     delete_user().await.expect("a delete");
-    let tokens: i64 =
-        sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
+    let tokens: i64 = sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
     assert_eq!(tokens, 0);
 
     // Her token is still valid, but every write with it names what to do.
-    let (preferences, marker) =
-        (json!({ "theme": "dark", "notifications": true }), json!({ "message_id": 1 }));
+    let (preferences, marker) = (json!({ "theme": "dark", "notifications": true }), json!({ "message_id": 1 }));
     for call in [
         flack.post("/api/messages").bearer(&token).json(&json!({ "source": "x" })),
         flack.put("/api/ui/preferences").bearer(&token).json(&preferences),
@@ -133,10 +128,7 @@ async fn tokens_and_markers_are_deleted_with_their_user_and_messages_prevent_it(
         flack.delete("/api/tokens").bearer(&token),
     ] {
         let problem = call.expect(StatusCode::UNAUTHORIZED).await.json();
-        assert!(
-            problem["detail"].as_str().is_some_and(|detail| detail.ends_with("register again")),
-            "{problem}"
-        );
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.ends_with("register again")), "{problem}");
     }
 }
 

@@ -20,8 +20,7 @@ impl Socket {
         let address = listener.local_addr().expect("an address");
         let router = flack.router.clone();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let (socket, _) =
-            tokio_tungstenite::connect_async(format!("ws://{address}/ws")).await.expect("a socket");
+        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/ws")).await.expect("a socket");
         Self(socket)
     }
 
@@ -62,9 +61,7 @@ async fn a_message_by_http_or_socket_reaches_the_other_user_once(pool: PgPool) {
     let is_message = |frame: &Value| frame["type"] == "updated_model" && frame["class"] == "Message";
     let by_http = flack.post_message(&token, "by http").await;
     let id = "0190163d-8694-739b-aea5-966c26f8ad91";
-    of_ada
-        .send(json!({ "type": "post_message", "id": id, "channel": "general", "source": "by socket" }))
-        .await;
+    of_ada.send(json!({ "type": "post_message", "id": id, "channel": "general", "source": "by socket" })).await;
     let posted = of_ada.wait_for(|frame| frame["type"] == "posted").await;
     let by_socket = posted["message_id"].as_i64().expect("an id");
     for wanted in [by_http, by_socket] {

@@ -17,13 +17,9 @@ async fn a_user_registers_signs_in_posts_and_signs_out(pool: PgPool) {
     let list = flack.get("/api/messages?include=nickname").expect(StatusCode::OK).await.json();
     let posted = &list["messages"][0];
     assert_eq!((posted["id"].as_i64(), posted["user_id"].as_i64()), (Some(message), Some(ada)));
-    assert_eq!(
-        (&posted["nickname"], &posted["html"]),
-        (&json!("ada"), &json!("<p>hello <strong>all</strong></p>\n"))
-    );
+    assert_eq!((&posted["nickname"], &posted["html"]), (&json!("ada"), &json!("<p>hello <strong>all</strong></p>\n")));
 
-    let edit =
-        flack.put(&format!("/api/messages/{message}")).bearer(&token).json(&json!({ "source": "bye" }));
+    let edit = flack.put(&format!("/api/messages/{message}")).bearer(&token).json(&json!({ "source": "bye" }));
     edit.expect(StatusCode::NO_CONTENT).await;
     let preferences = json!({ "theme": "dark", "notifications": true });
     let set = flack.put("/api/ui/preferences").bearer(&token).json(&preferences);

@@ -42,8 +42,7 @@ pub fn web_address(text: &str) -> Option<Url> {
     }
     // The normalized address is used, because a browser may parse an unusual one differently.
     let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= URL_BYTES_MAX)
-        .then_some(url)
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= URL_BYTES_MAX).then_some(url)
 }
 
 /// The events accepted so far, and the open tags.
@@ -74,8 +73,7 @@ impl<'a> Document<'a> {
     }
 
     fn start(&mut self, tag: Tag<'a>) {
-        let kept =
-            if self.open.iter().flatten().count() < NESTING_LEVELS_MAX { self.accept(tag) } else { None };
+        let kept = if self.open.iter().flatten().count() < NESTING_LEVELS_MAX { self.accept(tag) } else { None };
         self.open.push(kept.as_ref().map(Tag::to_end));
         self.events.extend(kept.map(Event::Start));
     }
@@ -154,12 +152,7 @@ impl<'a> Document<'a> {
 
 /// Returns the tag of a link to a web address.
 pub fn link(address: CowStr<'_>) -> Tag<'_> {
-    Tag::Link {
-        link_type: LinkType::Inline,
-        dest_url: address,
-        title: CowStr::Borrowed(""),
-        id: CowStr::Borrowed(""),
-    }
+    Tag::Link { link_type: LinkType::Inline, dest_url: address, title: CowStr::Borrowed(""), id: CowStr::Borrowed("") }
 }
 
 /// The page itself uses h1 and h2.

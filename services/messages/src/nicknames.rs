@@ -18,11 +18,7 @@ pub struct Nicknames;
 
 #[async_trait]
 impl Handler for Nicknames {
-    async fn handle(
-        &self,
-        transaction: &mut Transaction<'_, Postgres>,
-        event: &StoredEvent,
-    ) -> anyhow::Result<()> {
+    async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()> {
         let event: Event<UsersEvent> = event.decode()?;
         let UsersEvent::UserChanged(user) = event.union;
         match event.operation {

@@ -32,8 +32,7 @@ pub fn preview(url: &Url, body: &[u8]) -> Option<Preview> {
     let title = found.og_title.and_then(|raw| shown(&raw, TITLE_CHARACTERS_MAX));
     let title = title.or_else(|| shown(&found.title, TITLE_CHARACTERS_MAX));
     let description = found.og_description.and_then(|raw| shown(&raw, DESCRIPTION_CHARACTERS_MAX));
-    let description =
-        description.or_else(|| found.description.and_then(|raw| shown(&raw, DESCRIPTION_CHARACTERS_MAX)));
+    let description = description.or_else(|| found.description.and_then(|raw| shown(&raw, DESCRIPTION_CHARACTERS_MAX)));
     if title.is_none() && description.is_none() {
         return None;
     }
@@ -53,8 +52,7 @@ fn read(body: &[u8]) -> Found {
         }))
         .append_element_content_handler(element!("meta[content]", |meta| {
             let Some(content) = meta.get_attribute("content") else { return Ok(()) };
-            let name =
-                meta.get_attribute("property").or_else(|| meta.get_attribute("name")).unwrap_or_default();
+            let name = meta.get_attribute("property").or_else(|| meta.get_attribute("name")).unwrap_or_default();
             let mut found = found.borrow_mut();
             let slot = match name.to_ascii_lowercase().as_str() {
                 "og:title" => &mut found.og_title,
@@ -127,9 +125,7 @@ mod tests {
 
     #[test]
     fn a_page_without_title_and_description_has_no_preview() {
-        for body in
-            ["", "plain text", "{\"title\": \"x\"}", "<head><title> \n </title></head>", "\u{0}\u{1}<"]
-        {
+        for body in ["", "plain text", "{\"title\": \"x\"}", "<head><title> \n </title></head>", "\u{0}\u{1}<"] {
             assert_eq!(of(body), None, "{body:?}");
         }
         let url = Url::parse("https://a.example/x").expect("a literal that parses");

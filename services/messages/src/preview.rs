@@ -61,9 +61,7 @@ impl Outcome {
     pub fn columns(&self) -> (&'static str, Option<&str>, Option<&str>, f64) {
         match self {
             Self::Fetched(None) => ("fetched", None, None, 0.0),
-            Self::Fetched(Some(preview)) => {
-                ("fetched", Some(&preview.title), preview.description.as_deref(), 0.0)
-            }
+            Self::Fetched(Some(preview)) => ("fetched", Some(&preview.title), preview.description.as_deref(), 0.0),
             Self::Failed => ("failed", None, None, 0.0),
             Self::TryAgain(delay) => ("pending", None, None, delay.as_secs_f64()),
         }
@@ -116,12 +114,7 @@ async fn work(store: Store, fetcher: PublicFetcher, job: Job) {
     let context = Context { correlation_id: correlation_id.to_owned(), traceparent: None, deadline: None };
     let outcome = match fetch(&fetcher, &job.url).await {
         Ok(preview) => {
-            debug!(
-                message.id = message_id,
-                correlation_id,
-                found = preview.is_some(),
-                "fetched a linked page"
-            );
+            debug!(message.id = message_id, correlation_id, found = preview.is_some(), "fetched a linked page");
             Outcome::Fetched(preview)
         }
         Err(error) if error.is_retryable() && job.attempts < ATTEMPTS_MAX => {

@@ -22,9 +22,9 @@ fn assert_harmless(html: &str, source: &str) {
                     && rest.ends_with("\" target=\"_blank\" rel=\"nofollow noopener noreferrer\"")
                     && rest.matches('"').count() == 5
             }),
-            "ol" => attributes.strip_prefix("start=\"").is_some_and(|rest| {
-                rest.trim_end_matches('"').chars().all(|character| character.is_ascii_digit())
-            }),
+            "ol" => attributes
+                .strip_prefix("start=\"")
+                .is_some_and(|rest| rest.trim_end_matches('"').chars().all(|character| character.is_ascii_digit())),
             _ => false,
         };
         assert!(harmless, "attributes {attributes:?} from {source:?} in {html}");
@@ -67,10 +67,7 @@ fn bare_web_addresses_become_links_except_in_code_and_links() {
         rendered("[https://b.example](https://a.example)"),
         format!("<p>{}</p>\n", link("https://a.example/", "https://b.example"))
     );
-    assert_eq!(
-        rendered("mail me@a.example or ftp://a.example"),
-        "<p>mail me@a.example or ftp://a.example</p>\n"
-    );
+    assert_eq!(rendered("mail me@a.example or ftp://a.example"), "<p>mail me@a.example or ftp://a.example</p>\n");
 }
 
 #[test]
@@ -160,9 +157,7 @@ fn no_attack_succeeds_through_a_preview() {
 
 #[test]
 fn cleaning_clean_html_changes_nothing() {
-    for source in
-        ATTACKS.into_iter().chain(["- a\n  > b\n\n1. c https://a.example/?a=1&b=2", "`<b>` & \"q\" 'r'"])
-    {
+    for source in ATTACKS.into_iter().chain(["- a\n  > b\n\n1. c https://a.example/?a=1&b=2", "`<b>` & \"q\" 'r'"]) {
         let once = rendered(source);
         assert_eq!(clean(&once), once, "{source:?}");
     }
@@ -251,10 +246,7 @@ fn deep_nesting_is_limited_and_keeps_the_text() {
 #[test]
 fn a_message_with_too_long_html_is_shown_as_plain_text() {
     let source = format!("[a]: https://a.example/{}\n\n{}", "\"".repeat(670), "[a]".repeat(2400));
-    assert!(
-        to_html(markdown::events(&source), &[]).len() > HTML_BYTES_MAX,
-        "the source no longer makes long HTML"
-    );
+    assert!(to_html(markdown::events(&source), &[]).len() > HTML_BYTES_MAX, "the source no longer makes long HTML");
     let html = rendered(&source);
     assert!(html.len() <= HTML_BYTES_MAX && html.contains("[a][a]"), "{}", html.len());
     assert_harmless(&html, "many references");

@@ -112,13 +112,7 @@ impl Store {
 
     /// Replaces source and HTML, and queues the previews. 404 when there is no such message, 403 when it has another
     /// author.
-    pub async fn update(
-        &self,
-        context: &Context,
-        user_id: i64,
-        id: i64,
-        rendered: &Rendered<'_>,
-    ) -> StoreResult<()> {
+    pub async fn update(&self, context: &Context, user_id: i64, id: i64, rendered: &Rendered<'_>) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let author: Option<i64> = sqlx::query_scalar("select user_id from messages where id = $1 for update")
             .bind(id)
@@ -135,10 +129,7 @@ impl Store {
             .bind(&rendered.html)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("delete from link_previews where message_id = $1")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query("delete from link_previews where message_id = $1").bind(id).execute(&mut *transaction).await?;
         sqlx::query(
             "insert into link_previews (message_id, position, url, correlation_id)
              select $1, link.number - 1, link.url, $3

@@ -60,15 +60,10 @@ impl PasswordChanges {
 
 #[async_trait]
 impl Handler for PasswordChanges {
-    async fn handle(
-        &self,
-        transaction: &mut Transaction<'_, Postgres>,
-        event: &StoredEvent,
-    ) -> anyhow::Result<()> {
+    async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()> {
         let UserChanged { data: user } = event.decode()?;
-        let changed_at = DateTime::from_timestamp_millis(user.password_changed_at).with_context(|| {
-            format!("password_changed_at is {}, which is no time", user.password_changed_at)
-        })?;
+        let changed_at = DateTime::from_timestamp_millis(user.password_changed_at)
+            .with_context(|| format!("password_changed_at is {}, which is no time", user.password_changed_at))?;
         let revoked = self.apply(transaction, user.id, changed_at).await?;
         if revoked > 0 {
             info!(user.id = user.id, tokens = revoked, "the password changed; revoked older tokens");

@@ -28,12 +28,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    pub fn new(
-        store: Store,
-        keys: Arc<SigningKeys>,
-        publisher: Arc<Publisher>,
-        users: Arc<dyn UsersApi>,
-    ) -> Self {
+    pub fn new(store: Store, keys: Arc<SigningKeys>, publisher: Arc<Publisher>, users: Arc<dyn UsersApi>) -> Self {
         Self { store, keys, publisher, users }
     }
 }

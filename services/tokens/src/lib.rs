@@ -35,8 +35,7 @@ use flack_common::{
 use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{
-    config::Config, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher,
-    store::Store,
+    config::Config, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher, store::Store,
 };
 
 /// The tables of the part; those of the journal are in `flack_common`.
@@ -75,8 +74,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
 
     let users = Arc::new(UsersClient::new(&config.internal_listener.url, http::client()));
     let api =
-        start(&pool, &events, users, Arc::clone(&verifier), Some(registry), Ownership::always(), &background)
-            .await?;
+        start(&pool, &events, users, Arc::clone(&verifier), Some(registry), Ownership::always(), &background).await?;
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: tokens::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -73,15 +73,10 @@ impl Publisher {
     /// Starts the background tasks, which work while this process owns tokens.
     pub fn start(self: &Arc<Self>, ownership: &Ownership, background: &Background) {
         let (this, owned) = (Arc::clone(self), ownership.clone());
-        background.every_or_notified(
-            "publish revocations",
-            POLL_INTERVAL,
-            Arc::clone(&self.wake),
-            move || {
-                let (this, owned) = (Arc::clone(&this), owned.clone());
-                async move { if owned.is_held() { this.publish_revocations().await } else { Ok(()) } }
-            },
-        );
+        background.every_or_notified("publish revocations", POLL_INTERVAL, Arc::clone(&self.wake), move || {
+            let (this, owned) = (Arc::clone(&this), owned.clone());
+            async move { if owned.is_held() { this.publish_revocations().await } else { Ok(()) } }
+        });
         let (this, owned) = (Arc::clone(self), ownership.clone());
         background.every("repair the registry", REPAIR_INTERVAL, move || {
             let (this, owned) = (Arc::clone(&this), owned.clone());

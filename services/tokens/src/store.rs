@@ -127,11 +127,9 @@ impl Store {
 
     /// Returns the revocations of all tokens that have not expired.
     pub async fn current_revocations(&self) -> sqlx::Result<Vec<Revocation>> {
-        sqlx::query_as(
-            "select id, expires_at from tokens where revoked_at is not null and expires_at > now()",
-        )
-        .fetch_all(&self.pool)
-        .await
+        sqlx::query_as("select id, expires_at from tokens where revoked_at is not null and expires_at > now()")
+            .fetch_all(&self.pool)
+            .await
     }
 
     pub async fn mark_published(&self, context: &Context, ids: &[Uuid]) -> sqlx::Result<()> {

@@ -27,11 +27,7 @@ impl UiApi for Ui {
         Ok(types::Stats { requests_per_second: RequestRate::of_process().per_second() })
     }
 
-    async fn get_preferences(
-        &self,
-        _context: &Context,
-        caller: TokenCaller,
-    ) -> Result<types::Preferences, Problem> {
+    async fn get_preferences(&self, _context: &Context, caller: TokenCaller) -> Result<types::Preferences, Problem> {
         let stored = self.store.find_preferences(caller.user_id).await?;
         Ok(stored.map_or_else(model::default_preferences, Into::into))
     }

@@ -39,8 +39,7 @@ impl From<Preferences> for types::Preferences {
     fn from(preferences: Preferences) -> Self {
         Self {
             // After a downgrade the stored theme may be one that only the later version knows.
-            theme: types::PreferencesTheme::from_str(&preferences.theme)
-                .unwrap_or(default_preferences().theme),
+            theme: types::PreferencesTheme::from_str(&preferences.theme).unwrap_or(default_preferences().theme),
             notifications: preferences.notifications,
         }
     }
@@ -48,21 +47,13 @@ impl From<Preferences> for types::Preferences {
 
 impl From<ReadMarker> for types::ReadMarker {
     fn from(marker: ReadMarker) -> Self {
-        Self {
-            channel: marker.channel,
-            message_id: marker.message_id,
-            updated_at: marker.updated_at.timestamp(),
-        }
+        Self { channel: marker.channel, message_id: marker.message_id, updated_at: marker.updated_at.timestamp() }
     }
 }
 
 impl From<Preferences> for PreferencesModel {
     fn from(preferences: Preferences) -> Self {
-        Self {
-            user_id: preferences.user_id,
-            theme: preferences.theme,
-            notifications: preferences.notifications,
-        }
+        Self { user_id: preferences.user_id, theme: preferences.theme, notifications: preferences.notifications }
     }
 }
 

@@ -28,10 +28,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (
-        HeaderName::from_static("permissions-policy"),
-        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    ),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
@@ -44,12 +41,9 @@ const HTML: &str = "text/html; charset=utf-8";
 
 /// Rendered once: the page is the same for every request.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
-    Page {
-        styles: paths_of("css/"),
-        modules: paths_of("js/").into_iter().filter(|path| is_module(path)).collect(),
-    }
-    .render()
-    .expect("a template without conditions renders")
+    Page { styles: paths_of("css/"), modules: paths_of("js/").into_iter().filter(|path| is_module(path)).collect() }
+        .render()
+        .expect("a template without conditions renders")
 });
 
 #[derive(Template)]
@@ -72,10 +66,8 @@ async fn get_static_file(headers: HeaderMap, Path(path): Path<String>) -> Respon
     match ASSETS.iter().find(|asset| asset.path == path) {
         Some(Asset { kind, bytes, .. }) => cached(&headers, kind, bytes),
         None => secured(
-            Problem::not_found(format!(
-                "there is no file /static/{path}; reload the page to load the present files"
-            ))
-            .into_response(),
+            Problem::not_found(format!("there is no file /static/{path}; reload the page to load the present files"))
+                .into_response(),
         ),
     }
 }
@@ -83,8 +75,7 @@ async fn get_static_file(headers: HeaderMap, Path(path): Path<String>) -> Respon
 fn cached(request: &HeaderMap, kind: &'static str, bytes: &'static [u8]) -> Response {
     let tag = entity_tag(bytes);
     let asked = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let is_known =
-        asked.flat_map(|value| value.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag);
+    let is_known = asked.flat_map(|value| value.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag);
     let caching = [(header::ETAG, tag), (header::CACHE_CONTROL, CACHE_CONTROL.to_owned())];
     secured(if is_known {
         (StatusCode::NOT_MODIFIED, caching).into_response()

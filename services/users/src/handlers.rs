@@ -28,11 +28,7 @@ impl Users {
 
 #[async_trait]
 impl UsersApi for Users {
-    async fn create_user(
-        &self,
-        context: &Context,
-        body: types::NewUser,
-    ) -> Result<CreateUserResponse, Problem> {
+    async fn create_user(&self, context: &Context, body: types::NewUser) -> Result<CreateUserResponse, Problem> {
         let hash = password::hash(SecretString::from(body.password.to_string())).await?;
         let user = self.store.insert(context, &body.nickname, &hash).await?;
         info!(user.id = user.id, "registered");

@@ -69,7 +69,5 @@ pub fn wrong_credentials() -> Problem {
 }
 
 pub fn not_your_user(id: i64) -> Problem {
-    Problem::forbidden(format!(
-        "this token belongs to another user than {id}; users can change only themselves"
-    ))
+    Problem::forbidden(format!("this token belongs to another user than {id}; users can change only themselves"))
 }

@@ -18,9 +18,7 @@ const SWEEP_USERS_MAX: i64 = 500;
 pub fn start(store: Store, ownership: Ownership, background: &Background) {
     background.every("presence", SWEEP_INTERVAL, move || {
         let (store, ownership) = (store.clone(), ownership.clone());
-        async move {
-            if ownership.is_held() { sweep(&store, PRESENCE_SECONDS_MAX).await.map(drop) } else { Ok(()) }
-        }
+        async move { if ownership.is_held() { sweep(&store, PRESENCE_SECONDS_MAX).await.map(drop) } else { Ok(()) } }
     });
 }
 

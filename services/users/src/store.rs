@@ -29,12 +29,7 @@ impl Store {
     }
 
     /// 409 when the nickname is taken.
-    pub async fn insert(
-        &self,
-        context: &Context,
-        nickname: &Nickname,
-        password_hash: &str,
-    ) -> StoreResult<User> {
+    pub async fn insert(&self, context: &Context, nickname: &Nickname, password_hash: &str) -> StoreResult<User> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let user = sqlx::query_as(
             "insert into users (nickname, password_hash) values ($1, $2)
@@ -100,12 +95,11 @@ impl Store {
         }
 
         let mut transaction = database::begin(&self.pool, context).await?;
-        let updated = sqlx::query(
-            "update users set online = true, last_seen_at = now(), updated_at = now() where id = $1",
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
+        let updated =
+            sqlx::query("update users set online = true, last_seen_at = now(), updated_at = now() where id = $1")
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
         transaction.commit().await?;
         Ok(updated.rows_affected() > 0)
     }
@@ -149,12 +143,7 @@ impl Store {
 
     /// Marks up to `limit` users as offline whose last sign of life is older than `silence`, and returns how many.
     /// Skips locked rows, so that several instances share the work.
-    pub async fn set_silent_offline(
-        &self,
-        context: &Context,
-        silence: Duration,
-        limit: i64,
-    ) -> sqlx::Result<u64> {
+    pub async fn set_silent_offline(&self, context: &Context, silence: Duration, limit: i64) -> sqlx::Result<u64> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let swept = sqlx::query(
             "update users set online = false, updated_at = now()

@@ -52,8 +52,7 @@ impl Feed {
             let (feed, events, stopping) = (feed.clone(), events.clone(), background.stopping());
             let tail = events::StartOffset::Last(retention.tail_messages_max);
             background.supervise(format!("feed from {source}"), move || {
-                let (feed, events, stopping, tail) =
-                    (feed.clone(), events.clone(), stopping.clone(), tail.clone());
+                let (feed, events, stopping, tail) = (feed.clone(), events.clone(), stopping.clone(), tail.clone());
                 async move {
                     stopping.run_until_cancelled(feed.read_stream(&events, stream, tail)).await;
                 }

@@ -76,8 +76,7 @@ async fn a_missing_or_invalid_correlation_id_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn a_browser_gets_every_problem_as_a_page() {
     for (path, status) in [("/nothing", 404), ("/slow", 503), ("/panic", 500)] {
-        let request =
-            Request::get(path).header(header::ACCEPT, "text/html,*/*;q=0.8").header(CORRELATION_ID, "b-1");
+        let request = Request::get(path).header(header::ACCEPT, "text/html,*/*;q=0.8").header(CORRELATION_ID, "b-1");
         let response = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), status, "{path}");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8", "{path}");

@@ -13,9 +13,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use flack_common::registry::{
-    Deregistration, InstanceEntry, Registration, Registry, ServiceDefinition, keys,
-};
+use flack_common::registry::{Deregistration, InstanceEntry, Registration, Registry, ServiceDefinition, keys};
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -55,17 +53,13 @@ async fn answer(State((name, ready)): State<(String, Arc<AtomicBool>)>, request:
 impl Instance {
     /// Listens without registering.
     pub async fn listen(service: &str, name: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let ready = Arc::new(AtomicBool::new(true));
         let router = Router::new().fallback(answer).with_state((name.to_owned(), ready.clone()));
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
-        let listener =
-            runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
+        let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let server = runtime.spawn(async {
             axum::serve(listener, router).with_graceful_shutdown(closed).await.expect("the server runs");

@@ -23,8 +23,7 @@ impl Load {
         let (stop, requests, failures) = (Arc::default(), Arc::default(), Arc::default());
         let mut load = Self { stop, requests, failures, clients: JoinSet::new() };
         for _ in 0..CLIENTS {
-            let (stop, requests, failures) =
-                (load.stop.clone(), load.requests.clone(), load.failures.clone());
+            let (stop, requests, failures) = (load.stop.clone(), load.requests.clone(), load.failures.clone());
             let (http, url) = (stack.http.clone(), format!("{}{path}", stack.public));
             load.clients.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
@@ -44,8 +43,7 @@ impl Load {
     /// Waits until this many more requests were answered.
     pub async fn more(&self, requests: usize) {
         let goal = self.requests.load(Ordering::Relaxed) + requests;
-        eventually("more requests are answered", async || self.requests.load(Ordering::Relaxed) >= goal)
-            .await;
+        eventually("more requests are answered", async || self.requests.load(Ordering::Relaxed) >= goal).await;
     }
 
     /// Ends the load. Panics when a request has failed.
@@ -54,11 +52,6 @@ impl Load {
         while self.clients.join_next().await.is_some() {}
         let requests = self.requests.load(Ordering::Relaxed);
         let failures = self.failures.lock().expect("no client panicked");
-        assert!(
-            failures.is_empty(),
-            "{} of {requests} requests failed: {:?}",
-            failures.len(),
-            failures.first()
-        );
+        assert!(failures.is_empty(), "{} of {requests} requests failed: {:?}", failures.len(), failures.first());
     }
 }

@@ -115,9 +115,8 @@ impl Stack {
     }
 
     pub async fn start_haproxy(&mut self) {
-        let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
-            .into_iter()
-            .find(|path| Path::new(path).exists());
+        let program =
+            ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| Path::new(path).exists());
         let mut command = Command::new(program.unwrap_or("haproxy"));
         command.args(["-W", "-S", "unix@master.sock", "-f", "haproxy.cfg"]);
         self.haproxy = Some(self.spawn("haproxy", command));
@@ -130,8 +129,7 @@ impl Stack {
     pub async fn kill_haproxy(&mut self) {
         kill(self.haproxy.take()).await;
         // The worker ends when it notices that its master has ended.
-        eventually("HAProxy ends", async || self.get_url(format!("{}/health", self.stats)).await.is_err())
-            .await;
+        eventually("HAProxy ends", async || self.get_url(format!("{}/health", self.stats)).await.is_err()).await;
     }
 
     pub async fn route(&self, service: &str, percentage: u8) {

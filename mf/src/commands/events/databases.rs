@@ -46,12 +46,10 @@ impl Database {
     }
 
     async fn is_migrated(&mut self) -> Result<bool> {
-        sqlx::query_scalar(
-            "select to_regclass('inbox') is not null and to_regclass('journal_queue') is not null",
-        )
-        .fetch_one(&mut self.connection)
-        .await
-        .map_err(|error| self.failed(&error))
+        sqlx::query_scalar("select to_regclass('inbox') is not null and to_regclass('journal_queue') is not null")
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| self.failed(&error))
     }
 
     pub(super) fn failed(&self, error: &sqlx::Error) -> Failure {

@@ -256,9 +256,7 @@ impl FromStr for Id {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong = || {
-            format!("`{text}` is not an id: mfevents dead list shows them, such as messages:17 or users:q3")
-        };
+        let wrong = || format!("`{text}` is not an id: mfevents dead list shows them, such as messages:17 or users:q3");
         let (database, number) = text.split_once(':').ok_or_else(wrong)?;
         let (table, number) = match number.strip_prefix('q') {
             Some(number) => (Table::Queue, number),

@@ -170,14 +170,8 @@ impl View {
 }
 
 fn print(view: &View) {
-    let mut owners = output::table([
-        "OWNER",
-        "RELAYED BY",
-        "WAITING TO BE PUBLISHED",
-        "OLDEST",
-        "FAILED",
-        "IN THE STREAM",
-    ]);
+    let mut owners =
+        output::table(["OWNER", "RELAYED BY", "WAITING TO BE PUBLISHED", "OLDEST", "FAILED", "IN THE STREAM"]);
     for owner in &view.owners {
         owners.add_row([
             owner.name.clone(),
@@ -188,15 +182,8 @@ fn print(view: &View) {
             or_dash(owner.messages),
         ]);
     }
-    let mut readers = output::table([
-        "READER",
-        "OF",
-        "READ BY",
-        "BEHIND THE STREAM",
-        "WAITING IN THE INBOX",
-        "OLDEST",
-        "DEAD",
-    ]);
+    let mut readers =
+        output::table(["READER", "OF", "READ BY", "BEHIND THE STREAM", "WAITING IN THE INBOX", "OLDEST", "DEAD"]);
     for reader in &view.readers {
         readers.add_row([
             reader.name.clone(),

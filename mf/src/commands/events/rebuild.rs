@@ -28,12 +28,7 @@ struct Projection {
     part: String,
 }
 
-pub(super) async fn run(
-    stack: &Stack,
-    owner: &'static Service,
-    reader: &'static Service,
-    as_json: bool,
-) -> Result<()> {
+pub(super) async fn run(stack: &Stack, owner: &'static Service, reader: &'static Service, as_json: bool) -> Result<()> {
     let began = Instant::now();
     let mut database = Database::open_migrated(stack, reader).await?;
     let projections = projections(&mut database, owner).await?;
@@ -65,9 +60,7 @@ pub(super) async fn run(
         print_line!("{result}");
     } else {
         let names = names.join(", ");
-        print_line!(
-            "{names} in {reader}: {cleared} rows cleared, rebuilt from {queued} of {owner}, in {seconds:.1} s"
-        );
+        print_line!("{names} in {reader}: {cleared} rows cleared, rebuilt from {queued} of {owner}, in {seconds:.1} s");
     }
     Ok(())
 }
@@ -91,17 +84,10 @@ async fn projections(database: &mut Database, owner: &Service) -> Result<Vec<Pro
 }
 
 /// Fails if another service owns the data: a projection of this owner's rows would be outdated.
-async fn check_authority(
-    stack: &Stack,
-    owner: &Service,
-    reader: &Service,
-    projections: &[Projection],
-) -> Result<()> {
+async fn check_authority(stack: &Stack, owner: &Service, reader: &Service, projections: &[Projection]) -> Result<()> {
     let registry = stack.registry().await?.snapshot().await?;
     for Projection { part, .. } in projections {
-        if let Some(authority) =
-            registry.authority.get(part).filter(|authority| authority.owner != owner.name)
-        {
+        if let Some(authority) = registry.authority.get(part).filter(|authority| authority.owner != owner.name) {
             let current = &authority.owner;
             return Err(failure!(
                 Contradiction,

@@ -96,9 +96,7 @@ fn parse_time(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.with_timezone(&Utc));
     }
-    let wrong = || {
-        format!("`{text}` is not a time: write 2026-01-31T10:00:00Z, or 30m, 2h, 7d for a time before now")
-    };
+    let wrong = || format!("`{text}` is not a time: write 2026-01-31T10:00:00Z, or 30m, 2h, 7d for a time before now");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let count: i64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
     let ago = match unit {

@@ -146,11 +146,7 @@ impl ReplayQueue {
     }
 }
 
-async fn snapshot_batch(
-    database: &mut Database,
-    entity: &str,
-    after: Option<&Value>,
-) -> sqlx::Result<Option<Batch>> {
+async fn snapshot_batch(database: &mut Database, entity: &str, after: Option<&Value>) -> sqlx::Result<Option<Batch>> {
     let mut transaction = database.connection.begin().await?;
     // It locks rows that the app writes. In a deadlock PostgreSQL cancels the transaction that checks first: this one,
     // not the request of a user.
@@ -161,14 +157,13 @@ async fn snapshot_batch(
     ] {
         sqlx::query(setting).execute(&mut *transaction).await?;
     }
-    let batch = sqlx::query_as(
-        "select queued, last_key, last_time, last_id, last_queue_id from snapshot_portion($1, $2, $3)",
-    )
-    .bind(entity)
-    .bind(after)
-    .bind(BATCH_ROWS)
-    .fetch_optional(&mut *transaction)
-    .await?;
+    let batch =
+        sqlx::query_as("select queued, last_key, last_time, last_id, last_queue_id from snapshot_portion($1, $2, $3)")
+            .bind(entity)
+            .bind(after)
+            .bind(BATCH_ROWS)
+            .fetch_optional(&mut *transaction)
+            .await?;
     transaction.commit().await?;
     Ok(batch)
 }

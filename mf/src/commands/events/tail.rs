@@ -117,8 +117,7 @@ async fn read_past(context: &Context, args: &Args, owner: &Service, receive: imp
     let name = streams::name(owner);
     let Some(stream) = streams::find(context, &name).await? else {
         if args.stream.is_some() {
-            let missing =
-                failure!(Unavailable, "there is no stream {name} yet: {owner} has published nothing");
+            let missing = failure!(Unavailable, "there is no stream {name} yet: {owner} has published nothing");
             if args.no_follow {
                 return Err(missing);
             }
@@ -139,10 +138,7 @@ async fn read_past(context: &Context, args: &Args, owner: &Service, receive: imp
             .await
             .map_err(|_| failure!(Unavailable, "NATS sent nothing of {name} for {READ_TIMEOUT:?}"))?;
         let Some(Ok(message)) = message else {
-            return Err(failure!(
-                Unavailable,
-                "the connection to NATS was lost while {name} was read; try again"
-            ));
+            return Err(failure!(Unavailable, "the connection to NATS was lost while {name} was read; try again"));
         };
         let line = Line::of(&name, &message)?;
         let sequence = line.sequence;
@@ -187,8 +183,7 @@ async fn open(context: &Context, name: &str, first: u64) -> anyhow::Result<Order
 
 impl Line {
     fn of(stream: &str, message: &async_nats::jetstream::Message) -> anyhow::Result<Self> {
-        let info =
-            message.info().map_err(|error| anyhow::anyhow!("a message without its sequence: {error}"))?;
+        let info = message.info().map_err(|error| anyhow::anyhow!("a message without its sequence: {error}"))?;
         let id = message
             .headers
             .as_ref()

@@ -6,8 +6,7 @@ use crate::output::{self, or_dash};
 pub(super) fn print(view: &View) {
     print_line!("{}  stage {}  {} MiB  {}\n", view.url, view.stage, view.memory_mib, view.home);
     let mut table = output::table([
-        "NAME", "STATE", "PID", "ADDRESS", "VERSION", "HEALTH", "REGISTRY", "BALANCER", "UPTIME", "RESTARTS",
-        "MEMORY",
+        "NAME", "STATE", "PID", "ADDRESS", "VERSION", "HEALTH", "REGISTRY", "BALANCER", "UPTIME", "RESTARTS", "MEMORY",
     ]);
     for row in &view.processes {
         table.add_row([

@@ -73,12 +73,7 @@ pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
     })
 }
 
-async fn row(
-    process: ProcessStatus,
-    ports: &Ports,
-    registry: &Snapshot,
-    balancer: &BTreeMap<String, String>,
-) -> Row {
+async fn row(process: ProcessStatus, ports: &Ports, registry: &Snapshot, balancer: &BTreeMap<String, String>) -> Row {
     let instance = registry.instances.get(&process.name);
     let port = match process.group.as_str() {
         "postgres" => Some(ports.postgres),

@@ -98,9 +98,7 @@ fn part(line: &str, package: &mut String) -> Option<String> {
 fn results(line: &str) -> Option<(u32, u32)> {
     let rest = line.trim_start().strip_prefix("test result: ")?;
     let number = |word: &str| {
-        rest.split([';', '.'])
-            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
-            .unwrap_or(0)
+        rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok()).unwrap_or(0)
     };
     Some((number("passed"), number("failed")))
 }
@@ -111,8 +109,7 @@ mod tests {
 
     #[test]
     fn results_of_a_test_program_are_counted() {
-        let passed =
-            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        let passed = "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
         assert_eq!(results(passed), Some((5, 0)));
         assert_eq!(results("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured"), Some((2, 3)));
         assert_eq!(results("test a::b ... ok"), None);
@@ -122,10 +119,7 @@ mod tests {
     fn a_part_is_named_by_its_package_and_file() {
         let package = &mut String::new();
         for (line, expected) in [
-            (
-                "     Running unittests src/lib.rs (target/debug/deps/flack_users-6df0)",
-                "flack_users src/lib.rs",
-            ),
+            ("     Running unittests src/lib.rs (target/debug/deps/flack_users-6df0)", "flack_users src/lib.rs"),
             ("     Running tests/api.rs (target/debug/deps/api-12ab)", "flack_users tests/api.rs"),
             ("   Doc-tests flack_users", "flack_users documentation"),
         ] {

@@ -35,12 +35,10 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error>
         if !database {
             execute(&mut connection, format!(r#"create database "{name}" owner "{name}""#)).await?;
         }
-        execute(&mut connection, format!(r#"revoke connect, temporary on database "{name}" from public"#))
-            .await?;
+        execute(&mut connection, format!(r#"revoke connect, temporary on database "{name}" from public"#)).await?;
     }
     for shared in ["postgres", "template1"] {
-        execute(&mut connection, format!("revoke connect, temporary on database {shared} from public"))
-            .await?;
+        execute(&mut connection, format!("revoke connect, temporary on database {shared} from public")).await?;
     }
     connection.close().await
 }
@@ -54,11 +52,7 @@ async fn connect(ports: &Ports, secrets: &Secrets) -> Result<PgConnection, sqlx:
 }
 
 /// Connects to a database as the superuser.
-pub async fn connect_to(
-    ports: &Ports,
-    secrets: &Secrets,
-    database: &str,
-) -> Result<PgConnection, sqlx::Error> {
+pub async fn connect_to(ports: &Ports, secrets: &Secrets, database: &str) -> Result<PgConnection, sqlx::Error> {
     // Without the operator's PG* variables and ~/.pgpass, which are for other servers.
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")

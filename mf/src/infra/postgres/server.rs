@@ -39,10 +39,8 @@ impl Server {
     }
 
     pub(super) fn find_for(data: &Path) -> Result<Self> {
-        let mut installed: Vec<Self> = folders()
-            .into_iter()
-            .filter_map(|folder| Some(Self { major: major(&folder)?, folder }))
-            .collect();
+        let mut installed: Vec<Self> =
+            folders().into_iter().filter_map(|folder| Some(Self { major: major(&folder)?, folder })).collect();
         installed.sort_by_key(|server| server.major);
         let Some(newest) = installed.last().cloned() else {
             return Err(failure!(
@@ -126,8 +124,7 @@ impl Server {
 
     pub fn spec(&self, home: &Home, ports: &Ports) -> Spec {
         let command = self.command("postgres");
-        let mut args: Vec<String> =
-            command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let mut args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         // Not the link itself, which is in a folder that PostgreSQL's user may not enter (see folder.rs).
         let data = fs::read_link(home.postgres()).unwrap_or_else(|_| home.postgres());
         args.extend(["-D".to_owned(), data.display().to_string()]);
@@ -178,8 +175,7 @@ pub(super) fn account() -> Option<User> {
 fn access_rules() -> String {
     use std::fmt::Write;
 
-    let mut rules =
-        "# mf writes this file at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
+    let mut rules = "# mf writes this file at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
     for service in &SERVICES {
         let name = service.database;
         writeln!(rules, "host {name} {name} 127.0.0.1/32 scram-sha-256").expect("a string takes every write");
@@ -203,11 +199,8 @@ fn folders() -> Vec<PathBuf> {
         return vec![PathBuf::from(folder)];
     }
     // Debian installs versions side by side here; other systems have one in PATH.
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin"));
+    let versions =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let on_path = programs::find("postgres").and_then(|program| program.parent().map(Path::to_path_buf));
     versions.chain(on_path).collect()
 }

@@ -54,11 +54,10 @@ impl Store {
         render: impl Fn(&str, &[Preview]) -> String + Send,
     ) -> sqlx::Result<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        let source: Option<String> =
-            sqlx::query_scalar("select source from messages where id = $1 for update")
-                .bind(job.message_id)
-                .fetch_optional(&mut *transaction)
-                .await?;
+        let source: Option<String> = sqlx::query_scalar("select source from messages where id = $1 for update")
+            .bind(job.message_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
         let Some(source) = source else { return Ok(()) };
         let (state, title, description, delay_seconds) = outcome.columns();
         let updated = sqlx::query(

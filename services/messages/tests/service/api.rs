@@ -8,9 +8,8 @@ use sqlx::PgPool;
 #[sqlx::test(migrations = false)]
 async fn a_posted_message_is_returned_rendered_with_its_location(pool: PgPool) {
     let service = Service::start(pool).await;
-    let (headers, message) = service
-        .call(Method::POST, "/api/messages", ADA, json!({ "source": "**hi** <b>" }), StatusCode::CREATED)
-        .await;
+    let (headers, message) =
+        service.call(Method::POST, "/api/messages", ADA, json!({ "source": "**hi** <b>" }), StatusCode::CREATED).await;
     let path = message["_links"]["self"].as_str().expect("a link");
     assert_eq!(headers[header::LOCATION], path);
     assert_eq!(message["source"], "**hi** <b>");
@@ -95,8 +94,7 @@ async fn without_a_valid_token_a_client_can_read_but_not_write(pool: PgPool) {
         Some("Bearer a.b.c".to_owned()),
         Some("Basic YWRhOnNlY3JldA==".to_owned()),
     ] {
-        for (method, path) in
-            [(Method::POST, "/api/messages".to_owned()), (Method::PUT, format!("/api/messages/{id}"))]
+        for (method, path) in [(Method::POST, "/api/messages".to_owned()), (Method::PUT, format!("/api/messages/{id}"))]
         {
             let mut call = service.request(method, &path).json(&body);
             if let Some(credentials) = &credentials {
@@ -123,9 +121,7 @@ async fn an_unknown_message_is_not_found(pool: PgPool) {
 async fn only_the_author_can_edit_a_message_which_is_then_rendered_again(pool: PgPool) {
     let service = Service::start(pool).await;
     let id = service.post(ADA, "old").await["id"].clone();
-    service
-        .execute("update messages set updated_at = now() - interval '1 hour', created_at = updated_at")
-        .await;
+    service.execute("update messages set updated_at = now() - interval '1 hour', created_at = updated_at").await;
     service.put(BOB, &id, "mine now", StatusCode::FORBIDDEN).await;
     let before = service.get(&format!("/api/messages/{id}"), StatusCode::OK).await;
     assert_eq!(before["source"], "old");
@@ -213,10 +209,8 @@ async fn every_change_is_journaled_with_the_correlation_id_of_its_request(pool: 
     .fetch_all(&service.pool)
     .await
     .expect("the journal");
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|(entity, operation, version, id)| (&**entity, &**operation, *version, &**id))
-        .collect();
+    let rows: Vec<_> =
+        rows.iter().map(|(entity, operation, version, id)| (&**entity, &**operation, *version, &**id)).collect();
     assert_eq!(
         rows,
         [

@@ -36,9 +36,8 @@ async fn a_preview_is_appended_to_the_message_as_a_change_of_it(pool: PgPool) {
     let pages = Pages::with_title("A &lt;page&gt;").await;
     work(&service, PublicFetcher::for_tests(pages.address));
     let posted = service.post(ADA, &format!("see {}", pages.url())).await;
-    let message = service
-        .wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>"))
-        .await;
+    let message =
+        service.wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>")).await;
     assert!(html(&message).starts_with(html(&posted)), "{message}");
     assert!(html(&message).contains(&format!("<a href=\"{}\"", pages.url())), "{message}");
     assert!(html(&message).contains(">A &lt;page&gt;</a></p>\n<p>About it.</p>"), "{message}");
@@ -57,13 +56,10 @@ async fn the_previews_of_several_pages_are_in_the_order_of_their_links(pool: PgP
     let source = [1, 2, 3, 4].map(|number| format!("{}/{number}", pages.url())).join(" ");
     let posted = service.post(ADA, &source).await;
     let message = service
-        .wait_for_message(&posted["id"], "three previews", |message| {
-            html(message).matches("<blockquote>").count() == 3
-        })
+        .wait_for_message(&posted["id"], "three previews", |message| html(message).matches("<blockquote>").count() == 3)
         .await;
     let quotes = &html(&message)[html(&posted).len()..];
-    let places: Vec<_> =
-        (1..=3).map(|number| quotes.find(&format!("/{number}\"")).expect("a quote")).collect();
+    let places: Vec<_> = (1..=3).map(|number| quotes.find(&format!("/{number}\"")).expect("a quote")).collect();
     assert!(places.is_sorted(), "{quotes}");
     assert_eq!(pages.requests(), 3);
 }
@@ -105,9 +101,7 @@ async fn a_job_of_a_killed_worker_is_taken_again_after_its_lease(pool: PgPool) {
     service.execute("update link_previews set next_attempt_at = now()").await;
 
     work(&service, PublicFetcher::for_tests(pages.address));
-    service
-        .wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>"))
-        .await;
+    service.wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>")).await;
     assert_eq!(service.row::<i16>("select attempts from link_previews").await, 2);
 }
 
@@ -123,9 +117,7 @@ async fn a_waiting_job_is_taken_after_a_restart(pool: PgPool) {
     let fetcher = PublicFetcher::for_tests(pages.address);
     let (store, stopping) = (service.store.clone(), CancellationToken::new());
     tokio::spawn(preview::run(store, fetcher, Arc::default(), Ownership::always(), stopping));
-    service
-        .wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>"))
-        .await;
+    service.wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>")).await;
 }
 
 #[sqlx::test(migrations = false)]
@@ -192,8 +184,7 @@ async fn an_edit_drops_old_previews_also_of_running_jobs(pool: PgPool) {
     assert!(!html(&message).contains("before"), "{message}");
 
     work(&service, PublicFetcher::for_tests(pages.address));
-    let message =
-        service.wait_for_message(&id, "a preview", |message| html(message).contains("<blockquote>")).await;
+    let message = service.wait_for_message(&id, "a preview", |message| html(message).contains("<blockquote>")).await;
     assert!(html(&message).contains(">T</a>") && !html(&message).contains("before"), "{message}");
 }
 
@@ -203,11 +194,7 @@ async fn a_job_that_two_workers_finish_changes_the_message_once(pool: PgPool) {
     service.post(ADA, "https://a.example").await;
     let job = service.store.take(1).await.expect("a job").remove(0);
     for _ in 0..2 {
-        service
-            .store
-            .finish(&Context::background(), &job, &preview_of(&job), render)
-            .await
-            .expect("no error");
+        service.store.finish(&Context::background(), &job, &preview_of(&job), render).await.expect("no error");
     }
     assert_eq!(service.row::<i64>("select version from messages").await, 2);
 }

@@ -15,10 +15,7 @@ async fn a_token_is_issued_for_the_user_whose_password_is_right(pool: PgPool) {
     assert_eq!(service.verify(&token).await, Ok(ADA));
 
     let (user_id, issued_at, expires_at): (i64, DateTime<Utc>, DateTime<Utc>) =
-        sqlx::query_as("select user_id, issued_at, expires_at from tokens")
-            .fetch_one(&pool)
-            .await
-            .expect("one token");
+        sqlx::query_as("select user_id, issued_at, expires_at from tokens").fetch_one(&pool).await.expect("one token");
     assert_eq!(user_id, ADA);
     assert_eq!((expires_at - issued_at).num_minutes(), 59, "an hour, less the fraction of a second");
 }
@@ -32,8 +29,7 @@ async fn wrong_credentials_get_no_token(pool: PgPool) {
     service.post("/api/tokens").expect(StatusCode::UNAUTHORIZED).await;
     service.post("/api/tokens").bearer("forged").expect(StatusCode::UNAUTHORIZED).await;
     service.post("/api/tokens").header("authorization", "Basic %%%").expect(StatusCode::UNAUTHORIZED).await;
-    let tokens: i64 =
-        sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
+    let tokens: i64 = sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
     assert_eq!(tokens, 0);
 }
 
@@ -71,8 +67,7 @@ async fn instances_that_start_at_the_same_time_sign_with_one_key(pool: PgPool) {
         service.users_accepts_ada();
     }
     let tokens = tokio::join!(first.token(), second.token(), third.token());
-    let keys: i64 =
-        sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
+    let keys: i64 = sqlx::query_scalar("select count(*) from signing_keys").fetch_one(&pool).await.expect("a count");
     assert_eq!(keys, 1);
     for service in [&first, &second, &third] {
         for token in [&tokens.0, &tokens.1, &tokens.2] {
@@ -89,11 +84,7 @@ async fn tokens_and_revocations_survive_a_restart(pool: PgPool) {
     service.delete("/api/tokens").bearer(&revoked).expect(StatusCode::NO_CONTENT).await;
 
     let restarted = Service::start(&pool, None).await;
-    assert_eq!(
-        verify(&Verifier::standalone(), &good).await,
-        Err(401),
-        "a verifier without keys refuses every token"
-    );
+    assert_eq!(verify(&Verifier::standalone(), &good).await, Err(401), "a verifier without keys refuses every token");
     restarted.publisher.repair().await.expect("a repair");
     assert_eq!(restarted.verify(&good).await, Ok(ADA));
     assert_eq!(restarted.verify(&revoked).await, Err(401));
@@ -104,14 +95,15 @@ async fn only_expired_tokens_are_deleted(pool: PgPool) {
     let service = Service::start(&pool, None).await;
     service.users_accepts_ada();
     let (_, good) = (service.token().await, service.token().await);
-    sqlx::query("update tokens set expires_at = now() - interval '1 second' where id = (select id from tokens limit 1)")
-        .execute(&pool)
-        .await
-        .expect("an update");
+    sqlx::query(
+        "update tokens set expires_at = now() - interval '1 second' where id = (select id from tokens limit 1)",
+    )
+    .execute(&pool)
+    .await
+    .expect("an update");
     assert_eq!(cleanup::clean(&service.store).await.expect("a cleanup"), 1);
     assert_eq!(cleanup::clean(&service.store).await.expect("a cleanup"), 0);
-    let tokens: i64 =
-        sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
+    let tokens: i64 = sqlx::query_scalar("select count(*) from tokens").fetch_one(&pool).await.expect("a count");
     assert_eq!(tokens, 1);
     assert_eq!(service.verify(&good).await, Ok(ADA));
 }

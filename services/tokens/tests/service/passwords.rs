@@ -23,11 +23,7 @@ async fn a_password_change_revokes_the_older_tokens_of_this_user_only(pool: PgPo
     service.publisher.start(&Ownership::always(), &background);
 
     for user_id in [99, ADA] {
-        sqlx::query("insert into users (id) values ($1)")
-            .bind(user_id)
-            .execute(&pool)
-            .await
-            .expect("an insert");
+        sqlx::query("insert into users (id) values ($1)").bind(user_id).execute(&pool).await.expect("an insert");
     }
     eventually("the old token is refused", async || service.verify(&old).await == Err(401)).await;
     let new = service.token().await;

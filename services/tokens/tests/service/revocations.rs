@@ -17,8 +17,7 @@ async fn every_process_refuses_a_token_that_one_instance_revoked(pool: PgPool) {
     let service = Service::start(&pool, Some(etcd.registry())).await;
     service.users_accepts_ada();
     let token = service.token().await;
-    let elsewhere =
-        Verifier::from_registry(&etcd.registry(), &Background::default()).await.expect("a verifier");
+    let elsewhere = Verifier::from_registry(&etcd.registry(), &Background::default()).await.expect("a verifier");
     assert_eq!(verify(&elsewhere, &token).await, Ok(ADA), "the key is in the registry");
 
     service.delete("/api/tokens").bearer(&token).expect(StatusCode::NO_CONTENT).await;

@@ -10,8 +10,7 @@ use flack_api::{
 use flack_common::{auth::Verifier, authority::Ownership, database, http, registry::Registry};
 use flack_testing::Client;
 use flack_tokens::{
-    MIGRATIONS, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher,
-    store::Store,
+    MIGRATIONS, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher, store::Store,
 };
 use httpmock::MockServer;
 use sqlx::PgPool;
@@ -51,12 +50,7 @@ impl Service {
         Self::start_with_users(pool, None, MockServer::start_async().await, &url).await
     }
 
-    async fn start_with_users(
-        pool: &PgPool,
-        registry: Option<Registry>,
-        users: MockServer,
-        url: &str,
-    ) -> Self {
+    async fn start_with_users(pool: &PgPool, registry: Option<Registry>, users: MockServer, url: &str) -> Self {
         database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
         let api = Arc::new(UsersClient::new(url, http::client()));
         let (store, verifier) = (Store::new(pool.clone()), Verifier::standalone());

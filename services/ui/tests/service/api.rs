@@ -37,9 +37,7 @@ async fn a_read_marker_never_moves_back(pool: PgPool) {
         assert_eq!(markers["read_markers"][0]["message_id"], stored, "after {sent}: {markers}");
         assert_eq!(markers["read_markers"][0]["channel"], "general");
     }
-    service
-        .put("/api/ui/read_markers/side-talk", ADA, &json!({"message_id": 1}), StatusCode::NO_CONTENT)
-        .await;
+    service.put("/api/ui/read_markers/side-talk", ADA, &json!({"message_id": 1}), StatusCode::NO_CONTENT).await;
     let markers = service.get(MARKERS, ADA, StatusCode::OK).await;
     assert_eq!(markers["read_markers"].as_array().map(Vec::len), Some(2));
     assert_eq!(service.get(MARKERS, BOB, StatusCode::OK).await, json!({"read_markers": []}));
@@ -93,13 +91,8 @@ async fn bad_input_is_refused_with_a_reason(pool: PgPool) {
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}: {problem}");
         assert_eq!(problem["detail"], problem["error"], "{problem}");
     }
-    let bad_markers = [
-        json!({}),
-        json!({"message_id": 0}),
-        json!({"message_id": -1}),
-        json!({"message_id": "1"}),
-        json!(null),
-    ];
+    let bad_markers =
+        [json!({}), json!({"message_id": 0}), json!({"message_id": -1}), json!({"message_id": "1"}), json!(null)];
     for body in &bad_markers {
         service.put(GENERAL, ADA, body, StatusCode::BAD_REQUEST).await;
     }
@@ -107,8 +100,7 @@ async fn bad_input_is_refused_with_a_reason(pool: PgPool) {
     for path in ["/api/ui/read_markers/General", "/api/ui/read_markers/a%20b", &too_long] {
         service.put(path, ADA, &json!({"message_id": 1}), StatusCode::BAD_REQUEST).await;
     }
-    let rows: i64 =
-        sqlx::query_scalar("select count(*) from journal").fetch_one(&service.pool).await.expect("a count");
+    let rows: i64 = sqlx::query_scalar("select count(*) from journal").fetch_one(&service.pool).await.expect("a count");
     assert_eq!(rows, 0, "a refused request is not journaled");
 }
 
@@ -138,19 +130,16 @@ async fn stats_are_a_number_and_need_no_token(pool: PgPool) {
 async fn only_changes_are_journaled_with_the_correlation_id_of_the_request(pool: PgPool) {
     let service = Service::start(pool).await;
     for theme in ["dark", "dark", "light"] {
-        service
-            .put(PREFERENCES, ADA, &json!({"theme": theme, "notifications": false}), StatusCode::NO_CONTENT)
-            .await;
+        service.put(PREFERENCES, ADA, &json!({"theme": theme, "notifications": false}), StatusCode::NO_CONTENT).await;
     }
     for message_id in [3, 2, 4] {
         service.put(GENERAL, ADA, &json!({"message_id": message_id}), StatusCode::NO_CONTENT).await;
     }
-    let journal: Vec<(String, String, String, i64, Option<String>)> = sqlx::query_as(
-        "select operation, entity, entity_id, version, correlation_id from journal order by id",
-    )
-    .fetch_all(&service.pool)
-    .await
-    .expect("the journal");
+    let journal: Vec<(String, String, String, i64, Option<String>)> =
+        sqlx::query_as("select operation, entity, entity_id, version, correlation_id from journal order by id")
+            .fetch_all(&service.pool)
+            .await
+            .expect("the journal");
     let row = |operation: &str, entity: &str, id: &str, version| {
         (operation.to_owned(), entity.to_owned(), id.to_owned(), version, Some(CORRELATION_ID.to_owned()))
     };

@@ -12,12 +12,7 @@ use crate::support::{ADA, Service};
 async fn every_change_is_published_once(pool: PgPool) {
     let service = Service::start(pool).await;
     service
-        .put(
-            "/api/ui/preferences",
-            ADA,
-            &json!({"theme": "dark", "notifications": true}),
-            StatusCode::NO_CONTENT,
-        )
+        .put("/api/ui/preferences", ADA, &json!({"theme": "dark", "notifications": true}), StatusCode::NO_CONTENT)
         .await;
     service.put("/api/ui/read_markers/general", ADA, &json!({"message_id": 7}), StatusCode::NO_CONTENT).await;
 

@@ -52,9 +52,7 @@ async fn the_page_has_nothing_inline_that_its_policy_forbids() {
     let (status, headers, page) = get("/", None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
-    for forbidden in
-        [r"<script>", r"<style", r"\sstyle=", r"\son\w+=", r"javascript:", r#"(src|href)="https?:"#]
-    {
+    for forbidden in [r"<script>", r"<style", r"\sstyle=", r"\son\w+=", r"javascript:", r#"(src|href)="https?:"#] {
         assert!(!Regex::new(forbidden).expect("a pattern").is_match(&page), "{forbidden}");
     }
 }
@@ -110,8 +108,7 @@ fn every_element_that_a_script_uses_is_in_the_page() {
 
 #[test]
 fn html_is_inserted_into_the_page_at_one_place() {
-    let inserts =
-        Regex::new(r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write").expect("a pattern");
+    let inserts = Regex::new(r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write").expect("a pattern");
     for (asset, text) in scripts() {
         let count = inserts.find_iter(text).count();
         assert_eq!(count, usize::from(asset.path == "js/dom.js"), "{}", asset.path);

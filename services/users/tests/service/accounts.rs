@@ -61,8 +61,7 @@ async fn an_incomplete_or_malformed_registration_stores_nothing(pool: PgPool) {
     }
     let plain = service.post("/api/users").header("content-type", "text/plain");
     plain.expect(StatusCode::UNSUPPORTED_MEDIA_TYPE).await;
-    let users: i64 =
-        sqlx::query_scalar("select count(*) from users").fetch_one(&pool).await.expect("a count");
+    let users: i64 = sqlx::query_scalar("select count(*) from users").fetch_one(&pool).await.expect("a count");
     assert_eq!(users, 0);
 }
 
@@ -88,9 +87,7 @@ async fn users_are_listed_oldest_change_first_and_by_presence(pool: PgPool) {
         .expect("an update");
     assert_eq!(ids("/api/users?updated_since=999").await, [bob, ada]);
     assert_eq!(ids("/api/users?updated_since=1000").await, [ada]);
-    for bad in
-        ["online=2", "online=yes", "updated_since=-1", "updated_since=soon", "updated_since=9999999999999"]
-    {
+    for bad in ["online=2", "online=yes", "updated_since=-1", "updated_since=soon", "updated_since=9999999999999"] {
         service.get(&format!("/api/users?{bad}")).expect(StatusCode::BAD_REQUEST).await;
     }
 }

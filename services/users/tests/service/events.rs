@@ -34,14 +34,11 @@ async fn every_change_is_published_with_the_correlation_id_of_its_request(pool: 
 async fn neither_passwords_nor_hashes_are_journaled_or_published(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
-    let change =
-        service.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new one" }));
+    let change = service.put(&format!("/api/users/{ada}")).bearer(&token).json(&json!({ "password": "new one" }));
     change.expect(StatusCode::NO_CONTENT).await;
 
-    let journal: Vec<Value> = sqlx::query_scalar("select row_data from journal order by id")
-        .fetch_all(&pool)
-        .await
-        .expect("the journal");
+    let journal: Vec<Value> =
+        sqlx::query_scalar("select row_data from journal order by id").fetch_all(&pool).await.expect("the journal");
     let events = published(&pool, 2).await;
     assert_eq!((journal.len(), events.len()), (2, 2));
     for text in journal.iter().chain(&events).map(Value::to_string) {

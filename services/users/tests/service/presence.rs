@@ -32,8 +32,7 @@ async fn presence_needs_a_valid_token_of_an_existing_user(pool: PgPool) {
     let (ada, token) = service.register("ada").await;
     service.put("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
 
-    let bad =
-        ["forged".to_owned(), service.token(999_999), service.revoked_token(ada), service.expired_token(ada)];
+    let bad = ["forged".to_owned(), service.token(999_999), service.revoked_token(ada), service.expired_token(ada)];
     for token in bad {
         service.put("/api/users/me").bearer(&token).expect(StatusCode::UNAUTHORIZED).await;
         service.delete("/api/users/me").bearer(&token).expect(StatusCode::UNAUTHORIZED).await;
@@ -49,11 +48,7 @@ async fn a_sign_of_life_is_written_at_most_every_five_seconds(pool: PgPool) {
     let service = Service::start(&pool).await;
     let (ada, token) = service.register("ada").await;
     let version = async || -> i64 {
-        sqlx::query_scalar("select version from users where id = $1")
-            .bind(ada)
-            .fetch_one(&pool)
-            .await
-            .expect("a user")
+        sqlx::query_scalar("select version from users where id = $1").bind(ada).fetch_one(&pool).await.expect("a user")
     };
     let ping = async || service.put("/api/users/me").bearer(&token).expect(StatusCode::NO_CONTENT).await;
 
@@ -106,10 +101,8 @@ async fn concurrent_sweeps_mark_every_user_once(pool: PgPool) {
     .await
     .expect("an insert");
     let store = Store::new(pool);
-    let swept = tokio::join!(
-        presence::sweep(&store, Duration::from_mins(1)),
-        presence::sweep(&store, Duration::from_mins(1))
-    );
+    let swept =
+        tokio::join!(presence::sweep(&store, Duration::from_mins(1)), presence::sweep(&store, Duration::from_mins(1)));
     let swept = swept.0.expect("a sweep") + swept.1.expect("a sweep");
     let left = presence::sweep(&store, Duration::from_mins(1)).await.expect("a sweep");
     assert_eq!(swept + left, 1200, "each user is marked once");

@@ -4,10 +4,7 @@
 //! Publisher and clients are in this process; the service is another process on the same cores. The latency depends on
 //! that, the service's CPU time does not.
 
-#![expect(
-    clippy::cast_precision_loss,
-    reason = "printed figures, far below the limit of exact integers in f64"
-)]
+#![expect(clippy::cast_precision_loss, reason = "printed figures, far below the limit of exact integers in f64")]
 
 use std::{
     sync::{
@@ -114,8 +111,7 @@ impl Received {
     }
 
     fn take(&self, sent_micros: u64) {
-        let micros =
-            u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_sub(sent_micros);
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_sub(sent_micros);
         let bucket = usize::try_from(micros / BUCKET_MICROS).unwrap_or(usize::MAX).min(BUCKETS - 1);
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.count.fetch_add(1, Relaxed);
@@ -157,8 +153,7 @@ impl Publisher {
     async fn new(url: &str) -> anyhow::Result<Self> {
         let client = async_nats::connect(url).await?;
         let subjects = vec!["flack.messages.*.>".to_owned()];
-        let config =
-            jetstream::stream::Config { name: "MESSAGES".to_owned(), subjects, ..Default::default() };
+        let config = jetstream::stream::Config { name: "MESSAGES".to_owned(), subjects, ..Default::default() };
         jetstream::new(client.clone()).create_stream(config).await?;
         Ok(Self { client })
     }

@@ -46,11 +46,7 @@ pub async fn perform(action: Action, token: Option<SecretString>, peers: &Peers)
     }
 }
 
-async fn attempt(
-    action: Action,
-    token: Option<SecretString>,
-    peers: &Peers,
-) -> Result<Option<ServerFrame>, Problem> {
+async fn attempt(action: Action, token: Option<SecretString>, peers: &Peers) -> Result<Option<ServerFrame>, Problem> {
     let caller = verify(token, peers).await?;
     let context = Context::background();
     match action {
@@ -61,12 +57,9 @@ async fn attempt(
         Action::PostMessage { id, channel, source } => {
             check_channel(&channel)?;
             let source = String::from(source);
-            let source = source
-                .as_str()
-                .try_into()
-                .map_err(|problem| Problem::bad_request(format!("source: {problem}")))?;
-            let created =
-                peers.messages.create_message(&context, caller, Some(id), NewMessage { source }).await?;
+            let source =
+                source.as_str().try_into().map_err(|problem| Problem::bad_request(format!("source: {problem}")))?;
+            let created = peers.messages.create_message(&context, caller, Some(id), NewMessage { source }).await?;
             Ok(Some(ServerFrame::Posted { id, message_id: created.body.id }))
         }
     }
@@ -92,10 +85,5 @@ pub fn check_channel(channel: &str) -> Result<(), Problem> {
 }
 
 pub fn problem_frame(problem: &Problem, id: Option<Uuid>) -> ServerFrame {
-    ServerFrame::Problem {
-        id,
-        status: problem.status,
-        title: problem.title.clone(),
-        detail: problem.detail.clone(),
-    }
+    ServerFrame::Problem { id, status: problem.status, title: problem.title.clone(), detail: problem.detail.clone() }
 }

@@ -18,10 +18,7 @@ use crate::{
 };
 
 /// Waits for `hello`, answers it, sends the backfill, and returns the session.
-pub async fn greet<'a>(
-    context: &'a SocketContext,
-    socket: &'a mut WebSocket,
-) -> Result<Session<'a>, CloseReason> {
+pub async fn greet<'a>(context: &'a SocketContext, socket: &'a mut WebSocket) -> Result<Session<'a>, CloseReason> {
     let stopping = context.background.stopping();
     let received = timeout(context.limits.hello_timeout, next_text(socket));
     let text = stopping
@@ -73,8 +70,7 @@ async fn send_backfill(
             Err(NotResumable::OtherIncarnation) => return Err(CloseReason::BackfillFailed),
             // The ring buffer has dropped events that the backfill did not contain.
             Err(NotResumable::TooOld) => {
-                backfill =
-                    context.resume.prepare_backfill(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
+                backfill = context.resume.prepare_backfill(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
             }
         }
     }

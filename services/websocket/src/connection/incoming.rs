@@ -23,9 +23,7 @@ pub fn text_of(received: Option<Result<Message, axum::Error>>) -> Result<Option<
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
         Some(Ok(Message::Binary(_))) => Err(CloseReason::BinaryFrame),
         // axum hides tungstenite's error; only its text is left.
-        Some(Err(error)) if error.to_string().starts_with("Space limit exceeded") => {
-            Err(CloseReason::FrameTooLarge)
-        }
+        Some(Err(error)) if error.to_string().starts_with("Space limit exceeded") => Err(CloseReason::FrameTooLarge),
         None | Some(Ok(Message::Close(_)) | Err(_)) => Err(CloseReason::ClientGone),
     }
 }

@@ -41,11 +41,9 @@ impl CloseReason {
         // 1012 and 1013 have no name in axum.
         Some(match self {
             Self::ClientGone => return None,
-            Self::SlowClient
-            | Self::NoHello
-            | Self::BadHello
-            | Self::TooManyFrames
-            | Self::TooManyConnections => close_code::POLICY,
+            Self::SlowClient | Self::NoHello | Self::BadHello | Self::TooManyFrames | Self::TooManyConnections => {
+                close_code::POLICY
+            }
             Self::BinaryFrame => close_code::UNSUPPORTED,
             Self::FrameTooLarge => close_code::SIZE,
             // The client reconnects with its cursor, and reloads if it cannot be resumed.
@@ -151,10 +149,7 @@ impl<'a> Outgoing<'a> {
 }
 
 /// Completes the write, unless the client is too slow.
-async fn bounded<E>(
-    writing: impl Future<Output = Result<(), E>>,
-    progress: &Progress<'_>,
-) -> Result<(), CloseReason> {
+async fn bounded<E>(writing: impl Future<Output = Result<(), E>>, progress: &Progress<'_>) -> Result<(), CloseReason> {
     tokio::select! {
         biased;
         written = writing => written.map_err(|_| CloseReason::ClientGone),
@@ -167,8 +162,7 @@ impl Progress<'_> {
     async fn too_slow(&self) {
         let deadline = Instant::now() + self.limits.write_timeout;
         sleep(self.limits.write_stall).await;
-        let is_behind =
-            |head: &u64| head.saturating_sub(self.position.next) > self.limits.socket_queue_messages_max;
+        let is_behind = |head: &u64| head.saturating_sub(self.position.next) > self.limits.socket_queue_messages_max;
         let mut head = self.head.clone();
         tokio::select! {
             // It does not fail: the feed, which holds the sender, exists longer than its connections.

@@ -136,9 +136,8 @@ impl<'a> Session<'a> {
     fn sign_in(&self, caller: TokenCaller) -> Result<SignedInUser, CloseReason> {
         let limits = &self.context.limits;
         let (permits, max) = (&self.context.permits, limits.connections_per_user_max);
-        let permit = permits
-            .acquire_for_user(caller.user_id, caller.token_id, max)
-            .ok_or(CloseReason::TooManyConnections)?;
+        let permit =
+            permits.acquire_for_user(caller.user_id, caller.token_id, max).ok_or(CloseReason::TooManyConnections)?;
         // The token may have been revoked after it was verified, and before this permit could be notified.
         permit.request_token_check();
         Ok(SignedInUser { check_at: next_check(&caller, limits), caller, permit })
@@ -178,9 +177,7 @@ impl<'a> Session<'a> {
     async fn send_typing(&mut self, typing: Result<Typing, RecvError>) -> Result<(), CloseReason> {
         match typing {
             // The user's own signal.
-            Ok(typing) if self.user.as_ref().is_some_and(|user| user.caller.user_id == typing.user_id) => {
-                Ok(())
-            }
+            Ok(typing) if self.user.as_ref().is_some_and(|user| user.caller.user_id == typing.user_id) => Ok(()),
             Ok(typing) => self.outgoing.send(Message::Text(typing.text)).await,
             Err(RecvError::Lagged(_)) => Ok(()),
             Err(RecvError::Closed) => Err(CloseReason::Restart),

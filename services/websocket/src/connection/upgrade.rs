@@ -23,9 +23,7 @@ use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 
 /// Returns the router of `GET /ws`.
 pub fn router(context: SocketContext) -> Router {
-    Router::new()
-        .route("/ws", get(upgrade).fallback(method_not_allowed_fallback))
-        .with_state(Arc::new(context))
+    Router::new().route("/ws", get(upgrade).fallback(method_not_allowed_fallback)).with_state(Arc::new(context))
 }
 
 async fn upgrade(

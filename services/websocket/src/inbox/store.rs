@@ -145,11 +145,7 @@ pub async fn stored_ranges(executor: impl PgExecutor<'_>) -> sqlx::Result<[Optio
 }
 
 /// Sets the stored range of a stream.
-pub async fn set_stored_range(
-    connection: &mut PgConnection,
-    stream: usize,
-    range: &StoredRange,
-) -> sqlx::Result<()> {
+pub async fn set_stored_range(connection: &mut PgConnection, stream: usize, range: &StoredRange) -> sqlx::Result<()> {
     sqlx::query(
         "with retained as (
             insert into inbox_retained (stream, after_sequence) values ($1, $2)

@@ -82,13 +82,8 @@ async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<Infallible> {
 }
 
 /// Waits to become the leader, then writes.
-async fn write_until_error(
-    inbox: &Inbox,
-    events: &Events,
-    is_failing: &AtomicBool,
-) -> anyhow::Result<Infallible> {
-    let mut connection =
-        leader::acquire(&inbox.pool, "inbox", "").await.context("the database is unavailable")?;
+async fn write_until_error(inbox: &Inbox, events: &Events, is_failing: &AtomicBool) -> anyhow::Result<Infallible> {
+    let mut connection = leader::acquire(&inbox.pool, "inbox", "").await.context("the database is unavailable")?;
     let ranges = store::stored_ranges(&mut connection).await?;
     let mut readers = std::array::from_fn(|stream| {
         let start = match ranges[stream].as_ref().map(|range| &range.last) {

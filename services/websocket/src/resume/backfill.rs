@@ -99,11 +99,7 @@ impl Backfill {
 
 /// Returns the last sequence to read of each stream; the ring buffer holds the events after it. Returns `None` if the
 /// inbox does not hold the events before it.
-async fn last_to_read(
-    inbox: &Inbox,
-    cursor: &Cursor,
-    ring: &RetainedRange,
-) -> sqlx::Result<Option<[u64; STREAMS]>> {
+async fn last_to_read(inbox: &Inbox, cursor: &Cursor, ring: &RetainedRange) -> sqlx::Result<Option<[u64; STREAMS]>> {
     let ranges = store::stored_ranges(&inbox.pool).await?;
     let mut until = [0; STREAMS];
     for (stream, range) in ranges.into_iter().enumerate() {

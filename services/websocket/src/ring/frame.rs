@@ -43,9 +43,7 @@ pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Updat
         return Ok(None);
     }
     let (class, id, model) = match event.union {
-        MonolithEvent::UserChanged(user) => {
-            (ModelClass::User, user.id, serde_json::to_string(&User::from(user))?)
-        }
+        MonolithEvent::UserChanged(user) => (ModelClass::User, user.id, serde_json::to_string(&User::from(user))?),
         MonolithEvent::MessageChanged(message) => {
             (ModelClass::Message, message.id, serde_json::to_string(&Message::from(message))?)
         }

@@ -28,9 +28,7 @@ async fn ping_user_keeps_the_user_online() {
     let (_nats, server, mut client) = start_with_user(7).await;
     client.send(json!({ "type": "ping_user" })).await;
     // Actions run in order: when the second one is answered, the first one is done.
-    client
-        .send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" }))
-        .await;
+    client.send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" })).await;
     assert_eq!(client.next().await["type"], "posted");
     assert_eq!(*server.peers.online.lock().unwrap(), [7]);
 }
@@ -70,9 +68,7 @@ async fn a_refused_action_is_answered_by_a_problem_with_its_id() {
 #[tokio::test]
 async fn a_connection_without_a_token_cannot_post_or_type() {
     let (_nats, _server, mut client) = start_with_guest().await;
-    client
-        .send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" }))
-        .await;
+    client.send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" })).await;
     assert_eq!(client.next().await["status"], 401);
     client.send(json!({ "type": "typing", "channel": "general" })).await;
     assert_eq!(client.next().await["status"], 401);
@@ -99,8 +95,7 @@ async fn a_revoked_token_is_refused_at_once_and_the_connection_gets_events_until
 async fn an_idle_connection_is_notified_at_once_that_its_token_was_revoked_and_others_are_not() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    let [mut first, mut second, mut other] =
-        [server.user(7).await, server.user(7).await, server.user(8).await];
+    let [mut first, mut second, mut other] = [server.user(7).await, server.user(7).await, server.user(8).await];
     let revoked = Instant::now();
     server.peers.revoke_and_report(7);
     for client in [&mut first, &mut second] {

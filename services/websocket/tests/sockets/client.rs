@@ -80,11 +80,7 @@ impl Client {
     /// Returns the source of the next message.
     pub async fn next_source(&mut self) -> String {
         let frame = self.next().await;
-        assert_eq!(
-            (&frame["type"], &frame["class"]),
-            (&json!("updated_model"), &json!("Message")),
-            "{frame}"
-        );
+        assert_eq!((&frame["type"], &frame["class"]), (&json!("updated_model"), &json!("Message")), "{frame}");
         frame["model"]["source"].as_str().unwrap().to_owned()
     }
 

@@ -46,10 +46,9 @@ async fn a_page_of_another_origin_cannot_connect() {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
     let url = format!("ws://{}/ws", server.address);
-    for (origin, status) in [
-        ("http://evil.example".to_owned(), Some(StatusCode::FORBIDDEN)),
-        (format!("http://{}", server.address), None),
-    ] {
+    for (origin, status) in
+        [("http://evil.example".to_owned(), Some(StatusCode::FORBIDDEN)), (format!("http://{}", server.address), None)]
+    {
         let mut request = url.as_str().into_client_request().unwrap();
         request.headers_mut().insert("Origin", origin.parse().unwrap());
         let refused = match tokio_tungstenite::connect_async(request).await {

@@ -84,8 +84,7 @@ async fn an_instance_with_the_maximum_of_connections_answers_503() {
     let limits = Limits { connections_max: 1, ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
     let _only = server.guest().await;
-    let Err(Error::Http(refused)) =
-        tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
+    let Err(Error::Http(refused)) = tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
     else {
         panic!("the connection was accepted");
     };
@@ -130,15 +129,11 @@ async fn a_client_that_answers_no_pings_is_disconnected_and_one_that_does_stays(
     let _silent = server.guest().await;
     let mut answering = server.guest().await;
     let admitted = async {
-        while let Err(Error::Http(_)) =
-            tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
-        {
+        while let Err(Error::Http(_)) = tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await {
             let _ = tokio::time::timeout(Duration::from_millis(20), answering.socket.next()).await;
         }
     };
-    tokio::time::timeout(crate::client::TIMEOUT, admitted)
-        .await
-        .expect("the silent client's permit is returned");
+    tokio::time::timeout(crate::client::TIMEOUT, admitted).await.expect("the silent client's permit is returned");
     publish_message(&nats, 1, "still here").await;
     assert_eq!(answering.next_source().await, "still here");
 }

@@ -77,12 +77,9 @@ impl VerifyToken for MockPeers {
         let text = token.expose_secret();
         let user_id = text.strip_prefix("token-").and_then(|id| id.parse().ok());
         match user_id {
-            Some(user_id) if !self.revoked.lock().unwrap().contains(text) => Ok(TokenCaller {
-                user_id,
-                token_id: token_id(user_id),
-                expires_at: i64::MAX,
-                token: token.clone(),
-            }),
+            Some(user_id) if !self.revoked.lock().unwrap().contains(text) => {
+                Ok(TokenCaller { user_id, token_id: token_id(user_id), expires_at: i64::MAX, token: token.clone() })
+            }
             _ => Err(Problem::unauthorized("this token is not valid")),
         }
     }
@@ -167,11 +164,7 @@ impl UsersApi for MockPeers {
         Err(Problem::internal())
     }
 
-    async fn create_user(
-        &self,
-        _: &Context,
-        _: users::types::NewUser,
-    ) -> Result<CreateUserResponse, Problem> {
+    async fn create_user(&self, _: &Context, _: users::types::NewUser) -> Result<CreateUserResponse, Problem> {
         Err(Problem::internal())
     }
 
@@ -183,12 +176,7 @@ impl UsersApi for MockPeers {
         Err(Problem::internal())
     }
 
-    async fn get_user(
-        &self,
-        _: &Context,
-        _: Option<TokenCaller>,
-        _: i64,
-    ) -> Result<users::types::User, Problem> {
+    async fn get_user(&self, _: &Context, _: Option<TokenCaller>, _: i64) -> Result<users::types::User, Problem> {
         Err(Problem::internal())
     }
 

@@ -19,9 +19,7 @@ pub struct Pages {
 
 impl Pages {
     /// Answers the n-th request (from 0) to any path with `answer(n)`.
-    pub async fn serve(
-        answer: impl Fn(usize) -> (StatusCode, String) + Clone + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn serve(answer: impl Fn(usize) -> (StatusCode, String) + Clone + Send + Sync + 'static) -> Self {
         let requests = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&requests);
         let router = Router::new().fallback(move || {
