@@ -86,11 +86,16 @@ fn part(line: &str, package: &mut String) -> Option<String> {
     }
     let (source, program) = line.strip_prefix("Running ")?.split_once(" (")?;
     if !source.starts_with("unittests ") {
-        return Some(format!("{package} {source}"));
+        return Some(format!("{package} {source}").trim_start().to_owned());
     }
     // `target/debug/deps/flack_users-0123456789abcdef)`
-    program.rsplit('/').next()?.rsplit_once('-')?.0.clone_into(package);
-    Some(format!("{package} {}", source.trim_start_matches("unittests ")))
+    let name = program.rsplit('/').next()?.rsplit_once('-')?.0;
+    let file = source.trim_start_matches("unittests ");
+    // A program of the package may have another name than the package.
+    if file == "src/lib.rs" {
+        name.clone_into(package);
+    }
+    Some(format!("{package} {file}"))
 }
 
 /// Returns how many tests passed and failed, from the last line of a test program: `test result: ok. 5 passed; 0
@@ -120,6 +125,7 @@ mod tests {
         let package = &mut String::new();
         for (line, expected) in [
             ("     Running unittests src/lib.rs (target/debug/deps/flack_users-6df0)", "flack_users src/lib.rs"),
+            ("     Running unittests src/main.rs (target/debug/deps/flackd-6df0)", "flack_users src/main.rs"),
             ("     Running tests/api.rs (target/debug/deps/api-12ab)", "flack_users tests/api.rs"),
             ("   Doc-tests flack_users", "flack_users documentation"),
         ] {
