@@ -1,6 +1,6 @@
 //! The caller and the context of an operation.
 
-use std::{fmt, time::Instant};
+use std::{fmt, net::IpAddr, time::Instant};
 
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -16,12 +16,15 @@ pub struct Context {
     pub traceparent: Option<String>,
     /// When the client stops waiting. Calls for this request end by then.
     pub deadline: Option<Instant>,
+    /// The address of the client, which the balancer puts into `X-Forwarded-For`. A process that reaches the internal
+    /// listener or the port of a service directly can choose it, so no limit of an account depends on it alone.
+    pub client_address: Option<IpAddr>,
 }
 
 impl Context {
     /// Makes a context for work without a request: background tasks and tests.
     pub fn background() -> Self {
-        Self { correlation_id: Uuid::new_v4().to_string(), traceparent: None, deadline: None }
+        Self { correlation_id: Uuid::new_v4().to_string(), traceparent: None, deadline: None, client_address: None }
     }
 }
 

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     BasicCaller, Context, OperationInfo, TokenCaller,
-    server::{CORRELATION_ID, DEADLINE_MS, TRACEPARENT},
+    server::{CORRELATION_ID, DEADLINE_MS, FORWARDED_FOR, TRACEPARENT},
 };
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -94,6 +94,9 @@ impl Call {
         insert(&mut request, CORRELATION_ID, &context.correlation_id);
         if let Some(traceparent) = &context.traceparent {
             insert(&mut request, TRACEPARENT, traceparent);
+        }
+        if let Some(address) = context.client_address {
+            insert(&mut request, FORWARDED_FOR, &address.to_string());
         }
         request
     }

@@ -1,6 +1,9 @@
 //! Reads the context of a request from its headers.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use http::HeaderMap;
 use uuid::Uuid;
@@ -11,6 +14,8 @@ pub const CORRELATION_ID: &str = "x-correlation-id";
 pub const TRACEPARENT: &str = "traceparent";
 /// Milliseconds that the caller still waits.
 pub const DEADLINE_MS: &str = "x-deadline-ms";
+/// The address of the client. The balancer replaces what a client sends.
+pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
 const CORRELATION_ID_BYTES_MAX: usize = 64;
 /// A longer wait is reduced to this.
@@ -36,6 +41,9 @@ impl Context {
                 .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
             traceparent: text(TRACEPARENT).filter(|text| text.len() <= TRACEPARENT_BYTES_MAX).map(str::to_owned),
             deadline,
+            client_address: text(FORWARDED_FOR)
+                .and_then(|address| address.parse().ok())
+                .map(|address: IpAddr| address.to_canonical()),
         }
     }
 }

@@ -70,9 +70,10 @@ async fn the_client_returns_the_result_of_the_handler_unchanged() {
 #[tokio::test]
 async fn the_client_sends_the_context_and_the_deadline() {
     let client = client_of(users()).await;
-    let context = Context { traceparent: Some("00-1-2-01".to_owned()), ..context() };
+    let client_address = Some("192.0.2.7".parse().unwrap());
+    let context = Context { traceparent: Some("00-1-2-01".to_owned()), client_address, ..context() };
     let received = client.get_user(&context, None, 1).await.unwrap().nickname;
-    assert_eq!(received, "test-1 Some(\"00-1-2-01\") true");
+    assert_eq!(received, "test-1 Some(\"00-1-2-01\") true Some(192.0.2.7)");
 }
 
 #[tokio::test]

@@ -249,8 +249,18 @@ async fn the_context_comes_from_the_headers() {
     let request = get("/api/users/1")
         .header("x-correlation-id", "Abc.1_2-3")
         .header("traceparent", "00-1-2-01")
-        .header("x-deadline-ms", "500");
-    assert_eq!(send(request, StatusCode::OK).await.json["nickname"], "Abc.1_2-3 Some(\"00-1-2-01\") true");
+        .header("x-deadline-ms", "500")
+        .header("x-forwarded-for", "::ffff:192.0.2.7");
+    let received = &send(request, StatusCode::OK).await.json["nickname"];
+    assert_eq!(received, "Abc.1_2-3 Some(\"00-1-2-01\") true Some(192.0.2.7)");
+}
+
+#[tokio::test]
+async fn an_address_that_the_balancer_did_not_write_is_ignored() {
+    for bad in ["", "unknown", "192.0.2.7, 192.0.2.8", "192.0.2.7:80"] {
+        let answer = send(get("/api/users/1").header("x-forwarded-for", bad), StatusCode::OK).await;
+        assert!(answer.json["nickname"].as_str().unwrap().ends_with("false None"), "{bad}: {}", answer.json);
+    }
 }
 
 #[tokio::test]

@@ -96,8 +96,8 @@ impl UsersApi for FakeUsers {
     /// Returns the context in the nickname.
     async fn get_user(&self, context: &Context, _: Option<TokenCaller>, id: i64) -> Result<types::User, Problem> {
         problem_of(id)?;
-        let Context { correlation_id, traceparent, deadline } = context;
-        Ok(user(id, &format!("{correlation_id} {traceparent:?} {}", deadline.is_some())))
+        let Context { correlation_id, traceparent, deadline, client_address } = context;
+        Ok(user(id, &format!("{correlation_id} {traceparent:?} {} {client_address:?}", deadline.is_some())))
     }
 
     async fn update_user(&self, _: &Context, _: TokenCaller, id: i64, _: types::UserUpdate) -> Result<(), Problem> {

@@ -111,7 +111,7 @@ fn log_panic(ended: Result<(), JoinError>) {
 /// Fetches the page of a job and stores the outcome.
 async fn work(store: Store, fetcher: PublicFetcher, job: Job) {
     let (message_id, correlation_id) = (job.message_id, &*job.correlation_id);
-    let context = Context { correlation_id: correlation_id.to_owned(), traceparent: None, deadline: None };
+    let context = Context { correlation_id: correlation_id.to_owned(), ..Context::background() };
     let outcome = match fetch(&fetcher, &job.url).await {
         Ok(preview) => {
             debug!(message.id = message_id, correlation_id, found = preview.is_some(), "fetched a linked page");
