@@ -33,6 +33,8 @@ impl Context {
 pub struct TokenCaller {
     pub user_id: i64,
     pub token_id: Uuid,
+    /// Unix seconds. The caller's password was checked shortly after.
+    pub issued_at: i64,
     /// Unix seconds.
     pub expires_at: i64,
     /// The token itself, for calls to other services on behalf of the user.

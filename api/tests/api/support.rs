@@ -124,7 +124,7 @@ impl VerifyToken for FakeVerify {
 }
 
 pub fn caller() -> TokenCaller {
-    TokenCaller { user_id: 7, token_id: Uuid::nil(), expires_at: i64::MAX, token: "good".into() }
+    TokenCaller { user_id: 7, token_id: Uuid::nil(), issued_at: 0, expires_at: i64::MAX, token: "good".into() }
 }
 
 pub fn users() -> Router {

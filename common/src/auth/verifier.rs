@@ -169,7 +169,8 @@ impl VerifyToken for Verifier {
             return Err(Problem::unauthorized("the token has been revoked; sign in again"));
         }
         let user_id = claims.sub.parse().map_err(|_| invalid_token())?;
-        Ok(TokenCaller { user_id, token_id: claims.jti, expires_at: claims.exp, token: token.clone() })
+        let Claims { jti: token_id, iat: issued_at, exp: expires_at, .. } = claims;
+        Ok(TokenCaller { user_id, token_id, issued_at, expires_at, token: token.clone() })
     }
 }
 

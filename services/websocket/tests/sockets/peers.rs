@@ -78,7 +78,8 @@ impl VerifyToken for MockPeers {
         let user_id = text.strip_prefix("token-").and_then(|id| id.parse().ok());
         match user_id {
             Some(user_id) if !self.revoked.lock().unwrap().contains(text) => {
-                Ok(TokenCaller { user_id, token_id: token_id(user_id), expires_at: i64::MAX, token: token.clone() })
+                let (token_id, token) = (token_id(user_id), token.clone());
+                Ok(TokenCaller { user_id, token_id, issued_at: 0, expires_at: i64::MAX, token })
             }
             _ => Err(Problem::unauthorized("this token is not valid")),
         }
