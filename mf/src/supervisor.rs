@@ -18,16 +18,32 @@ pub mod priority {
 }
 
 /// Variables of the operator's shell that processes inherit.
-const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
-const INHERITED_PREFIX: &str = "OTEL_";
+const INHERITED: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    // The host names that the balancer accepts; haproxy/README.md.
+    "FLACK_PUBLIC_HOSTS",
+];
+/// Telemetry, and the limits of the balancer and of the services.
+const INHERITED_PREFIXES: [&str; 2] = ["OTEL_", "LIMIT_"];
 
 /// Returns the environment that every process of a stack gets.
 pub fn inherited_environment() -> Environment {
-    let passes = |name: &str| INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX);
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| passes(name));
+        .filter(|(name, _)| is_inherited(name));
     Environment(variables.collect())
+}
+
+fn is_inherited(name: &str) -> bool {
+    INHERITED.contains(&name) || INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Returns the specification of a process that is the only one of its group and needs no arguments.
@@ -67,4 +83,19 @@ pub async fn start(home: &Home) -> Result<(Client, Child)> {
     let mut command = Command::new(programs::mf()?);
     command.arg("supervise").env("MF_HOME", home.path());
     Ok(Client::spawn(&home.supervisor()?, command).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_and_public_hosts_of_the_shell_reach_all_processes_and_other_variables_do_not() {
+        for name in ["LIMIT_REQUESTS_PER_10S", "LIMIT_CREDENTIALS_PER_10S", "FLACK_PUBLIC_HOSTS", "OTEL_SERVICE_NAME"] {
+            assert!(is_inherited(name), "{name}");
+        }
+        for name in ["DATABASE_URL", "MY_LIMIT_X", "FLACK_LISTEN", "HTTP_PROXY", "LD_PRELOAD"] {
+            assert!(!is_inherited(name), "{name}");
+        }
+    }
 }

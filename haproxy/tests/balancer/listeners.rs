@@ -124,6 +124,37 @@ async fn a_correlation_id_with_plain_characters_is_kept_and_another_is_replaced(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_public_listener_replaces_the_address_of_the_client_and_the_internal_one_keeps_a_valid_one() {
+    let (stack, _monolith) = Stack::start_with_monolith().await;
+    let forwarded = async |listener: &str, sent: &[&str]| {
+        let mut request = stack.http.get(format!("{listener}/x")).header("X-Correlation-ID", "id");
+        for value in sent {
+            request = request.header("X-Forwarded-For", *value);
+        }
+        let answer = request.send().await.expect("an answer").text().await.expect("a body");
+        answer.strip_prefix("id ").expect("the instance's answer").to_owned()
+    };
+    for valid in ["203.0.113.7", "2001:db8::7"] {
+        assert_eq!(forwarded(&stack.internal, &[valid]).await, valid);
+        assert_eq!(forwarded(&stack.public, &[valid]).await, "127.0.0.1");
+    }
+    let invalid: [&[&str]; 9] = [
+        &[],
+        &[""],
+        &["unknown"],
+        &["203.0.113.7, 203.0.113.8"],
+        &["203.0.113.7", "203.0.113.8"],
+        &["203.0.113.7:80"],
+        &["203.0.113"],
+        &["203.0.113.7/8"],
+        &["[2001:db8::7]"],
+    ];
+    for sent in invalid {
+        assert_eq!(forwarded(&stack.internal, sent).await, "127.0.0.1", "{sent:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_requests_with_credentials_are_refused() {
     let stack = Stack::start_with(&[("LIMIT_CREDENTIALS_PER_10S", "5")]).await;
     let _monolith = Instance::start(&stack, "monolith", "monolith-1").await;
