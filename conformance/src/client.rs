@@ -36,6 +36,11 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
+
+    /// The pause of `Retry-After`.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after").parse().ok().map(Duration::from_secs)
+    }
 }
 
 /// A user that was registered for a test.
@@ -57,6 +62,8 @@ pub struct Client {
 
 /// The timeout of every wait in the suite; a wait normally takes milliseconds.
 pub const WAIT: Duration = Duration::from_secs(15);
+/// How long a registration may be delayed by answers 429 in all.
+const QUOTA_WAIT_MAX: Duration = Duration::from_mins(3);
 /// The pause of [`wait_for`] between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -91,6 +98,24 @@ impl Client {
         Ok(answer)
     }
 
+    /// Sends a request as [`Client::send`] does. While the answer is 429, waits for the time of `Retry-After` and sends
+    /// the request again.
+    async fn send_within_quota(&self, request: reqwest::RequestBuilder, expected: StatusCode) -> Result<Answer> {
+        let began = Instant::now();
+        loop {
+            let again = request.try_clone().context("a request with a stream as its body")?;
+            let answer = self.send_any(again).await?;
+            if answer.status != StatusCode::TOO_MANY_REQUESTS {
+                ensure!(answer.status == expected, "expected {expected}, got {}: {}", answer.status, answer.body);
+                return Ok(answer);
+            }
+            let pause = answer.retry_after().context("429 without Retry-After")?;
+            ensure!(began.elapsed() + pause < QUOTA_WAIT_MAX, "still 429 after {QUOTA_WAIT_MAX:?}: {}", answer.body);
+            eprintln!("the limit of sign-ups and sign-ins is reached: waiting for {} s", pause.as_secs());
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Sends a request, and fails only if the answer does not match the contract.
     pub async fn send_any(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
         let request = request.build()?;
@@ -112,8 +137,8 @@ impl Client {
                 "{method} {path}: 401 without WWW-Authenticate: Bearer"
             );
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            ensure!(!answer.header("retry-after").is_empty(), "{method} {path}: 503 without Retry-After");
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            ensure!(!answer.header("retry-after").is_empty(), "{method} {path}: {status} without Retry-After");
         }
         Ok(answer)
     }
@@ -144,7 +169,8 @@ impl Client {
         let nickname = unique(stem);
         let password = format!("password of {nickname}");
         let body = json!({ "nickname": nickname, "password": password });
-        let user = self.post("/api/users", Auth::None, &body, StatusCode::CREATED).await?;
+        let request = self.request(Method::POST, "/api/users", Auth::None).json(&body);
+        let user = self.send_within_quota(request, StatusCode::CREATED).await?;
         let id = user.body["id"].as_i64().context("a user without an id")?;
         let token = self.token(&nickname, &password).await?;
         Ok(Person { id, nickname, password, token })
@@ -152,7 +178,7 @@ impl Client {
 
     pub async fn token(&self, nickname: &str, password: &str) -> Result<String> {
         let request = self.request(Method::POST, "/api/tokens", Auth::Basic(nickname, password));
-        let answer = self.send(request, StatusCode::OK).await?;
+        let answer = self.send_within_quota(request, StatusCode::OK).await?;
         Ok(answer.body["token"].as_str().context("no token")?.to_owned())
     }
 

@@ -137,6 +137,11 @@ impl Poster {
             Ok(answer) if answer.status == StatusCode::CREATED => {
                 Ok(Answer::Stored(answer.body["id"].as_i64().context("a message without an id")?))
             }
+            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+                // Not stored. The acknowledgement timeout bounds these pauses.
+                sleep(answer.retry_after().unwrap_or_default()).await;
+                Ok(Answer::Unknown)
+            }
             Ok(answer) if answer.status.is_client_error() => Ok(Answer::Refused(answer.body.to_string())),
             _ => Ok(Answer::Unknown),
         }
