@@ -1,10 +1,12 @@
 //! Configuration from environment variables.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, thread::available_parallelism};
 
 use conf::Conf;
 use flack_common::config::RegistryConfig;
 use nix::sys::resource::{Resource, getrlimit};
+
+use crate::hosts::PublicHosts;
 
 /// HAProxy opens two files for each connection, and some for reloads and checks.
 const FILES_PER_CONNECTION: u64 = 5;
@@ -13,6 +15,10 @@ const CONNECTIONS_MAX_LEAST: u64 = 100;
 const CONNECTIONS_MAX_MOST: u64 = 20_000;
 /// When the limit cannot be read.
 const FILES_MAX_DEFAULT: u64 = 4_096;
+/// One address can keep at most a quarter of the connections.
+const ADDRESS_SHARE: u64 = 4;
+/// A core checks about 25 passwords a second. One address gets less than half of that.
+const CREDENTIALS_PER_CORE_PER_10S: u32 = 100;
 
 /// The agent's configuration.
 #[derive(Conf, Debug, Clone)]
@@ -37,12 +43,22 @@ pub struct Config {
     /// The program that checks a configuration before it is used
     #[conf(env = "HAPROXY_BIN")]
     pub program: Option<PathBuf>,
-    /// Requests with credentials (sign up, sign in) per source address in ten seconds
-    #[conf(env = "LIMIT_CREDENTIALS_PER_10S", default_value = "1000")]
-    pub limit_credentials_per_10s: u32,
+    /// Host names of the public listener, separated by commas, besides the loopback names and addresses; default: the
+    /// name of this machine
+    #[conf(env = "FLACK_PUBLIC_HOSTS")]
+    pub public_hosts: Option<PublicHosts>,
     /// All requests per source address in ten seconds
-    #[conf(env = "LIMIT_REQUESTS_PER_10S", default_value = "1000000")]
+    #[conf(env = "LIMIT_REQUESTS_PER_10S", default_value = "20000")]
     pub limit_requests_per_10s: u32,
+    /// Writes (POST, PUT, PATCH, DELETE) per source address in ten seconds, without those with credentials
+    #[conf(env = "LIMIT_WRITES_PER_10S", default_value = "5000")]
+    pub limit_writes_per_10s: u32,
+    /// Requests with a password (sign up, sign in) per source address in ten seconds; default: 100 for each core
+    #[conf(env = "LIMIT_CREDENTIALS_PER_10S")]
+    pub limit_credentials_per_10s: Option<u32>,
+    /// Open connections per source address; default: a quarter of all
+    #[conf(env = "LIMIT_CONNECTIONS_PER_ADDRESS")]
+    pub limit_connections_per_address: Option<u64>,
 }
 
 impl Config {
@@ -52,6 +68,17 @@ impl Config {
             self.files_max
                 .unwrap_or_else(|| getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES_MAX_DEFAULT, |(_soft, hard)| hard)),
         )
+    }
+
+    pub fn connections_per_address(&self) -> u64 {
+        self.limit_connections_per_address.unwrap_or(self.connections_max() / ADDRESS_SHARE)
+    }
+
+    pub fn credentials_per_10s(&self) -> u32 {
+        self.limit_credentials_per_10s.unwrap_or_else(|| {
+            let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+            cores.saturating_mul(CREDENTIALS_PER_CORE_PER_10S)
+        })
     }
 }
 

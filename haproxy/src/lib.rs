@@ -6,10 +6,11 @@
 //!
 //! Reading order: `last_known` (the last known state of the registry), `desired` and `maps` (the desired state),
 //! `actual` (HAProxy's state), `plan` (the differences, a pure function), `apply` (one difference as commands), `agent`
-//! (the loop). Then `errors`, `render` and `files` (what the next start of HAProxy reads), `admin_socket` and
+//! (the loop). Then `hosts`, `errors`, `render` and `files` (what the next start of HAProxy reads), `admin_socket` and
 //! `master_socket`, and `acknowledge` (the keys that confirm to instances that they receive requests).
 
 pub mod config;
+pub mod hosts;
 pub mod last_known;
 pub mod maps;
 pub mod actual;

@@ -8,13 +8,20 @@ use std::{
 use crate::{
     config::Config,
     desired::{CHECK, Desired, Server, on_marked_down},
-    errors::http_errors,
+    errors::{headers_too_large, http_errors, misdirected, refuse},
+    hosts::{self, PublicHosts},
     service_of,
 };
 
 const TEMPLATE: &str = include_str!("../haproxy.cfg");
 /// The services refuse bodies above 64 KiB. The balancer refuses what would be expensive to pass on.
 const BODY_BYTES_MAX: u32 = 1_048_576;
+/// The balancer adds three or four to those of the client. The services accept 100.
+const HEADERS_MAX: u32 = 96;
+/// For a connection, in the kernel. A client on a line of 100 ms then gets 1 to 2 MB/s.
+const SOCKET_BUFFER_BYTES: u32 = 131_072;
+/// The window of all rates, in seconds.
+const WINDOW: Option<u8> = Some(10);
 pub const CONFIGURATION: &str = "haproxy.cfg";
 
 /// Texts by file name.
@@ -38,6 +45,9 @@ pub fn structure(config: &Config, desired: &Desired) -> String {
 }
 
 fn fill(config: &Config, desired: &Desired, structure: &str, with_servers: bool) -> String {
+    let (requests, writes) = (config.limit_requests_per_10s, config.limit_writes_per_10s);
+    let (credentials, connections) = (config.credentials_per_10s(), config.connections_per_address());
+    let public_hosts = config.public_hosts.clone().unwrap_or_else(PublicHosts::of_this_machine);
     let words = [
         ("{{structure}}", structure.to_owned()),
         ("{{connections_max}}", config.connections_max().to_string()),
@@ -47,8 +57,22 @@ fn fill(config: &Config, desired: &Desired, structure: &str, with_servers: bool)
         ("{{internal_listen}}", config.internal_listen.to_string()),
         ("{{stats_listen}}", config.stats_listen.to_string()),
         ("{{body_bytes_max}}", BODY_BYTES_MAX.to_string()),
-        ("{{limit_requests}}", config.limit_requests_per_10s.to_string()),
-        ("{{limit_credentials}}", config.limit_credentials_per_10s.to_string()),
+        ("{{headers_max}}", HEADERS_MAX.to_string()),
+        ("{{socket_buffer_bytes}}", SOCKET_BUFFER_BYTES.to_string()),
+        ("{{known_hosts}}", public_hosts.known()),
+        ("{{short_hosts}}", hosts::short()),
+        ("{{misdirected}}", misdirected()),
+        ("{{headers_too_large}}", headers_too_large()),
+        ("{{limit_requests}}", requests.to_string()),
+        ("{{limit_writes}}", writes.to_string()),
+        ("{{limit_credentials}}", credentials.to_string()),
+        ("{{limit_connections}}", connections.to_string()),
+        // A quarter more, so that clients get an answer before they are cut off.
+        ("{{connections_refused}}", (connections + connections.div_ceil(4)).to_string()),
+        ("{{refuse_requests}}", refuse("requests", requests.into(), WINDOW)),
+        ("{{refuse_writes}}", refuse("writes", writes.into(), WINDOW)),
+        ("{{refuse_credentials}}", refuse("credentials", credentials.into(), WINDOW)),
+        ("{{refuse_connections}}", refuse("connections", connections, None)),
         ("{{backends}}", backends(desired, with_servers)),
     ];
     words.iter().fold(TEMPLATE.to_owned(), |text, (word, value)| text.replace(word, value))

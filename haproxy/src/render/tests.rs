@@ -14,8 +14,11 @@ fn config() -> Config {
         internal_listen: listen(8081),
         stats_listen: listen(8404),
         files_max: Some(20_000),
-        limit_credentials_per_10s: 300,
+        public_hosts: None,
+        limit_credentials_per_10s: None,
+        limit_writes_per_10s: 1_000,
         limit_requests_per_10s: 100_000,
+        limit_connections_per_address: None,
         program: None,
     }
 }
@@ -47,6 +50,16 @@ fn a_new_service_or_setting_changes_the_structure() {
     let mut desired = at_start();
     desired.backends.insert("rooms".into(), Balance::default());
     assert_ne!(before, structure(&config(), &desired));
-    let other = Config { limit_credentials_per_10s: 1, ..config() };
+    let other = Config { limit_credentials_per_10s: Some(1), ..config() };
     assert_ne!(before, structure(&other, &at_start()));
+    let other = Config { public_hosts: Some("chat.example.org".parse().expect("a name")), ..config() };
+    assert_ne!(before, structure(&other, &at_start()));
+}
+
+#[test]
+fn one_address_gets_a_quarter_of_the_connections_and_a_share_of_the_cores() {
+    let text = fill(&config(), &at_start(), "", true);
+    assert!(text.contains("if { sc0_conn_cur gt 1000 }") && text.contains("if { sc0_conn_cur gt 1250 }"), "{text}");
+    let credentials = config().credentials_per_10s();
+    assert!(credentials >= 100 && credentials.is_multiple_of(100), "{credentials}");
 }

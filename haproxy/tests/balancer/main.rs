@@ -8,3 +8,6 @@ mod lifecycle;
 mod failures;
 mod listeners;
 mod routes;
+mod hosts;
+mod limits;
+mod sockets;

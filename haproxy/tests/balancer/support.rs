@@ -2,8 +2,10 @@
 
 mod instance;
 mod load;
+mod raw;
 mod stack;
 
 pub use instance::Instance;
 pub use load::Load;
+pub use raw::{LOCAL, OTHER, Raw, connect, send};
 pub use stack::{Stack, answered_by};

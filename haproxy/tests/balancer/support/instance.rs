@@ -39,7 +39,10 @@ pub struct Instance {
 async fn answer(State((name, ready)): State<(String, Arc<AtomicBool>)>, request: Request) -> Response {
     let path = request.uri().path();
     let is_ready = path != "/ready" || ready.load(Ordering::Relaxed);
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if let Some(chosen) = request.headers().get("x-answer") {
+        status = StatusCode::from_bytes(chosen.as_bytes()).expect("a status");
+    }
     if path.ends_with("/slow") {
         tokio::time::sleep(SLOW).await;
     }

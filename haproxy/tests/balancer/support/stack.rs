@@ -1,4 +1,8 @@
-use std::{fs::File, net::TcpListener, path::Path};
+use std::{
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+};
 
 use flack_common::registry::{Registry, Route, keys};
 use flack_haproxy::admin_socket::AdminSocket;
@@ -69,6 +73,8 @@ impl Stack {
             ("PUBLIC_LISTEN", public.clone()),
             ("INTERNAL_LISTEN", internal.clone()),
             ("STATS_LISTEN", stats.clone()),
+            // `Load` sends more than the default from one address.
+            ("LIMIT_REQUESTS_PER_10S", "10000000".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
@@ -108,6 +114,11 @@ impl Stack {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flack-haproxy-agent"));
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         self.agent = Some(self.spawn("agent", command));
+    }
+
+    /// Changes an environment variable of the next agent.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
     }
 
     pub async fn kill_agent(&mut self) {
@@ -171,6 +182,14 @@ impl Stack {
     pub async fn has_server(&self, server: &str) -> bool {
         let state = self.admin.send("show servers state").await.unwrap_or_default();
         state.contains(&format!(" {server} "))
+    }
+
+    /// Returns how many connections the public listener has from this address.
+    pub async fn connections(&self, source: Ipv4Addr) -> usize {
+        let table = self.admin.send("show table addresses").await.expect("HAProxy answers");
+        let entry = table.lines().find(|line| line.contains(&format!("{source} "))).unwrap_or_default();
+        let mut fields = entry.split_whitespace();
+        fields.find_map(|field| field.strip_prefix("conn_cur=")?.parse().ok()).unwrap_or(0)
     }
 
     pub fn haproxy_log(&self) -> String {
