@@ -93,6 +93,6 @@ mod tests {
             assert!(text.parse::<PublicHosts>().is_err_and(|error| error.contains(text)), "{text}");
         }
         assert!(vec!["example.org"; 200].join(",").parse::<PublicHosts>().is_err());
-        assert_eq!("".parse(), Ok(PublicHosts::default()));
+        assert_eq!("".parse::<PublicHosts>(), Ok(PublicHosts::default()));
     }
 }

