@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-pub const LOCAL: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+pub const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Another client, for the balancer.
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
