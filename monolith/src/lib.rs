@@ -68,7 +68,7 @@ pub async fn start(
 
     let guard = Guard(authority.clone());
     let users = flack_users::start(&pool, authority.of(flack_users::SERVICE), background);
-    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users));
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users.await?));
     let tokens = flack_tokens::start(
         &pool,
         &events,

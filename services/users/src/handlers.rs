@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::{
     model,
+    nickname::Nickname,
     store::{Change, Store},
 };
 
@@ -29,8 +30,9 @@ impl Users {
 #[async_trait]
 impl UsersApi for Users {
     async fn create_user(&self, context: &Context, body: types::NewUser) -> Result<CreateUserResponse, Problem> {
+        let nickname = Nickname::parse(&body.nickname)?;
         let hash = password::hash(SecretString::from(body.password.to_string())).await?;
-        let user = self.store.insert(context, &body.nickname, &hash).await?;
+        let user = self.store.insert(context, &nickname, &hash).await?;
         info!(user.id = user.id, "registered");
         let body = types::User::from(user);
         Ok(CreateUserResponse { location: body.links.self_.clone(), body })
@@ -93,12 +95,13 @@ impl UsersApi for Users {
         id: i64,
         body: types::UserUpdate,
     ) -> Result<(), Problem> {
-        if self.store.find(id).await?.is_none() {
-            return Err(model::no_such_user(id));
-        }
+        let user = self.store.find(id).await?.ok_or_else(|| model::no_such_user(id))?;
         if caller.user_id != id {
             return Err(model::not_your_user(id));
         }
+        // The present nickname may be older than the rules for nicknames.
+        let changed = body.nickname.as_ref().filter(|nickname| nickname.as_str() != user.nickname);
+        let nickname = changed.map(Nickname::parse).transpose()?;
         let hash = match body.password {
             Some(new) => Some(password::hash(SecretString::from(new.to_string())).await?),
             None => None,
@@ -106,11 +109,11 @@ impl UsersApi for Users {
         if body.nickname.is_none() && hash.is_none() {
             return Ok(());
         }
-        let change = Change { nickname: body.nickname.as_ref(), password_hash: hash.as_deref() };
+        let change = Change { nickname: nickname.as_ref(), password_hash: hash.as_deref() };
         if !self.store.update(context, id, change).await? {
             return Err(model::no_such_user(id));
         }
-        info!(user.id = id, password = hash.is_some(), nickname = body.nickname.is_some(), "changed a user");
+        info!(user.id = id, password = hash.is_some(), nickname = nickname.is_some(), "changed a user");
         Ok(())
     }
 }

@@ -6,9 +6,11 @@
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
 pub mod model;
+pub mod nickname;
 pub mod store;
 pub mod handlers;
 pub mod presence;
+pub mod nickname_keys;
 pub mod events;
 
 use std::sync::Arc;
@@ -32,18 +34,19 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/users");
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "users";
 
-/// Starts the part over its database.
-pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Arc<dyn UsersApi> {
+/// Starts the part over its database. Every nickname has its keys before the first registration.
+pub async fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> anyhow::Result<Arc<dyn UsersApi>> {
     let store = Store::new(pool.clone());
+    nickname_keys::start(store.clone(), ownership.clone(), background).await?;
     presence::start(store.clone(), ownership, background);
-    Arc::new(Users::new(store))
+    Ok(Arc::new(Users::new(store)))
 }
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
     let Connections { pool, events, verifier } =
         Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool, Ownership::always(), &background);
+    let api = start(&pool, Ownership::always(), &background).await?;
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: users::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -51,7 +51,10 @@ impl From<User> for types::User {
 pub fn nickname_taken(nickname: &str) -> Problem {
     Problem::conflict(
         "nickname-taken",
-        format!("the nickname {nickname:?} is taken (upper and lower case are equal); choose another one"),
+        format!(
+            "the nickname {nickname:?} is taken, or confusable with one that is taken (upper and lower \
+             case are equal); choose another one"
+        ),
     )
 }
 

@@ -2,14 +2,24 @@
 
 use std::time::Duration;
 
-use flack_api::{Context, users::types::Nickname};
+use flack_api::{Context, users::types};
 use flack_common::database::{self, OnConstraint, StoreResult};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 
-use crate::model::{self, LIST_USERS_MAX, PRESENCE_WRITE_INTERVAL, User};
+use crate::{
+    model::{self, LIST_USERS_MAX, PRESENCE_WRITE_INTERVAL, User},
+    nickname::{self, Nickname},
+};
 
 /// The unique index on nicknames, which decides between two concurrent requests for one nickname.
 const NICKNAME_KEY: &str = "users_nickname_key";
+
+/// The unique index on keys, which decides between two concurrent requests for confusable nicknames.
+const NICKNAME_KEYS_KEY: &str = "nickname_keys_key";
+
+/// Sign-in compares at most this many nicknames. More share a key only where somebody registered confusable nicknames
+/// before that was refused; an exact spelling is found all the same.
+const SIGN_IN_CANDIDATES_MAX: i64 = 100;
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -28,10 +38,10 @@ impl Store {
         Self { pool }
     }
 
-    /// 409 when the nickname is taken.
+    /// 409 when the nickname or a confusable one is taken.
     pub async fn insert(&self, context: &Context, nickname: &Nickname, password_hash: &str) -> StoreResult<User> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        let user = sqlx::query_as(
+        let user: User = sqlx::query_as(
             "insert into users (nickname, password_hash) values ($1, $2)
              returning id, nickname, online, last_seen_at, password_changed_at, created_at, updated_at",
         )
@@ -40,6 +50,7 @@ impl Store {
         .fetch_one(&mut *transaction)
         .await
         .on_constraint(NICKNAME_KEY, || model::nickname_taken(nickname.as_str()))?;
+        insert_keys(&mut transaction, user.id, nickname).await?;
         transaction.commit().await?;
         Ok(user)
     }
@@ -70,12 +81,32 @@ impl Store {
         .await?)
     }
 
-    /// Returns id and password hash of the user with this nickname in any case.
-    pub async fn find_credentials(&self, nickname: &Nickname) -> StoreResult<Option<(i64, String)>> {
-        Ok(sqlx::query_as("select id, password_hash from users where lower(nickname) = lower($1)")
-            .bind(nickname.as_str())
-            .fetch_optional(&self.pool)
-            .await?)
+    /// Returns id and password hash of the user with this nickname, in any case and normalization. The exact spelling
+    /// comes first: users of before the keys can have nicknames with one normal form.
+    pub async fn find_credentials(&self, nickname: &types::Nickname) -> StoreResult<Option<(i64, String)>> {
+        // `lower` finds also a user whose keys are not computed yet.
+        let candidates: Vec<(i64, String, String, bool)> = sqlx::query_as(
+            "select id, nickname, password_hash, lower(nickname) = lower($1)
+             from users
+             where id in (
+                 select id from users where lower(nickname) = lower($1)
+                 union
+                 select user_id from nickname_keys where key = any($2)
+             )
+             order by nickname = $1 desc, lower(nickname) = lower($1) desc, id
+             limit $3",
+        )
+        .bind(nickname.as_str())
+        .bind(nickname::keys(nickname))
+        .bind(SIGN_IN_CANDIDATES_MAX)
+        .fetch_all(&self.pool)
+        .await?;
+        // A confusable nickname has the same key, but belongs to another user.
+        let normal_form = nickname::normal_form(nickname);
+        let user = candidates
+            .into_iter()
+            .find(|(_, candidate, _, same_case)| *same_case || nickname::normal_form(candidate) == normal_form);
+        Ok(user.map(|(id, _, password_hash, _)| (id, password_hash)))
     }
 
     /// Marks the user as online and seen now. Returns false when there is no such user.
@@ -119,9 +150,10 @@ impl Store {
         Ok(exists)
     }
 
-    /// Returns false when there is no such user; 409 when another user has the nickname.
+    /// Returns false when there is no such user; 409 when another user has the nickname or a
+    /// confusable one.
     pub async fn update(&self, context: &Context, id: i64, change: Change<'_>) -> StoreResult<bool> {
-        let nickname = change.nickname.map(|nickname| nickname.as_str());
+        let nickname = change.nickname.map(Nickname::as_str);
         let mut transaction = database::begin(&self.pool, context).await?;
         let updated = sqlx::query(
             "update users set
@@ -137,8 +169,79 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .on_constraint(NICKNAME_KEY, || model::nickname_taken(nickname.unwrap_or_default()))?;
+        let exists = updated.rows_affected() > 0;
+        if let Some(nickname) = change.nickname.filter(|_| exists) {
+            delete_keys(&mut transaction, &[id]).await?;
+            insert_keys(&mut transaction, id, nickname).await?;
+        }
         transaction.commit().await?;
-        Ok(updated.rows_affected() > 0)
+        Ok(exists)
+    }
+
+    /// Computes the keys of up to `limit` users with an id above `after` whose nickname has none, and returns the last
+    /// of these users. A key that an older user has is shared with it.
+    ///
+    /// Writes no event, because no user changes. Several instances can do this at once.
+    pub async fn fill_nickname_keys(&self, after: i64, limit: i64) -> sqlx::Result<Option<i64>> {
+        // Nearly always nothing is missing: find that out without the lock.
+        let is_missing: bool = sqlx::query_scalar(
+            "select exists (
+                 select from users
+                 where id > $1 and not exists (
+                     select from nickname_keys as held
+                     where held.user_id = users.id and held.nickname = users.nickname
+                 )
+             )",
+        )
+        .bind(after)
+        .fetch_one(&self.pool)
+        .await?;
+        if !is_missing {
+            return Ok(None);
+        }
+        let mut transaction = self.pool.begin().await?;
+        // Registrations wait for this transaction: whether a key is free does not change meanwhile.
+        sqlx::query("lock table nickname_keys in share row exclusive mode").execute(&mut *transaction).await?;
+        // A locked row is being renamed, with its keys, or deleted.
+        let users: Vec<(i64, String)> = sqlx::query_as(
+            "select id, nickname from users
+             where id > $1 and not exists (
+                 select from nickname_keys as held
+                 where held.user_id = users.id and held.nickname = users.nickname
+             )
+             order by id
+             limit $2
+             for share skip locked",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+
+        let ids: Vec<i64> = users.iter().map(|(id, _)| *id).collect();
+        delete_keys(&mut transaction, &ids).await?;
+        let (mut user_ids, mut nicknames, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, nickname) in &users {
+            for key in nickname::keys(nickname) {
+                user_ids.push(*id);
+                nicknames.push(nickname.as_str());
+                keys.push(key);
+            }
+        }
+        sqlx::query(
+            "insert into nickname_keys (user_id, nickname, key, shared)
+             select user_id, nickname, key,
+                 row_number() over (partition by key order by user_id) > 1
+                     or exists (select from nickname_keys as held where held.key = missing.key)
+             from unnest($1::bigint[], $2::text[], $3::text[]) as missing (user_id, nickname, key)",
+        )
+        .bind(user_ids)
+        .bind(nicknames)
+        .bind(keys)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(ids.last().copied())
     }
 
     /// Marks up to `limit` users as offline whose last sign of life is older than `silence`, and returns how many.
@@ -162,4 +265,36 @@ impl Store {
         transaction.commit().await?;
         Ok(swept.rows_affected())
     }
+}
+
+/// Gives the keys of the nickname to the user; 409 when another user has one of them.
+async fn insert_keys(
+    transaction: &mut Transaction<'_, Postgres>,
+    user_id: i64,
+    nickname: &Nickname,
+) -> StoreResult<()> {
+    // The index alone would admit another holder of a shared key whose first holder has left.
+    let inserted = sqlx::query(
+        "insert into nickname_keys (user_id, nickname, key)
+         select $1, $2, key from unnest($3::text[]) as wanted (key)
+         where not exists (select from nickname_keys as held where held.key = any($3))",
+    )
+    .bind(user_id)
+    .bind(nickname.as_str())
+    .bind(nickname.keys())
+    .execute(&mut **transaction)
+    .await
+    .on_constraint(NICKNAME_KEYS_KEY, || model::nickname_taken(nickname.as_str()))?;
+    if inserted.rows_affected() == 0 {
+        return Err(model::nickname_taken(nickname.as_str()).into());
+    }
+    Ok(())
+}
+
+async fn delete_keys(transaction: &mut Transaction<'_, Postgres>, user_ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query("delete from nickname_keys where user_id = any($1)")
+        .bind(user_ids)
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
 }

@@ -2,5 +2,6 @@
 
 mod support;
 mod accounts;
+mod nicknames;
 mod presence;
 mod events;
