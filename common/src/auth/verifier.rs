@@ -75,6 +75,11 @@ impl Verifier {
         Ok(())
     }
 
+    /// Removes a key that `add_key` has added. The registry's copy remains until its owner deletes it there.
+    pub fn remove_key(&self, key_id: &str) {
+        self.write(|known| known.own_keys.remove(key_id));
+    }
+
     /// Refuses this token from now on. After `expires_at` (unix seconds) the entry is deleted.
     pub fn revoke(&self, token_id: Uuid, expires_at: i64) {
         let now = Utc::now().timestamp();

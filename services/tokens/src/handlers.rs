@@ -16,8 +16,11 @@ use crate::{
     keys::SigningKeys,
     model::{self, Token},
     publisher::Publisher,
-    store::Store,
+    store::{Insertion, Store},
 };
+
+/// Attempts to sign a token. The second one succeeds unless keys are retired faster than tokens are signed.
+const SIGNING_ATTEMPTS_MAX: u32 = 3;
 
 /// The tokens API over the part's database. Users checks the password.
 pub struct Tokens {
@@ -45,13 +48,19 @@ impl TokensApi for Tokens {
         // Before the password is checked: a password change from now on counts as newer than this token.
         let issued_at = Utc::now();
         let user = self.users.get_me(context, caller).await?;
-        let key = self.keys.current(context).await?;
-        let (token, issued) = Token::issue(key, user.id, issued_at);
-        if !self.store.insert(context, &issued).await? {
-            return Err(model::password_has_changed());
+        for _ in 0..SIGNING_ATTEMPTS_MAX {
+            let key = self.keys.current(context).await?;
+            let (token, issued) = Token::issue(&key, user.id, issued_at);
+            match self.store.insert(context, &issued, key.key_id()).await? {
+                Insertion::Stored => {
+                    info!(user.id = user.id, token.id = %issued.id, "issued a token");
+                    return Ok(types::Token { token: token.expose_secret().to_owned() });
+                }
+                Insertion::PasswordHasChanged => return Err(model::password_has_changed()),
+                Insertion::KeyIsRetired => self.keys.forget(&key).await,
+            }
         }
-        info!(user.id = user.id, token.id = %issued.id, "issued a token");
-        Ok(types::Token { token: token.expose_secret().to_owned() })
+        Err(Problem::unavailable("a signing key"))
     }
 
     async fn revoke_token(&self, context: &Context, caller: TokenCaller) -> Result<(), Problem> {

@@ -15,6 +15,10 @@ use uuid::Uuid;
 /// Lifetime of a token. Its revocation is kept for the rest of this time.
 pub const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
+/// For this time a retired key verifies the tokens that it signed. Longer than a token is valid, because a token can be
+/// stored while the statement that retires its key is running.
+pub const RETIRED_KEY_LIFETIME: Duration = Duration::from_mins(65);
+
 /// A row of `tokens` without `revocation_published_at`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
 pub struct Token {

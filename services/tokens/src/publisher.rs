@@ -108,10 +108,15 @@ impl Publisher {
         }
     }
 
-    /// Publishes every key and revocation that the verifier or the registry does not have.
+    /// Publishes every key and revocation that the verifier or the registry does not have, and removes the expired keys
+    /// of this database from both. Other keys in the registry belong to another owner of tokens.
     pub async fn repair(&self) -> anyhow::Result<()> {
         let public_keys = self.store.public_keys().await?;
+        let expired_keys = self.store.expired_keys().await?;
         let revocations = self.store.current_revocations().await?;
+        for id in &expired_keys {
+            self.verifier.remove_key(id);
+        }
         for (id, jwk) in &public_keys {
             self.verifier.add_key(id, jwk)?;
         }
@@ -126,6 +131,12 @@ impl Publisher {
             if known.get(&key) != Some(&value) {
                 registry.put(&key, value, None).await?;
                 info!(key.id = id, "published a signing key");
+            }
+        }
+        for id in expired_keys {
+            if known.contains_key(&keys::jwk(&id)) {
+                registry.delete(&keys::jwk(&id)).await?;
+                info!(key.id = id, "removed an expired signing key");
             }
         }
         if revocations.is_empty() {

@@ -7,7 +7,7 @@ use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::model::{self, TOKEN_LIFETIME, Token};
+use crate::model::{self, RETIRED_KEY_LIFETIME, TOKEN_LIFETIME, Token};
 
 /// Namespace of the advisory locks that serialize new tokens and password changes of one user.
 const USER_LOCK: i32 = 0x746f_6b65;
@@ -32,6 +32,16 @@ pub struct Revocation {
 pub struct StoredKey {
     pub id: String,
     pub private_key: Vec<u8>,
+}
+
+/// What `insert` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Insertion {
+    Stored,
+    /// Nothing was stored: the password has changed since the token's `issued_at`.
+    PasswordHasChanged,
+    /// Nothing was stored: the key signs no new tokens.
+    KeyIsRetired,
 }
 
 impl Store {
@@ -69,29 +79,47 @@ impl Store {
             "select id, public_jwk from signing_keys
              where retired_at is null or retired_at > now() - make_interval(secs => $1)",
         )
-        .bind(TOKEN_LIFETIME.as_secs_f64())
+        .bind(RETIRED_KEY_LIFETIME.as_secs_f64())
         .fetch_all(&self.pool)
         .await
     }
 
-    /// Stores a token. Returns false, and stores nothing, when the password has changed since `issued_at`.
-    pub async fn insert(&self, context: &Context, token: &Token) -> StoreResult<bool> {
+    /// Returns the id of each key whose tokens have all expired, or are refused because an operator has retired it in
+    /// the past.
+    pub async fn expired_keys(&self) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar("select id from signing_keys where retired_at <= now() - make_interval(secs => $1)")
+            .bind(RETIRED_KEY_LIFETIME.as_secs_f64())
+            .fetch_all(&self.pool)
+            .await
+    }
+
+    /// Stores a token that the key `key_id` signed.
+    pub async fn insert(&self, context: &Context, token: &Token, key_id: &str) -> StoreResult<Insertion> {
         let mut transaction = database::begin(&self.pool, context).await?;
         lock_user(&mut transaction, token.user_id).await?;
         let inserted = sqlx::query(
             "insert into tokens (id, user_id, issued_at, expires_at)
              select $1, $2, $3, $4
-             where not exists (select from password_changes where user_id = $2 and changed_at > $3)",
+             where not exists (select from password_changes where user_id = $2 and changed_at > $3)
+                 and exists (select from signing_keys where id = $5 and retired_at is null)",
         )
         .bind(token.id)
         .bind(token.user_id)
         .bind(token.issued_at)
         .bind(token.expires_at)
+        .bind(key_id)
         .execute(&mut *transaction)
         .await
         .on_constraint(USER_KEY, || model::user_is_gone(token.user_id))?;
-        transaction.commit().await?;
-        Ok(inserted.rows_affected() == 1)
+        if inserted.rows_affected() == 1 {
+            transaction.commit().await?;
+            return Ok(Insertion::Stored);
+        }
+        let signs = sqlx::query_scalar("select exists (select from signing_keys where id = $1 and retired_at is null)")
+            .bind(key_id)
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(if signs { Insertion::PasswordHasChanged } else { Insertion::KeyIsRetired })
     }
 
     /// Marks the caller's token as revoked. Inserts it when another owner of tokens issued it.

@@ -120,6 +120,78 @@ async fn every_algorithm_but_ed25519_is_refused() {
     }
 }
 
+/// Signs any header with a key, as its owner could.
+fn signed_with(key: &SigningKey, header: &Value) -> String {
+    let claims = json!({ "sub": "1", "jti": Uuid::new_v4(), "iat": now(), "exp": now() + 3600 });
+    let text = forged(header, &claims);
+    let signed = text.rsplit_once('.').unwrap().0;
+    let pair = ring::signature::Ed25519KeyPair::from_pkcs8(&key.to_pkcs8()).unwrap();
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes())))
+}
+
+#[tokio::test]
+async fn a_key_that_the_token_itself_brings_along_is_ignored() {
+    let (key, verifier) = key_and_verifier();
+    let foreign = SigningKey::generate().unwrap();
+    for key_id in [key.key_id(), foreign.key_id(), "", "../jwks/x", "x' or '1'='1"] {
+        for brought in [
+            json!({ "jwk": foreign.public_jwk() }),
+            json!({ "jku": "http://127.0.0.1:1/jwks.json" }),
+            json!({ "x5u": "http://127.0.0.1:1/chain.pem" }),
+        ] {
+            let mut header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": key_id });
+            header.as_object_mut().unwrap().extend(brought.as_object().unwrap().clone());
+            assert_eq!(refusal(&verifier, &signed_with(&foreign, &header)).await.status, 401, "{header}");
+        }
+    }
+    let header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": key.key_id() });
+    verifier.verify_token(&signed_with(&key, &header).into()).await.expect("signed_with signs as SigningKey does");
+}
+
+#[tokio::test]
+async fn a_token_whose_key_id_names_another_known_key_is_refused() {
+    let (key, verifier) = key_and_verifier();
+    let other = SigningKey::generate().unwrap();
+    verifier.add_key(other.key_id(), &other.public_jwk()).unwrap();
+    let header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": other.key_id() });
+    assert_eq!(refusal(&verifier, &signed_with(&key, &header)).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_of_a_removed_key_is_refused() {
+    let (key, verifier) = key_and_verifier();
+    let (token, ..) = key.issue(17, now(), HOUR);
+    verifier.replace_keys(&BTreeMap::from([(key.key_id().to_owned(), key.public_jwk())]));
+    verifier.remove_key(key.key_id());
+    verifier.verify_token(&token).await.expect("the registry still has the key");
+    verifier.replace_keys(&BTreeMap::new());
+    assert_eq!(refusal(&verifier, token.expose_secret()).await.status, 401);
+}
+
+/// The verifier has no registry: an unknown key costs a wait, and never a read.
+#[tokio::test]
+async fn a_flood_of_unknown_keys_does_not_delay_known_ones() {
+    let (key, verifier) = key_and_verifier();
+    let (token, ..) = key.issue(17, now(), HOUR);
+    let unknown = SigningKey::generate().unwrap();
+    let flood: Vec<_> = (0..2_000)
+        .map(|number| {
+            let header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": format!("unknown-{number}") });
+            let (verifier, token) = (Arc::clone(&verifier), signed_with(&unknown, &header));
+            tokio::spawn(async move { refusal(&verifier, &token).await.status })
+        })
+        .collect();
+    for _ in 0..100 {
+        let started = std::time::Instant::now();
+        verifier.verify_token(&token).await.expect("a known key");
+        assert!(started.elapsed() < UNKNOWN_KEY_WAIT, "{:?}", started.elapsed());
+        tokio::task::yield_now().await;
+    }
+    for refused in flood {
+        assert_eq!(refused.await.unwrap(), 401);
+    }
+}
+
 fn public_key_bytes(key: &SigningKey) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(key.public_jwk()["x"].as_str().unwrap()).unwrap()
 }

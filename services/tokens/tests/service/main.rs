@@ -4,5 +4,6 @@
 mod support;
 mod issuing;
 mod revocations;
+mod rotation;
 mod passwords;
 mod events;
