@@ -33,7 +33,7 @@ pub struct Service {
     pub publishes_signals: &'static [&'static str],
     /// Core NATS subjects that it subscribes to.
     pub reads_signals: &'static [&'static str],
-    /// Whether it signs tokens: it may write `/flack/jwks/` and `/flack/revoked/`.
+    /// Whether it signs tokens: it may write `/flack/jwks/` and `/flack/revoked/` while it owns tokens.
     pub signs_tokens: bool,
     /// Whether its requests are connections that stay open (websockets). The balancer closes them when their instance
     /// goes down.

@@ -14,7 +14,7 @@
 //! }
 //! ```
 
-use std::{net::SocketAddr, process::exit};
+use std::{fs::File, net::SocketAddr, path::PathBuf, process::exit};
 
 use conf::Conf;
 use secrecy::SecretString;
@@ -75,15 +75,31 @@ pub struct DatabaseConfig {
 #[derive(Conf, Debug, Clone)]
 #[conf(validation_predicate = registry_credentials)]
 pub struct RegistryConfig {
-    /// Registry URL, such as `http://127.0.0.1:2379`
+    /// Registry URL, such as `https://127.0.0.1:2379`
     #[conf(env = "ETCD_URL", value_parser = parse_http_url)]
     pub url: String,
-    /// Registry user; absent when the registry needs none
+    /// Certificate (PEM) of the CA that signed the registry's certificate; needed with https
+    #[conf(env = "ETCD_CA_FILE", value_parser = parse_file)]
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate (PEM), whose common name is the registry user
+    #[conf(env = "ETCD_CERT_FILE", value_parser = parse_file)]
+    pub cert_file: Option<PathBuf>,
+    /// Private key (PEM) of the client certificate
+    #[conf(env = "ETCD_KEY_FILE", value_parser = parse_file)]
+    pub key_file: Option<PathBuf>,
+    /// Registry user, of a registry that uses passwords
     #[conf(env = "ETCD_USER")]
     pub user: Option<String>,
     /// Registry password
     #[conf(env = "ETCD_PASSWORD", value_parser = parse_secret, secret)]
     pub password: Option<SecretString>,
+}
+
+impl RegistryConfig {
+    /// Returns the configuration of a registry that needs neither certificate nor password, as in tests.
+    pub fn without_credentials(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ca_file: None, cert_file: None, key_file: None, user: None, password: None }
+    }
 }
 
 /// NATS, which has the streams of events. As `Option<EventsConfig>` it is absent when no `NATS_` variable is set.
@@ -169,8 +185,21 @@ fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// Opens the file, so that a wrong path is reported at the start and not at the first connect.
+fn parse_file(text: &str) -> Result<PathBuf, String> {
+    File::open(text).map(|_| PathBuf::from(text)).map_err(|error| format!("{text} cannot be read: {error}"))
+}
+
 fn registry_credentials(config: &RegistryConfig) -> Result<(), String> {
-    both_or_neither(config.user.is_some(), config.password.is_some(), "ETCD_USER and ETCD_PASSWORD")
+    both_or_neither(config.user.is_some(), config.password.is_some(), "ETCD_USER and ETCD_PASSWORD")?;
+    both_or_neither(config.cert_file.is_some(), config.key_file.is_some(), "ETCD_CERT_FILE and ETCD_KEY_FILE")?;
+    match (config.url.starts_with("https://"), config.ca_file.is_some() || config.cert_file.is_some()) {
+        (true, _) if config.ca_file.is_none() => {
+            Err("ETCD_URL is https: set ETCD_CA_FILE to the certificate of the registry's CA".to_owned())
+        }
+        (false, true) => Err("ETCD_CA_FILE or ETCD_CERT_FILE is set: use https in ETCD_URL".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 fn events_credentials(config: &EventsConfig) -> Result<(), String> {

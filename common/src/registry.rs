@@ -15,7 +15,7 @@ pub use model::{
 };
 
 mod client;
-pub use client::{Credentials, Registry, RegistryError};
+pub use client::{Registry, RegistryError};
 
 mod mirror;
 pub use mirror::{Entries, Mirror};

@@ -56,7 +56,7 @@ impl Etcd {
             .kill_on_drop(true)
             .spawn()
             .expect("etcd is needed for this test: install etcd-server");
-        let config = RegistryConfig { url: client, user: None, password: None };
+        let config = RegistryConfig::without_credentials(client);
         Self { config, _process: process, _folder: folder }
     }
 

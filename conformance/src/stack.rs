@@ -97,6 +97,20 @@ impl Stack {
         self.home.path()
     }
 
+    /// The port of etcd's clients.
+    pub fn etcd_port(&self) -> u16 {
+        self.port + 10
+    }
+
+    /// The port of etcd's peers.
+    pub fn etcd_peer_port(&self) -> u16 {
+        self.port + 11
+    }
+
+    pub fn postgres_port(&self) -> u16 {
+        self.port + 14
+    }
+
     pub fn nats_url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port + 12)
     }

@@ -42,11 +42,16 @@ impl Home {
     pub fn create(&mut self) -> Result<()> {
         // If we are root, PostgreSQL runs as another user, which must be able to enter this folder.
         let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
-        for (folder, mode) in [("", mode), ("log", 0o700), ("run", 0o700), ("secrets", 0o700), ("haproxy", 0o700)] {
+        let private = ["log", "run", "secrets", "secrets/etcd", "haproxy", "nats"].map(|folder| (folder, 0o700));
+        for (folder, mode) in std::iter::once(("", mode)).chain(private) {
             let path = self.root.join(folder);
-            if !path.is_dir() {
+            let exists = path.is_dir();
+            if !exists {
                 DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(Failure::cannot_write(&path))?;
-                // Again, because the umask applies to the first.
+            }
+            // Again, because the umask applies to the first, and an earlier version made some readable. The permissions
+            // of a state folder that existed before are the operator's choice.
+            if !(exists && folder.is_empty()) {
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(Failure::cannot_write(&path))?;
             }
         }
@@ -68,6 +73,11 @@ impl Home {
 
     pub fn secrets(&self) -> PathBuf {
         self.root.join("secrets/stack.json")
+    }
+
+    /// The certificates of etcd and of its clients.
+    pub fn certificates(&self) -> PathBuf {
+        self.root.join("secrets/etcd")
     }
 
     pub fn log(&self, name: &str) -> PathBuf {

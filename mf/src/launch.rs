@@ -69,11 +69,23 @@ impl<'a> Launcher<'a> {
     async fn etcd(&self) -> Result<()> {
         let step = self.progress.step("etcd", "starting");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
+        if etcd::runs_without_tls(ports).await {
+            return Err(failure!(
+                Contradiction,
+                "this stack was started by an earlier version, whose etcd has no certificates. Restart it: mfdown, then \
+                 mfup"
+            ));
+        }
+        etcd::issue_certificates(home)?;
         self.ensure(etcd::spec(home, ports)).await?;
-        self.wait("etcd", async || healthy(etcd::ready(ports).await)).await?;
+        self.wait("etcd", async || etcd::ready(home, ports).await).await?;
         step.update("creating accounts");
-        etcd::set_up(ports, secrets).await?;
-        Registry::connect(ports, secrets).await?.seed(self.stack.settings.stage).await?;
+        etcd::set_up(home, ports).await?;
+        if secrets.has_etcd_passwords() {
+            etcd::retire_passwords(home, ports, secrets).await?;
+            secrets.without_etcd_passwords().save(home)?;
+        }
+        Registry::connect(home, ports).await?.seed(self.stack.settings.stage).await?;
         step.done(&format!("ready on port {}", ports.etcd));
         Ok(())
     }
@@ -97,7 +109,7 @@ impl<'a> Launcher<'a> {
             // A file of an earlier run may have other ports, and must not be taken for the new one.
             let _ = std::fs::remove_file(&configuration);
         }
-        self.ensure(haproxy::agent(home, ports, &self.stack.secrets)?).await?;
+        self.ensure(haproxy::agent(home, ports)?).await?;
         self.wait("agent", async || {
             configuration.exists().then_some(()).ok_or_else(|| "haproxy.cfg is not written".to_owned())
         })

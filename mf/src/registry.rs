@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
-use flack_catalogue::{MONOLITH, SERVICES, extracted};
+use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::home::Home;
 use crate::infra::etcd;
 use crate::ports::Ports;
-use crate::secrets::Secrets;
 use crate::settings::Stage;
+
+/// The part whose owner signs tokens.
+const SIGNER: &str = Service::named("tokens").name;
 
 #[derive(Clone)]
 pub struct Registry {
@@ -57,13 +60,13 @@ pub struct Snapshot {
 }
 
 impl Registry {
-    pub async fn connect(ports: &Ports, secrets: &Secrets) -> Result<Self> {
-        let client =
-            etcd::connect(ports, secrets).await.context("etcd cannot be reached; mfps shows whether it runs")?;
+    pub async fn connect(home: &Home, ports: &Ports) -> Result<Self> {
+        let client = etcd::connect(home, ports).await.context("etcd's client certificate cannot be used; run mfup")?;
         Ok(Self { client })
     }
 
-    /// Writes owners and routes of a new stack. Existing keys stay: a migration may have changed them.
+    /// Writes owners and routes of a new stack, and lets only the owner of tokens sign. Existing keys stay: a migration
+    /// may have changed them.
     pub async fn seed(&self, stage: Stage) -> Result<()> {
         let mut seeds = Vec::new();
         for part in SERVICES.iter().filter(|service| service.has_authority) {
@@ -88,13 +91,20 @@ impl Registry {
                 .await
                 .with_context(|| format!("{key} cannot be written to the registry"))?;
         }
-        Ok(())
+        let authority = self.snapshot().await?.authority;
+        let owner = authority.get(SIGNER).map(|authority| authority.owner.as_str());
+        etcd::allow_signing(&mut self.client.clone(), owner).await
     }
 
     /// Whether the balancer sends requests to this instance.
     pub async fn is_in_balancer(&self, service: &str, instance: &str) -> Result<bool> {
         let key = format!("/flack/balancer/{service}/{instance}");
-        let answer = self.client.kv_client().get(key, None).await.context("the registry cannot be read")?;
+        let answer = self
+            .client
+            .kv_client()
+            .get(key, None)
+            .await
+            .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
         Ok(!answer.kvs().is_empty())
     }
 
@@ -104,7 +114,7 @@ impl Registry {
             .kv_client()
             .get("/flack/", Some(GetOptions::new().with_prefix()))
             .await
-            .context("the registry cannot be read")?;
+            .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
         let mut snapshot = Snapshot::default();
         for pair in answer.kvs() {
             let (Ok(key), value) = (pair.key_str(), pair.value()) else { continue };

@@ -19,8 +19,9 @@ const PASSWORD_CHARACTERS: usize = 40;
 pub struct Secrets {
     /// Of PostgreSQL's superuser.
     pub postgres: String,
-    /// Of etcd's root, which `mf` uses.
-    pub etcd: String,
+    /// Of etcd's root, in a state folder of an earlier version. etcd's clients have certificates now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etcd: Option<String>,
     /// Of each service, of the balancer's agent, and of the operator.
     pub accounts: BTreeMap<String, Account>,
 }
@@ -28,7 +29,9 @@ pub struct Secrets {
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Account {
     pub postgres: String,
-    pub etcd: String,
+    /// As in `Secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etcd: Option<String>,
     pub nats: String,
 }
 
@@ -41,22 +44,38 @@ impl Secrets {
     /// Reads the stack's secrets, and generates missing ones, for example of a service that was added later.
     pub fn load_or_create(home: &Home) -> Result<Self> {
         let before = Self::load(home)?;
-        let mut secrets = before.clone().unwrap_or_else(|| Self {
-            postgres: password(),
-            etcd: password(),
-            accounts: BTreeMap::new(),
-        });
+        let mut secrets =
+            before.clone().unwrap_or_else(|| Self { postgres: password(), etcd: None, accounts: BTreeMap::new() });
         for name in SERVICES.iter().map(|service| service.name).chain([AGENT, OPERATOR]) {
             secrets.accounts.entry(name.to_owned()).or_insert_with(|| Account {
                 postgres: password(),
-                etcd: password(),
+                etcd: None,
                 nats: password(),
             });
         }
         if before.as_ref() != Some(&secrets) {
-            home::write_json(&home.secrets(), &secrets)?;
+            secrets.save(home)?;
         }
         Ok(secrets)
+    }
+
+    pub fn save(&self, home: &Home) -> Result<()> {
+        home::write_json(&home.secrets(), self)
+    }
+
+    /// Whether an earlier version of `mf` gave passwords to etcd's accounts.
+    pub fn has_etcd_passwords(&self) -> bool {
+        self.etcd.is_some()
+    }
+
+    #[must_use]
+    pub fn without_etcd_passwords(&self) -> Self {
+        let mut secrets = self.clone();
+        secrets.etcd = None;
+        for account in secrets.accounts.values_mut() {
+            account.etcd = None;
+        }
+        secrets
     }
 
     pub fn load(home: &Home) -> Result<Option<Self>> {
@@ -68,7 +87,7 @@ impl Secrets {
     }
 }
 
-fn password() -> String {
+pub fn password() -> String {
     rand::rng().sample_iter(Alphanumeric).take(PASSWORD_CHARACTERS).map(char::from).collect()
 }
 

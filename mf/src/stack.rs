@@ -38,7 +38,7 @@ impl Stack {
     }
 
     pub async fn registry(&self) -> Result<Registry> {
-        Ok(Registry::connect(&self.ports, &self.secrets).await?)
+        Ok(Registry::connect(&self.home, &self.ports).await?)
     }
 
     pub fn url(&self) -> String {
@@ -49,7 +49,9 @@ impl Stack {
     pub fn environment(&self, service: &Service, instance: &str) -> Environment {
         let account = self.secrets.account(service.name);
         let database = service.database;
-        inherited_environment()
+        let etcd = etcd::client_environment(&self.home, &self.ports, service.name);
+        let environment = etcd.into_iter().fold(inherited_environment(), |env, (name, value)| env.with(name, value));
+        environment
             .with("FLACK_INSTANCE", instance)
             .with("FLACK_LISTEN", "127.0.0.1:0")
             .with(
@@ -59,9 +61,6 @@ impl Stack {
                     account.postgres, self.ports.postgres
                 ),
             )
-            .with("ETCD_URL", etcd::url(&self.ports))
-            .with("ETCD_USER", service.name)
-            .with("ETCD_PASSWORD", &account.etcd)
             .with("NATS_URL", format!("nats://127.0.0.1:{}", self.ports.nats))
             .with("NATS_USER", service.name)
             .with("NATS_PASSWORD", &account.nats)

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use flack_common::registry::Registry;
+use flack_common::{config::RegistryConfig, registry::Registry};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ impl Etcd {
 
     /// Returns a new connection.
     pub fn registry(&self) -> Registry {
-        Registry::open_lazily(&self.url, None, CancellationToken::new())
+        Registry::open_lazily(&RegistryConfig::without_credentials(&self.url), CancellationToken::new())
     }
 }
 

@@ -75,6 +75,30 @@ fn a_user_without_a_password_is_reported() {
 }
 
 #[test]
+fn a_registry_with_certificates_needs_https_a_ca_and_both_files() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+    let registry = |variables: &[(&'static str, &str)]| {
+        let database = [("DATABASE_URL", "postgres://localhost/users")];
+        read(&[&database[..], variables].concat()).map(|config| config.registry.unwrap())
+    };
+    let (http, https) = (("ETCD_URL", "http://127.0.0.1:2379"), ("ETCD_URL", "https://127.0.0.1:2379"));
+    let (ca, cert, key) = (("ETCD_CA_FILE", file), ("ETCD_CERT_FILE", file), ("ETCD_KEY_FILE", file));
+    assert!(registry(&[https, ca, cert, key]).unwrap().ca_file.is_some());
+    registry(&[https, ca]).unwrap();
+    for (variables, problem) in [
+        (vec![https], "set ETCD_CA_FILE"),
+        (vec![https, ca, cert], "set both ETCD_CERT_FILE and ETCD_KEY_FILE"),
+        (vec![http, ca], "use https in ETCD_URL"),
+        (vec![http, cert, key], "use https in ETCD_URL"),
+        (vec![https, ("ETCD_CA_FILE", "/nowhere/ca.pem")], "/nowhere/ca.pem cannot be read"),
+    ] {
+        let problems = registry(&variables).unwrap_err();
+        assert!(problems.contains(problem), "{variables:?}: {problems}");
+    }
+}
+
+#[test]
 fn credentials_in_a_url_that_is_logged_are_refused() {
     let problems =
         read(&[("DATABASE_URL", "postgres://localhost/users"), ("NATS_URL", "nats://users:hush@127.0.0.1:4222")])

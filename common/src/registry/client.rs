@@ -1,17 +1,19 @@
-//! Requests to etcd with a timeout. Connects when needed, and again after an error.
+//! Requests to etcd with a timeout. Connects when needed, and again after an error. The files of certificates are read
+//! at each connect, so that renewed ones are used without a restart.
 
 use std::{
     collections::BTreeMap,
     fmt,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use backon::{ConstantBuilder, Retryable as _};
-use etcd_client::{Client, ConnectOptions, DeleteOptions, GetOptions, PutOptions};
-use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::Mutex, time::timeout};
+use etcd_client::{Certificate, Client, ConnectOptions, DeleteOptions, GetOptions, Identity, PutOptions, TlsOptions};
+use secrecy::ExposeSecret;
+use tokio::{fs, sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::keys;
@@ -24,7 +26,9 @@ const CONNECT_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// etcd closes connections that send pings at a shorter interval than five seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A request is retried once, on a new connection: the etcd token has expired, or etcd has restarted.
+/// etcd's message for a request during which it changed its permissions.
+const PERMISSIONS_CHANGED: &str = "revision of auth store is old";
+/// A request is retried once, on a new connection: etcd has restarted, or the token of a password has expired.
 const RETRY_ONCE: ConstantBuilder = ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(1);
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,20 +41,6 @@ pub enum RegistryError {
     Refused { url: String, action: String, cause: String },
 }
 
-/// The user of this process in etcd; none when etcd runs without authentication.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    pub user: String,
-    pub password: SecretString,
-}
-
-impl Credentials {
-    fn of(config: &RegistryConfig) -> Option<Self> {
-        let user = config.user.clone()?;
-        Some(Self { user, password: config.password.clone().unwrap_or_default() })
-    }
-}
-
 /// A client of the registry. Clones share one connection.
 #[derive(Clone)]
 pub struct Registry {
@@ -58,8 +48,7 @@ pub struct Registry {
 }
 
 struct Inner {
-    url: String,
-    credentials: Option<Credentials>,
+    config: RegistryConfig,
     stopping: CancellationToken,
     connection: Mutex<Connection>,
 }
@@ -73,36 +62,27 @@ struct Connection {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Registry").field("url", &self.inner.url).finish_non_exhaustive()
+        formatter.debug_struct("Registry").field("url", &self.inner.config.url).finish_non_exhaustive()
     }
 }
 
 impl Registry {
     /// Connects; fails when etcd does not answer.
     pub async fn connect(config: &RegistryConfig, background: &Background) -> anyhow::Result<Self> {
-        Self::open(&config.url, Credentials::of(config), background.stopping()).await
-    }
-
-    /// Connects at the first request, for processes that have to work while etcd is unavailable.
-    pub fn connect_lazily(config: &RegistryConfig, background: &Background) -> Self {
-        Self::open_lazily(&config.url, Credentials::of(config), background.stopping())
-    }
-
-    /// Connects; fails when etcd does not answer. Mirrors end when `stopping` is cancelled.
-    pub async fn open(
-        url: &str,
-        credentials: Option<Credentials>,
-        stopping: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let registry = Self::open_lazily(url, credentials, stopping);
+        let registry = Self::connect_lazily(config, background);
         registry.get(keys::ROOT).await.context("the registry does not answer; is ETCD_URL right?")?;
         Ok(registry)
     }
 
+    /// Connects at the first request, for processes that have to work while etcd is unavailable.
+    pub fn connect_lazily(config: &RegistryConfig, background: &Background) -> Self {
+        Self::open_lazily(config, background.stopping())
+    }
+
     /// Connects at the first request. Mirrors end when `stopping` is cancelled.
-    pub fn open_lazily(url: &str, credentials: Option<Credentials>, stopping: CancellationToken) -> Self {
+    pub fn open_lazily(config: &RegistryConfig, stopping: CancellationToken) -> Self {
         let connection = Mutex::new(Connection { generation: 0, client: None, failed: None });
-        Self { inner: Arc::new(Inner { url: url.to_owned(), credentials, stopping, connection }) }
+        Self { inner: Arc::new(Inner { config: config.clone(), stopping, connection }) }
     }
 
     /// Returns the value of a key.
@@ -242,10 +222,14 @@ impl Registry {
             .with_connect_timeout(REQUEST_TIMEOUT)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(true);
-        if let Some(credentials) = &self.inner.credentials {
-            options = options.with_user(&credentials.user, credentials.password.expose_secret());
+        let config = &self.inner.config;
+        if let Some(tls) = tls(config).await.map_err(|error| self.unavailable(format!("{error:#}")))? {
+            options = options.with_tls(tls);
         }
-        let endpoints: Vec<&str> = self.inner.url.split(',').map(str::trim).collect();
+        if let (Some(user), Some(password)) = (&config.user, &config.password) {
+            options = options.with_user(user, password.expose_secret());
+        }
+        let endpoints: Vec<&str> = config.url.split(',').map(str::trim).collect();
         match timeout(REQUEST_TIMEOUT, Client::connect(endpoints, Some(options))).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) if is_refusal(&error) => Err(self.refused("accept the connection", &error)),
@@ -262,7 +246,7 @@ impl Registry {
         }
     }
 
-    /// Drops the present connection: after the end of a stream a new connection with a new token is needed.
+    /// Drops the present connection: after the end of a stream a new connection is needed.
     pub(super) async fn reconnect(&self) {
         self.inner.connection.lock().await.client = None;
     }
@@ -272,17 +256,34 @@ impl Registry {
     }
 
     pub(super) fn unavailable(&self, cause: impl Into<String>) -> RegistryError {
-        RegistryError::Unavailable { url: self.inner.url.clone(), cause: cause.into() }
+        RegistryError::Unavailable { url: self.inner.config.url.clone(), cause: cause.into() }
     }
 
     fn refused(&self, action: &str, error: &etcd_client::Error) -> RegistryError {
-        RegistryError::Refused { url: self.inner.url.clone(), action: action.to_owned(), cause: error.to_string() }
+        RegistryError::Refused {
+            url: self.inner.config.url.clone(),
+            action: action.to_owned(),
+            cause: error.to_string(),
+        }
     }
 }
 
-/// Whether etcd refused the request itself. An expired token is not included: a new connection gets a new token.
+/// Returns the CA and the client certificate of the configuration; none without a CA.
+async fn tls(config: &RegistryConfig) -> anyhow::Result<Option<TlsOptions>> {
+    let Some(ca) = &config.ca_file else { return Ok(None) };
+    let read = async |path: &Path| fs::read(path).await.with_context(|| format!("{} cannot be read", path.display()));
+    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?));
+    if let (Some(certificate), Some(key)) = (&config.cert_file, &config.key_file) {
+        tls = tls.identity(Identity::from_pem(read(certificate).await?, read(key).await?));
+    }
+    Ok(Some(tls))
+}
+
+/// Whether etcd refused the request itself. An expired token is not included: a new connection gets a new token. Neither
+/// is a request during which a permission changed, of whichever account.
 fn is_refusal(error: &etcd_client::Error) -> bool {
     match error {
+        etcd_client::Error::GRpcStatus(status) if status.message().contains(PERMISSIONS_CHANGED) => false,
         etcd_client::Error::GRpcStatus(status) => {
             // By number, because this crate does not depend on a gRPC library: 3 invalid argument, 5 not found,
             // 7 permission denied, 9 failed precondition.

@@ -190,7 +190,8 @@ async fn keep_registered(
         registry.reconnect().await;
         result
     });
-    stopping.run_until_cancelled(registering).await;
+    // In a box, because the future is large.
+    stopping.run_until_cancelled(Box::pin(registering)).await;
 }
 
 /// Registers the entry and renews its lease, until an error.

@@ -8,7 +8,7 @@ use crate::{desired::Server, last_known::LastKnown};
 fn config() -> Config {
     let listen = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     Config {
-        registry: RegistryConfig { url: String::new(), user: None, password: None },
+        registry: RegistryConfig::without_credentials(""),
         dir: PathBuf::new(),
         public_listen: listen(8080),
         internal_listen: listen(8081),

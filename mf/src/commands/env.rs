@@ -44,8 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     for (name, value) in shown {
-        // No value contains a single quote.
-        print_line!("export {name}='{value}'");
+        // The path of the state folder may contain a quote.
+        print_line!("export {name}='{}'", value.replace('\'', r"'\''"));
     }
     if !args.secrets {
         let names: Vec<&str> = secret.iter().map(|(name, _)| name.as_str()).collect();

@@ -6,19 +6,19 @@ use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::{etcd, programs};
 use crate::ports::Ports;
-use crate::secrets::{AGENT, Secrets};
+use crate::secrets::AGENT;
 use crate::supervisor::{self, inherited_environment, priority};
 
 const AGENT_PROGRAM: &str = "flack-haproxy-agent";
 
 /// The agent. It writes `haproxy.cfg` into the working directory of both, so that socket paths are relative and short.
-pub fn agent(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<Spec> {
+pub fn agent(home: &Home, ports: &Ports) -> Result<Spec> {
     let program = programs::own(AGENT_PROGRAM)?;
     let folder = home.haproxy();
-    let env = inherited_environment()
-        .with("ETCD_URL", etcd::url(ports))
-        .with("ETCD_USER", AGENT)
-        .with("ETCD_PASSWORD", &secrets.account(AGENT).etcd)
+    let etcd = etcd::client_environment(home, ports, AGENT);
+    let env = etcd
+        .into_iter()
+        .fold(inherited_environment(), |env, (name, value)| env.with(name, value))
         .with("HAPROXY_DIR", folder.display().to_string())
         .with("HAPROXY_BIN", programs::path("haproxy").display().to_string())
         .with("PUBLIC_LISTEN", format!("127.0.0.1:{}", ports.public))

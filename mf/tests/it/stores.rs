@@ -187,11 +187,13 @@ fn ctrl_c_in_the_foreground_stops_the_stack() {
 fn secrets_are_private_and_appear_in_no_log_and_no_command_line() {
     let stack = Stack::started();
     let home = stack.home.path();
-    for path in ["secrets/stack.json", "nats/nats.conf", "stack.json", "log/postgres.log", "mf.sock"] {
+    for path in
+        ["secrets/stack.json", "secrets/etcd/ca.key", "nats/nats.conf", "stack.json", "log/postgres.log", "mf.sock"]
+    {
         assert_eq!(mode(&home.join(path)), 0o600, "{path}");
     }
     let secrets = stack.secrets();
-    let mut passwords = vec![secrets["postgres"].clone(), secrets["etcd"].clone()];
+    let mut passwords = vec![secrets["postgres"].clone()];
     for account in secrets["accounts"].as_object().expect("accounts").values() {
         passwords.extend(account.as_object().expect("an account").values().cloned());
     }
@@ -226,15 +228,8 @@ async fn a_role_cannot_connect_to_the_database_of_another_service() {
 
 #[tokio::test]
 async fn a_service_may_write_its_own_registry_keys_and_read_all() {
-    use etcd_client::{Client, ConnectOptions};
     let stack = Stack::started();
-    let url = format!("http://127.0.0.1:{}", mf::ports::Ports::of(stack.port).etcd);
-    let secrets = stack.secrets();
-    let sign_in = |name: &str| {
-        let password = secrets["accounts"][name]["etcd"].as_str().expect("a password");
-        Client::connect([url.clone()], Some(ConnectOptions::new().with_user(name, password)))
-    };
-    let mut users = sign_in("users").await.expect("users signs in");
+    let mut users = etcd_client(&stack, "users").await;
     for key in ["/flack/services/users", "/flack/services/users/users-1"] {
         users.put(key, "{}", None).await.unwrap_or_else(|error| panic!("{key}: {error}"));
     }
@@ -248,21 +243,132 @@ async fn a_service_may_write_its_own_registry_keys_and_read_all() {
     ] {
         assert!(users.put(key, "{}", None).await.is_err(), "users may write {key}");
     }
-    sign_in("tokens")
+    etcd_client(&stack, "balancer")
         .await
-        .expect("tokens signs in")
-        .put("/flack/jwks/1", "{}", None)
-        .await
-        .expect("tokens publishes its keys");
-    sign_in("balancer")
-        .await
-        .expect("the agent signs in")
         .put("/flack/balancer/users/users-1", "{}", None)
         .await
         .expect("the agent reports its state");
-    let anonymous = Client::connect([url.clone()], None).await;
-    if let Ok(mut anonymous) = anonymous {
-        assert!(anonymous.get("/flack/routes/users", None).await.is_err(), "a client without a password reads");
+}
+
+/// Connects with the certificate of an account.
+async fn etcd_client(stack: &Stack, account: &str) -> etcd_client::Client {
+    use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+    let read = |name: &str| fs::read(stack.home.path().join("secrets/etcd").join(name)).expect("a certificate");
+    let tls = TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(read("ca.pem")))
+        .identity(Identity::from_pem(read(&format!("{account}.pem")), read(&format!("{account}.key"))));
+    let url = format!("https://127.0.0.1:{}", mf::ports::Ports::of(stack.port).etcd);
+    Client::connect([url], Some(ConnectOptions::new().with_tls(tls))).await.expect("a client")
+}
+
+#[tokio::test]
+async fn only_the_owner_of_tokens_may_write_signing_keys_also_after_a_change_of_the_owner() {
+    const KEY: &str = "/flack/jwks/before";
+    let stack = Stack::started();
+    let (mut root, mut tokens, mut monolith) =
+        (etcd_client(&stack, "root").await, etcd_client(&stack, "tokens").await, etcd_client(&stack, "monolith").await);
+    tokens.put(KEY, "{}", None).await.expect("tokens owns tokens");
+    monolith.put(KEY, "{}", None).await.expect_err("the monolith does not own tokens");
+
+    root.put("/flack/authority/tokens", r#"{"owner":"monolith","epoch":2}"#, None).await.expect("root may");
+    stack.up();
+    monolith.put("/flack/revoked/1", "{}", None).await.expect("the monolith owns tokens");
+    tokens.put(KEY, "", None).await.expect_err("tokens does not own tokens any more");
+    assert_eq!(monolith.get(KEY, None).await.expect("readable").count(), 1, "tokens that were issued stay valid");
+
+    mf::infra::etcd::allow_signing(&mut root, None).await.expect("root may");
+    monolith.put(KEY, "{}", None).await.expect_err("nobody owns tokens");
+}
+
+#[tokio::test]
+async fn mfup_ends_an_alarm_that_stops_all_writes() {
+    use etcd_client::{AlarmAction, AlarmType};
+    let stack = Stack::started();
+    // etcd allows this to every account.
+    let mut users = etcd_client(&stack, "users").await;
+    for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
+        users.alarm(AlarmAction::Activate, kind, None).await.expect("an alarm");
+        users.put("/flack/services/users", "{}", None).await.expect_err("no write is accepted");
+    }
+    stack.up();
+    users.put("/flack/services/users", "{}", None).await.expect("writes are accepted");
+}
+
+#[test]
+fn a_state_folder_with_passwords_of_etcd_gets_certificates_and_the_passwords_become_invalid() {
+    let stack = Stack::new();
+    let mut home = mf::home::Home::at(stack.home.path()).expect("a home");
+    home.create().expect("its folders");
+    // As an earlier version created it.
+    let account = |name: &str| serde_json::json!({"postgres": "p", "etcd": format!("{name}-password"), "nats": "n"});
+    let names = ["monolith", "ui", "users", "tokens", "messages", "websocket", "balancer", "mf"];
+    let accounts: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), account(name))).collect();
+    let secrets = serde_json::json!({"postgres": "p", "etcd": "root-password", "accounts": accounts});
+    mf::home::write_json(&home.secrets(), &secrets).expect("written");
+    let ports = mf::ports::Ports::of(stack.port);
+    let mut etcd = EarlierEtcd::start(&home, ports);
+    let output = stack.expect(&["up", "--detach", "--only", "infra", "--port", &stack.port.to_string()], 69);
+    assert!(output.contains("for etcd, is in use"), "{output}");
+    etcd.stop();
+
+    stack.up();
+    let secrets = fs::read_to_string(home.secrets()).expect("secrets");
+    assert!(!secrets.contains("-password"), "{secrets}");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let mut users = etcd_client(&stack, "users").await;
+        users.put("/flack/services/users", "{}", None).await.expect("its certificate is accepted");
+        assert_eq!(users.get("/flack/earlier", None).await.expect("readable").count(), 1, "the data is kept");
+        etcd_client(&stack, "monolith").await.put("/flack/jwks/1", "{}", None).await.expect_err("tokens owns tokens");
+        let authenticated = users.auth_client().authenticate("root".to_owned(), "root-password".to_owned()).await;
+        authenticated.expect_err("the password is not valid any more");
+    });
+}
+
+/// An etcd with passwords and without TLS, with the accounts that an earlier version created.
+struct EarlierEtcd(std::process::Child);
+
+impl EarlierEtcd {
+    fn start(home: &mf::home::Home, ports: mf::ports::Ports) -> Self {
+        let (client, peer) =
+            (format!("http://127.0.0.1:{}", ports.etcd), format!("http://127.0.0.1:{}", ports.etcd_peer));
+        let mut command = std::process::Command::new("etcd");
+        command.arg("--name=flack").arg("--data-dir").arg(home.etcd());
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", &format!("flack={peer}"), "--log-level=error"]);
+        let etcd = Self(command.stderr(std::process::Stdio::null()).spawn().expect("etcd runs"));
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        wait_for("etcd has its accounts", || runtime.block_on(Self::set_up(&client)).is_ok());
+        etcd
+    }
+
+    async fn set_up(url: &str) -> Result<(), etcd_client::Error> {
+        use etcd_client::{Client, Permission};
+        let mut client = Client::connect([url], None).await?;
+        client.put("/flack/earlier", "", None).await?;
+        for name in ["root", "monolith", "users"] {
+            client.role_add(name).await?;
+            client.role_grant_permission(name, Permission::read("/flack/").with_prefix()).await?;
+            client.user_add(name, format!("{name}-password"), None).await?;
+            client.user_grant_role(name, name).await?;
+        }
+        client.role_grant_permission("users", Permission::read_write("/flack/services/users")).await?;
+        client.role_grant_permission("monolith", Permission::read_write("/flack/jwks/").with_prefix()).await?;
+        client.auth_enable().await?;
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for EarlierEtcd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -13,7 +13,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use flack_common::registry::{Deregistration, InstanceEntry, Registration, Registry, ServiceDefinition, keys};
+use flack_common::{
+    config::RegistryConfig,
+    registry::{Deregistration, InstanceEntry, Registration, Registry, ServiceDefinition, keys},
+};
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +84,7 @@ impl Instance {
         let (url, definition, name) = (stack.etcd.url().to_owned(), definition.clone(), name.to_owned());
         let address = instance.address.to_string();
         let register = async move {
-            let registry = Registry::open_lazily(&url, None, CancellationToken::new());
+            let registry = Registry::open_lazily(&RegistryConfig::without_credentials(url), CancellationToken::new());
             registry.register(&definition, &name, &address, "0.1.0").await
         };
         instance.registration = Some(instance.runtime().spawn(register).await.expect("it registers"));

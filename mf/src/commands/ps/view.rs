@@ -11,12 +11,14 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 
 use crate::failure::{Failure, Result};
+use crate::infra::etcd;
 use crate::ports::Ports;
 use crate::probe;
 use crate::registry::{Authority, Route, Snapshot};
 use crate::stack::{Stack, number};
 
 const POSTGRES_TIMEOUT: Duration = Duration::from_secs(2);
+const NOT_ANSWERING: &str = "not answering";
 
 #[derive(Debug, Serialize)]
 pub(super) struct View {
@@ -58,7 +60,7 @@ pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
         Snapshot::default()
     });
     let balancer = balancer(&stack.ports).await;
-    let rows = processes.into_iter().map(|process| row(process, &stack.ports, &registry, &balancer));
+    let rows = processes.into_iter().map(|process| row(process, stack, &registry, &balancer));
     let mut rows = futures::future::join_all(rows).await;
     rows.sort_by_key(|row| (order(&row.service), number(&row.name)));
     Ok(View {
@@ -73,7 +75,8 @@ pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
     })
 }
 
-async fn row(process: ProcessStatus, ports: &Ports, registry: &Snapshot, balancer: &BTreeMap<String, String>) -> Row {
+async fn row(process: ProcessStatus, stack: &Stack, registry: &Snapshot, balancer: &BTreeMap<String, String>) -> Row {
+    let ports = &stack.ports;
     let instance = registry.instances.get(&process.name);
     let port = match process.group.as_str() {
         "postgres" => Some(ports.postgres),
@@ -86,7 +89,8 @@ async fn row(process: ProcessStatus, ports: &Ports, registry: &Snapshot, balance
     let health = match (process.pid, process.group.as_str(), instance) {
         (None, ..) => "down",
         (_, "postgres", _) => postgres_health(ports).await,
-        (_, "etcd", _) => answers(ports.etcd, "/health").await,
+        (_, "etcd", _) if etcd::ready(&stack.home, ports).await.is_ok() => "ready",
+        (_, "etcd", _) => NOT_ANSWERING,
         (_, "nats", _) => answers(ports.nats_monitor, "/healthz").await,
         (_, "haproxy", _) => answers(ports.stats, "/metrics").await,
         (_, _, Some(instance)) => health(&instance.address).await,
@@ -115,18 +119,18 @@ async fn health(address: &str) -> &'static str {
     match (probe::is_ok(address, "/health").await, probe::is_ok(address, "/ready").await) {
         (true, true) => "ready",
         (true, false) => "not ready",
-        (false, _) => "not answering",
+        (false, _) => NOT_ANSWERING,
     }
 }
 
 async fn answers(port: u16, path: &str) -> &'static str {
-    if probe::is_ok(&local(port), path).await { "ready" } else { "not answering" }
+    if probe::is_ok(&local(port), path).await { "ready" } else { NOT_ANSWERING }
 }
 
 async fn postgres_health(ports: &Ports) -> &'static str {
     let connect = TcpStream::connect(local(ports.postgres));
     let connected = tokio::time::timeout(POSTGRES_TIMEOUT, connect).await;
-    if matches!(connected, Ok(Ok(_))) { "accepting" } else { "not answering" }
+    if matches!(connected, Ok(Ok(_))) { "accepting" } else { NOT_ANSWERING }
 }
 
 fn local(port: u16) -> String {
