@@ -1,7 +1,8 @@
 //! A client's connection.
 //!
-//! `upgrade` accepts it with a permit (`permits`). `hello` reads the first frame and answers it. `session` then
-//! serves the client: it parses frames (`incoming`), performs what they ask for (`actions`), and writes (`outgoing`).
+//! `upgrade` accepts it if there is a permit (`permits`). `hello` reads the first frame and answers it. `session` then
+//! serves the client: it reads frames (`incoming`), performs the actions that they request (`actions`), and writes
+//! (`outgoing`).
 
 mod context;
 mod permits;

@@ -1,17 +1,19 @@
-//! A client's position in the streams, and its text form `<incarnations>.<sequences>`, such as `6a1b-0-6a1c.17-0-4`.
+//! The cursor: a client's offset in each stream, and its text form `<incarnations>.<sequences>`.
 //!
-//! The numbers are the streams' own, so a cursor is valid at every instance. When NATS loses its data, a stream
-//! begins at sequence 1 again; it then has another incarnation, so a cursor of the old stream is recognised.
+//! Example: `6a1b-0-6a1c.17-0-4` is sequence 17 of the first stream and sequence 4 of the third one; the second stream
+//! does not exist yet. JetStream numbers the messages, so a cursor is valid at every instance. When NATS loses its
+//! data, a stream begins at sequence 1 again. It then has another incarnation, so a cursor of the old stream is
+//! recognised.
 
 use std::{fmt, sync::Arc};
 
 use flack_catalogue::Service;
 
-/// The services whose streams are read, in the order of a cursor's offsets.
+/// The services whose streams are read. In this crate, `stream: usize` is an index into this list.
 pub const SOURCES: &[&str] = Service::named("websocket").reads_events_of;
 pub const STREAMS: usize = SOURCES.len();
 
-/// In a cursor's text, the incarnation of a stream that does not exist yet.
+/// The incarnation of a stream that does not exist yet, in the text form.
 const ABSENT: &str = "0";
 
 /// A position in a stream: the last message that was read.

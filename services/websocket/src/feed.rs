@@ -1,5 +1,5 @@
-//! The feed: reads the streams into the ring buffer and wakes the connections. It is the hot path and uses no
-//! database.
+//! The feed: reads the streams into the ring buffer and wakes the connections. Every event passes through it, so it
+//! uses no database.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -30,9 +30,9 @@ pub struct Feed(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ring: RwLock<Ring>,
-    /// The ring buffer's head; connections wait for it to change.
+    /// The ring buffer's head. Connections wait for its changes.
     head: watch::Sender<u64>,
-    /// Of each stream, whether the message was read that was the stream's last one at the start.
+    /// For each stream, whether it was read up to the message that was its last one when the feed started.
     ready: watch::Sender<[bool; STREAMS]>,
 }
 
@@ -65,13 +65,13 @@ impl Feed {
         self.0.ring.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a receiver that changes with each entry, and when a stream is reset.
+    /// Returns a receiver of the ring buffer's head. It is notified of each new entry, and when a stream is reset.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.head.subscribe()
     }
 
-    /// Waits until the streams were read once up to their ends; returns false after the timeout.
-    pub async fn is_ready(&self, ready_timeout: Duration) -> bool {
+    /// Waits until every stream was read up to the end that it had at the start. Returns false after the timeout.
+    pub async fn wait_until_ready(&self, ready_timeout: Duration) -> bool {
         let mut ready = self.0.ready.subscribe();
         timeout(ready_timeout, ready.wait_for(|ready| ready.iter().all(|stream| *stream)))
             .await
@@ -95,6 +95,7 @@ impl Feed {
                     if self.ring_mut().open_stream(stream, &incarnation, after) {
                         let source = SOURCES[stream];
                         warn!(source, after, "a stream was reset or has a gap; clients reload");
+                        // Wakes the connections although the head is the same: their next read fails.
                         self.0.head.send_modify(|_| {});
                     }
                     last_at_start.get_or_insert(last);
@@ -111,12 +112,12 @@ impl Feed {
         // A replay is for consumers that rebuild a projection; clients have received it.
         let event = if message.is_replay() { None } else { decode(stream, message) };
         let mut ring = self.ring_mut();
-        let update = event.and_then(|(id, update)| update.filter(|_| ring.is_first(stream, &id)));
+        let update = event.and_then(|(id, update)| update.filter(|_| ring.insert_event_id(stream, &id)));
         ring.advance(stream, message.sequence, update.as_ref());
         let head = ring.head();
         drop(ring);
         // Thousands of connections wait: they are woken only for a new entry.
-        self.0.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+        self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
     }
 
     fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
@@ -124,12 +125,12 @@ impl Feed {
     }
 }
 
-/// Returns the event's id, and what clients receive for it.
+/// Returns the event's id, and what clients receive for it; `None` if the event is not known here.
 fn decode(stream: usize, message: &StreamMessage) -> Option<(String, Option<Update>)> {
     // The monolith's union holds the events of all services.
     let decoded = serde_json::from_slice::<Event<MonolithEvent>>(&message.payload)
         .and_then(|event| Ok((event.id.clone(), update_of(event)?)));
-    // A newer version of the owner may publish events that this version does not know.
+    // A newer release of the owner may publish events that this release does not know.
     decoded
         .inspect_err(|error| {
             let (source, sequence) = (SOURCES[stream], message.sequence);
@@ -150,12 +151,13 @@ mod tests {
         let nats = Nats::start().await;
         let events = nats.events().await;
         let feed = Feed::new(&Retention::default());
-        let mut position = feed.ring().end();
+        let mut position = feed.ring().position_at_head();
         for id in 1..=3 {
             let message = json!({ "id": id, "created_at": 1, "updated_at": 1, "user_id": 1, "channel_id": 1,
                 "source": "x", "html": "<p>x</p>" });
             nats.publish("messages", "message_changed", message).await;
             let mut head = feed.subscribe();
+            // The reading task is dropped after each message, as when it is restarted.
             tokio::select! {
                 () = feed.read_stream(&events, 1, events::StartOffset::Last(10)) => {}
                 read = timeout(WAIT_MAX, head.wait_for(|head| *head == id)) => drop(read.expect("it is read")),

@@ -1,4 +1,5 @@
-//! Websocket: the open connections of clients. `GET /ws`, JSON text frames, every event once and in order.
+//! Websocket: the open connections of clients at `GET /ws`. Each client receives every event once and in order, as JSON
+//! text frames.
 //!
 //! Owns the connections and a copy of recent events. Leaves users, messages and tokens to their parts: it calls their
 //! APIs in the user's name, and delivers their events to every connection.
@@ -6,9 +7,9 @@
 //! The crate is a library for two processes, the websocket service and the monolith. Both call [`start`].
 //! `docs/websocket.md` explains how an event becomes a frame, and how a client resumes.
 //!
-//! Reading order: a `cursor` is a position in the streams. The `feed` reads the streams into the `ring`. The `inbox`
-//! holds more history, in the database. `resume` chooses where a client starts to read. A `connection` serves a
-//! client.
+//! Reading order: a `cursor` holds one offset per stream. The `feed` reads the streams into the `ring`, which is the
+//! ring buffer. The `inbox` holds more history, in the database. `resume` chooses where a client starts to read.
+//! `typing` sends signals that are not stored. A `connection` serves one client.
 
 pub mod config;
 pub mod limits;
@@ -45,7 +46,7 @@ use crate::{
 pub use connection::Peers;
 pub use limits::{Limits, Retention};
 
-/// The tables of this service; the inbox comes from `flack_common`.
+/// The tables that only this service has. Every service has the table `inbox` (`migrations/shared`).
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/websocket");
 
 /// The name of the service in the catalogue.
@@ -53,10 +54,10 @@ pub const SERVICE: &str = "websocket";
 
 /// Starts to read the streams, and returns the router of `GET /ws`.
 ///
-/// `process` is the name, in the catalogue, of the process that publishes the typing signals. `inbox` is the database
-/// with the inbox; this also starts the inbox writer. Without an inbox, clients resume only from the ring buffer.
+/// `service` is the name of this process in the catalogue: `websocket` or `monolith`. `inbox` is the database with the
+/// inbox; if there is one, its writer is started too. Without an inbox, clients resume only from the ring buffer.
 pub fn start(
-    process: &str,
+    service: &str,
     events: &Events,
     peers: Peers,
     inbox: Option<PgPool>,
@@ -68,8 +69,8 @@ pub fn start(
         writer::start(inbox, events, background);
     }
     let permits = Permits::default();
-    let (following, stopping) =
-        (permits.clone().follow_revocations(peers.revocations.subscribe()), background.stopping());
+    let following = permits.clone().follow_revocations(peers.revocations.subscribe());
+    let stopping = background.stopping();
     background.spawn("revocations", async move {
         stopping.run_until_cancelled(following).await;
     });
@@ -77,7 +78,7 @@ pub fn start(
     upgrade::router(SocketContext {
         feed: feed.clone(),
         resume: Resume { feed, inbox, retention: limits.retention.clone() },
-        typing: TypingSignals::start(process, events, background),
+        typing: TypingSignals::start(service, events, background),
         peers,
         limits,
         permits,
@@ -97,6 +98,6 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
         verify: verifier,
     };
     let router = start(SERVICE, &events, peers, Some(pool), Limits::default(), &background);
-    // Readiness does not depend on the database: without it events are delivered, and only old cursors are not resumed.
+    // Readiness does not depend on the database: without it events are delivered, but old cursors are not resumed.
     Ok(App { router, readiness: Readiness::new() })
 }

@@ -1,5 +1,5 @@
-//! Where a connection starts to read: after its cursor in the ring buffer, with a backfill from the inbox, or at the
-//! end of the ring buffer.
+//! Where a connection starts to read: in the ring buffer after its cursor, with a backfill from the inbox, or at the
+//! head of the ring buffer.
 
 mod backfill;
 
@@ -17,14 +17,15 @@ use crate::{
     ring::{NotResumable, ReadPosition},
 };
 
-/// Instances usually read a message within milliseconds of each other.
+/// Between two checks whether this instance has read up to a cursor. Instances usually read a message within
+/// milliseconds of each other.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Resumes the cursors of reconnecting clients.
+/// Chooses where connections start to read.
 #[derive(Debug)]
 pub struct Resume {
     pub feed: Feed,
-    /// `None`: only the ring buffer is used.
+    /// `None`: clients resume only from the ring buffer.
     pub inbox: Option<Inbox>,
     pub retention: Retention,
 }
@@ -35,13 +36,13 @@ pub struct Start {
     pub position: ReadPosition,
     /// Whether the client gets all events after its cursor. If not, it reloads.
     pub is_resumed: bool,
-    /// Sent first. Then the client continues at the position that [`Resume::resume_from_ring`] returns for
-    /// [`Backfill::cursor`].
+    /// Sent before the client reads the ring buffer. The client then reads from the position that
+    /// [`Resume::resume_from_ring`] returns for [`Backfill::cursor`].
     pub backfill: Option<Box<Backfill>>,
 }
 
 impl Resume {
-    /// Returns where a connection with this cursor starts.
+    /// Returns where a connection starts. `cursor` is what its client sent.
     pub async fn start(&self, cursor: Option<Cursor>) -> Start {
         if let Some(cursor) = cursor {
             match self.resume_from_ring(cursor.clone()).await {
@@ -55,17 +56,18 @@ impl Resume {
                 }
             }
         }
-        Start { position: self.feed.ring().end(), is_resumed: false, backfill: None }
+        Start { position: self.feed.ring().position_at_head(), is_resumed: false, backfill: None }
     }
 
-    /// Returns the read position after `cursor`. Waits first if the client comes from an instance that has read more.
+    /// Returns the read position after `cursor`. If the client was connected to an instance that has read more, waits
+    /// until this instance has read as much.
     pub async fn resume_from_ring(&self, cursor: Cursor) -> Result<ReadPosition, NotResumable> {
         let reached = async {
             while !self.feed.ring().has_reached(&cursor) {
                 sleep(POLL_INTERVAL).await;
             }
         };
-        // The client can start after the timeout too: events that it has received are skipped when they arrive.
+        // After the timeout the client can start all the same: events that it has received are skipped.
         let _ = timeout(self.retention.resume_timeout, reached).await;
         self.feed.ring().resume(cursor)
     }

@@ -1,7 +1,7 @@
-//! The ring buffer: the last events, in the order in which this instance read them. All connections read from it.
+//! The ring buffer: the newest events, in the order in which this instance read them. All connections read from it.
 //!
 //! A connection has no queue, only a read position in the ring buffer. So the memory for events does not grow with the
-//! number of connections, and a client that resumes starts at an older position.
+//! number of connections, and a resumed client is a connection with an older read position.
 
 mod deduplicator;
 mod entry;
@@ -23,13 +23,13 @@ pub struct Ring {
     retention: Retention,
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// The number of the next entry; counts all entries that were ever added.
+    /// The number of the next entry. Entries are numbered from 0 and never renumbered.
     head: u64,
-    /// The messages that this instance has read.
+    /// The last message of each stream that this instance has read.
     cursor: Cursor,
-    /// Of each stream, every event with a higher sequence is in the ring buffer.
+    /// For each stream: the ring buffer holds all events after this sequence, up to `cursor`.
     retained_after: [u64; STREAMS],
-    /// How many times a stream was reset. A position of an earlier generation is invalid.
+    /// The number of stream resets so far. A read position of an earlier generation is invalid.
     generation: u32,
     deduplicator: Deduplicator,
 }
@@ -39,15 +39,15 @@ pub struct Ring {
 pub struct ReadPosition {
     /// The number of the entry to read next.
     pub next: u64,
-    /// What the client has received.
+    /// The client's cursor after the frames that were read.
     pub cursor: Cursor,
-    /// The sequences of the cursor that the client connected with. If an entry's duplicate is not beyond them, another
-    /// instance has sent that version to the client.
+    /// The sequences of the cursor at which this connection began to read the ring buffer. An entry whose duplicate is
+    /// at or before them is skipped: another instance or the backfill has sent that version.
     received: [u64; STREAMS],
     generation: u32,
 }
 
-/// The events in the ring buffer: of each stream those after `after`, up to `cursor`.
+/// The events that the ring buffer holds: for each stream, those after sequence `after`, up to `cursor`.
 #[derive(Debug, Clone)]
 pub struct RetainedRange {
     pub after: [u64; STREAMS],
@@ -68,7 +68,7 @@ pub enum NotResumable {
 pub enum ReadError {
     /// The entry to read next is no longer in the ring buffer.
     Lagged,
-    /// A stream lost its data or has a gap: the client's state may be wrong.
+    /// A stream was reset (see [`Ring::open_stream`]): the client's state may be wrong.
     StreamReset,
 }
 
@@ -90,8 +90,8 @@ impl Ring {
         RetainedRange { after: self.retained_after, cursor: self.cursor.clone() }
     }
 
-    /// Starts or continues a stream after sequence `after`. Returns true if that leaves a gap: the ring buffer is then
-    /// emptied.
+    /// Starts a stream, or continues it, after sequence `after`. Returns whether the stream was reset: it has another
+    /// incarnation, or does not continue where this instance stopped to read. Then the ring buffer is emptied.
     pub fn open_stream(&mut self, stream: usize, incarnation: &str, after: u64) -> bool {
         let offset = &mut self.cursor.0[stream];
         let is_first_time = offset.incarnation.is_none();
@@ -112,17 +112,18 @@ impl Ring {
         true
     }
 
-    /// Returns whether this stream has this event for the first time.
-    pub fn is_first(&mut self, stream: usize, event_id: &str) -> bool {
-        self.deduplicator.is_first(stream, event_id)
+    /// Records an event id. Returns whether it is new in this stream.
+    pub fn insert_event_id(&mut self, stream: usize, event_id: &str) -> bool {
+        self.deduplicator.insert_event_id(stream, event_id)
     }
 
-    /// Advances the stream to `sequence`. Adds the update of that message, if clients receive one.
+    /// Advances the stream to the message `sequence`. Adds an entry for its update, if clients receive one.
     pub fn advance(&mut self, stream: usize, sequence: u64, update: Option<&Update>) {
         self.cursor.0[stream].sequence = sequence;
         let Some(update) = update else { return };
-        if let Some(number) = self.deduplicator.duplicate_of(update.version, stream, self.head) {
-            // For clients from an instance that read this stream first: their cursor is beyond the duplicate.
+        if let Some(number) = self.deduplicator.insert_version(update.version, stream, self.head) {
+            // A client from an instance that read this stream first has a cursor at or after the duplicate. It must not
+            // receive the entry.
             if let Some(entry) = self.index(number).and_then(|index| self.entries.get_mut(index)) {
                 entry.duplicate = Some((stream, sequence));
             }
@@ -140,12 +141,12 @@ impl Ring {
         }
     }
 
-    /// Returns the position of a connection that starts with the next event.
-    pub fn end(&self) -> ReadPosition {
+    /// Returns the read position of a connection that receives only later events.
+    pub fn position_at_head(&self) -> ReadPosition {
         self.position(self.head, self.cursor.clone())
     }
 
-    /// Returns the position of a reconnecting client: all events after `cursor`, if the ring buffer holds them.
+    /// Returns the read position of a client with this cursor, if the ring buffer holds all events after it.
     pub fn resume(&self, mut cursor: Cursor) -> Result<ReadPosition, NotResumable> {
         for (offset, own) in cursor.0.iter_mut().zip(&self.cursor.0) {
             // The stream did not exist when the client disconnected: all its events are new.
@@ -159,10 +160,12 @@ impl Ring {
         if cursor.0.iter().zip(self.retained_after).any(|(offset, after)| offset.sequence < after) {
             return Err(NotResumable::TooOld);
         }
+        // From the oldest entry: `read` skips what the client has received.
         Ok(self.position(self.first(), cursor))
     }
 
-    /// Returns a position that only holds the cursor of a client, until its backfill is sent. It is not for `read`.
+    /// Returns a read position that holds the cursor of a client while its backfill is sent. It is not used to read the
+    /// ring buffer.
     pub fn before_backfill(&self, mut cursor: Cursor) -> ReadPosition {
         for (offset, own) in cursor.0.iter_mut().zip(&self.cursor.0) {
             offset.incarnation.clone_from(&own.incarnation);
@@ -172,11 +175,12 @@ impl Ring {
 
     /// Returns whether this instance has read everything that a client with this cursor has received.
     pub fn has_reached(&self, cursor: &Cursor) -> bool {
+        // In another incarnation there is nothing to wait for: such a cursor is not resumed.
         let mut offsets = cursor.0.iter().zip(&self.cursor.0);
         offsets.all(|(offset, own)| offset.incarnation != own.incarnation || offset.sequence <= own.sequence)
     }
 
-    /// Returns the next frames for a connection and advances its position. Empty at the end of the ring buffer.
+    /// Returns the next frames for a connection and advances its read position. At the head, there are none.
     pub fn read(&self, position: &mut ReadPosition) -> Result<Vec<Utf8Bytes>, ReadError> {
         if position.generation != self.generation {
             return Err(ReadError::StreamReset);
@@ -188,7 +192,7 @@ impl Ring {
                 break;
             }
             position.next += 1;
-            // Another instance may have sent it before: it had read more, or in another order.
+            // Another instance may have sent it: one that had read more, or had read the streams in another order.
             let was_received = entry.sequence() <= position.cursor.0[entry.stream].sequence
                 || entry.duplicate.is_some_and(|(stream, sequence)| sequence <= position.received[stream]);
             if !was_received {
@@ -198,18 +202,19 @@ impl Ring {
         Ok(frames)
     }
 
-    /// Returns the entry's frame, and advances the cursor. A client from another instance may be ahead in one stream
-    /// and behind in another: then the frame gets the client's own cursor, so that no offset goes back.
+    /// Returns the frame of an entry for a client, and advances the client's cursor. The frame usually holds this
+    /// instance's cursor. A client from another instance may be ahead in one stream and behind in another: then the
+    /// frame holds the client's cursor, so that no offset decreases.
     fn frame(&self, entry: &Entry, cursor: &mut Cursor) -> Utf8Bytes {
-        let mut has_own_cursor = true;
+        let mut is_ahead = false;
         for ((offset, own), sequence) in cursor.0.iter_mut().zip(&self.cursor.0).zip(entry.sequences) {
             if offset.incarnation.is_none() {
                 offset.incarnation.clone_from(&own.incarnation);
             }
-            has_own_cursor &= offset.sequence <= sequence;
+            is_ahead |= offset.sequence > sequence;
             offset.sequence = offset.sequence.max(sequence);
         }
-        if has_own_cursor { entry.text.clone() } else { entry.text_with(cursor) }
+        if is_ahead { entry.text_with(cursor) } else { entry.text.clone() }
     }
 
     fn position(&self, next: u64, cursor: Cursor) -> ReadPosition {
@@ -221,9 +226,9 @@ impl Ring {
         self.head - self.entries.len() as u64
     }
 
-    /// Returns where in `entries` an entry is; `None` if it was dropped.
+    /// Returns the index in `entries` of the entry with this number; `None` if it was dropped.
     fn index(&self, number: u64) -> Option<usize> {
-        // The conversion cannot fail for an entry in memory.
+        // An index of an entry in memory fits into `usize`.
         number.checked_sub(self.first()).map(|index| usize::try_from(index).unwrap_or(usize::MAX))
     }
 }

@@ -1,4 +1,5 @@
-//! Typing signals: core NATS messages that reach the connections of all instances. They are not stored and may be lost.
+//! Typing signals ("a user is typing"): core NATS messages to the connections of all instances. They are not stored and
+//! may be lost.
 
 use axum::extract::ws::Utf8Bytes;
 use flack_api::frames::ServerFrame;
@@ -9,25 +10,26 @@ use tracing::{debug, error};
 
 use crate::limits::TYPING_SIGNALS_MAX;
 
-/// The signals to and from this process.
+/// Sends and receives the typing signals of this process.
 #[derive(Debug)]
 pub struct TypingSignals {
     events: Events,
     /// The subject that this process publishes to.
     subject: String,
+    /// The received signals, for the connections of this process.
     received: broadcast::Sender<Typing>,
 }
 
-/// A user is typing.
+/// A typing signal that was received.
 #[derive(Debug, Clone)]
 pub struct Typing {
     pub user_id: i64,
-    /// The whole frame.
+    /// The frame for clients.
     pub text: Utf8Bytes,
 }
 
 impl TypingSignals {
-    /// Starts to receive. `service` is the name of the process in the catalogue.
+    /// Starts to receive. `service` is the name of this process in the catalogue.
     pub fn start(service: &str, events: &Events, background: &Background) -> Self {
         let received = broadcast::Sender::new(TYPING_SIGNALS_MAX);
         let receiving = receive(events.clone(), received.clone());

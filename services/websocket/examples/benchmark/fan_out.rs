@@ -58,8 +58,8 @@ pub async fn measure(stack: &Stack) -> anyhow::Result<()> {
     );
     let mut id = 1_000_000;
     for rate in RATES {
-        let (service, own) = (stack.service_pid(), std::process::id());
-        let (service_before, own_before) = (process::cpu_seconds(service)?, process::cpu_seconds(own)?);
+        let (service_pid, own_pid) = (stack.service_pid(), std::process::id());
+        let (service_before, own_before) = (process::cpu_seconds(service_pid)?, process::cpu_seconds(own_pid)?);
         received.reset();
         let started = Instant::now();
         let sent = publisher.send(rate, &mut id, received.began).await?;
@@ -72,8 +72,8 @@ pub async fn measure(stack: &Stack) -> anyhow::Result<()> {
         let _ = timeout(DRAIN_MAX, all).await;
         let seconds = started.elapsed().as_secs_f64();
         let delivered = received.count.load(Relaxed);
-        let service_cpu = process::cpu_seconds(service)? - service_before;
-        let own_cpu = process::cpu_seconds(own)? - own_before;
+        let service_cpu = process::cpu_seconds(service_pid)? - service_before;
+        let own_cpu = process::cpu_seconds(own_pid)? - own_before;
         println!(
             "{rate:>10} {:>11.0} {:>6} {:>11.0}% {:>14.0} {:>11.0}% {:>8.1} {:>8.1} {:>8.1}",
             delivered as f64 / seconds,
@@ -110,7 +110,8 @@ impl Received {
         self.buckets.iter().for_each(|bucket| bucket.store(0, Relaxed));
     }
 
-    fn take(&self, sent_micros: u64) {
+    /// Counts a frame and its latency.
+    fn record(&self, sent_micros: u64) {
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_sub(sent_micros);
         let bucket = usize::try_from(micros / BUCKET_MICROS).unwrap_or(usize::MAX).min(BUCKETS - 1);
         self.buckets[bucket].fetch_add(1, Relaxed);
@@ -140,7 +141,7 @@ async fn listen(mut socket: Socket, received: Arc<Received>) -> anyhow::Result<(
             *offset.insert(mark + MARK.len())
         };
         let digits = std::str::from_utf8(text.get(at..at + DIGITS).context("too short")?)?;
-        received.take(digits.parse()?);
+        received.record(digits.parse()?);
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn measure(stack: &Stack) -> anyhow::Result<()> {
     let before = process::memory_kib(pid)?;
     println!("{:<34} {before:>12.0}", "none");
 
-    for (what, signed_in) in [("listen only", false), ("signed in", true)] {
+    for (what, signed_in) in [("without a token", false), ("signed in", true)] {
         let from = process::memory_kib(pid)?;
         let mut sockets = Vec::new();
         for number in 0..SOCKETS {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 use flack_catalogue::Service;
-use flack_common::{auth::SigningKey, process as service, registry::keys};
+use flack_common::{auth::SigningKey, process, registry::keys};
 use flack_testing::{Etcd, Nats, free_port};
 use flack_websocket::{SERVICE, build, config::Config};
 use secrecy::SecretString;
@@ -31,7 +31,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Runs the service, as `main.rs` does.
 pub async fn serve() -> ExitCode {
-    service::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
+    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }
 
 /// Returns whether this process is the service.

@@ -1,4 +1,4 @@
-//! What clients ask for, done in the user's name through the peers' APIs.
+//! Actions: what clients request, done in the user's name through the peers' APIs.
 
 use flack_api::{
     Context, Problem, TokenCaller,
@@ -14,7 +14,7 @@ use super::context::Peers;
 /// The only channel of this version.
 pub const GENERAL: &str = "general";
 
-/// A request of a client. Requests of one client run one after the other, in order.
+/// A request of a client. The actions of one client run one after the other, in order.
 #[derive(Debug)]
 pub enum Action {
     PingUser,
@@ -25,7 +25,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Outcome {
     pub reply: Option<ServerFrame>,
-    /// The token is not valid any more.
+    /// Whether the token is no longer valid.
     pub is_token_refused: bool,
 }
 

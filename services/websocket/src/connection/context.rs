@@ -1,4 +1,4 @@
-//! What all connections of a process share, and the parts that they call.
+//! What the connections of a process share: the parts that they call, the feed, the limits and the permits.
 
 use std::{fmt, sync::Arc};
 

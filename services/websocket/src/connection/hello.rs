@@ -18,25 +18,25 @@ use crate::{
 };
 
 /// Waits for `hello`, answers it, sends the backfill, and returns the session.
-pub async fn greet<'a>(context: &'a SocketContext, socket: &'a mut WebSocket) -> Result<Session<'a>, CloseReason> {
+pub async fn begin_session<'a>(
+    context: &'a SocketContext,
+    socket: &'a mut WebSocket,
+) -> Result<Session<'a>, CloseReason> {
     let stopping = context.background.stopping();
-    let received = timeout(context.limits.hello_timeout, next_text(socket));
-    let text = stopping
-        .run_until_cancelled(received)
-        .await
-        .ok_or(CloseReason::Restart)?
-        .map_err(|_| CloseReason::NoHello)??;
+    let receiving = timeout(context.limits.hello_timeout, next_text(socket));
+    let received = stopping.run_until_cancelled(receiving).await.ok_or(CloseReason::Draining)?;
+    let text = received.map_err(|_| CloseReason::NoHello)??;
     let Ok(ClientFrame::Hello { token, cursor }) = serde_json::from_str(&text) else {
         return Err(CloseReason::BadHello);
     };
-    if !context.feed.is_ready(context.limits.ready_timeout).await {
+    if !context.feed.wait_until_ready(context.limits.ready_timeout).await {
         return Err(CloseReason::NotReady);
     }
     // Subscribed before the position is chosen, so that no later entry is missed.
     let head = context.feed.subscribe();
     let cursor = cursor.and_then(|cursor| Cursor::parse(&cursor));
     let start = stopping.run_until_cancelled(context.resume.start(cursor)).await;
-    let Start { position, is_resumed, backfill } = start.ok_or(CloseReason::Restart)?;
+    let Start { position, is_resumed, backfill } = start.ok_or(CloseReason::Draining)?;
     let mut session = Session::new(context, Outgoing::new(socket, &context.limits, head, position));
     session.welcome(token, is_resumed).await?;
     if let Some(backfill) = backfill {
@@ -45,7 +45,7 @@ pub async fn greet<'a>(context: &'a SocketContext, socket: &'a mut WebSocket) ->
     Ok(session)
 }
 
-/// Sends everything that the inbox has for this client, and moves its read position to where the ring buffer continues.
+/// Sends the backfill, and moves the client's read position to the events after it in the ring buffer.
 async fn send_backfill(
     context: &SocketContext,
     outgoing: &mut Outgoing<'_>,
@@ -57,7 +57,7 @@ async fn send_backfill(
             CloseReason::BackfillFailed
         })? {
             if context.background.stopping().is_cancelled() {
-                return Err(CloseReason::Restart);
+                return Err(CloseReason::Draining);
             }
             outgoing.send_events(frames).await?;
         }
@@ -68,7 +68,7 @@ async fn send_backfill(
                 return Ok(());
             }
             Err(NotResumable::OtherIncarnation) => return Err(CloseReason::BackfillFailed),
-            // The ring buffer has dropped events that the backfill did not contain.
+            // Meanwhile the ring buffer has dropped events after the backfill: a second backfill follows.
             Err(NotResumable::TooOld) => {
                 backfill = context.resume.prepare_backfill(&cursor).await.ok_or(CloseReason::BackfillFailed)?;
             }

@@ -1,4 +1,4 @@
-//! Frames from a client.
+//! Reading a client's frames, and their rate limit.
 
 use axum::extract::ws::{Message, WebSocket};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ pub async fn next_text(socket: &mut WebSocket) -> Result<String, CloseReason> {
     }
 }
 
-/// Returns the text of a frame; `None` for pings, which axum answers, and pongs.
+/// Returns the text of a frame; `None` for a ping, which axum has answered, and for a pong.
 pub fn text_of(received: Option<Result<Message, axum::Error>>) -> Result<Option<String>, CloseReason> {
     match received {
         Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
@@ -28,7 +28,7 @@ pub fn text_of(received: Option<Result<Message, axum::Error>>) -> Result<Option<
     }
 }
 
-/// Returns the id in an invalid frame, so that an invalid `post_message` is answered with its id.
+/// Returns the id in an invalid frame, if it has one. So the answer to an invalid `post_message` has its id.
 pub fn id_in(text: &str) -> Option<Uuid> {
     #[derive(serde::Deserialize)]
     struct WithId {
@@ -49,7 +49,7 @@ impl RateLimiter {
         Self { available: f64::from(limits.frames_burst_max), refilled: Instant::now() }
     }
 
-    /// Returns whether the client may send one more frame.
+    /// Counts a frame. Returns whether the client was allowed to send it.
     pub fn allow(&mut self, limits: &Limits) -> bool {
         let now = Instant::now();
         let refill = (now - self.refilled).as_secs_f64() * f64::from(limits.frames_per_second_max);

@@ -19,7 +19,7 @@ use crate::{
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client closed, or is not reachable any more.
+    /// The client has closed the connection, or does not respond any more.
     ClientGone,
     SlowClient,
     NoHello,
@@ -29,7 +29,7 @@ pub enum CloseReason {
     BinaryFrame,
     FrameTooLarge,
     /// The instance drains.
-    Restart,
+    Draining,
     StreamReset,
     BackfillFailed,
     NotReady,
@@ -47,7 +47,7 @@ impl CloseReason {
             Self::BinaryFrame => close_code::UNSUPPORTED,
             Self::FrameTooLarge => close_code::SIZE,
             // The client reconnects with its cursor, and reloads if it cannot be resumed.
-            Self::Restart | Self::StreamReset | Self::BackfillFailed => 1012,
+            Self::Draining | Self::StreamReset | Self::BackfillFailed => 1012,
             Self::NotReady => 1013,
         })
     }
@@ -63,7 +63,7 @@ impl CloseReason {
             Self::TooManyConnections => "too many connections of this user",
             Self::BinaryFrame => "text frames only",
             Self::FrameTooLarge => "the frame is too large",
-            Self::Restart => "the server is restarting; reconnect",
+            Self::Draining => "the server is restarting; reconnect",
             Self::StreamReset => "a stream was reset; reconnect",
             Self::BackfillFailed => "missed events cannot be read now; reconnect",
             Self::NotReady => "the events pipeline is unavailable; reconnect later",
@@ -87,14 +87,14 @@ pub struct Outgoing<'a> {
     pub progress: Progress<'a>,
 }
 
-/// What the client has read, and how far it may be behind.
+/// A connection's read position, and how far it may be behind the head of the ring buffer.
 #[derive(Debug)]
 pub struct Progress<'a> {
     limits: &'a Limits,
-    /// The ring buffer's head.
+    /// The ring buffer's head, which changes with each new entry.
     pub head: watch::Receiver<u64>,
     pub position: ReadPosition,
-    /// Whether the client still receives what it missed: then it may be behind by more than the limit.
+    /// Whether the client still receives what it missed. Meanwhile it may be any number of entries behind.
     is_catching_up: bool,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Outgoing<'a> {
             }
             self.socket.flush().await
         };
-        bounded(writing, &self.progress).await
+        write_bounded(writing, &self.progress).await
     }
 
     pub async fn send_frame(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {
@@ -144,35 +144,38 @@ impl<'a> Outgoing<'a> {
     }
 
     pub async fn send(&mut self, message: Message) -> Result<(), CloseReason> {
-        bounded(self.socket.send(message), &self.progress).await
+        write_bounded(self.socket.send(message), &self.progress).await
     }
 }
 
-/// Completes the write, unless the client is too slow.
-async fn bounded<E>(writing: impl Future<Output = Result<(), E>>, progress: &Progress<'_>) -> Result<(), CloseReason> {
+/// Completes a write, unless the client is too slow.
+async fn write_bounded<E>(
+    writing: impl Future<Output = Result<(), E>>,
+    progress: &Progress<'_>,
+) -> Result<(), CloseReason> {
     tokio::select! {
         biased;
         written = writing => written.map_err(|_| CloseReason::ClientGone),
-        () = progress.too_slow() => Err(CloseReason::SlowClient),
+        () = progress.until_too_slow() => Err(CloseReason::SlowClient),
     }
 }
 
 impl Progress<'_> {
-    /// Waits until a write that begins now takes too long.
-    async fn too_slow(&self) {
+    /// Waits until a write that begins now has taken too long.
+    async fn until_too_slow(&self) {
         let deadline = Instant::now() + self.limits.write_timeout;
         sleep(self.limits.write_stall).await;
-        let is_behind = |head: &u64| head.saturating_sub(self.position.next) > self.limits.socket_queue_messages_max;
+        let is_behind = |head: &u64| head.saturating_sub(self.position.next) > self.limits.entries_behind_max;
         let mut head = self.head.clone();
         tokio::select! {
-            // It does not fail: the feed, which holds the sender, exists longer than its connections.
+            // `wait_for` does not fail: the feed holds the sender, and exists longer than its connections.
             _ = head.wait_for(is_behind), if !self.is_catching_up => {}
             () = sleep_until(deadline) => {}
         }
     }
 }
 
-/// Sends the reason, and waits for the answer within `close_timeout`, so that the reason arrives.
+/// Sends a close frame with the reason. Waits for the client's answer, so that the reason arrives before TCP is closed.
 pub async fn close(socket: &mut WebSocket, reason: CloseReason, limits: &Limits) {
     let Some(code) = reason.code() else { return };
     let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason.text()) };
@@ -181,6 +184,6 @@ pub async fn close(socket: &mut WebSocket, reason: CloseReason, limits: &Limits)
             while let Some(Ok(_)) = socket.recv().await {}
         }
     };
-    // Without an answer the connection is dropped.
+    // Without an answer in time, TCP is closed all the same.
     let _ = timeout(limits.close_timeout, closing).await;
 }

@@ -1,4 +1,5 @@
-//! Permits of the open connections: counts in total and per user, and the connections of each token.
+//! Permits of the open connections. They count the connections in total and per user, and they pass revocations on to
+//! the connections of a token.
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,7 @@ pub struct Permits(Arc<Mutex<Counts>>);
 struct Counts {
     total: usize,
     by_user: HashMap<i64, usize>,
-    /// Most tokens have one connection, some have a few.
+    /// For each token id, one `Notify` per connection, which requests a token check. Most tokens have one connection.
     by_token: HashMap<Uuid, Vec<Arc<Notify>>>,
 }
 
@@ -47,7 +48,7 @@ impl Permits {
             return None;
         }
         counts.total += 1;
-        record(counts.total);
+        set_gauge(counts.total);
         Some(ConnectionPermit { permits: self.clone() })
     }
 
@@ -64,7 +65,7 @@ impl Permits {
         Some(UserConnectionPermit { permits: self.clone(), user_id, token_id, token_check })
     }
 
-    /// Requests a token check of the connections with each token that is reported as revoked.
+    /// Receives the ids of revoked tokens, and requests a token check of their connections.
     pub async fn follow_revocations(self, mut revoked: broadcast::Receiver<Uuid>) {
         loop {
             match revoked.recv().await {
@@ -96,7 +97,7 @@ impl UserConnectionPermit {
         self.token_check.notify_one();
     }
 
-    /// Waits until the token should be checked.
+    /// Waits for a request to check the token.
     pub async fn token_check_requested(&self) {
         self.token_check.notified().await;
     }
@@ -106,7 +107,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.permits.counts();
         counts.total -= 1;
-        record(counts.total);
+        set_gauge(counts.total);
     }
 }
 
@@ -128,6 +129,6 @@ impl Drop for UserConnectionPermit {
     }
 }
 
-fn record(total: usize) {
+fn set_gauge(total: usize) {
     gauge!("websocket_connections").set(u32::try_from(total).unwrap_or(u32::MAX));
 }

@@ -35,9 +35,12 @@ pub struct Session<'a> {
     context: &'a SocketContext,
     pub outgoing: Outgoing<'a>,
     typing: broadcast::Receiver<Typing>,
+    /// `None`: the connection is anonymous.
     user: Option<SignedInUser>,
+    /// Actions that wait for the running one.
     waiting: VecDeque<Action>,
     rate: RateLimiter,
+    /// When the last typing signal was published.
     last_typed: Option<Instant>,
     last_received: Instant,
     last_ping: Instant,
@@ -47,7 +50,7 @@ pub struct Session<'a> {
 struct SignedInUser {
     caller: TokenCaller,
     permit: UserConnectionPermit,
-    /// When the token is checked next, if no revocation is reported before.
+    /// When the token is checked next, unless a revocation is reported before.
     check_at: Instant,
 }
 
@@ -86,15 +89,15 @@ impl<'a> Session<'a> {
             }
             let next_timer = self.next_timer();
             tokio::select! {
-                // In the order of urgency. Frames from the client are rate limited, so they delay its events only
-                // briefly.
+                // The first branch that is ready runs. Frames from the client are before its events, which they delay
+                // only briefly, because they are rate limited.
                 biased;
-                () = stopping.cancelled() => return Err(CloseReason::Restart),
+                () = stopping.cancelled() => return Err(CloseReason::Draining),
                 outcome = completed(&mut running) => {
                     running = None;
                     self.complete(outcome).await?;
                 }
-                // Not read while too many actions wait: TCP then slows the client down.
+                // Nothing is read while too many actions wait: TCP then slows the client down.
                 received = self.outgoing.socket.recv(), if self.waiting.len() < ACTIONS_WAITING_MAX => {
                     self.last_received = Instant::now();
                     if let Some(text) = text_of(received)? {
@@ -102,7 +105,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 changed = self.outgoing.progress.head.changed() => {
-                    changed.map_err(|_| CloseReason::Restart)?;
+                    changed.map_err(|_| CloseReason::Draining)?;
                     self.outgoing.deliver(&context.feed).await?;
                 }
                 typing = self.typing.recv() => self.send_typing(typing).await?,
@@ -112,7 +115,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Signs the user in, if there is a token, and sends `welcome`. The read position does not change.
+    /// Answers `hello`: signs the user of the token in, or signs the present user out if there is no token, and sends
+    /// `welcome`. The read position does not change.
     pub async fn welcome(&mut self, token: Option<Token>, is_resumed: bool) -> Result<(), CloseReason> {
         self.user = None;
         let mut refused = None;
@@ -138,7 +142,7 @@ impl<'a> Session<'a> {
         let (permits, max) = (&self.context.permits, limits.connections_per_user_max);
         let permit =
             permits.acquire_for_user(caller.user_id, caller.token_id, max).ok_or(CloseReason::TooManyConnections)?;
-        // The token may have been revoked after it was verified, and before this permit could be notified.
+        // The token may have been revoked after its verification, before this permit could receive the revocation.
         permit.request_token_check();
         Ok(SignedInUser { check_at: next_check(&caller, limits), caller, permit })
     }
@@ -176,11 +180,11 @@ impl<'a> Session<'a> {
 
     async fn send_typing(&mut self, typing: Result<Typing, RecvError>) -> Result<(), CloseReason> {
         match typing {
-            // The user's own signal.
+            // Users do not receive their own signals.
             Ok(typing) if self.user.as_ref().is_some_and(|user| user.caller.user_id == typing.user_id) => Ok(()),
             Ok(typing) => self.outgoing.send(Message::Text(typing.text)).await,
             Err(RecvError::Lagged(_)) => Ok(()),
-            Err(RecvError::Closed) => Err(CloseReason::Restart),
+            Err(RecvError::Closed) => Err(CloseReason::Draining),
         }
     }
 
@@ -191,7 +195,7 @@ impl<'a> Session<'a> {
         if outcome.is_token_refused { self.expire_token().await } else { Ok(()) }
     }
 
-    /// Continues without a user.
+    /// Signs the user out. The connection continues as an anonymous one.
     async fn expire_token(&mut self) -> Result<(), CloseReason> {
         let Some(user) = self.user.take() else { return Ok(()) };
         info!(user.id = user.caller.user_id, "the token of a connection has expired or was revoked");
@@ -240,7 +244,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Returns when the token is checked next: after the interval, or a second after it expires if that is earlier.
+/// Returns when the token is checked next: after `token_check_interval`, or when it has expired, if that is earlier.
 fn next_check(caller: &TokenCaller, limits: &Limits) -> Instant {
     // The token is valid until the end of its last second.
     let seconds_left = caller.expires_at.saturating_sub(Utc::now().timestamp()).saturating_add(1);

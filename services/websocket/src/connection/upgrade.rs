@@ -1,4 +1,4 @@
-//! `GET /ws`: the upgrade of a request to a websocket, and what is checked before.
+//! `GET /ws`: the checks of a request, and its upgrade to a websocket.
 
 use std::sync::Arc;
 
@@ -65,10 +65,11 @@ async fn upgrade(
 
 /// Serves a client until the connection ends.
 async fn serve(context: &SocketContext, mut socket: WebSocket) {
+    // A process that stops waits for the close frame.
     let _guard = context.background.shutdown_guard();
     let started = Instant::now();
-    // Boxed, so that its memory is released before the connection is idle.
-    let reason = match Box::pin(hello::greet(context, &mut socket)).await {
+    // Boxed: otherwise every idle connection would keep the memory that only its beginning needs.
+    let reason = match Box::pin(hello::begin_session(context, &mut socket)).await {
         Ok(mut session) => session.run().await,
         Err(reason) => reason,
     };
@@ -77,14 +78,14 @@ async fn serve(context: &SocketContext, mut socket: WebSocket) {
     debug!(reason = reason.text(), seconds = started.elapsed().as_secs(), "a connection ended");
 }
 
-/// Browsers send the origin of the page; other clients need not.
+/// Returns whether the page of a browser has the origin of this server. Clients other than browsers send no origin.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let origin = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok());
     let (Some(origin), Some(host)) = (origin, host) else { return false };
     let authority = &origin[Position::BeforeHost..Position::AfterPort];
-    // A browser leaves out the default port of the scheme, in both headers.
+    // A browser leaves out the scheme's default port in both headers.
     !authority.is_empty() && authority.eq_ignore_ascii_case(host)
 }
 

@@ -10,7 +10,8 @@ use crate::{
     limits::BACKFILL_PAGE_ROWS,
 };
 
-/// How far back clients can resume: a day less than partitions are kept, so that nothing is dropped that may be read.
+/// How far back clients can resume. A day less than partitions are kept, so that no partition is dropped while a client
+/// reads it.
 const RESUME_DAYS: i32 = JOURNAL_RETENTION_DAYS - 1;
 
 /// The inbox table.
@@ -26,7 +27,7 @@ pub struct StoredRange {
     pub last: Offset,
 }
 
-/// An event to be stored.
+/// An event that will be stored.
 #[derive(Debug)]
 pub struct NewRow {
     pub stream: usize,
@@ -42,12 +43,12 @@ pub struct NewRow {
 /// A stored event.
 #[derive(Debug, sqlx::FromRow)]
 pub struct InboxRow {
-    /// Grows in the order of arrival.
+    /// Grows in the order in which the events were stored.
     pub id: i64,
     stream: String,
     sequence: i64,
     pub payload: Value,
-    /// Whether the client has received the same version of the entity from another stream.
+    /// Whether the client has received the same version of the entity from another stream, before it reconnected.
     pub is_duplicate: bool,
 }
 
@@ -60,7 +61,7 @@ impl InboxRow {
 }
 
 impl Inbox {
-    /// Returns how many events each stream has after `after`, up to `until`, in sum; `max` at most.
+    /// Counts the events of all streams after `after`, up to `until`. Stops at `max`.
     pub async fn count(&self, after: [u64; STREAMS], until: [u64; STREAMS], max: i64) -> sqlx::Result<i64> {
         sqlx::query_scalar(
             "select count(*) from (
@@ -78,7 +79,8 @@ impl Inbox {
         .await
     }
 
-    /// Returns the next page of the events of each stream after `after`, up to `until`, in the order of arrival.
+    /// Returns a page of the events of all streams after `after`, up to `until`, in the order in which they were
+    /// stored. `after` is what the client has received. The page begins after the row `after_id`.
     pub async fn page(
         &self,
         after: [u64; STREAMS],
@@ -110,7 +112,7 @@ impl Inbox {
         .await
     }
 
-    /// Excludes events from the stored range whose partitions are dropped within a day.
+    /// Shortens the stored ranges: they then begin after the events whose partitions are dropped within a day.
     pub async fn shorten_stored_ranges(&self) -> sqlx::Result<()> {
         sqlx::query(
             "update inbox_retained as retained set after_sequence = old.sequence
@@ -165,9 +167,9 @@ pub async fn set_stored_range(connection: &mut PgConnection, stream: usize, rang
     Ok(())
 }
 
-/// Deletes the events of a stream after `sequence`: the stream was reset and will use their sequences again.
+/// Deletes the events of a stream after `sequence`. The stream was reset, and its next messages get these sequences.
 pub async fn delete_after(connection: &mut PgConnection, stream: usize, sequence: u64) -> sqlx::Result<()> {
-    // Usually no rows; after NATS lost its data, all rows of the stream.
+    // It usually deletes nothing. After NATS lost its data, it deletes all rows of the stream.
     sqlx::query("set local statement_timeout = '10min'").execute(&mut *connection).await?;
     sqlx::query("delete from inbox where stream = $1 and sequence > $2")
         .bind(stream_name(SOURCES[stream]))
@@ -177,7 +179,7 @@ pub async fn delete_after(connection: &mut PgConnection, stream: usize, sequence
     Ok(())
 }
 
-/// Stores events in the given order; leaves alone those that are stored already. Returns how many are new.
+/// Stores events in the given order, except those that are stored already. Returns how many it stored.
 pub async fn insert(connection: &mut PgConnection, rows: &[NewRow]) -> sqlx::Result<u64> {
     let texts = |text: fn(&NewRow) -> String| rows.iter().map(text).collect::<Vec<_>>();
     let stored = sqlx::query(

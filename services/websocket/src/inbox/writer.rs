@@ -1,7 +1,8 @@
-//! The inbox writer: stores the events that clients receive, beside the hot path.
+//! The inbox writer: stores the events that clients receive. It reads the streams itself, independently of the feed.
 //!
-//! One instance writes at a time (`database::leader`). The lock, the offsets and the rows use one connection. The
-//! leader reads each stream from the end of its stored range, so a crash loses nothing.
+//! One instance writes at a time (`database::leader`). It uses one database connection for its lock, the offsets and
+//! the rows, so a leader that has lost its lock cannot write. It reads each stream from the end of the stored range, so
+//! a crash loses nothing.
 
 use std::{
     cmp::Ordering,
@@ -34,19 +35,19 @@ use crate::{
 
 /// Messages stored in one transaction.
 const BATCH_MESSAGES_MAX: usize = 1_000;
-/// Of the payloads in one transaction. A message has at most 512 KiB.
+/// Bytes of the payloads in one transaction, above which no more is added. A message has at most 512 KiB.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a batch waits for more messages. Clients need the inbox only for what the ring buffer has dropped.
 const BATCH_WAIT: Duration = Duration::from_millis(100);
-/// After a failure. Short, so that clients resume from the inbox soon after an outage.
+/// The pause after a failure. It is short, so that clients can resume from the inbox soon after an outage.
 const RETRY: ConstantBuilder = ConstantBuilder::new().with_delay(Duration::from_secs(1)).without_max_times();
 const MAINTENANCE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Starts the writer, and the maintenance of the partitions.
 pub fn start(inbox: &Inbox, events: &Events, background: &Background) {
-    let (writer, events, stopping) = (inbox.clone(), events.clone(), background.stopping());
+    let (for_writer, events, stopping) = (inbox.clone(), events.clone(), background.stopping());
     background.supervise("inbox writer", move || {
-        let (inbox, events, stopping) = (writer.clone(), events.clone(), stopping.clone());
+        let (inbox, events, stopping) = (for_writer.clone(), events.clone(), stopping.clone());
         async move {
             stopping.run_until_cancelled(write(&inbox, &events)).await;
         }
@@ -66,7 +67,7 @@ pub fn start(inbox: &Inbox, events: &Events, background: &Background) {
     });
 }
 
-/// Writes, and starts again after a failure. Of an outage, the first failure is logged.
+/// Writes, and starts again after a failure. Only the first of several failures in a row is logged.
 async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<Infallible> {
     let is_failing = AtomicBool::new(false);
     let attempt = || write_until_error(inbox, events, &is_failing);
@@ -81,7 +82,7 @@ async fn write(inbox: &Inbox, events: &Events) -> anyhow::Result<Infallible> {
     attempt.retry(RETRY).notify(log_once).await
 }
 
-/// Waits to become the leader, then writes.
+/// Waits to become the leader, then writes until something fails.
 async fn write_until_error(inbox: &Inbox, events: &Events, is_failing: &AtomicBool) -> anyhow::Result<Infallible> {
     let mut connection = leader::acquire(&inbox.pool, "inbox", "").await.context("the database is unavailable")?;
     let ranges = store::stored_ranges(&mut connection).await?;
@@ -105,10 +106,10 @@ async fn write_until_error(inbox: &Inbox, events: &Events, is_failing: &AtomicBo
     }
 }
 
-/// What was read, in the order of arrival, with its stream.
+/// What was read from all streams, in order; each with its stream.
 type Batch = Vec<(usize, Received)>;
 
-/// Waits for one message, and takes what follows within `BATCH_WAIT`.
+/// Waits for one message, and adds those that follow within `BATCH_WAIT`.
 async fn next_batch(readers: &mut [Subscription; STREAMS]) -> Batch {
     let mut batch = vec![next(readers).await];
     let mut bytes = 0;
@@ -123,11 +124,11 @@ async fn next_batch(readers: &mut [Subscription; STREAMS]) -> Batch {
     batch
 }
 
-/// Cancel safe, as `Subscription::next` is.
+/// Waits for the next message of any stream. It is cancel safe, because `Subscription::next` is.
 async fn next(readers: &mut [Subscription; STREAMS]) -> (usize, Received) {
     let waiting = readers.iter_mut().map(|reader| Box::pin(reader.next()));
-    let (reading, stream, _) = select_all(waiting).await;
-    (stream, reading)
+    let (received, stream, _) = select_all(waiting).await;
+    (stream, received)
 }
 
 async fn store_batch(
@@ -138,13 +139,13 @@ async fn store_batch(
     let mut transaction = connection.begin().await?;
     let mut rows = Vec::new();
     let mut has_changed = [false; STREAMS];
-    for (stream, reading) in batch {
-        match reading {
+    for (stream, received) in batch {
+        match received {
             Received::StreamMissing => continue,
             Received::Opened { incarnation, after, .. } => {
-                // The rows before it belong to the old incarnation.
+                // The rows that were read before it belong to the earlier incarnation.
                 store::insert(&mut transaction, &std::mem::take(&mut rows)).await?;
-                let (range, delete_after) = opened(&ranges[stream], &incarnation, after);
+                let (range, delete_after) = continued_range(&ranges[stream], &incarnation, after);
                 if let Some(sequence) = delete_after {
                     store::delete_after(&mut transaction, stream, sequence).await?;
                 }
@@ -166,14 +167,15 @@ async fn store_batch(
     Ok(())
 }
 
-/// Returns the stored range of a stream that continues after `after`, and after which sequence rows must be deleted.
-fn opened(stored: &StoredRange, incarnation: &str, after: u64) -> (StoredRange, Option<u64>) {
+/// Returns the stored range of a stream that is opened again and continues after `after`. Also returns the sequence
+/// after which its rows must be deleted, if any must be.
+fn continued_range(stored: &StoredRange, incarnation: &str, after: u64) -> (StoredRange, Option<u64>) {
     let last = Offset { incarnation: Some(incarnation.into()), sequence: after };
     if stored.last.incarnation != last.incarnation {
         return (StoredRange { after, last }, Some(0));
     }
     match after.cmp(&stored.last.sequence) {
-        // The stream was restored from an older copy: it will use the later sequences again.
+        // The stream is shorter than what was stored: its next messages get the later sequences.
         Ordering::Less => (StoredRange { after: stored.after.min(after), last }, Some(after)),
         Ordering::Equal => (StoredRange { after: stored.after, last }, None),
         // A gap: a cursor before it cannot be resumed.
@@ -181,7 +183,7 @@ fn opened(stored: &StoredRange, incarnation: &str, after: u64) -> (StoredRange, 
     }
 }
 
-/// The members of an event that are columns of the inbox.
+/// The members of an event that become columns of the inbox.
 #[derive(Deserialize)]
 struct Envelope {
     id: String,
@@ -207,7 +209,7 @@ fn row_of(stream: usize, message: &StreamMessage) -> Option<NewRow> {
         }
     };
     let payload = std::str::from_utf8(&message.payload).ok()?;
-    // PostgreSQL stores no NUL, so no owner can have published one.
+    // PostgreSQL refuses NUL in JSON, and the batch would fail for ever. No owner's row can contain one.
     if !is_for_clients(&envelope.kind, envelope.operation) || payload.contains("\\u0000") {
         return None;
     }
@@ -236,15 +238,15 @@ mod tests {
     #[test]
     fn a_continued_stream_keeps_its_range_and_a_gap_shortens_it() {
         let stored = range("a", 5, 20);
-        assert_eq!(opened(&stored, "a", 20), (range("a", 5, 20), None));
-        assert_eq!(opened(&stored, "a", 30), (range("a", 30, 30), None));
+        assert_eq!(continued_range(&stored, "a", 20), (range("a", 5, 20), None));
+        assert_eq!(continued_range(&stored, "a", 30), (range("a", 30, 30), None));
     }
 
     #[test]
     fn rows_whose_sequences_will_be_used_again_are_deleted() {
         let stored = range("a", 5, 20);
-        assert_eq!(opened(&stored, "b", 0), (range("b", 0, 0), Some(0)));
-        assert_eq!(opened(&stored, "a", 12), (range("a", 5, 12), Some(12)));
-        assert_eq!(opened(&stored, "a", 3), (range("a", 3, 3), Some(3)));
+        assert_eq!(continued_range(&stored, "b", 0), (range("b", 0, 0), Some(0)));
+        assert_eq!(continued_range(&stored, "a", 12), (range("a", 5, 12), Some(12)));
+        assert_eq!(continued_range(&stored, "a", 3), (range("a", 3, 3), Some(3)));
     }
 }

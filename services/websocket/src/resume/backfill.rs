@@ -18,28 +18,30 @@ use crate::{
     },
 };
 
+/// Between two checks whether the inbox holds the missed events. The inbox writer stores a batch every 100 ms.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The backfill of one client.
 #[derive(Debug)]
 pub struct Backfill {
     inbox: Inbox,
-    /// What the client has received so far.
+    /// The client's cursor after the frames that `next` has returned.
     cursor: Cursor,
-    /// The sequences of the cursor that the client connected with: the rows after them are read.
+    /// For each stream, what the client had received before. The rows after these sequences are read.
     after: [u64; STREAMS],
-    /// Of each stream, the last sequence that is read; 0: no rows of this stream are read.
+    /// For each stream, the last sequence that is read; 0: no rows of this stream are read.
     until: [u64; STREAMS],
-    /// The last row that was read.
+    /// The id of the last row that was read.
     last_id: i64,
-    /// The versions that were sent.
+    /// The versions of these frames.
     versions: HashSet<EntityVersion>,
 }
 
 impl Backfill {
-    /// Prepares the backfill between `cursor` and the events that the ring buffer retains.
+    /// Prepares the backfill: the events after `cursor`, up to those that the ring buffer holds. `retained` returns
+    /// what the ring buffer holds at present.
     ///
-    /// Returns `None` if the inbox does not hold all of it within `resume_timeout`, or holds too many events.
+    /// Returns `None` if the inbox does not hold these events within `resume_timeout`, or if they are too many.
     pub async fn prepare(
         inbox: &Inbox,
         cursor: &Cursor,
@@ -56,7 +58,7 @@ impl Backfill {
         };
         let Ok(until) = timeout(retention.resume_timeout, stored).await else { return Ok(None) };
         let (until, after) = (until?, cursor.sequences());
-        let max = retention.backfill_frames_max;
+        let max = retention.backfill_events_max;
         if inbox.count(after, until, max + 1).await? > max {
             return Ok(None);
         }
@@ -64,12 +66,12 @@ impl Backfill {
         Ok(Some(Self { inbox, cursor, after, until, last_id: 0, versions: HashSet::new() }))
     }
 
-    /// Returns what the client has received so far.
+    /// Returns the client's cursor after the frames that `next` has returned.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
 
-    /// Returns the next frames, in the order in which the events arrived; `None` at the end.
+    /// Returns the next frames, in the order in which the events were stored; `None` at the end.
     pub async fn next(&mut self) -> sqlx::Result<Option<Vec<Utf8Bytes>>> {
         let rows = self.inbox.page(self.after, self.until, self.last_id).await?;
         let Some(last) = rows.last() else {
@@ -97,8 +99,8 @@ impl Backfill {
     }
 }
 
-/// Returns the last sequence to read of each stream; the ring buffer holds the events after it. Returns `None` if the
-/// inbox does not hold the events before it.
+/// Returns, for each stream, the last sequence that the backfill reads; the ring buffer holds the events after it.
+/// Returns `None` if the inbox does not hold all events up to it.
 async fn last_to_read(inbox: &Inbox, cursor: &Cursor, ring: &RetainedRange) -> sqlx::Result<Option<[u64; STREAMS]>> {
     let ranges = store::stored_ranges(&inbox.pool).await?;
     let mut until = [0; STREAMS];
@@ -114,7 +116,8 @@ async fn last_to_read(inbox: &Inbox, cursor: &Cursor, ring: &RetainedRange) -> s
         if sequence < range.after || range.last.sequence < ring_after {
             return Ok(None);
         }
-        // Not beyond what this instance has read: the ring buffer would not recognise duplicates of it.
+        // Not beyond what this instance has read: if the ring buffer then got a duplicate of such an event first, the
+        // client would receive the version twice.
         until[stream] = range.last.sequence.min(own.sequence).min(ring_after + BACKFILL_OVERLAP_MESSAGES);
     }
     Ok(Some(until))

@@ -16,38 +16,39 @@ use crate::{cursor::STREAMS, limits::DEDUPLICATION_KEYS_MAX};
 #[derive(Debug, Default)]
 pub struct Deduplicator {
     hasher: RandomState,
-    /// Of each stream, hashes of event ids.
+    /// For each stream, the hashes of its event ids.
     ids: [Recent<u64, ()>; STREAMS],
-    versions: Recent<EntityVersion, Delivered>,
+    versions: Recent<EntityVersion, Origin>,
 }
 
-/// Where a version was added to the ring buffer.
+/// The stream that a version was read from first, and the number of its entry in the ring buffer.
 #[derive(Debug)]
-struct Delivered {
+struct Origin {
     stream: usize,
     entry: u64,
 }
 
 impl Deduplicator {
-    /// Returns whether this stream has this event for the first time.
-    pub fn is_first(&mut self, stream: usize, event_id: &str) -> bool {
+    /// Records an event id. Returns whether it is new in this stream.
+    pub fn insert_event_id(&mut self, stream: usize, event_id: &str) -> bool {
         let hash = self.hasher.hash_one(event_id);
-        let is_first = self.ids[stream].get_mut(&hash).is_none();
-        if is_first {
+        let is_new = self.ids[stream].get_mut(&hash).is_none();
+        if is_new {
             self.ids[stream].insert(hash, ());
         }
-        is_first
+        is_new
     }
 
-    /// Returns the number of the entry that another stream added for this version. If there is none, records `entry`.
+    /// Records that a version becomes the entry with this number. If it is a duplicate, only returns the number of the
+    /// entry that the version has already.
     ///
     /// The same version twice in one stream is no duplicate: a row that is deleted and inserted again has version 1
     /// again.
-    pub fn duplicate_of(&mut self, version: EntityVersion, stream: usize, entry: u64) -> Option<u64> {
+    pub fn insert_version(&mut self, version: EntityVersion, stream: usize, entry: u64) -> Option<u64> {
         match self.versions.get_mut(&version) {
-            Some(delivered) if delivered.stream != stream => return Some(delivered.entry),
-            Some(delivered) => delivered.entry = entry,
-            None => self.versions.insert(version, Delivered { stream, entry }),
+            Some(origin) if origin.stream != stream => return Some(origin.entry),
+            Some(origin) => origin.entry = entry,
+            None => self.versions.insert(version, Origin { stream, entry }),
         }
         None
     }

@@ -17,15 +17,15 @@ pub struct EntityVersion {
     pub version: i64,
 }
 
-/// A change that clients receive.
+/// A change that clients receive as one frame.
 #[derive(Debug, Clone)]
 pub struct Update {
     pub version: EntityVersion,
-    /// The beginning of the frame, up to the cursor.
+    /// The frame's text before the cursor.
     pub prefix: String,
 }
 
-/// Completes a frame.
+/// Returns the text of a frame: the prefix, the cursor, and the closing quote and brace.
 pub fn with_cursor(prefix: &str, cursor: &Cursor) -> String {
     format!("{prefix}{cursor}\"}}")
 }
@@ -37,7 +37,8 @@ pub fn is_for_clients(kind: &str, operation: Operation) -> bool {
 
 /// Returns what clients receive for this event; `None` if they receive nothing.
 ///
-/// The frame is put together by hand, so that `type` comes first, and the cursor comes last and can be replaced.
+/// The frame is formatted as text, not serialised as a whole: so `type` comes first, and the cursor comes last and can
+/// be replaced.
 pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Update>> {
     if event.operation == Operation::Delete {
         return Ok(None);

@@ -14,7 +14,7 @@ fn ring() -> Ring {
     ring
 }
 
-/// Adds a message of its own entity.
+/// Adds version 1 of an entity that no other message of the test has.
 fn add(ring: &mut Ring, stream: usize, sequence: u64) {
     let id = i64::try_from(sequence * 10).unwrap() + i64::try_from(stream).unwrap();
     add_entity(ring, stream, sequence, id);
@@ -46,10 +46,10 @@ fn read_all(ring: &Ring, position: &mut ReadPosition) -> Vec<String> {
 fn a_connection_without_a_cursor_gets_the_events_from_now_on() {
     let mut ring = ring();
     add(&mut ring, USERS, 11);
-    let mut position = ring.end();
+    let mut position = ring.position_at_head();
     add(&mut ring, MESSAGES, 1);
     assert_eq!(read_all(&ring, &mut position), ["1/1"]);
-    assert_eq!(position.cursor, ring.end().cursor);
+    assert_eq!(position.cursor, ring.position_at_head().cursor);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_cursor_is_resumed_with_exactly_the_missed_events() {
     let mut ring = ring();
     add(&mut ring, USERS, 11);
     add(&mut ring, MESSAGES, 1);
-    let cursor = ring.end().cursor;
+    let cursor = ring.position_at_head().cursor;
     add(&mut ring, MESSAGES, 2);
     add(&mut ring, USERS, 12);
     let mut position = ring.resume(cursor).unwrap();
@@ -68,7 +68,7 @@ fn a_cursor_is_resumed_with_exactly_the_missed_events() {
 fn a_cursor_of_an_instance_with_another_order_repeats_and_skips_nothing() {
     let mut ring = ring();
     // This instance reads the user first; the other one read the message first, and the client disconnected after it.
-    let mut cursor = ring.end().cursor;
+    let mut cursor = ring.position_at_head().cursor;
     cursor.0[MESSAGES].sequence = 1;
     add(&mut ring, USERS, 11);
     let mut position = ring.resume(cursor).unwrap();
@@ -83,11 +83,11 @@ fn a_cursor_of_an_instance_with_another_order_repeats_and_skips_nothing() {
 #[test]
 fn a_cursor_older_than_the_ring_is_not_resumed() {
     let mut ring = ring();
-    let mut cursor = ring.end().cursor;
+    let mut cursor = ring.position_at_head().cursor;
     cursor.0[USERS].sequence = 9;
     assert_eq!(ring.resume(cursor).unwrap_err(), NotResumable::TooOld);
 
-    let cursor = ring.end().cursor;
+    let cursor = ring.position_at_head().cursor;
     for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
         add(&mut ring, MESSAGES, sequence);
     }
@@ -100,7 +100,7 @@ fn a_cursor_older_than_the_ring_is_not_resumed() {
 #[test]
 fn a_cursor_of_another_incarnation_is_not_resumed() {
     let ring = ring();
-    let mut cursor = ring.end().cursor;
+    let mut cursor = ring.position_at_head().cursor;
     cursor.0[USERS].incarnation = Some("other".into());
     assert_eq!(ring.resume(cursor).unwrap_err(), NotResumable::OtherIncarnation);
 }
@@ -108,7 +108,7 @@ fn a_cursor_of_another_incarnation_is_not_resumed() {
 #[test]
 fn all_events_of_a_stream_that_was_created_later_are_new() {
     let mut ring = ring();
-    let cursor = ring.end().cursor;
+    let cursor = ring.position_at_head().cursor;
     ring.open_stream(MONOLITH, "c", 0);
     add(&mut ring, MONOLITH, 1);
     let mut position = ring.resume(cursor).unwrap();
@@ -118,7 +118,7 @@ fn all_events_of_a_stream_that_was_created_later_are_new() {
 #[test]
 fn after_a_stream_reset_no_connection_continues_to_read() {
     let mut ring = ring();
-    let mut position = ring.end();
+    let mut position = ring.position_at_head();
     assert!(!ring.open_stream(USERS, "a", 10), "an interruption without a gap is no reset");
     assert_eq!(ring.read(&mut position), Ok(vec![]));
     assert!(ring.open_stream(USERS, "other", 0));
@@ -129,7 +129,7 @@ fn after_a_stream_reset_no_connection_continues_to_read() {
 #[test]
 fn a_position_whose_next_entry_is_gone_has_lagged() {
     let mut ring = ring();
-    let mut position = ring.end();
+    let mut position = ring.position_at_head();
     for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
         add(&mut ring, MESSAGES, sequence);
     }
@@ -137,18 +137,18 @@ fn a_position_whose_next_entry_is_gone_has_lagged() {
 }
 
 #[test]
-fn an_event_id_is_first_once_per_stream() {
+fn an_event_id_is_new_once_per_stream() {
     let mut ring = ring();
-    assert!(ring.is_first(USERS, "users-1"));
-    assert!(!ring.is_first(USERS, "users-1"));
-    assert!(ring.is_first(MESSAGES, "users-1"));
+    assert!(ring.insert_event_id(USERS, "users-1"));
+    assert!(!ring.insert_event_id(USERS, "users-1"));
+    assert!(ring.insert_event_id(MESSAGES, "users-1"));
 }
 
 #[test]
 fn a_version_in_two_streams_is_delivered_once() {
     let mut ring = ring();
     ring.open_stream(MONOLITH, "c", 0);
-    let mut position = ring.end();
+    let mut position = ring.position_at_head();
     add_entity(&mut ring, MONOLITH, 1, 7);
     add_entity(&mut ring, MESSAGES, 1, 7);
     add_entity(&mut ring, MESSAGES, 2, 8);
@@ -162,11 +162,11 @@ fn a_duplicate_of_what_another_instance_delivered_is_not_delivered_here() {
     for ring in [&mut here, &mut there] {
         ring.open_stream(MONOLITH, "c", 0);
     }
-    let mut position = there.end();
+    let mut position = there.position_at_head();
     add_entity(&mut there, MONOLITH, 1, 7);
     assert_eq!(read_all(&there, &mut position), ["2/1"]);
 
-    let before = here.end().cursor;
+    let before = here.position_at_head().cursor;
     add_entity(&mut here, MESSAGES, 1, 7);
     assert!(!here.has_reached(&position.cursor), "this instance has not read the duplicate yet");
     add_entity(&mut here, MONOLITH, 1, 7);
@@ -179,7 +179,7 @@ fn a_duplicate_of_what_another_instance_delivered_is_not_delivered_here() {
 #[test]
 fn one_stream_may_deliver_the_same_version_again() {
     let mut ring = ring();
-    let mut position = ring.end();
+    let mut position = ring.position_at_head();
     add_entity(&mut ring, MESSAGES, 1, 7);
     add_entity(&mut ring, MESSAGES, 2, 7);
     assert_eq!(read_all(&ring, &mut position), ["1/1", "1/2"]);

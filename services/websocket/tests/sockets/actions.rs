@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     model::publish_message,
-    server::{Server, start_with_guest, start_with_user},
+    server::{Server, start_with_anonymous, start_with_user},
 };
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_refused_action_is_answered_by_a_problem_with_its_id() {
 
 #[tokio::test]
 async fn a_connection_without_a_token_cannot_post_or_type() {
-    let (_nats, _server, mut client) = start_with_guest().await;
+    let (_nats, _server, mut client) = start_with_anonymous().await;
     client.send(json!({ "type": "post_message", "id": Uuid::new_v4(), "channel": "general", "source": "hi" })).await;
     assert_eq!(client.next().await["status"], 401);
     client.send(json!({ "type": "typing", "channel": "general" })).await;
@@ -134,9 +134,9 @@ async fn typing_reaches_other_users_at_every_instance_at_a_limited_rate() {
     let mut typist = one.user(7).await;
     let mut reader = other.user(8).await;
     // Signals are not stored: another user repeats them until the reader's instance has subscribed.
-    let mut prompter = one.user(9).await;
+    let mut repeater = one.user(9).await;
     let first = loop {
-        prompter.send(json!({ "type": "typing", "channel": "general" })).await;
+        repeater.send(json!({ "type": "typing", "channel": "general" })).await;
         if let Ok(frame) = tokio::time::timeout(Duration::from_millis(200), reader.next()).await {
             break frame;
         }
@@ -145,7 +145,7 @@ async fn typing_reaches_other_users_at_every_instance_at_a_limited_rate() {
     typist.send(json!({ "type": "typing", "channel": "general" })).await;
     typist.send(json!({ "type": "typing", "channel": "general" })).await;
     typist.send(json!({ "type": "typing", "channel": "secret" })).await;
-    // A signal of the prompter may still arrive. A user's own signal does not.
+    // A signal of the repeater may still arrive. A user's own signal does not.
     loop {
         let frame = typist.next().await;
         if frame["type"] == "problem" {

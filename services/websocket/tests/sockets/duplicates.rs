@@ -5,12 +5,12 @@ use flack_testing::Nats;
 
 use crate::{
     model::{message, publish_message, user},
-    server::{Server, start_with_guest},
+    server::{Server, start_with_anonymous},
 };
 
 #[tokio::test]
 async fn a_version_in_the_streams_of_monolith_and_service_is_delivered_once() {
-    let (nats, _server, mut client) = start_with_guest().await;
+    let (nats, _server, mut client) = start_with_anonymous().await;
     for owner in ["monolith", "messages"] {
         nats.publish(owner, "message_changed", message(1, "in both")).await;
     }
@@ -35,7 +35,7 @@ async fn a_version_in_the_streams_of_monolith_and_service_is_delivered_once() {
 async fn a_resumed_client_does_not_get_a_version_again_from_the_other_stream() {
     let nats = Nats::start().await;
     let (one, other) = (Server::start(&nats).await, Server::start(&nats).await);
-    let mut client = one.guest().await;
+    let mut client = one.anonymous().await;
     nats.publish("monolith", "message_changed", message(1, "in both")).await;
     assert_eq!(client.next_source().await, "in both");
     nats.publish("messages", "message_changed", message(1, "in both")).await;

@@ -5,14 +5,14 @@ use serde_json::json;
 
 use crate::{
     model::{message, publish_message, user},
-    server::{Server, start_with_guest},
+    server::{Server, start_with_anonymous},
 };
 
 #[tokio::test]
 async fn a_message_reaches_every_connection_of_every_instance_once_as_rest_returns_it() {
     let nats = Nats::start().await;
     let (one, other) = (Server::start(&nats).await, Server::start(&nats).await);
-    let mut clients = [one.guest().await, one.user(2).await, other.guest().await];
+    let mut clients = [one.anonymous().await, one.user(2).await, other.anonymous().await];
     publish_message(&nats, 1, "first").await;
     publish_message(&nats, 2, "second").await;
     for client in &mut clients {
@@ -28,7 +28,7 @@ async fn a_message_reaches_every_connection_of_every_instance_once_as_rest_retur
 
 #[tokio::test]
 async fn a_user_is_delivered_as_rest_returns_it_and_other_events_are_not_delivered() {
-    let (nats, _server, mut client) = start_with_guest().await;
+    let (nats, _server, mut client) = start_with_anonymous().await;
     nats.publish("monolith", "channel_changed", json!({ "id": 1, "name": "general", "created_at": 1 })).await;
     nats.publish("users", "user_changed", user(7, "susan")).await;
     let frame = client.next().await;
@@ -42,7 +42,7 @@ async fn a_user_is_delivered_as_rest_returns_it_and_other_events_are_not_deliver
 
 #[tokio::test]
 async fn a_client_gets_the_events_of_the_services_and_of_the_monolith() {
-    let (nats, _server, mut client) = start_with_guest().await;
+    let (nats, _server, mut client) = start_with_anonymous().await;
     nats.publish("monolith", "message_changed", message(1, "from the monolith")).await;
     assert_eq!(client.next_source().await, "from the monolith");
     publish_message(&nats, 2, "from the service").await;
@@ -51,7 +51,7 @@ async fn a_client_gets_the_events_of_the_services_and_of_the_monolith() {
 
 #[tokio::test]
 async fn an_event_that_is_published_twice_or_replayed_is_delivered_once() {
-    let (nats, _server, mut client) = start_with_guest().await;
+    let (nats, _server, mut client) = start_with_anonymous().await;
     nats.publish_as("messages", "message_changed", message(1, "once"), 77, "").await;
     nats.publish_as("messages", "message_changed", message(1, "once"), 77, "-again").await;
     nats.publish_as("messages", "message_changed", message(2, "replayed"), 5, "~9").await;
@@ -64,7 +64,7 @@ async fn an_event_that_is_published_twice_or_replayed_is_delivered_once() {
 async fn a_cursor_is_resumed_at_any_instance_with_exactly_the_missed_events() {
     let nats = Nats::start().await;
     let (one, other) = (Server::start(&nats).await, Server::start(&nats).await);
-    let mut client = one.guest().await;
+    let mut client = one.anonymous().await;
     publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
     publish_message(&nats, 2, "missed").await;
@@ -86,7 +86,7 @@ async fn a_cursor_is_resumed_at_any_instance_with_exactly_the_missed_events() {
 async fn a_new_instance_resumes_the_clients_of_a_stopped_one() {
     let nats = Nats::start().await;
     let old = Server::start(&nats).await;
-    let mut client = old.guest().await;
+    let mut client = old.anonymous().await;
     publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
     drop(old);
@@ -111,7 +111,7 @@ async fn an_invalid_or_foreign_cursor_is_not_resumed() {
 async fn a_restart_of_nats_loses_and_repeats_nothing() {
     let mut nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let mut client = server.anonymous().await;
     publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
     nats.kill();
@@ -126,7 +126,7 @@ async fn a_restart_of_nats_loses_and_repeats_nothing() {
 async fn when_nats_loses_its_disk_clients_are_closed_with_1012_and_not_resumed() {
     let mut nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    let mut client = server.guest().await;
+    let mut client = server.anonymous().await;
     publish_message(&nats, 1, "before").await;
     assert_eq!(client.next_source().await, "before");
     nats.kill_and_lose_data();

@@ -12,11 +12,11 @@ async fn hello_with_a_token_signs_the_user_in_and_without_one_the_connection_onl
     let server = Server::start(&nats).await;
     let welcome = server.connect().await.hello(json!({ "token": "token-7" })).await;
     assert_eq!((&welcome["user_id"], &welcome["resumed"]), (&json!(7), &json!(false)));
-    let mut guest = server.connect().await;
-    let welcome = guest.hello(json!({})).await;
+    let mut anonymous = server.connect().await;
+    let welcome = anonymous.hello(json!({})).await;
     assert!(welcome.get("user_id").is_none());
     publish_message(&nats, 1, "for everyone").await;
-    assert_eq!(guest.next_source().await, "for everyone");
+    assert_eq!(anonymous.next_source().await, "for everyone");
 }
 
 #[tokio::test]

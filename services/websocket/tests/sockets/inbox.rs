@@ -23,7 +23,7 @@ async fn start(pool: &PgPool, retention: Retention) -> (Nats, Server, Client) {
     database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
     let nats = Nats::start().await;
     let server = Server::with_inbox(&nats, retention, pool).await;
-    let mut client = server.guest().await;
+    let mut client = server.anonymous().await;
     publish(&nats, [1]).await;
     expect(&mut client, [1]).await;
     (nats, server, client)
@@ -132,7 +132,7 @@ async fn after_an_outage_the_inbox_is_written_without_a_gap(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn a_client_that_missed_too_many_events_reloads(pool: PgPool) {
-    let (nats, server, client) = start(&pool, Retention { backfill_frames_max: 20, ..small_ring() }).await;
+    let (nats, server, client) = start(&pool, Retention { backfill_events_max: 20, ..small_ring() }).await;
     publish(&nats, 2..=60).await;
     let mut client = client.reload_at(&server).await;
     publish(&nats, [61]).await;
@@ -144,7 +144,7 @@ async fn without_the_database_events_are_delivered_and_only_old_cursors_are_not_
     let retention = Retention { resume_timeout: Duration::from_millis(100), ..small_ring() };
     let (nats, server, client) = start(&pool, retention).await;
     pool.close().await;
-    let mut other = server.guest().await;
+    let mut other = server.anonymous().await;
     publish(&nats, 2..=20).await;
     expect(&mut other, 2..=20).await;
     let mut client = client.reload_at(&server).await;
@@ -160,7 +160,7 @@ async fn without_the_database_events_are_delivered_and_only_old_cursors_are_not_
 #[sqlx::test(migrations = false)]
 async fn a_backfill_holds_a_version_of_two_streams_once_and_not_if_the_client_has_received_it(pool: PgPool) {
     let (nats, server, early) = start(&pool, small_ring()).await;
-    let mut late = server.guest().await;
+    let mut late = server.anonymous().await;
     nats.publish("monolith", "message_changed", message(2, "2")).await;
     expect(&mut late, [2]).await;
     // The other stream gets the same version a moment later.

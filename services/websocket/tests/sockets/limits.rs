@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::{
     model::publish_message,
-    server::{Server, start_with_guest},
+    server::{Server, start_with_anonymous},
 };
 
 #[tokio::test]
@@ -27,14 +27,14 @@ async fn a_frame_that_is_too_large_ends_the_connection_with_1009() {
     let nats = Nats::start().await;
     let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
-    let mut client = server.guest().await;
+    let mut client = server.anonymous().await;
     client.send(json!({ "type": "typing", "channel": "x".repeat(2000) })).await;
     assert_eq!(u16::from(client.closed().await.code), 1009);
 }
 
 #[tokio::test]
 async fn a_binary_frame_ends_the_connection_with_1003() {
-    let (_nats, _server, mut client) = start_with_guest().await;
+    let (_nats, _server, mut client) = start_with_anonymous().await;
     client.socket.send(Message::binary(vec![1, 2, 3])).await.unwrap();
     assert_eq!(u16::from(client.closed().await.code), 1003);
 }
@@ -83,7 +83,7 @@ async fn an_instance_with_the_maximum_of_connections_answers_503() {
     let nats = Nats::start().await;
     let limits = Limits { connections_max: 1, ..Limits::default() };
     let server = Server::with_limits(&nats, limits).await;
-    let _only = server.guest().await;
+    let _only = server.anonymous().await;
     let Err(Error::Http(refused)) = tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await
     else {
         panic!("the connection was accepted");
@@ -95,15 +95,15 @@ async fn an_instance_with_the_maximum_of_connections_answers_503() {
 async fn a_client_that_does_not_read_is_closed_with_1008_and_others_get_all_events() {
     let nats = Nats::start().await;
     let limits = Limits {
-        socket_queue_messages_max: 4,
+        entries_behind_max: 4,
         write_stall: Duration::from_millis(20),
         // It reads again only after the last event, which takes a busy machine some seconds.
         close_timeout: Duration::from_mins(1),
         ..Limits::default()
     };
     let server = Server::with_limits(&nats, limits).await;
-    let mut slow = server.guest().await;
-    let mut quick = server.guest().await;
+    let mut slow = server.anonymous().await;
+    let mut quick = server.anonymous().await;
     // More than the kernel's buffers hold on both sides.
     let large = "x".repeat(200_000);
     for id in 0..60 {
@@ -126,8 +126,8 @@ async fn a_client_that_answers_no_pings_is_disconnected_and_one_that_does_stays(
     };
     let server = Server::with_limits(&nats, limits).await;
     // A client answers pings while it waits for a frame. The silent one never does.
-    let _silent = server.guest().await;
-    let mut answering = server.guest().await;
+    let _silent = server.anonymous().await;
+    let mut answering = server.anonymous().await;
     let admitted = async {
         while let Err(Error::Http(_)) = tokio_tungstenite::connect_async(format!("ws://{}/ws", server.address)).await {
             let _ = tokio::time::timeout(Duration::from_millis(20), answering.socket.next()).await;

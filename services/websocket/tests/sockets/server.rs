@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Connects without a token.
-    pub async fn guest(&self) -> Client {
+    pub async fn anonymous(&self) -> Client {
         let mut client = self.connect().await;
         client.hello(json!({})).await;
         client
@@ -62,10 +62,10 @@ impl Server {
 }
 
 /// Starts a nats-server and an instance, and connects a client without a token.
-pub async fn start_with_guest() -> (Nats, Server, Client) {
+pub async fn start_with_anonymous() -> (Nats, Server, Client) {
     let nats = Nats::start().await;
     let server = Server::start(&nats).await;
-    let client = server.guest().await;
+    let client = server.anonymous().await;
     (nats, server, client)
 }
 
