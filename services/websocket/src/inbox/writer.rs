@@ -210,7 +210,7 @@ fn row_of(stream: usize, message: &StreamMessage) -> Option<NewRow> {
     };
     let payload = std::str::from_utf8(&message.payload).ok()?;
     // PostgreSQL refuses NUL in JSON, and the batch would fail for ever. No owner's row can contain one.
-    if !is_for_clients(&envelope.kind, envelope.operation) || payload.contains("\\u0000") {
+    if !is_for_clients(&envelope.kind, envelope.operation) || has_nul(payload) {
         return None;
     }
     // flack.<owner>.<kind>.<entity id>
@@ -227,9 +227,25 @@ fn row_of(stream: usize, message: &StreamMessage) -> Option<NewRow> {
     })
 }
 
+/// Returns whether a JSON text has an escaped NUL. After an escaped backslash, the same characters are plain text.
+fn has_nul(json: &str) -> bool {
+    let is_escape = |at: usize| json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0;
+    json.match_indices("\\u0000").any(|(at, _)| is_escape(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_escaped_nul_is_found_and_a_backslash_before_the_same_text_is_not_one() {
+        for text in ["\0", "\\\0", "a\0b"] {
+            assert!(has_nul(&serde_json::json!(text).to_string()), "{text:?}");
+        }
+        for text in ["\\u0000", "\\\\u0000", "u0000", ""] {
+            assert!(!has_nul(&serde_json::json!(text).to_string()), "{text:?}");
+        }
+    }
 
     fn range(incarnation: &str, after: u64, sequence: u64) -> StoredRange {
         StoredRange { after, last: Offset { incarnation: Some(incarnation.into()), sequence } }

@@ -65,6 +65,16 @@ async fn a_cursor_older_than_the_ring_buffer_is_resumed_while_new_messages_arriv
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_message_with_the_text_of_an_escape_is_in_the_inbox(pool: PgPool) {
+    let (nats, server, client) = start(&pool, small_ring()).await;
+    publish_message(&nats, 2, r"\u0000").await;
+    publish(&nats, 3..=30).await;
+    let mut client = client.resume_at(&server).await;
+    assert_eq!(client.next_source().await, r"\u0000");
+    expect(&mut client, 3..=30).await;
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_client_that_disconnects_during_a_backfill_continues_there(pool: PgPool) {
     let (nats, server, client) = start(&pool, small_ring()).await;
     publish(&nats, 2..=60).await;
