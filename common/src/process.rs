@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub use background::{Background, TaskResult};
+pub use connections::{BoundedListener, CONNECTIONS_MAX, Connection};
 pub use flack_api::BODY_BYTES_MAX;
 pub use lifecycle::{Identity, serve};
 pub use middleware::REQUEST_SECONDS_MAX;

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use flack_common::config::{DatabaseConfig, EventsConfig, ProcessConfig, RegistryConfig};
+use flack_websocket::config::SocketLimits;
 
 /// The port of a monolith that runs alone, for a browser.
 const PORT_ALONE: u16 = 8000;
@@ -21,6 +22,8 @@ pub struct Config {
     /// Absent when it runs alone.
     #[conf(flatten)]
     pub events: Option<EventsConfig>,
+    #[conf(flatten)]
+    pub sockets: SocketLimits,
 }
 
 /// Beside services both are required: without events, the services' projections would become stale.

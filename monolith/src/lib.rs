@@ -46,7 +46,7 @@ pub async fn build(config: Config, background: Background, registry: Option<Regi
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
         None => Events::InProcess(InProcess::new(SERVICE)),
     };
-    start(pool, events, registry, &background).await
+    start(pool, events, registry, config.sockets.into(), &background).await
 }
 
 /// Starts the parts, each after those that it calls. Tests pass their own database and events.
@@ -54,6 +54,7 @@ pub async fn start(
     pool: PgPool,
     events: Events,
     registry: Option<Registry>,
+    sockets: Limits,
     background: &Background,
 ) -> anyhow::Result<App> {
     database::migrate(&pool, &MIGRATIONS).await?;
@@ -90,8 +91,8 @@ pub async fn start(
         revocations: verifier.revocations(),
         verify: Arc::clone(&verify),
     };
-    // Without an inbox: a client can resume as far back as the ring reaches.
-    let websocket = flack_websocket::start(SERVICE, &events, peers, None, Limits::default(), background);
+    // Without an inbox: clients resume only from the ring buffer.
+    let websocket = flack_websocket::start(SERVICE, &events, peers, None, sockets, background);
     let router = Router::new()
         .merge(websocket)
         .merge(users::router(users, Arc::clone(&verify)))

@@ -59,6 +59,13 @@ pub struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
+impl Connection {
+    /// Returns the TCP stream, whose options can be set.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,

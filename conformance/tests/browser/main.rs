@@ -43,6 +43,7 @@ fn browser_cases() -> Vec<Case> {
         html_in_a_message_is_shown_as_text,
         a_lost_connection_is_shown_and_no_message_is_lost_or_duplicated,
         a_draft_survives_the_end_of_a_session,
+        a_websocket_that_the_browser_closes_ends_cleanly,
     ]
 }
 
@@ -175,6 +176,25 @@ async fn a_draft_survives_the_end_of_a_session(world: World) -> Result<()> {
         eleni.until("the chat goes on", &format!("{ONLINE} && {SIGNED_IN}")).await?;
         eleni.write("#draft", &line("ght")).await?;
         eleni.until("the whole thought is sent", &shown("half a thought", 1)).await
+    })
+    .await
+}
+
+async fn a_websocket_that_the_browser_closes_ends_cleanly(world: World) -> Result<()> {
+    let url = world.stack.url();
+    Driver::run(async |driver| {
+        let window = driver.open(&url).await?;
+        window
+            .run(
+                "const socket = new WebSocket(`ws://${location.host}/ws`);
+                socket.onopen = () => socket.close(1000, 'done');
+                socket.onclose = ({ code, wasClean }) => { window.ended = `${code} ${wasClean}`; };",
+            )
+            .await?;
+        window.until("it has ended", "typeof window.ended === 'string'").await?;
+        let ended = window.evaluate("window.ended").await?;
+        ensure!(ended == "1000 true", "not a clean close: {ended}");
+        Ok(())
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! Websockets of a monolith that runs alone: events reach them in the process.
 
+use flack_common::process::{BoundedListener, CONNECTIONS_MAX};
 use flack_testing::WAIT_MAX;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ impl Socket {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let router = flack.router.clone();
+        let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
         tokio::spawn(async move { axum::serve(listener, router).await });
         let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/ws")).await.expect("a socket");
         Self(socket)

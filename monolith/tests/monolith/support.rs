@@ -52,7 +52,9 @@ impl Monolith {
     async fn start(pool: &PgPool, registry: Option<Registry>) -> Self {
         let events = Events::InProcess(InProcess::new(SERVICE));
         let background = Background::default();
-        let app = start(pool.clone(), events.clone(), registry, &background).await.expect("it starts");
+        let app = start(pool.clone(), events.clone(), registry, flack_websocket::Limits::default(), &background)
+            .await
+            .expect("it starts");
         let router = app.router;
         Self { client: Client::new(router.clone()), router, events, background }
     }

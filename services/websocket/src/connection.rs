@@ -1,11 +1,12 @@
 //! A client's connection.
 //!
-//! `upgrade` accepts it if there is a permit (`permits`). `hello` reads the first frame and answers it. `session` then
-//! serves the client: it reads frames (`incoming`), performs the actions that they request (`actions`), and writes
-//! (`outgoing`).
+//! `upgrade` accepts it if there is a permit (`permits`). `stream` counts the client's frames. `hello` reads the first
+//! frame and answers it. `session` then serves the client: it reads frames (`incoming`), performs the actions that they
+//! request (`actions`), and writes (`outgoing`).
 
 mod context;
 mod permits;
+mod stream;
 mod outgoing;
 mod incoming;
 mod actions;

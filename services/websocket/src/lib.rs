@@ -97,7 +97,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
         revocations: verifier.revocations(),
         verify: verifier,
     };
-    let router = start(SERVICE, &events, peers, Some(pool), Limits::default(), &background);
+    let router = start(SERVICE, &events, peers, Some(pool), config.sockets.into(), &background);
     // Readiness does not depend on the database: without it events are delivered, but old cursors are not resumed.
     Ok(App { router, readiness: Readiness::new() })
 }

@@ -12,11 +12,13 @@ pub const DEDUPLICATION_KEYS_MAX: usize = 20_000;
 pub const ACTIONS_WAITING_MAX: usize = 16;
 /// Frames read from the ring buffer at once.
 pub const FRAMES_PER_READ_MAX: usize = 32;
-/// Read buffer of each connection, allocated also while it is idle. It grows for a larger frame. axum's default is
-/// 128 KiB.
+/// Read buffer of each connection, allocated also while it is idle. It grows for a larger frame. tungstenite's default
+/// is 128 KiB.
 pub const READ_BUFFER_BYTES: usize = 1024;
 /// Write buffer of each connection, allocated also while it is idle.
 pub const WRITE_BUFFER_BYTES: usize = 4096;
+/// Bytes of a client that are read and discarded after the close frame. A client that sends more may not receive it.
+pub const DISCARDED_BYTES_MAX: u64 = 1024 * 1024;
 /// Typing signals that wait for a slow connection; older ones are dropped.
 pub const TYPING_SIGNALS_MAX: usize = 32;
 
@@ -67,12 +69,19 @@ pub struct Limits {
     /// Size of a frame from a client. A larger one ends the connection with 1009. The longest `source` fits, even if
     /// JSON escapes all of it.
     pub frame_bytes_max: usize,
-    /// Rate of frames from a client after a burst of `frames_burst_max`. Above it 1008.
+    /// Rate of frames from a client after a burst of `frames_burst_max`. Above it 1008. Every frame counts: also a
+    /// ping, a fragment of a message, and a pong that does not answer a ping.
     pub frames_per_second_max: u32,
     /// See `frames_per_second_max`.
     pub frames_burst_max: u32,
     /// Open connections of this instance. Above it 503.
     pub connections_max: usize,
+    /// Open connections of one address at this instance; for IPv6, of one network of 64 bits. Above it 429. Half of
+    /// them may be anonymous. Above that 1008.
+    pub connections_per_address_max: usize,
+    /// Anonymous connections of this instance. Above it 1008, so that users who sign in find a place. Half of what a
+    /// balancer with 20,000 files admits.
+    pub anonymous_connections_max: usize,
     /// Open connections of one user at this instance. Above it 1008.
     pub connections_per_user_max: usize,
     /// When one write takes longer than `write_stall`, and the client is more than this many entries behind the head of
@@ -91,7 +100,8 @@ pub struct Limits {
     pub token_check_interval: Duration,
     /// Shortest time between two typing signals of a connection. Typing frames in between are dropped.
     pub typing_interval: Duration,
-    /// How long the service waits for the client's answer to a close frame.
+    /// For the closing handshake: the service's close frame, the client's, and the end of both directions of TCP. Then
+    /// the connection is reset, so that the kernel does not keep what the client has not read.
     pub close_timeout: Duration,
 }
 
@@ -105,6 +115,8 @@ impl Default for Limits {
             frames_per_second_max: 20,
             frames_burst_max: 60,
             connections_max: 10_000,
+            connections_per_address_max: 1_000,
+            anonymous_connections_max: 2_000,
             connections_per_user_max: 20,
             entries_behind_max: 64,
             write_stall: Duration::from_secs(1),
@@ -113,7 +125,7 @@ impl Default for Limits {
             silence_max: Duration::from_secs(50),
             token_check_interval: Duration::from_mins(1),
             typing_interval: Duration::from_secs(1),
-            close_timeout: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(2),
         }
     }
 }

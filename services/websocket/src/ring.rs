@@ -9,7 +9,7 @@ pub mod frame;
 
 use std::collections::VecDeque;
 
-use axum::extract::ws::Utf8Bytes;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use self::{deduplicator::Deduplicator, entry::Entry, frame::Update};
 use crate::{

@@ -1,11 +1,11 @@
 //! Typing signals ("a user is typing"): core NATS messages to the connections of all instances. They are not stored and
 //! may be lost.
 
-use axum::extract::ws::Utf8Bytes;
 use flack_api::frames::ServerFrame;
 use flack_catalogue::Service;
 use flack_common::{events::Events, process::Background};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::{debug, error};
 
 use crate::limits::TYPING_SIGNALS_MAX;

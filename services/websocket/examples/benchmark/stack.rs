@@ -26,6 +26,8 @@ use tokio::{
 use crate::client::Socket;
 
 const SERVES: &str = "FLACK_BENCHMARK_SERVES";
+/// More than any benchmark opens.
+const SOCKETS_MAX: &str = "10000";
 const START_MAX: Duration = Duration::from_secs(30);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
@@ -68,6 +70,9 @@ impl Stack {
             .env("DATABASE_URL", database_url)
             .env("ETCD_URL", etcd.url())
             .env("NATS_URL", nats.url())
+            // All clients have one address, and many of them no token.
+            .env("LIMIT_SOCKETS_PER_ADDRESS", SOCKETS_MAX)
+            .env("LIMIT_ANONYMOUS_SOCKETS", SOCKETS_MAX)
             // No other service is called.
             .env("INTERNAL_URL", "http://127.0.0.1:9")
             .env("RUST_LOG", "warn")

@@ -1,5 +1,7 @@
 //! Actions: what clients request, done in the user's name through the peers' APIs.
 
+use std::net::IpAddr;
+
 use flack_api::{
     Context, Problem, TokenCaller,
     frames::{ClientFrameSource, ServerFrame},
@@ -32,12 +34,19 @@ pub struct Outcome {
 /// Performs an action with the token of the connection.
 ///
 /// The token is verified again: it may have been revoked a moment ago.
-pub async fn perform(action: Action, token: Option<SecretString>, peers: &Peers) -> Outcome {
+pub async fn perform(
+    action: Action,
+    token: Option<SecretString>,
+    client_address: Option<IpAddr>,
+    peers: &Peers,
+) -> Outcome {
     let id = match &action {
         Action::PingUser => None,
         Action::PostMessage { id, .. } => Some(*id),
     };
-    match attempt(action, token, peers).await {
+    // Each action is a request of its own, with its own correlation id.
+    let context = Context { client_address, ..Context::background() };
+    match attempt(action, token, &context, peers).await {
         Ok(reply) => Outcome { reply, is_token_refused: false },
         Err(problem) => {
             debug!(%problem, "an action was refused");
@@ -46,12 +55,16 @@ pub async fn perform(action: Action, token: Option<SecretString>, peers: &Peers)
     }
 }
 
-async fn attempt(action: Action, token: Option<SecretString>, peers: &Peers) -> Result<Option<ServerFrame>, Problem> {
+async fn attempt(
+    action: Action,
+    token: Option<SecretString>,
+    context: &Context,
+    peers: &Peers,
+) -> Result<Option<ServerFrame>, Problem> {
     let caller = verify(token, peers).await?;
-    let context = Context::background();
     match action {
         Action::PingUser => {
-            peers.users.set_me_online(&context, caller).await?;
+            peers.users.set_me_online(context, caller).await?;
             Ok(None)
         }
         Action::PostMessage { id, channel, source } => {
@@ -59,7 +72,7 @@ async fn attempt(action: Action, token: Option<SecretString>, peers: &Peers) -> 
             let source = String::from(source);
             let source =
                 source.as_str().try_into().map_err(|problem| Problem::bad_request(format!("source: {problem}")))?;
-            let created = peers.messages.create_message(&context, caller, Some(id), NewMessage { source }).await?;
+            let created = peers.messages.create_message(context, caller, Some(id), NewMessage { source }).await?;
             Ok(Some(ServerFrame::Posted { id, message_id: created.body.id }))
         }
     }

@@ -1,6 +1,5 @@
 //! The beginning of a connection: `hello`, `welcome`, and the backfill of a resumed client.
 
-use axum::extract::ws::WebSocket;
 use flack_api::frames::ClientFrame;
 use tokio::time::timeout;
 use tracing::warn;
@@ -9,7 +8,9 @@ use super::{
     context::SocketContext,
     incoming::next_text,
     outgoing::{CloseReason, Outgoing},
+    permits::ConnectionPermit,
     session::Session,
+    stream::Socket,
 };
 use crate::{
     cursor::Cursor,
@@ -20,7 +21,8 @@ use crate::{
 /// Waits for `hello`, answers it, sends the backfill, and returns the session.
 pub async fn begin_session<'a>(
     context: &'a SocketContext,
-    socket: &'a mut WebSocket,
+    permit: &'a mut ConnectionPermit,
+    socket: &'a mut Socket,
 ) -> Result<Session<'a>, CloseReason> {
     let stopping = context.background.stopping();
     let receiving = timeout(context.limits.hello_timeout, next_text(socket));
@@ -37,7 +39,7 @@ pub async fn begin_session<'a>(
     let cursor = cursor.and_then(|cursor| Cursor::parse(&cursor));
     let start = stopping.run_until_cancelled(context.resume.start(cursor)).await;
     let Start { position, is_resumed, backfill } = start.ok_or(CloseReason::Draining)?;
-    let mut session = Session::new(context, Outgoing::new(socket, &context.limits, head, position));
+    let mut session = Session::new(context, permit, Outgoing::new(socket, &context.limits, head, position));
     session.welcome(token, is_resumed).await?;
     if let Some(backfill) = backfill {
         send_backfill(context, &mut session.outgoing, *backfill).await?;

@@ -1,15 +1,19 @@
 //! Writing to a client, with timeouts for a slow one, and closing its connection.
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use flack_api::frames::ServerFrame;
-use futures::SinkExt as _;
+use futures::{SinkExt as _, StreamExt as _};
 use metrics::counter;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tracing::error;
+use tokio_tungstenite::tungstenite::{
+    Error, Message, Utf8Bytes,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+use tracing::{debug, error};
 
+use super::stream::Socket;
 use crate::{
     feed::Feed,
     limits::Limits,
@@ -19,14 +23,19 @@ use crate::{
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client has closed the connection, or does not respond any more.
+    /// The client has sent a close frame.
+    ClosedByClient,
+    /// The client has ended TCP without a close frame, or does not respond any more.
     ClientGone,
     SlowClient,
     NoHello,
     BadHello,
     TooManyFrames,
     TooManyConnections,
+    TooManyAnonymousConnections,
+    ProtocolError,
     BinaryFrame,
+    InvalidUtf8,
     FrameTooLarge,
     /// The instance drains.
     Draining,
@@ -36,32 +45,41 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Returns the close code; `None` if there is no client to send it to.
-    fn code(self) -> Option<u16> {
-        // 1012 and 1013 have no name in axum.
-        Some(match self {
-            Self::ClientGone => return None,
-            Self::SlowClient | Self::NoHello | Self::BadHello | Self::TooManyFrames | Self::TooManyConnections => {
-                close_code::POLICY
-            }
-            Self::BinaryFrame => close_code::UNSUPPORTED,
-            Self::FrameTooLarge => close_code::SIZE,
+    /// Returns the code of the close frame that the service sends; `None` if it sends none of its own.
+    fn code(self) -> Option<CloseCode> {
+        match self {
+            // tungstenite answers the client's close frame with the client's code.
+            Self::ClosedByClient | Self::ClientGone => None,
+            Self::SlowClient
+            | Self::NoHello
+            | Self::BadHello
+            | Self::TooManyFrames
+            | Self::TooManyConnections
+            | Self::TooManyAnonymousConnections => Some(CloseCode::Policy),
+            Self::ProtocolError => Some(CloseCode::Protocol),
+            Self::BinaryFrame => Some(CloseCode::Unsupported),
+            Self::InvalidUtf8 => Some(CloseCode::Invalid),
+            Self::FrameTooLarge => Some(CloseCode::Size),
             // The client reconnects with its cursor, and reloads if it cannot be resumed.
-            Self::Draining | Self::StreamReset | Self::BackfillFailed => 1012,
-            Self::NotReady => 1013,
-        })
+            Self::Draining | Self::StreamReset | Self::BackfillFailed => Some(CloseCode::Restart),
+            Self::NotReady => Some(CloseCode::Again),
+        }
     }
 
     /// Returns the text of the close frame, which is also the metric's label.
     pub fn text(self) -> &'static str {
         match self {
+            Self::ClosedByClient => "the client has closed the connection",
             Self::ClientGone => "the client is gone",
             Self::SlowClient => "too slow: the client reads more slowly than events arrive",
             Self::NoHello => "no hello in time",
             Self::BadHello => "the first frame must be a valid hello",
             Self::TooManyFrames => "too many frames",
             Self::TooManyConnections => "too many connections of this user",
+            Self::TooManyAnonymousConnections => "too many connections without a user; send hello with a token",
+            Self::ProtocolError => "the websocket protocol was violated",
             Self::BinaryFrame => "text frames only",
+            Self::InvalidUtf8 => "a text frame is not UTF-8",
             Self::FrameTooLarge => "the frame is too large",
             Self::Draining => "the server is restarting; reconnect",
             Self::StreamReset => "a stream was reset; reconnect",
@@ -83,7 +101,7 @@ impl From<ReadError> for CloseReason {
 /// The writing side of a connection.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    pub socket: &'a mut WebSocket,
+    pub socket: &'a mut Socket,
     pub progress: Progress<'a>,
 }
 
@@ -99,12 +117,7 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    pub fn new(
-        socket: &'a mut WebSocket,
-        limits: &'a Limits,
-        head: watch::Receiver<u64>,
-        position: ReadPosition,
-    ) -> Self {
+    pub fn new(socket: &'a mut Socket, limits: &'a Limits, head: watch::Receiver<u64>, position: ReadPosition) -> Self {
         Self { socket, progress: Progress { limits, head, position, is_catching_up: true } }
     }
 
@@ -175,15 +188,28 @@ impl Progress<'_> {
     }
 }
 
-/// Sends a close frame with the reason. Waits for the client's answer, so that the reason arrives before TCP is closed.
-pub async fn close(socket: &mut WebSocket, reason: CloseReason, limits: &Limits) {
-    let Some(code) = reason.code() else { return };
-    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason.text()) };
-    let closing = async {
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.recv().await {}
-        }
+/// Ends the connection. A client that does not take part in the closing handshake within `close_timeout` is reset.
+pub async fn close(socket: &mut Socket, reason: CloseReason, limits: &Limits) {
+    let is_complete = match reason {
+        CloseReason::ClientGone => false,
+        // Boxed: otherwise every idle connection would keep the memory that only its end needs.
+        _ => timeout(limits.close_timeout, Box::pin(closing_handshake(socket, reason)))
+            .await
+            .is_ok_and(|end| end.is_ok()),
     };
-    // Without an answer in time, TCP is closed all the same.
-    let _ = timeout(limits.close_timeout, closing).await;
+    if !is_complete {
+        debug!(reason = reason.text(), "a connection is reset: the client did not complete the closing handshake");
+        socket.get_ref().reset_on_drop();
+    }
+}
+
+/// Performs the closing handshake: sends the reason, or answers the client's close frame, and ends TCP.
+async fn closing_handshake(socket: &mut Socket, reason: CloseReason) -> Result<(), Error> {
+    if let Some(code) = reason.code() {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason.text()) };
+        socket.send(Message::Close(Some(frame))).await?;
+    }
+    // Ends after the client's close frame and its answer, or at once if a frame could not be read.
+    while socket.next().await.is_some_and(|received| received.is_ok()) {}
+    Ok(socket.get_mut().finish().await?)
 }

@@ -2,26 +2,28 @@
 
 use std::{collections::VecDeque, convert::Infallible, future::pending, pin::Pin, time::Duration};
 
-use axum::{body::Bytes, extract::ws::Message};
+use axum::body::Bytes;
 use chrono::Utc;
 use flack_api::{
     Problem, TokenCaller,
     frames::{ClientFrame, ServerFrame, Token},
 };
+use futures::StreamExt as _;
 use secrecy::SecretString;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::{Instant, sleep_until},
 };
+use tokio_tungstenite::tungstenite::Message;
 use tracing::info;
 use uuid::Uuid;
 
 use super::{
     actions::{self, Action, Outcome},
     context::SocketContext,
-    incoming::{RateLimiter, id_in, text_of},
+    incoming::{id_in, text_of},
     outgoing::{CloseReason, Outgoing},
-    permits::UserConnectionPermit,
+    permits::{ConnectionPermit, UserConnectionPermit},
 };
 use crate::{
     limits::{ACTIONS_WAITING_MAX, Limits},
@@ -33,13 +35,13 @@ type RunningAction<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 /// The state of a session.
 pub struct Session<'a> {
     context: &'a SocketContext,
+    permit: &'a mut ConnectionPermit,
     pub outgoing: Outgoing<'a>,
     typing: broadcast::Receiver<Typing>,
     /// `None`: the connection is anonymous.
     user: Option<SignedInUser>,
     /// Actions that wait for the running one.
     waiting: VecDeque<Action>,
-    rate: RateLimiter,
     /// When the last typing signal was published.
     last_typed: Option<Instant>,
     last_received: Instant,
@@ -55,14 +57,14 @@ struct SignedInUser {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(context: &'a SocketContext, outgoing: Outgoing<'a>) -> Self {
+    pub fn new(context: &'a SocketContext, permit: &'a mut ConnectionPermit, outgoing: Outgoing<'a>) -> Self {
         Self {
             context,
+            permit,
             outgoing,
             typing: context.typing.subscribe(),
             user: None,
             waiting: VecDeque::new(),
-            rate: RateLimiter::new(&context.limits),
             last_typed: None,
             last_received: Instant::now(),
             last_ping: Instant::now(),
@@ -85,7 +87,7 @@ impl<'a> Session<'a> {
                 && let Some(action) = self.waiting.pop_front()
             {
                 let token = self.user.as_ref().map(|user| user.caller.token.clone());
-                running = Some(Box::pin(actions::perform(action, token, &context.peers)));
+                running = Some(Box::pin(actions::perform(action, token, self.permit.address, &context.peers)));
             }
             let next_timer = self.next_timer();
             tokio::select! {
@@ -98,7 +100,7 @@ impl<'a> Session<'a> {
                     self.complete(outcome).await?;
                 }
                 // Nothing is read while too many actions wait: TCP then slows the client down.
-                received = self.outgoing.socket.recv(), if self.waiting.len() < ACTIONS_WAITING_MAX => {
+                received = self.outgoing.socket.next(), if self.waiting.len() < ACTIONS_WAITING_MAX => {
                     self.last_received = Instant::now();
                     if let Some(text) = text_of(received)? {
                         self.receive(&text).await?;
@@ -126,6 +128,14 @@ impl<'a> Session<'a> {
                 Err(problem) => refused = Some(problem),
             }
         }
+        if self.user.is_some() {
+            self.permit.set_signed_in();
+        } else if !self.permit.set_anonymous(&self.context.limits) {
+            if refused.is_some_and(|problem| problem.status == 401) {
+                self.send(&ServerFrame::ExpiredToken).await?;
+            }
+            return Err(CloseReason::TooManyAnonymousConnections);
+        }
         let user_id = self.user.as_ref().map(|user| user.caller.user_id);
         info!(user.id = user_id, is_resumed, "a client was welcomed");
         let cursor = self.outgoing.progress.position.cursor.to_string();
@@ -148,9 +158,6 @@ impl<'a> Session<'a> {
     }
 
     async fn receive(&mut self, text: &str) -> Result<(), CloseReason> {
-        if !self.rate.allow(&self.context.limits) {
-            return Err(CloseReason::TooManyFrames);
-        }
         match serde_json::from_str::<ClientFrame>(text) {
             Ok(ClientFrame::Hello { token, .. }) => self.welcome(token, true).await?,
             Ok(ClientFrame::PingUser) => self.waiting.push_back(Action::PingUser),
@@ -199,7 +206,12 @@ impl<'a> Session<'a> {
     async fn expire_token(&mut self) -> Result<(), CloseReason> {
         let Some(user) = self.user.take() else { return Ok(()) };
         info!(user.id = user.caller.user_id, "the token of a connection has expired or was revoked");
-        self.send(&ServerFrame::ExpiredToken).await
+        self.send(&ServerFrame::ExpiredToken).await?;
+        if self.permit.set_anonymous(&self.context.limits) {
+            Ok(())
+        } else {
+            Err(CloseReason::TooManyAnonymousConnections)
+        }
     }
 
     async fn check_token(&mut self) -> Result<(), CloseReason> {
@@ -227,6 +239,7 @@ impl<'a> Session<'a> {
         }
         if self.last_ping.elapsed() >= limits.heartbeat_interval {
             self.last_ping = Instant::now();
+            self.outgoing.socket.get_mut().expect_pong();
             self.outgoing.send(Message::Ping(Bytes::new())).await?;
         }
         if self.user.as_ref().is_some_and(|user| user.check_at <= Instant::now()) {

@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use axum::extract::ws::Utf8Bytes;
 use flack_api::events::{Event, MonolithEvent};
 use serde::Deserialize as _;
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::error;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! An entry of the ring buffer: one frame that all connections share.
 
-use axum::extract::ws::Utf8Bytes;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::with_cursor;
 use crate::cursor::{Cursor, STREAMS};

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use flack_common::process::Background;
+use flack_common::process::{Background, BoundedListener, CONNECTIONS_MAX};
 use flack_testing::Nats;
 use flack_websocket::{Limits, Retention, start};
 use serde_json::json;
@@ -38,6 +38,7 @@ impl Server {
         let app = start("websocket", &events, peers.as_peers(), inbox, limits, &background);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { address, peers, background, serving }
     }
