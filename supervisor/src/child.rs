@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::backoff::Backoff;
 use crate::kernel::{kill_group, outcome, pid_of, signal, spawn, was_stopped_by};
 use crate::log::log;
+use crate::log_rotation::Logs;
 use crate::orphans::PidFile;
 use crate::paths::Paths;
 use crate::protocol::{Ended, ProcessStatus, State};
@@ -56,8 +57,13 @@ fn not_forced(name: &str, outcome: &str) -> Ended {
 }
 
 /// Starts a process and its task. `remove` is called when the process has ended for good.
-pub(crate) fn start(paths: &Paths, spec: Spec, remove: impl FnOnce() + Send + 'static) -> io::Result<(i32, Handle)> {
-    let child = spawn(paths, &spec)?;
+pub(crate) fn start(
+    paths: &Paths,
+    logs: &Logs,
+    spec: Spec,
+    remove: impl FnOnce() + Send + 'static,
+) -> io::Result<(i32, Handle)> {
+    let child = spawn(paths, logs, &spec)?;
     let pid = pid_of(&child);
     let status = ProcessStatus {
         name: spec.name.clone(),
@@ -72,6 +78,7 @@ pub(crate) fn start(paths: &Paths, spec: Spec, remove: impl FnOnce() + Send + 's
     let handle = Handle { spec: Arc::new(spec), status: Arc::new(Mutex::new(status)), orders };
     let task = Task {
         paths: paths.clone(),
+        logs: logs.clone(),
         spec: handle.spec.clone(),
         status: handle.status.clone(),
         orders: receiver,
@@ -88,6 +95,7 @@ pub(crate) fn start(paths: &Paths, spec: Spec, remove: impl FnOnce() + Send + 's
 
 struct Task {
     paths: Paths,
+    logs: Logs,
     spec: Arc<Spec>,
     status: Arc<Mutex<ProcessStatus>>,
     orders: mpsc::Receiver<Order>,
@@ -129,7 +137,7 @@ impl Task {
             if let Next::Remove(answer) = self.pause(pause).await {
                 return answer;
             }
-            match spawn(&self.paths, &self.spec) {
+            match spawn(&self.paths, &self.logs, &self.spec) {
                 Ok(child) => {
                     let pid = pid_of(&child);
                     log(&self.spec.name, &format!("restarted (pid {pid})"));
@@ -217,6 +225,7 @@ impl Task {
 
     fn ended(&self, status: &io::Result<ExitStatus>) -> String {
         PidFile::remove(&self.paths, &self.spec.name);
+        self.logs.close(&self.spec.name);
         let outcome = match status {
             Ok(status) => outcome(*status),
             Err(error) => format!("ended, its exit code is unknown: {error}"),

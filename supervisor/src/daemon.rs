@@ -7,11 +7,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::control;
 use crate::error::{Error, Result};
 use crate::log::log;
+use crate::log_rotation::Logs;
 use crate::paths::Paths;
 use crate::table::Table;
-use crate::{control, log_rotation};
 
 /// Runs the supervisor in this process until it is shut down. It logs JSON lines to standard output.
 pub async fn run(paths: Paths) -> Result<()> {
@@ -33,8 +34,9 @@ pub async fn run(paths: Paths) -> Result<()> {
     fs::set_permissions(&paths.socket, fs::Permissions::from_mode(0o600)).map_err(cannot_write(&paths.socket))?;
     log("supervisor", "listening");
 
-    let table = Table::new(paths.clone());
-    tokio::spawn(log_rotation::run(paths.logs));
+    let logs = Logs::new(paths.clone());
+    let table = Table::new(paths.clone(), logs.clone());
+    tokio::spawn(logs.rotate_when_too_large());
     tokio::spawn(control::serve(listener, table.clone()));
 
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);

@@ -1,8 +1,6 @@
 //! Starting a process, and how it ended.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
@@ -10,14 +8,14 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
+use crate::log_rotation::Logs;
 use crate::orphans::PidFile;
 use crate::paths::Paths;
 use crate::process::Identity;
 use crate::spec::Spec;
 
-pub(crate) fn spawn(paths: &Paths, spec: &Spec) -> io::Result<Child> {
-    // The process writes to the file itself: with a pipe it would fail as soon as the supervisor was killed.
-    let output = File::options().append(true).create(true).mode(0o600).open(paths.log(&spec.name))?;
+pub(crate) fn spawn(paths: &Paths, logs: &Logs, spec: &Spec) -> io::Result<Child> {
+    let output = logs.open(&spec.name)?;
     let child = Command::new(&spec.program)
         .args(&spec.args)
         .env_clear()

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::child::{self, Handle};
 use crate::log::log;
+use crate::log_rotation::Logs;
 use crate::paths::Paths;
 use crate::protocol::{Ended, ProcessStatus};
 use crate::spec::Spec;
@@ -16,6 +17,7 @@ use crate::spec::Spec;
 #[derive(Debug)]
 pub(crate) struct Table {
     paths: Paths,
+    logs: Logs,
     list: Mutex<List>,
     /// Notified when a client has received the replies to its shutdown request.
     pub(crate) shut_down: Notify,
@@ -29,8 +31,8 @@ struct List {
 }
 
 impl Table {
-    pub(crate) fn new(paths: Paths) -> Arc<Self> {
-        Arc::new(Self { paths, list: Mutex::default(), shut_down: Notify::new() })
+    pub(crate) fn new(paths: Paths, logs: Logs) -> Arc<Self> {
+        Arc::new(Self { paths, logs, list: Mutex::default(), shut_down: Notify::new() })
     }
 
     /// Starts a process and returns its pid. The error is for people.
@@ -50,7 +52,7 @@ impl Table {
             }
         };
         let program = spec.program.display().to_string();
-        let (pid, handle) = child::start(&self.paths, spec, remove)
+        let (pid, handle) = child::start(&self.paths, &self.logs, spec, remove)
             .map_err(|error| format!("{name} cannot be started ({program}): {error}"))?;
         log(&name, &format!("started (pid {pid})"));
         list.processes.insert(name, handle);
