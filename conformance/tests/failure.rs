@@ -1,6 +1,9 @@
 //! Failures on a real stack: what users notice when processes are killed, stopped or unavailable.
 
 use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
     process::ExitCode,
     sync::{
         Arc,
@@ -41,6 +44,7 @@ fn failures() -> Vec<Case> {
         requests_succeed_without_the_agent,
         requests_succeed_without_the_registry,
         messages_posted_without_nats_are_delivered_when_it_is_back,
+        the_log_of_the_balancer_is_rotated_under_load_without_a_lost_line,
     ]
 }
 
@@ -223,6 +227,55 @@ async fn messages_posted_without_nats_are_delivered_when_it_is_back(World { clie
     stack.mf_ok(&["kill", "nats", "--hard"])?;
     let id = client.message(&author, "without NATS").await?;
     socket.wait_for("the message", |frame| is_message(frame, id)).await?;
+    Ok(())
+}
+
+/// A rotation begins at 16 MiB, which is about 2,700 lines of this length.
+const ROTATION_REQUESTS_MAX: usize = 10_000;
+const ROTATION_PATH_BYTES: usize = 6_000;
+const ROTATION_REQUESTS_AT_ONCE: usize = 50;
+/// Lines that `mf logs` prints; a part of them is in the old log.
+const ROTATION_LINES_SHOWN: usize = 500;
+
+async fn the_log_of_the_balancer_is_rotated_under_load_without_a_lost_line(
+    World { client, stack }: World,
+) -> Result<()> {
+    let log = stack.home().join("log/haproxy.log");
+    let old = log.with_extension("log.old");
+    let inode_of_old = || old.metadata().map(|metadata| metadata.ino()).ok();
+    let (before, mut sent) = (inode_of_old(), 0);
+    while inode_of_old() == before {
+        ensure!(sent < ROTATION_REQUESTS_MAX, "the log was not rotated");
+        let requests = (sent..sent + ROTATION_REQUESTS_AT_ONCE).map(|number| {
+            let (client, path) = (client.clone(), format!("/rotation-{number}/{}", "x".repeat(ROTATION_PATH_BYTES)));
+            tokio::spawn(async move { client.get(&path, Auth::None, StatusCode::NOT_FOUND).await.map(drop) })
+        });
+        for request in requests.collect::<Vec<_>>() {
+            request.await??;
+        }
+        sent += ROTATION_REQUESTS_AT_ONCE;
+    }
+    // HAProxy writes a line shortly after the client has the answer.
+    wait_for("the line of every request", || async {
+        let text = [fs::read(&old)?, fs::read(&log)?].concat();
+        ensure!(!text.contains(&0), "the log has a hole");
+        let text = String::from_utf8(text)?;
+        let numbers = text.split("/rotation-").skip(1).filter_map(|rest| rest.split('/').next()?.parse().ok());
+        let found: BTreeSet<usize> = numbers.collect();
+        Ok((found.len() == sent).then_some(()))
+    })
+    .await?;
+    for file in [&old, &log] {
+        let metadata = file.metadata()?;
+        ensure!(metadata.blocks() * 512 <= metadata.len() + 2 * metadata.blksize(), "{metadata:?}");
+    }
+    let shown = stack.mf_ok(&["logs", "haproxy", "--json", "--lines", &ROTATION_LINES_SHOWN.to_string()])?;
+    let requests = shown.lines().filter(|line| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line["path"].as_str().is_some_and(|path| path.starts_with("/rotation-"))
+    });
+    let (requests, lines) = (requests.count(), shown.lines().count());
+    ensure!(requests > ROTATION_LINES_SHOWN / 2, "mf logs shows {requests} requests in {lines} lines");
     Ok(())
 }
 

@@ -5,20 +5,23 @@ mod report;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use crate::failure::{Exit, Result};
 use crate::help::examples;
+use crate::home::repository;
 use crate::infra::postgres::TemporaryServer;
 use crate::signals::interrupted;
 use report::Report;
 
-/// Run every test: format, lints, unit tests, each service on a real database, whole stacks, the browser
+/// Run every test: format, lints, unit tests, each service on a real database, whole stacks, the browser, fuzz targets
 ///
 /// Starts a temporary PostgreSQL, and stops it afterwards. Tests that need a stack start their own. With --database it
 /// runs no test: it prints the `DATABASE_URL` that plain `cargo test` needs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mftest                       # everything",
-    "mftest --fast                # without the tests that start whole stacks",
+    "mftest --fast                # without fuzz targets and the tests that start whole stacks",
     "mftest a_revoked_token       # tests whose names contain this",
     "eval \"$(mftest --database)\" && cargo test -p flack-users",
     "mftest --database --stop",
@@ -26,7 +29,7 @@ use report::Report;
 pub struct Args {
     /// Only tests whose names contain this; format and lints are left out
     filter: Option<String>,
-    /// Leave out the tests that start whole stacks
+    /// Leave out the fuzz targets and the tests that start whole stacks
     #[arg(long)]
     fast: bool,
     /// Only start a PostgreSQL for tests, and print its address as a shell line; it runs until --stop
@@ -36,6 +39,18 @@ pub struct Args {
     #[arg(long, requires = "database")]
     stop: bool,
 }
+
+/// The fuzz targets' program with libFuzzer; `fuzz/instrument` adds what it needs to our own crates.
+const FUZZ: [&str; 6] = [
+    "--package=flack-fuzz",
+    "--features=libfuzzer",
+    "--config",
+    "build.rustc-workspace-wrapper = 'fuzz/instrument'",
+    "--bin",
+    "flack-fuzz",
+];
+/// Enough to reach what the seeds do not. A longer run is in fuzz/README.md.
+const FUZZ_SECONDS_PER_TARGET: u32 = 20;
 
 /// The package whose tests start whole stacks.
 const STACK_TESTS: &str = "flack-conformance";
@@ -97,5 +112,33 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
         tests.extend(["--exclude", STACK_TESTS]);
     }
     tests.extend(args.filter.as_deref());
-    report.tests(&tests, &server.url()?).await
+    report.tests(&tests, &server.url()?).await?;
+    if args.fast || args.filter.is_some() {
+        return Ok(());
+    }
+    fuzz(report).await
+}
+
+/// Runs each fuzz target for some seconds. New inputs are kept in the target folder, and one that fails beside the
+/// seeds, to be committed.
+async fn fuzz(report: &mut Report) -> Result<()> {
+    if !report.check("fuzz, build", &[&["build"], &FUZZ[..]].concat()).await? {
+        return Ok(());
+    }
+    let corpus = repository().join("fuzz/corpus");
+    let mut targets: Vec<String> = std::fs::read_dir(&corpus)
+        .with_context(|| format!("cannot list {}", corpus.display()))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    targets.sort();
+    for target in targets {
+        let (seeds, found) = (format!("fuzz/corpus/{target}"), format!("target/fuzz/{target}"));
+        let folder = repository().join(&found);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        let (seconds, failed) =
+            (format!("-max_total_time={FUZZ_SECONDS_PER_TARGET}"), format!("-artifact_prefix={seeds}/"));
+        let options = ["--", "-verbosity=0", "-print_final_stats=1", "-timeout=10", &seconds, &failed, &found, &seeds];
+        report.check(&format!("fuzz, {target}"), &[&["run", "--quiet"], &FUZZ[..], &options].concat()).await?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@
 pub mod model;
 mod markdown;
 pub mod render;
-mod page;
+pub mod page;
 pub mod preview;
 pub mod store;
 pub mod handlers;

@@ -8,8 +8,8 @@ use url::Url;
 use crate::model::Preview;
 
 /// Longer texts are truncated.
-const TITLE_CHARACTERS_MAX: usize = 200;
-const DESCRIPTION_CHARACTERS_MAX: usize = 500;
+pub const TITLE_CHARACTERS_MAX: usize = 200;
+pub const DESCRIPTION_CHARACTERS_MAX: usize = 500;
 
 /// Longer raw texts are ignored while parsing. Entities make a raw text longer than the decoded one.
 const RAW_TEXT_BYTES_MAX: usize = 8192;

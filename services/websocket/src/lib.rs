@@ -13,7 +13,7 @@
 
 pub mod config;
 pub mod limits;
-mod cursor;
+pub mod cursor;
 mod ring;
 mod feed;
 mod inbox;
