@@ -1,6 +1,6 @@
 //! Fuzz targets: functions that take any bytes, and panic when Flack's code does something wrong with them.
 //!
-//! The program gives them inputs of libFuzzer, which changes an input and keeps the change when the input reaches new
+//! The example gives them inputs of libFuzzer, which changes an input and keeps the change when the input reaches new
 //! code. The test gives them the stored inputs of `corpus/`. Leaves wrong behaviour for valid input to other tests.
 
 mod requests;

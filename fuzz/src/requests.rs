@@ -92,6 +92,6 @@ impl VerifyToken for OneGoodToken {
         if token.expose_secret() != "good" {
             return Err(Problem::unauthorized("the token is not good"));
         }
-        Ok(TokenCaller { user_id: 7, token_id: Uuid::nil(), expires_at: i64::MAX, token: "good".into() })
+        Ok(TokenCaller { user_id: 7, token_id: Uuid::nil(), issued_at: 0, expires_at: i64::MAX, token: "good".into() })
     }
 }

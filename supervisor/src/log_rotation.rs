@@ -1,7 +1,7 @@
 //! The logs of processes: opens them, and limits their size, so that they do not fill the disk. One old log is kept.
 //!
-//! A process writes to its log itself: a pipe through the supervisor would break when the supervisor is killed. So a log
-//! is rotated while its process writes to it.
+//! A process writes to its log itself: a pipe through the supervisor would break when the supervisor is killed. So a
+//! log is rotated while its process writes to it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -72,7 +72,7 @@ impl Logs {
 }
 
 /// Makes a process append to its log again. HAProxy clears `O_APPEND` at its first line after each start and reload,
-/// because it sets `O_NONBLOCK` and no other flag. It then writes at its old position in a file that has become shorter.
+/// because it sets `O_NONBLOCK` and no other flag. It then writes at its old position in a file that is now shorter.
 fn append(file: &File) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
     if !flags.contains(OFlag::O_APPEND) {
@@ -84,8 +84,8 @@ fn append(file: &File) -> io::Result<()> {
 /// Moves the beginning of a log to `<name>.log.old`, without the last incomplete block.
 ///
 /// ext4 and XFS can remove whole blocks from the beginning of a file while others append to it, so no byte is lost: the
-/// old log and the log together are what was written. Other file systems (tmpfs, btrfs) can only truncate a file; a line
-/// that is written between the last read and the truncation is lost there.
+/// old log and the log together are what was written. Other file systems (tmpfs, btrfs) can only truncate a file; a
+/// line that is written between the last read and the truncation is lost there.
 fn rotate(path: &Path, shared: Option<&File>) -> io::Result<()> {
     let mut log = File::options().read(true).write(true).open(path)?;
     let metadata = log.metadata()?;

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::process::Command;
 
 use crate::failure::{Exit, Result};
 use crate::help::examples;
 use crate::home::repository;
 use crate::infra::postgres::TemporaryServer;
+use crate::infra::programs;
 use crate::signals::interrupted;
 use report::Report;
 
@@ -40,17 +42,19 @@ pub struct Args {
     stop: bool,
 }
 
-/// The fuzz targets' program with libFuzzer; `fuzz/instrument` adds what it needs to our own crates.
-const FUZZ: [&str; 6] = [
-    "--package=flack-fuzz",
-    "--features=libfuzzer",
+/// Builds the fuzz targets with libFuzzer; `fuzz/instrument` adds what it needs to our own crates.
+const BUILD_FUZZ: [&str; 6] = [
+    "build",
+    "--workspace",
+    "--example=flack-fuzz",
+    "--features=flack-fuzz/libfuzzer",
     "--config",
     "build.rustc-workspace-wrapper = 'fuzz/instrument'",
-    "--bin",
-    "flack-fuzz",
 ];
 /// Enough to reach what the seeds do not. A longer run is in fuzz/README.md.
 const FUZZ_SECONDS_PER_TARGET: u32 = 20;
+/// An input that takes longer fails.
+const FUZZ_INPUT_SECONDS_MAX: u32 = 10;
 
 /// The package whose tests start whole stacks.
 const STACK_TESTS: &str = "flack-conformance";
@@ -122,7 +126,7 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
 /// Runs each fuzz target for some seconds. New inputs are kept in the target folder, and one that fails beside the
 /// seeds, to be committed.
 async fn fuzz(report: &mut Report) -> Result<()> {
-    if !report.check("fuzz, build", &[&["build"], &FUZZ[..]].concat()).await? {
+    if !report.check("fuzz, build", &BUILD_FUZZ).await? {
         return Ok(());
     }
     let corpus = repository().join("fuzz/corpus");
@@ -135,10 +139,15 @@ async fn fuzz(report: &mut Report) -> Result<()> {
         let (seeds, found) = (format!("fuzz/corpus/{target}"), format!("target/fuzz/{target}"));
         let folder = repository().join(&found);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
-        let (seconds, failed) =
-            (format!("-max_total_time={FUZZ_SECONDS_PER_TARGET}"), format!("-artifact_prefix={seeds}/"));
-        let options = ["--", "-verbosity=0", "-print_final_stats=1", "-timeout=10", &seconds, &failed, &found, &seeds];
-        report.check(&format!("fuzz, {target}"), &[&["run", "--quiet"], &FUZZ[..], &options].concat()).await?;
+        let mut command = Command::new(programs::mf()?.with_file_name("examples").join("flack-fuzz"));
+        command
+            .current_dir(repository())
+            .kill_on_drop(true)
+            .args(["-verbosity=0", "-print_final_stats=1", &format!("-timeout={FUZZ_INPUT_SECONDS_MAX}")])
+            .arg(format!("-max_total_time={FUZZ_SECONDS_PER_TARGET}"))
+            .arg(format!("-artifact_prefix={seeds}/"))
+            .args([found, seeds]);
+        report.run(&format!("fuzz, {target}"), command).await?;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! The runner: runs cargo, prints its output, and counts tests and time.
 
+use std::ffi::OsStr;
 use std::io::pipe;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
+use tokio::process::Command;
 
 use crate::cargo::{self, cannot_run};
 use crate::failure::Result;
@@ -22,15 +24,23 @@ pub(super) struct Report {
 impl Report {
     /// Runs cargo, which passes or fails as a whole.
     pub(super) async fn check(&mut self, part: &str, arguments: &[&str]) -> Result<bool> {
-        print_line!("\n=== cargo {}", arguments.join(" "));
+        self.run(part, cargo::command(arguments)).await
+    }
+
+    /// Runs a program, which passes or fails as a whole.
+    pub(super) async fn run(&mut self, part: &str, mut command: Command) -> Result<bool> {
+        let words = std::iter::once(command.as_std().get_program()).chain(command.as_std().get_args());
+        let line = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+        print_line!("\n=== {line}");
         let began = Instant::now();
-        let passed = cargo::run(arguments).await?;
+        let status = command.status().await.map_err(|error| failure!(Unavailable, "cannot run {line}: {error}"))?;
+        let passed = status.success();
         self.parts.push((part.to_owned(), began.elapsed()));
         if passed {
             self.passed += 1;
         } else {
             self.failed += 1;
-            print_line!("=== failed: cargo {}", arguments.join(" "));
+            print_line!("=== failed: {line}");
         }
         Ok(passed)
     }
