@@ -261,8 +261,8 @@ async fn the_log_of_the_balancer_is_rotated_under_load_without_a_lost_line(
         let text = [fs::read(&old)?, fs::read(&log)?].concat();
         ensure!(!text.contains(&0), "the log has a hole");
         let text = String::from_utf8(text)?;
-        let numbers = text.split("/rotation-").skip(1).filter_map(|rest| rest.split('/').next()?.parse().ok());
-        let found: BTreeSet<usize> = numbers.collect();
+        let number = |rest: &str| rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok();
+        let found: BTreeSet<usize> = text.split("/rotation-").skip(1).filter_map(number).collect();
         Ok((found.len() == sent).then_some(()))
     })
     .await?;
