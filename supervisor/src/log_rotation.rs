@@ -151,7 +151,8 @@ mod tests {
         writing.join().expect("the writer does not panic");
         written.extend(fs::read(&path).expect("the log"));
         let written = String::from_utf8(written).expect("the lines are text");
-        let expected: String = (0..LINES).map(|line| format!("line {line:010} of the process\n")).collect();
+        let lines: Vec<_> = (0..LINES).map(|line| format!("line {line:010} of the process\n")).collect();
+        let expected = lines.concat();
         assert!(rotations > 3, "only {rotations} rotations");
         assert!(written == expected, "{} of {} bytes", written.len(), expected.len());
     }
