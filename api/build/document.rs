@@ -85,6 +85,10 @@ impl Document {
         if security != Security::None {
             needed.extend([401, 503]);
         }
+        // A layer limits the writes of each user.
+        if security == Security::Token && method != "get" {
+            needed.push(429);
+        }
         match needed.into_iter().find(|status| !statuses.contains(status)) {
             Some(status) => Err(format!("the router can respond with {status}; declare it")),
             None => Ok(Operation {

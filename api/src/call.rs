@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, time::Instant};
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::Problem;
+use crate::{Problem, rate_limit::RateLimits};
 
 /// The identity of a request in all processes, events and logs.
 #[derive(Debug, Clone)]
@@ -19,12 +19,20 @@ pub struct Context {
     /// The address of the client, which the balancer puts into `X-Forwarded-For`. A process that reaches the internal
     /// listener or the port of a service directly can choose it, so no limit of an account depends on it alone.
     pub client_address: Option<IpAddr>,
+    /// What is left of the caller's quotas. The router sends it with the answer. Clones share it.
+    pub rate_limits: RateLimits,
 }
 
 impl Context {
     /// Makes a context for work without a request: background tasks and tests.
     pub fn background() -> Self {
-        Self { correlation_id: Uuid::new_v4().to_string(), traceparent: None, deadline: None, client_address: None }
+        Self {
+            correlation_id: Uuid::new_v4().to_string(),
+            traceparent: None,
+            deadline: None,
+            client_address: None,
+            rate_limits: RateLimits::default(),
+        }
     }
 }
 

@@ -58,9 +58,10 @@ impl<Api: ?Sized, L: Layer<Api>> Layered<Api, L> {
         &self,
         operation: &'static OperationInfo,
         context: &Context,
+        user_id: Option<i64>,
         run: impl Fn(Arc<Api>, Context) -> Running<T> + Send + Sync + 'static,
     ) -> Result<T, Problem> {
-        let invocation = Invocation { operation, context: context.clone(), run: Box::new(run) };
+        let invocation = Invocation { operation, context: context.clone(), user_id, run: Box::new(run) };
         self.layer.call(&self.inner, invocation).await
     }
 }
@@ -78,6 +79,8 @@ pub(crate) type Running<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + S
 pub struct Invocation<Api: ?Sized, T> {
     pub operation: &'static OperationInfo,
     pub context: Context,
+    /// The user of the verified token, if the call has one.
+    pub user_id: Option<i64>,
     run: Box<dyn Fn(Arc<Api>, Context) -> Running<T> + Send + Sync>,
 }
 

@@ -5,6 +5,7 @@
 
 mod problem;
 mod call;
+mod rate_limit;
 mod operation;
 mod server;
 mod client;
@@ -21,6 +22,7 @@ pub use generated::{frames, services::*};
 pub use layer::{Invocation, Layer, Layered, Output};
 pub use operation::OperationInfo;
 pub use problem::Problem;
+pub use rate_limit::{RateLimit, RateLimits};
 pub use server::{
     BODY_BYTES_MAX, CORRELATION_ID, accepts_html, is_correlation_id, method_not_allowed_fallback, not_found_fallback,
     problem_page,

@@ -81,6 +81,14 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
     }
 
+    /// 429: a limit was reached. A retry after `retry_after_seconds` can succeed.
+    pub fn too_many_requests(detail: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self {
+            retry_after_seconds: Some(retry_after_seconds),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+        }
+    }
+
     /// 503: `part` (a service, `the database`, ...) is unavailable. A retry can succeed.
     pub fn unavailable(part: &str) -> Self {
         Self {

@@ -42,7 +42,7 @@ components:
     Document::parse("things.v1.yaml", &text).map(drop)
 }
 
-const STATUSES: [u16; 5] = [400, 401, 413, 415, 503];
+const STATUSES: [u16; 6] = [400, 401, 413, 415, 429, 503];
 
 #[test]
 fn keywords_that_the_router_checks_are_accepted() {

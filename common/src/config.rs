@@ -117,6 +117,17 @@ pub struct EventsConfig {
     pub password: Option<SecretString>,
 }
 
+/// Limits of one user, counted by each instance. Load tests raise them.
+#[derive(Conf, Debug, Clone)]
+pub struct LimitsConfig {
+    /// Writes of one user in 10 s; each further one gets 429
+    #[conf(env = "LIMIT_WRITES_PER_USER_PER_10S", default_value = "200", value_parser = parse_limit)]
+    pub writes_per_user_per_10s: u32,
+    /// Bytes of messages (source, HTML and link previews) of one user in 10 s; each further message gets 429
+    #[conf(env = "LIMIT_MESSAGE_BYTES_PER_USER_PER_10S", default_value = "262144", value_parser = parse_limit)]
+    pub message_bytes_per_user_per_10s: u32,
+}
+
 /// What every service needs. A service that needs more flattens it into a struct of its own.
 #[derive(Conf, Debug, Clone)]
 pub struct ServiceConfig {
@@ -128,6 +139,8 @@ pub struct ServiceConfig {
     pub registry: RegistryConfig,
     #[conf(flatten)]
     pub events: EventsConfig,
+    #[conf(flatten)]
+    pub limits: LimitsConfig,
 }
 
 /// The balancer's internal listener, through which services call each other.
@@ -163,6 +176,10 @@ fn parse_connections(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|number| (1..=CONNECTIONS_MAX_LIMIT).contains(number))
         .ok_or_else(|| format!("use a number from 1 to {CONNECTIONS_MAX_LIMIT}"))
+}
+
+fn parse_limit(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "use a whole number of at least 1".to_owned())
 }
 
 fn parse_http_url(text: &str) -> Result<String, String> {

@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod auth;
 pub mod password;
 pub mod rate;
+pub mod quota;
 mod restart;
 pub mod registry;
 pub mod authority;

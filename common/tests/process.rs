@@ -146,6 +146,59 @@ async fn a_client_that_sends_far_too_much_gets_an_answer_instead_of_a_connection
     process.stop().await;
 }
 
+/// Sends bytes and returns everything that is answered until the server closes; fails when the connection is reset.
+async fn exchange(process: &Process, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
+    // The server may stop reading before everything is sent.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    timeout(TEST_TIMEOUT, stream.read_to_end(&mut answer)).await.expect("no end").expect("the connection was reset");
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_the_http_library_refuses_is_answered_with_problem_details() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let many_headers: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
+    let cases = [
+        ("400", "GET /things/1 HTTP/1.1\r\nHost: x\r\nbad header: y\r\n\r\n".to_owned()),
+        ("400", "GET /things/<1> HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        ("400", "G\u{1}T / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        ("414", format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(70_000))),
+        ("431", format!("GET / HTTP/1.1\r\nHost: x\r\n{many_headers}\r\n")),
+        // Most of it is unread when the answer is sent.
+        ("431", format!("GET / HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n", "y".repeat(4_000_000))),
+    ];
+    for (status, request) in cases {
+        let answer = exchange(&process, request.as_bytes()).await;
+        let shown = &request[..request.len().min(80)];
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{shown:?}: {answer:?}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {head}");
+        assert!(head.contains("application/problem+json") && head.contains("nosniff"), "{shown:?}: {head}");
+        let problem: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{shown:?}: {error}: {body}"));
+        assert_eq!(problem["status"].to_string(), status);
+        assert!(problem["correlation_id"].is_string() && problem["error"] == problem["detail"], "{problem}");
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn an_endless_chunked_body_is_answered_with_413_and_not_with_a_reset() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let head = "POST /things/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
+    // 3 MB are read completely; of 24 MB the end is discarded while the connection closes.
+    for (chunks, ending) in [(48, "0\r\n\r\n"), (384, "0\r\n\r\n"), (384, "")] {
+        let request = format!("{head}{}{ending}", chunk.repeat(chunks));
+        let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
+        stream.write_all(request.as_bytes()).await.expect("the server reads everything");
+        let mut answer = [0; 12];
+        timeout(TEST_TIMEOUT, stream.read_exact(&mut answer)).await.expect("no answer").expect("a reset");
+        assert_eq!(&answer, b"HTTP/1.1 413", "{chunks} chunks, ending {ending:?}");
+    }
+    process.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_that_expects_continue_is_refused_before_it_sends_too_much() {
     let process = Process::start(app(), Readiness::new()).await;

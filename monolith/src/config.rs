@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use flack_common::config::{DatabaseConfig, EventsConfig, ProcessConfig, RegistryConfig};
+use flack_common::config::{DatabaseConfig, EventsConfig, LimitsConfig, ProcessConfig, RegistryConfig};
 use flack_websocket::config::SocketLimits;
 
 /// The port of a monolith that runs alone, for a browser.
@@ -24,6 +24,8 @@ pub struct Config {
     pub events: Option<EventsConfig>,
     #[conf(flatten)]
     pub sockets: SocketLimits,
+    #[conf(flatten)]
+    pub limits: LimitsConfig,
 }
 
 /// Beside services both are required: without events, the services' projections would become stale.

@@ -23,9 +23,11 @@ use flack_api::{
 use flack_common::{
     auth::Verifier,
     authority::Authority,
+    config::LimitsConfig,
     database,
     events::{Events, InProcess, JetStream, publish_journal},
     process::{App, Background, Readiness},
+    quota::WriteLimit,
     registry::{Registry, keys},
 };
 use flack_websocket::{Limits, Peers};
@@ -46,7 +48,7 @@ pub async fn build(config: Config, background: Background, registry: Option<Regi
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
         None => Events::InProcess(InProcess::new(SERVICE)),
     };
-    start(pool, events, registry, config.sockets.into(), &background).await
+    start(pool, events, registry, &config.limits, config.sockets.into(), &background).await
 }
 
 /// Starts the parts, each after those that it calls. Tests pass their own database and events.
@@ -54,6 +56,7 @@ pub async fn start(
     pool: PgPool,
     events: Events,
     registry: Option<Registry>,
+    limits: &LimitsConfig,
     sockets: Limits,
     background: &Background,
 ) -> anyhow::Result<App> {
@@ -68,8 +71,11 @@ pub async fn start(
     publish_journal(SERVICE, &pool, &events, events::map, background);
 
     let guard = Guard(authority.clone());
+    // One quota of writes for all parts; a message that is posted on a websocket counts as well.
+    let writes = WriteLimit::new(limits);
     let users = flack_users::start(&pool, authority.of(flack_users::SERVICE), background);
-    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users.await?));
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(writes.clone(), users.await?));
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users));
     let tokens = flack_tokens::start(
         &pool,
         &events,
@@ -79,10 +85,12 @@ pub async fn start(
         authority.of(flack_tokens::SERVICE),
         background,
     );
-    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(guard.clone(), tokens.await?));
-    let messages = flack_messages::start(&pool, authority.of(flack_messages::SERVICE), background);
+    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(writes.clone(), tokens.await?));
+    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(guard.clone(), tokens));
+    let messages = flack_messages::start(&pool, limits, authority.of(flack_messages::SERVICE), background);
+    let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(writes.clone(), messages));
     let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(guard, messages));
-    let ui = flack_ui::start(&pool);
+    let ui = Arc::new(Layered::new(writes, flack_ui::start(&pool)));
 
     let verify: Arc<dyn VerifyToken> = Arc::clone(&verifier) as _;
     let peers = Peers {

@@ -17,7 +17,7 @@ impl OperationInfo {
     /// Returns the response. A problem that the operation does not declare is a defect of the handler: it is logged
     /// and becomes 500.
     pub fn finish(&self, context: &Context, answer: Result<Response, Problem>) -> Response {
-        answer.unwrap_or_else(|problem| {
+        let mut response = answer.unwrap_or_else(|problem| {
             if problem.status == 500 || self.statuses.contains(&problem.status) {
                 return problem.with_correlation_id(context).into_response();
             }
@@ -29,7 +29,9 @@ impl OperationInfo {
                 "the operation does not declare the handler's problem; the response is 500"
             );
             Problem::internal().with_correlation_id(context).into_response()
-        })
+        });
+        context.rate_limits.append_to(response.headers_mut());
+        response
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use http::HeaderMap;
 use uuid::Uuid;
 
-use crate::Context;
+use crate::{Context, rate_limit::RateLimits};
 
 pub const CORRELATION_ID: &str = "x-correlation-id";
 pub const TRACEPARENT: &str = "traceparent";
@@ -44,6 +44,7 @@ impl Context {
             client_address: text(FORWARDED_FOR)
                 .and_then(|address| address.parse().ok())
                 .map(|address: IpAddr| address.to_canonical()),
+            rate_limits: RateLimits::default(),
         }
     }
 }

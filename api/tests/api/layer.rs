@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use flack_api::{
-    Context, Invocation, Layer, Layered, Output, Problem, messages::MessagesApi, messages::MessagesClient,
+    Context, Invocation, Layer, Layered, Output, Problem, RateLimit, messages::MessagesApi, messages::MessagesClient,
     tokens::TokensApi, tokens::TokensClient, users::UsersApi, users::types,
 };
 
-use crate::support::{FakeUsers, NOBODY, base_url_of_nobody, caller, http, new_user};
+use axum::body::Body;
+use http::{Request, StatusCode};
+
+use crate::support::{FakeUsers, FakeVerify, NOBODY, ask, base_url_of_nobody, caller, http, new_user};
 
 /// Refuses every operation of a service that this process does not own.
 struct Guard {
@@ -105,4 +108,49 @@ async fn a_shadow_read_compares_reads_and_leaves_writes_alone() {
     assert_eq!(down.get_user(&context, None, 7).await.unwrap().id, 7);
     down.create_user(&context, new_user("ada")).await.unwrap();
     assert_eq!(*differences.lock().unwrap(), ["get_user"], "a write runs once");
+}
+
+/// Gives each user one write, and reports what is left to the router.
+struct OneWrite(Mutex<Vec<i64>>);
+
+impl<Api: ?Sized + Send + Sync + 'static> Layer<Api> for OneWrite {
+    async fn call<T: Output>(&self, inner: &Arc<Api>, invocation: Invocation<Api, T>) -> Result<T, Problem> {
+        if let Some(user_id) = invocation.user_id
+            && !invocation.operation.is_read()
+        {
+            invocation.context.rate_limits.report(RateLimit {
+                policy: "writes",
+                units_max: 1,
+                window_seconds: 10,
+                units_left: 0,
+                reset_seconds: 7,
+            });
+            let mut writers = self.0.lock().unwrap();
+            if writers.contains(&user_id) {
+                return Err(Problem::too_many_requests("one write only", 7));
+            }
+            writers.push(user_id);
+        }
+        invocation.run(inner).await
+    }
+}
+
+#[tokio::test]
+async fn a_layer_knows_the_user_and_its_quota_is_in_the_answer() {
+    let limited: Arc<dyn UsersApi> = Arc::new(Layered::new(OneWrite(Mutex::default()), users()));
+    let router = flack_api::users::router(limited, Arc::new(FakeVerify));
+    let send = async |method: &str, path: &str, expected: StatusCode| {
+        let request = Request::builder().method(method).uri(path).header("authorization", "Bearer good");
+        ask(router.clone(), request.body(Body::empty()).unwrap(), expected).await
+    };
+    let read = send("GET", "/api/users/7", StatusCode::OK).await;
+    assert_eq!(read.header("ratelimit"), None, "a read uses no quota");
+    let first = send("PUT", "/api/users/me", StatusCode::NO_CONTENT).await;
+    let second = send("DELETE", "/api/users/me", StatusCode::TOO_MANY_REQUESTS).await;
+    for answer in [&first, &second] {
+        assert_eq!(answer.header("ratelimit-policy"), Some(r#""writes";q=1;w=10"#));
+        assert_eq!(answer.header("ratelimit"), Some(r#""writes";r=0;t=7"#));
+    }
+    assert_eq!(second.header("retry-after"), Some("7"));
+    assert_eq!(second.json["type"], "/api/docs/problems#too-many-requests");
 }

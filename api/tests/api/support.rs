@@ -96,7 +96,7 @@ impl UsersApi for FakeUsers {
     /// Returns the context in the nickname.
     async fn get_user(&self, context: &Context, _: Option<TokenCaller>, id: i64) -> Result<types::User, Problem> {
         problem_of(id)?;
-        let Context { correlation_id, traceparent, deadline, client_address } = context;
+        let Context { correlation_id, traceparent, deadline, client_address, .. } = context;
         Ok(user(id, &format!("{correlation_id} {traceparent:?} {} {client_address:?}", deadline.is_some())))
     }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::{body::Body, extract::Request};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use flack_api::{BODY_BYTES_MAX, Problem};
 use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -14,9 +14,11 @@ use tokio::time::timeout;
 
 use super::problems;
 
-/// Up to this size, a body that is too large is read and discarded. The balancer forwards no larger bodies.
-const DISCARDED_BYTES_MAX: usize = 1_048_576;
-/// Ample time for 64 KiB. A slower client would keep a connection and memory in use; it gets 408.
+/// Up to this size, a body that is too large is read and discarded. The balancer forwards no larger bodies with a
+/// `Content-Length`, but chunked ones. After this size the answer is sent early, and `connections` discards the rest.
+const DISCARDED_BYTES_MAX: usize = 16 * 1_048_576;
+/// Ample time for 64 KiB. A slower client would keep a connection and memory in use; it gets 408, or 413 if it has
+/// already sent too much.
 const BODY_SECONDS_MAX: u64 = 10;
 
 /// Returns the request with its whole body in memory, or the reason why it is refused.
@@ -25,15 +27,21 @@ pub async fn read(request: Request) -> Result<Request, Problem> {
         return Err(problems::too_large());
     }
     let (parts, body) = request.into_parts();
-    let bytes = timeout(Duration::from_secs(BODY_SECONDS_MAX), collect(body)).await.unwrap_or_else(|_| {
+    let mut bytes = BytesMut::new();
+    let collecting = timeout(Duration::from_secs(BODY_SECONDS_MAX), collect(body, &mut bytes));
+    let result = collecting.await.unwrap_or_else(|_| {
         Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request-timeout",
             "Request timeout",
             format!("the body did not arrive within {BODY_SECONDS_MAX} s; send the request again"),
         ))
-    })?;
-    Ok(Request::from_parts(parts, Body::from(bytes)))
+    });
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(problems::too_large());
+    }
+    result?;
+    Ok(Request::from_parts(parts, Body::from(bytes.freeze())))
 }
 
 /// Whether the client waits for `100 Continue` before it sends the body.
@@ -46,20 +54,19 @@ fn content_length(request: &Request) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, Problem> {
-    let mut kept = BytesMut::new();
+/// Collects the body. Of one that is too large it keeps one byte more than `BODY_BYTES_MAX`.
+async fn collect(mut body: Body, kept: &mut BytesMut) -> Result<(), Problem> {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::bad_request("the body did not arrive completely"))?;
         // Frames without data are trailers, which no handler reads.
         let Ok(data) = frame.into_data() else { continue };
         bytes += data.len();
+        let space = BODY_BYTES_MAX + 1 - kept.len();
+        kept.extend_from_slice(&data[..data.len().min(space)]);
         if bytes > DISCARDED_BYTES_MAX {
             break;
         }
-        if bytes <= BODY_BYTES_MAX {
-            kept.extend_from_slice(&data);
-        }
     }
-    if bytes > BODY_BYTES_MAX { Err(problems::too_large()) } else { Ok(kept.freeze()) }
+    Ok(())
 }

@@ -1,12 +1,15 @@
-//! The limit of open connections. Further connections wait in the socket's queue, and the balancer, which sees that
-//! this instance is slow, uses other instances.
+//! The accepted connections: their limit, their end, and the answers that the HTTP library gives by itself.
+//!
+//! Above the limit, connections wait in the socket's queue, and the balancer, which sees that this instance is slow,
+//! uses other instances.
 
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::serve::Listener;
@@ -14,11 +17,17 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
 };
+
+use super::problems::{self, INSTANCE};
 
 /// More than the 10,000 websockets of an instance, so that it can still answer further ones with 503. Each connection
 /// takes a file descriptor and some kilobytes.
 pub const CONNECTIONS_MAX: usize = 12_000;
+/// A client that still sends reads the last answer within this time. The balancer closes at once.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_READ_BYTES: usize = 16_384;
 
 /// A listener with a limited number of open connections.
 #[derive(Debug)]
@@ -44,7 +53,7 @@ impl Listener for BoundedListener {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Small answers must not wait for a full packet. A socket that refuses this option fails anyway.
         let _ = stream.set_nodelay(true);
-        (Connection { stream, _permit: permit }, address)
+        (Connection { stream, refusal: None, linger: None, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -56,6 +65,10 @@ impl Listener for BoundedListener {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    /// The rest of a problem that is sent instead of the HTTP library's answer without a body.
+    refusal: Option<Vec<u8>>,
+    /// Set when the answers are sent completely.
+    linger: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -63,6 +76,41 @@ impl Connection {
     /// Returns the TCP stream, whose options can be set.
     pub fn tcp(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Sends a problem if `bytes` is an answer that the HTTP library made for a malformed request. It is always the
+    /// last one of its connection. Returns nothing for all other bytes.
+    fn poll_refuse(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none() {
+            self.refusal = Some(problems::for_bare_answer(bytes)?);
+        }
+        let refusal = self.refusal.as_mut()?;
+        while !refusal.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(context, refusal) {
+                Poll::Ready(Ok(written)) if written > 0 => drop(refusal.drain(..written)),
+                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                other => return Some(other),
+            }
+        }
+        self.refusal = None;
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+
+    /// Reads and discards what the client still sends, until it closes, or for a short time. If a socket is closed
+    /// with unread data, the kernel resets the connection, and the client loses the last answer.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(linger) = &mut self.linger else { return Poll::Ready(()) };
+        let mut discarded = [0; LINGER_READ_BYTES];
+        loop {
+            if linger.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buffer = ReadBuf::new(&mut discarded);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 }
 
@@ -78,7 +126,10 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match self.poll_refuse(context, bytes) {
+            Some(polled) => polled,
+            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -86,6 +137,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // An answer without a body is one slice.
+        if let [bytes] = slices {
+            return self.poll_write(context, bytes);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -98,7 +153,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.linger = Some(Box::pin(sleep(LINGER_TIMEOUT)));
+        }
+        self.poll_discard(context).map(Ok)
     }
 }
 

@@ -1,4 +1,5 @@
-//! HTTP middleware of every request: correlation id, log line, metrics, limits, and an error answer after a panic.
+//! HTTP middleware of every request: correlation id, log line, metrics, limits, headers against sniffing and caching,
+//! and an error answer after a panic.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -16,19 +17,21 @@ use axum::{
 };
 use flack_api::{CORRELATION_ID, Problem, accepts_html, is_correlation_id, problem_page};
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::timeout;
 use tracing::{Instrument, error, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{body, probes, problems};
+use super::{
+    body, probes,
+    problems::{self, INSTANCE},
+};
 use crate::rate::RequestRate;
 
 /// The deadline of a request. Balancer and clients do not wait longer. A websocket may stay open: its HTTP answer (101)
 /// is immediate.
 pub const REQUEST_SECONDS_MAX: u64 = 10;
 
-const INSTANCE: HeaderName = HeaderName::from_static("x-flack-instance");
 /// The label of all unknown paths: clients must not be able to create metrics.
 const UNMATCHED_PATH: &str = "unmatched";
 
@@ -65,6 +68,7 @@ pub async fn handle(State(requests): State<Arc<Requests>>, mut request: Request,
     let in_flight = InFlight(Arc::clone(&requests));
     let correlation_id = correlation_id(request.headers());
     let accepts_html = accepts_html(request.headers());
+    let has_credentials = request.headers().contains_key(header::AUTHORIZATION);
     let header = HeaderValue::from_str(&correlation_id).expect("a correlation id has plain characters");
     // Handlers read it from the request's header.
     request.headers_mut().insert(CORRELATION_ID, header.clone());
@@ -75,8 +79,15 @@ pub async fn handle(State(requests): State<Arc<Requests>>, mut request: Request,
     if accepts_html {
         response = problem_page(response);
     }
-    response.headers_mut().insert(CORRELATION_ID, header);
-    response.headers_mut().insert(INSTANCE, requests.instance.clone());
+    let headers = response.headers_mut();
+    headers.insert(CORRELATION_ID, header);
+    headers.insert(INSTANCE, requests.instance.clone());
+    // Texts of users must never be taken for a script or a page.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if has_credentials {
+        // The answer may be a token, or data of this user. Without credentials everybody gets the same.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
     response
 }
 

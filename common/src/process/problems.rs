@@ -1,8 +1,16 @@
 //! Error answers that no handler made: unknown paths and methods, and what the HTTP layer refuses.
 
 use axum::response::{IntoResponse, Response};
-use flack_api::Problem;
-use http::{StatusCode, header};
+use flack_api::{CORRELATION_ID, Problem};
+use http::{HeaderName, StatusCode, header};
+use tracing::info;
+use uuid::Uuid;
+
+/// The instance that answered. Every answer of the middleware has it.
+pub const INSTANCE: HeaderName = HeaderName::from_static("x-flack-instance");
+
+/// An answer of the HTTP library is shorter.
+const BARE_ANSWER_BYTES_MAX: usize = 512;
 
 /// Returns a problem as the answer to this request.
 pub fn respond(mut problem: Problem, correlation_id: &str) -> Response {
@@ -40,6 +48,39 @@ pub fn complete(response: Response, path: &str, correlation_id: &str) -> Respons
         }
     }
     completed
+}
+
+/// Returns the whole HTTP answer with a problem, if `bytes` is an answer of the HTTP library without one: it refuses a
+/// malformed request (400), one with too many headers (431) and one with a too long address (414) before the
+/// middleware sees it.
+pub fn for_bare_answer(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.len() > BARE_ANSWER_BYTES_MAX || !bytes.starts_with(b"HTTP/1.") || !bytes.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let head = std::str::from_utf8(bytes).ok()?;
+    let status = head.split(' ').nth(1)?.parse::<StatusCode>().ok()?;
+    // The text of a message cannot have this form: JSON escapes its line ends.
+    if !status.is_client_error() || !head.contains("\r\ncontent-length: 0\r\n") || head.contains(INSTANCE.as_str()) {
+        return None;
+    }
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let detail = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request has too many or too long headers; send fewer",
+        StatusCode::URI_TOO_LONG => "the address of the request is too long; shorten it",
+        _ => "the request is not valid HTTP; correct its first line and its headers",
+    };
+    let correlation_id = Uuid::new_v4().to_string();
+    info!(correlation_id, status = status.as_u16(), "refused a request that is not valid HTTP");
+    let mut problem = Problem::new(status, "bad-request", reason, detail);
+    problem.correlation_id = Some(correlation_id.clone());
+    let body = serde_json::to_string(&problem).expect("a problem is text and numbers");
+    let answer = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         {CORRELATION_ID}: {correlation_id}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n{body}",
+        status.as_u16(),
+        body.len()
+    );
+    Some(answer.into_bytes())
 }
 
 /// Returns 413: the body is longer than `BODY_BYTES_MAX`.

@@ -64,6 +64,8 @@ pub struct Poster {
 enum Answer {
     Stored(i64),
     Refused(String),
+    /// A limit was reached; it is sent again after this time.
+    Later(Duration),
     /// It is unknown whether the message was stored; it is sent again with the same key.
     Unknown,
 }
@@ -73,6 +75,8 @@ enum Answer {
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// The pause before a failed message is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a limit was reached, where the answer has no `Retry-After`: a frame has no headers.
+const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 /// The timeout of one attempt over a socket: the server may be gone without a close frame.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The channel to which version 1 of the API posts.
@@ -118,10 +122,11 @@ impl Poster {
                     return Ok(Posted { id, sent, acknowledged: self.start.elapsed(), attempts });
                 }
                 Answer::Refused(why) => bail!("message {key} was refused: {why}"),
-                Answer::Unknown if self.start.elapsed() > sent + ACKNOWLEDGEMENT_TIMEOUT => {
+                Answer::Unknown | Answer::Later(_) if self.start.elapsed() > sent + ACKNOWLEDGEMENT_TIMEOUT => {
                     bail!("message {key} was not acknowledged within {ACKNOWLEDGEMENT_TIMEOUT:?}")
                 }
                 Answer::Unknown => sleep(RETRY_PAUSE).await,
+                Answer::Later(pause) => sleep(pause).await,
             }
         }
         unreachable!("the loop ends by returning")
@@ -138,9 +143,7 @@ impl Poster {
                 Ok(Answer::Stored(answer.body["id"].as_i64().context("a message without an id")?))
             }
             Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
-                // Not stored. The acknowledgement timeout bounds these pauses.
-                sleep(answer.retry_after().unwrap_or_default()).await;
-                Ok(Answer::Unknown)
+                Ok(Answer::Later(answer.retry_after().unwrap_or(LIMIT_PAUSE)))
             }
             Ok(answer) if answer.status.is_client_error() => Ok(Answer::Refused(answer.body.to_string())),
             _ => Ok(Answer::Unknown),
@@ -159,9 +162,12 @@ impl Poster {
                 return Ok(Answer::Stored(frame["message_id"].as_i64().context("posted without a message")?));
             }
             if frame["type"] == "problem" && frame["id"] == json!(key) {
-                // A problem of the server passes; a problem of the message does not.
-                let is_permanent = frame["status"].as_u64().is_some_and(|status| (400..500).contains(&status));
-                return Ok(if is_permanent { Answer::Refused(frame.to_string()) } else { Answer::Unknown });
+                // A limit and a problem of the server pass; a problem of the message does not.
+                return Ok(match frame["status"].as_u64() {
+                    Some(429) => Answer::Later(LIMIT_PAUSE),
+                    Some(400..500) => Answer::Refused(frame.to_string()),
+                    _ => Answer::Unknown,
+                });
             }
         }
         Ok(Answer::Unknown)

@@ -63,8 +63,6 @@ pub struct Subscriber {
     record: Arc<Mutex<Record>>,
 }
 
-/// The limit of a list in version 1 of the API.
-const LIST_MESSAGES_MAX: usize = 1_000;
 /// The minimum time before a dropping socket drops its connection; a random time up to the same length is added.
 const CONNECTED_TIME_MIN: Duration = Duration::from_secs(2);
 /// The pause between two attempts to connect; a random time up to the same length is added.
@@ -203,12 +201,12 @@ impl Task {
             let list = self.client.get(&path, Auth::None, StatusCode::OK).await?;
             let messages = list.body["messages"].as_array().context("a list without messages")?;
             self.record_reloaded(messages);
-            // A list is bounded, the oldest first; its last second may be incomplete.
+            // A list is bounded, the oldest first; the next page repeats its last second, which may be incomplete.
             let end = messages.last().and_then(|message| message["updated_at"].as_u64()).unwrap_or(0);
-            if messages.len() < LIST_MESSAGES_MAX || end <= since + 1 {
+            if end <= since {
                 break;
             }
-            since = end - 1;
+            since = end;
         }
         self.record.lock().expect("no panic under the lock").reloads += 1;
         Ok(())

@@ -6,4 +6,5 @@ mod one_database;
 mod authority;
 mod previews;
 mod sockets;
+mod write_limit;
 mod events;

@@ -13,10 +13,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 use crate::support::{Monolith, PASSWORD};
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    async fn open(flack: &Monolith) -> Self {
+    pub async fn open(flack: &Monolith) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let router = flack.router.clone();
@@ -26,12 +26,12 @@ impl Socket {
         Self(socket)
     }
 
-    async fn send(&mut self, frame: Value) {
+    pub async fn send(&mut self, frame: Value) {
         self.0.send(Message::text(frame.to_string())).await.expect("an open socket");
     }
 
     /// Returns the next wanted frame and skips others.
-    async fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         timeout(WAIT_MAX, async {
             loop {
                 let frame = self.0.next().await.expect("an open socket").expect("a frame");

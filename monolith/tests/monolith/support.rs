@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use axum::{Router, http::StatusCode};
 use flack_common::{
+    config::LimitsConfig,
     events::{Events, InProcess},
     process::Background,
     registry::Registry,
@@ -13,6 +14,7 @@ use flack_testing::Client;
 use serde_json::json;
 use sqlx::PgPool;
 
+const WRITES_MAX: u32 = 1000;
 pub const PASSWORD: &str = "correct horse";
 
 pub struct Monolith {
@@ -41,20 +43,25 @@ impl Deref for Monolith {
 impl Monolith {
     /// Starts a monolith that has only a database.
     pub async fn alone(pool: &PgPool) -> Self {
-        Self::start(pool, None).await
+        Self::start(pool, None, WRITES_MAX).await
     }
 
     /// Starts a monolith beside services, with a registry.
     pub async fn beside(pool: &PgPool, registry: Registry) -> Self {
-        Self::start(pool, Some(registry)).await
+        Self::start(pool, Some(registry), WRITES_MAX).await
     }
 
-    async fn start(pool: &PgPool, registry: Option<Registry>) -> Self {
+    /// Starts a monolith in which a user may write `writes_max` times in 10 s.
+    pub async fn limited(pool: &PgPool, writes_max: u32) -> Self {
+        Self::start(pool, None, writes_max).await
+    }
+
+    async fn start(pool: &PgPool, registry: Option<Registry>, writes_max: u32) -> Self {
         let events = Events::InProcess(InProcess::new(SERVICE));
         let background = Background::default();
-        let app = start(pool.clone(), events.clone(), registry, flack_websocket::Limits::default(), &background)
-            .await
-            .expect("it starts");
+        let limits = LimitsConfig { writes_per_user_per_10s: writes_max, message_bytes_per_user_per_10s: 1_000_000 };
+        let sockets = flack_websocket::Limits::default();
+        let app = start(pool.clone(), events.clone(), registry, &limits, sockets, &background).await.expect("it starts");
         let router = app.router;
         Self { client: Client::new(router.clone()), router, events, background }
     }

@@ -7,11 +7,16 @@ use flack_api::{
     Context, Problem, TokenCaller,
     messages::{CreateMessageResponse, MessagesApi, types},
 };
+use flack_common::quota::UserQuota;
 use tokio::sync::Notify;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::{model, render, store::Store};
+use crate::{
+    model::{self, Rendered},
+    render,
+    store::Store,
+};
 
 /// The messages API over the part's database.
 #[derive(Debug)]
@@ -19,11 +24,20 @@ pub struct Messages {
     store: Store,
     /// Wakes the preview worker of this process.
     linked: Arc<Notify>,
+    /// Every client receives every message. So each user may send a limited number of bytes.
+    bytes: UserQuota,
 }
 
 impl Messages {
-    pub fn new(store: Store, linked: Arc<Notify>) -> Self {
-        Self { store, linked }
+    /// `bytes_max` is the number of bytes that one user may send to all clients in 10 s.
+    pub fn new(store: Store, linked: Arc<Notify>, bytes_max: u32) -> Self {
+        Self { store, linked, bytes: UserQuota::per_10_seconds("message-bytes", bytes_max) }
+    }
+
+    fn count_bytes(&self, context: &Context, user_id: i64, rendered: &Rendered<'_>) -> Result<(), Problem> {
+        let (rate_limit, taken) = self.bytes.take(user_id, rendered.fan_out_bytes());
+        // Only a refusal shows this quota: a client that is below it has nothing to do.
+        taken.inspect_err(|_| context.rate_limits.report(rate_limit))
     }
 }
 
@@ -37,6 +51,7 @@ impl MessagesApi for Messages {
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
         let rendered = render::message(&body.source)?;
+        self.count_bytes(context, caller.user_id, &rendered)?;
         let message = self.store.insert(context, caller.user_id, &rendered, idempotency_key).await?;
         if !rendered.links.is_empty() {
             self.linked.notify_one();
@@ -54,7 +69,7 @@ impl MessagesApi for Messages {
         include: Option<types::ListMessagesInclude>,
     ) -> Result<types::MessageList, Problem> {
         let messages = self.store.list(updated_since, include.is_some()).await?;
-        Ok(types::MessageList { messages: messages.into_iter().map(Into::into).collect() })
+        Ok(types::MessageList { messages: model::page(messages, updated_since) })
     }
 
     async fn get_message(
@@ -73,7 +88,9 @@ impl MessagesApi for Messages {
         id: i64,
         body: types::MessageUpdate,
     ) -> Result<(), Problem> {
-        self.store.update(context, caller.user_id, id, &render::message(&body.source)?).await?;
+        let rendered = render::message(&body.source)?;
+        self.count_bytes(context, caller.user_id, &rendered)?;
+        self.store.update(context, caller.user_id, id, &rendered).await?;
         self.linked.notify_one();
         info!(message.id = id, user.id = caller.user_id, "edited a message");
         Ok(())

@@ -17,14 +17,18 @@ pub mod events;
 
 use std::sync::Arc;
 
-use flack_api::messages::{self, MessagesApi};
+use flack_api::{
+    Layered,
+    messages::{self, MessagesApi},
+};
 use flack_catalogue::Service;
 use flack_common::{
     authority::Ownership,
-    config::ServiceConfig,
+    config::{LimitsConfig, ServiceConfig},
     events::{consume, publish_journal},
     fetch::PublicFetcher,
     process::{App, Background, Readiness},
+    quota::WriteLimit,
     registry::Registry,
     service::Connections,
 };
@@ -40,9 +44,15 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/messages");
 pub const SERVICE: &str = "messages";
 
 /// Starts the part over its database.
-pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Arc<dyn MessagesApi> {
+pub fn start(
+    pool: &PgPool,
+    limits: &LimitsConfig,
+    ownership: Ownership,
+    background: &Background,
+) -> Arc<dyn MessagesApi> {
     let (store, fetcher, linked) = (Store::new(pool.clone()), PublicFetcher::new(), Arc::new(Notify::new()));
-    let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked)));
+    let bytes_max = limits.message_bytes_per_user_per_10s;
+    let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked), bytes_max));
     let stopping = background.stopping();
     background.supervise("previews", move || {
         preview::run(store.clone(), fetcher.clone(), Arc::clone(&linked), ownership.clone(), stopping.clone())
@@ -54,7 +64,8 @@ pub fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> Ar
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
     let Connections { pool, events, verifier } =
         Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool, Ownership::always(), &background);
+    let api = start(&pool, &config.limits, Ownership::always(), &background);
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
     let service = Service::named(SERVICE);
     consume(service, nicknames::KIND, &pool, &events, &Arc::new(Nicknames), &background);
     publish_journal(SERVICE, &pool, &events, events::map, &background);

@@ -8,8 +8,13 @@ use flack_api::{
 };
 use serde::Deserialize;
 
+use crate::render::PREVIEW_HTML_BYTES_MAX;
+
 /// `GET /api/messages` returns at most this many messages; a client reads on with `updated_since`.
 pub const LIST_MESSAGES_MAX: i64 = 1_000;
+
+/// JSON of a page of `GET /api/messages`. An ordinary message has less than 1 KiB, so few pages end because of it.
+pub const LIST_BYTES_MAX: usize = 1_048_576;
 
 /// `GET /api/messages` returns no older changes.
 pub const LIST_HOURS_MAX: i32 = 24;
@@ -50,6 +55,14 @@ pub struct Rendered<'a> {
     pub links: Vec<String>,
 }
 
+impl Rendered<'_> {
+    /// Returns the bytes that every client receives because of this message, with its future previews.
+    pub fn fan_out_bytes(&self) -> u32 {
+        let bytes = self.source.len() + self.html.len() + self.links.len() * PREVIEW_HTML_BYTES_MAX;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
 /// Title and description of a linked page.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Preview {
@@ -76,6 +89,29 @@ impl From<Message> for types::Message {
     fn from(mut message: Message) -> Self {
         Self { nickname: message.nickname.take(), ..MessageModel::from(message).into() }
     }
+}
+
+/// Returns the page of a list: the messages until their JSON would exceed `LIST_BYTES_MAX`.
+///
+/// The client continues with the second of the last message as `updated_since`. Therefore a page never ends within the
+/// second of its own `updated_since`: the next page would be the same. It does not end between equal times either: a
+/// time without a fraction is not later than its second.
+pub fn page(messages: Vec<Message>, updated_since: Option<i64>) -> Vec<types::Message> {
+    let (mut page, mut bytes, mut last_change) = (Vec::new(), 0, None);
+    for message in messages {
+        let changed_at = message.updated_at;
+        let message = types::Message::from(message);
+        if changed_at.timestamp() > updated_since.unwrap_or_default() {
+            let added = serde_json::to_string(&message).map_or(0, |json| json.len());
+            if bytes > 0 && bytes + added > LIST_BYTES_MAX && last_change != Some(changed_at) {
+                break;
+            }
+            bytes += added;
+        }
+        last_change = Some(changed_at);
+        page.push(message);
+    }
+    page
 }
 
 impl From<Channel> for ChannelModel {

@@ -41,9 +41,16 @@ pub const TAGS: [&str; 17] = [
 /// Only the first links of a message have previews.
 pub const PREVIEWS_PER_MESSAGE_MAX: usize = 3;
 
-/// A message with longer HTML is shown as plain text: its event must fit into a NATS message (1 MiB). Reference links
-/// (`[a][long]` a thousand times) make long HTML of a short source.
-pub const HTML_BYTES_MAX: usize = 131_072;
+/// HTML of each byte of the source, beyond `FREE_HTML_BYTES`. Escaped text needs at most 5, links of the usual length
+/// at most 6, and code less than 2. Sources that need more repeat empty structure or a reference (`[a][long]`): they
+/// are shown as plain text, so that an author does not make every client receive many times what the author sends.
+const HTML_BYTES_PER_SOURCE_BYTE_MAX: usize = 8;
+/// A short message may be all markup.
+const FREE_HTML_BYTES: usize = 1024;
+/// Enough for the longest plain text. An event must fit into a NATS message (1 MiB).
+pub const HTML_BYTES_MAX: usize = 65_536;
+/// A preview with longer HTML is left out. Title and description in any script fit, beside an address of usual length.
+pub const PREVIEW_HTML_BYTES_MAX: usize = 4096;
 
 static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut cleaner = Builder::empty();
@@ -64,13 +71,30 @@ pub fn message(source: &str) -> Result<Rendered<'_>, Problem> {
     if source.contains('\0') {
         return Err(model::nul_in_source());
     }
-    Ok(Rendered { source, html: render(source, &[]), links: links(source) })
+    let (html, links) = body(source);
+    Ok(Rendered { source, html, links })
 }
 
-/// Returns the HTML of a message. It depends on nothing but the arguments.
+/// Returns the HTML of a message with the previews of its links. It depends on nothing but the arguments.
 pub fn render(source: &str, previews: &[Preview]) -> String {
-    let html = to_html(markdown::events(source), previews);
-    if html.len() <= HTML_BYTES_MAX { html } else { to_html(markdown::plain_events(source), previews) }
+    let (mut html, _) = body(source);
+    for preview in previews.iter().take(PREVIEWS_PER_MESSAGE_MAX) {
+        let quote = to_html(quote(preview));
+        if quote.len() <= PREVIEW_HTML_BYTES_MAX {
+            html.push_str(&quote);
+        }
+    }
+    html
+}
+
+/// Returns the HTML of a message without previews, and the addresses to preview. A message shown as plain text has
+/// none, because it shows no links.
+fn body(source: &str) -> (String, Vec<String>) {
+    let html_bytes_max = (HTML_BYTES_PER_SOURCE_BYTE_MAX * source.len() + FREE_HTML_BYTES).min(HTML_BYTES_MAX);
+    let events = markdown::events(source);
+    let links = links(&events);
+    let html = to_html(events);
+    if html.len() <= html_bytes_max { (html, links) } else { (to_html(markdown::plain_events(source)), Vec::new()) }
 }
 
 /// Removes everything that a message may not contain.
@@ -79,11 +103,11 @@ pub fn clean(html: &str) -> String {
 }
 
 /// Returns the addresses of the pages to preview: the first links of the message, without duplicates.
-pub fn links(source: &str) -> Vec<String> {
+fn links(events: &[Event<'_>]) -> Vec<String> {
     let mut found = Vec::new();
-    for event in markdown::events(source) {
+    for event in events {
         let Event::Start(Tag::Link { dest_url, .. }) = event else { continue };
-        let Some(mut url) = markdown::web_address(&dest_url) else { continue };
+        let Some(mut url) = markdown::web_address(dest_url) else { continue };
         // Addresses that differ only in the fragment are the same page.
         url.set_fragment(None);
         // An address with credentials is not fetched.
@@ -97,25 +121,22 @@ pub fn links(source: &str) -> Vec<String> {
     found.into_iter().map(Into::into).collect()
 }
 
-fn to_html<'a>(mut events: Vec<Event<'a>>, previews: &'a [Preview]) -> String {
-    for preview in previews {
-        quote(preview, &mut events);
-    }
+fn to_html(events: Vec<Event<'_>>) -> String {
     let mut html = String::new();
     push_html(&mut html, events.into_iter());
     clean(&html)
 }
 
-/// Appends a preview as events, not as HTML: the text of another site is escaped by the same code as the message.
-fn quote<'a>(preview: &'a Preview, events: &mut Vec<Event<'a>>) {
-    events.extend([
+/// Returns a preview as events, not as HTML: the text of another site is escaped by the same code as the message.
+fn quote(preview: &Preview) -> Vec<Event<'_>> {
+    let mut events = vec![
         Event::Start(Tag::BlockQuote(None)),
         Event::Start(Tag::Paragraph),
         Event::Start(markdown::link(preview.url.as_str().into())),
         Event::Text(preview.title.as_str().into()),
         Event::End(TagEnd::Link),
         Event::End(TagEnd::Paragraph),
-    ]);
+    ];
     if let Some(description) = &preview.description {
         events.extend([
             Event::Start(Tag::Paragraph),
@@ -124,6 +145,7 @@ fn quote<'a>(preview: &'a Preview, events: &mut Vec<Event<'a>>) {
         ]);
     }
     events.push(Event::End(TagEnd::BlockQuote(None)));
+    events
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ fn random_markup_is_harmless_and_bounded() {
         let source: String = (0..=next(40)).map(|_| PIECES[next(PIECES.len())]).collect();
         let html = rendered(&source);
         assert_harmless(&html, &source);
-        assert!(html.len() <= HTML_BYTES_MAX);
+        assert!(html.len() <= 8 * source.len() + 1024);
         assert_eq!(clean(&html), html, "{source:?}");
     }
 }
@@ -243,16 +243,108 @@ fn deep_nesting_is_limited_and_keeps_the_text() {
     }
 }
 
+/// Sources whose HTML is many times longer, each for a length in bytes.
+const AMPLIFIERS: [fn(usize) -> String; 22] = [
+    // A reference with a short and with a long address, as link, shortcut and image.
+    |bytes| format!("{}\n\n[l]: http:b", "[a][l]".repeat(bytes / 6)),
+    |bytes| format!("[l]: http:b\n\n{}", "[l]".repeat(bytes / 3)),
+    |bytes| format!("[l]: http:b\n\n{}", "![l]".repeat(bytes / 4)),
+    |bytes| format!("[l]: https://a.example/{}\n\n{}", "b".repeat(bytes.min(2000)), "[l]".repeat(bytes / 3)),
+    |bytes| format!("[l]: https://a.example/{}\n\n{}", "\"".repeat(bytes.min(600)), "[l]".repeat(bytes / 3)),
+    |bytes| format!("[l]: https://a.example/{}\n\n{}", "&".repeat(bytes.min(2000)), "[l]".repeat(bytes / 3)),
+    |bytes| format!("[l]: https://a.example \"{}\"\n\n{}", "t".repeat(bytes.min(2000)), "[l]".repeat(bytes / 3)),
+    // Bare addresses, autolinks, links.
+    |bytes| "http://a ".repeat(bytes / 9),
+    |bytes| "<http:a>".repeat(bytes / 8),
+    |bytes| "[a](http:b)".repeat(bytes / 11),
+    |bytes| format!("https://a.example/{}", "&".repeat(bytes.min(2000))),
+    // Nested and empty structure.
+    |bytes| ">\n\n".repeat(bytes / 3),
+    |bytes| format!("{}\n\n", ">".repeat(16)).repeat(bytes / 18),
+    |bytes| format!("{}\n\n", "> ".repeat(16)).repeat(bytes / 34),
+    |bytes| format!("{}\n", "- ".repeat(16)).repeat(bytes / 33),
+    |bytes| "-\n+\n".repeat(bytes / 4),
+    |bytes| "2.\n2)\n".repeat(bytes / 6),
+    |bytes| "#\n".repeat(bytes / 2),
+    |bytes| "`a`*b*~c~".repeat(bytes / 9),
+    // Escapes.
+    |bytes| "&<\"".repeat(bytes / 3),
+    |bytes| "&\n".repeat(bytes / 2),
+    |bytes| format!("```\n{}\n```", "&".repeat(bytes)),
+];
+
+#[test]
+fn no_source_makes_html_that_is_many_times_longer() {
+    for (number, amplifier) in AMPLIFIERS.iter().enumerate() {
+        for bytes in [20, 100, 500, 2000, 4286, 8192] {
+            let source: String = amplifier(bytes).chars().take(8192).collect();
+            let html = rendered(&source);
+            assert!(html.len() <= 8 * source.len() + 1024, "amplifier {number}: {} of {bytes}", html.len());
+            assert!(html.len() <= HTML_BYTES_MAX, "amplifier {number}: {}", html.len());
+            assert_harmless(&html, &source);
+        }
+    }
+}
+
+/// The message of the attack: 4,286 bytes that became 110,855.
 #[test]
 fn a_message_with_too_long_html_is_shown_as_plain_text() {
-    let source = format!("[a]: https://a.example/{}\n\n{}", "\"".repeat(670), "[a]".repeat(2400));
-    assert!(to_html(markdown::events(&source), &[]).len() > HTML_BYTES_MAX, "the source no longer makes long HTML");
-    let html = rendered(&source);
-    assert!(html.len() <= HTML_BYTES_MAX && html.contains("[a][a]"), "{}", html.len());
-    assert_harmless(&html, "many references");
-    // The longest HTML of 8,192 characters that are escaped one by one.
-    assert!(to_html(markdown::plain_events(&"\"\n".repeat(4096)), &[]).len() <= HTML_BYTES_MAX);
-    assert!(to_html(markdown::plain_events(&"\u{1f980}".repeat(8192)), &[]).len() <= HTML_BYTES_MAX);
+    let source = format!("{}\n\n[l]: http:b", "[a][l]".repeat(712));
+    assert!(to_html(markdown::events(&source)).len() > 8 * source.len() + 1024, "the source no longer makes long HTML");
+    let rendered = message(&source).expect("it is a valid message");
+    assert_eq!(rendered.html, format!("<p>{}</p>\n", source.replace('\n', "<br>\n")));
+    assert!(rendered.links.is_empty(), "plain text shows no link");
+    assert_harmless(&rendered.html, "many references");
+}
+
+#[test]
+fn the_longest_plain_text_fits() {
+    for character in ["&", "<", "\"", "\n", "\u{a0}", "\u{1f980}", "&\n"] {
+        let source: String = character.repeat(8192).chars().take(8192).collect();
+        assert!(to_html(markdown::plain_events(&source)).len() <= HTML_BYTES_MAX, "{character:?}");
+    }
+}
+
+#[test]
+fn honest_messages_keep_their_markup() {
+    let code = "if a < b && c > d { println!(\"{}\", vec![1, 2]); }\n".repeat(150);
+    let links: String =
+        (0..150).map(|number| format!("- [issue {number}](https://tracker.example/issues/{number})\n")).collect();
+    let addresses: String = (0..200).map(|number| format!("https://example.org/page/{number}?a=1&b=2\n")).collect();
+    let list: String = (0..400).map(|number| format!("{number}. **item** with `code` & *text*\n")).collect();
+    for (source, tags) in [
+        (format!("```\n{code}```"), vec!["<pre><code>"]),
+        (links, vec!["<ul>", "<a href="]),
+        (addresses, vec!["<a href="]),
+        (list, vec!["<ol", "<strong>", "<code>", "<em>"]),
+        ("> a\n>> b\n>>> c\n\n".repeat(60), vec!["<blockquote>"]),
+        // A short message may be all markup.
+        (format!("[l]: http:b\n\n{}", "[l] ".repeat(12)), vec!["<a href="]),
+        ("- - - - a".to_owned(), vec!["<ul>"]),
+        ("\"&\"".repeat(2000), vec!["<p>"]),
+    ] {
+        let html = rendered(&source);
+        for tag in tags {
+            assert!(html.contains(tag), "{tag} is missing: {} of {}", html.len(), source.len());
+        }
+    }
+}
+
+#[test]
+fn previews_add_a_bounded_length() {
+    let preview = |character: &str, url: String| Preview {
+        url,
+        title: character.repeat(200),
+        description: Some(character.repeat(500)),
+    };
+    let url = || "https://a.example/page".to_owned();
+    for character in ["&", "<", "\u{1f980}"] {
+        let html = render("x", &[preview(character, url()), preview(character, url()), preview(character, url())]);
+        assert_eq!(html.matches("<blockquote>").count(), 3, "{character}");
+        assert!(html.len() <= "<p>x</p>\n".len() + 3 * PREVIEW_HTML_BYTES_MAX, "{character}: {}", html.len());
+    }
+    let long = preview("&", format!("https://a.example/{}", "&".repeat(2000)));
+    assert_eq!(render("x", &[long]), "<p>x</p>\n");
 }
 
 #[test]
@@ -287,6 +379,7 @@ fn the_first_distinct_links_are_previewed_without_code_and_credentials() {
     let source = "https://a.example/1#x `https://code.example` [b](https://b.example) https://a.example/1#y \
                   https://me:secret@c.example mailto:d@d.example [js](javascript:alert(1)) \
                   <https://e.example> https://f.example";
+    let links = |source: &str| message(source).expect("it is a valid message").links;
     assert_eq!(links(source), ["https://a.example/1", "https://b.example/", "https://e.example/"]);
     assert!(links("no links at all").is_empty());
     assert!(links(&format!("https://a.example/{}", "a".repeat(markdown::URL_BYTES_MAX))).is_empty());

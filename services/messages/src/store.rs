@@ -9,7 +9,7 @@ use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::{FromRow, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::model::{self, GENERAL_CHANNEL, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered};
+use crate::model::{self, GENERAL_CHANNEL, LIST_BYTES_MAX, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered};
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -83,20 +83,33 @@ impl Store {
         if row.try_get("is_retry")? { Ok(Message::from_row(&row)?) } else { Err(model::key_reused().into()) }
     }
 
+    /// Returns changed messages, oldest change first: all that `model::page` may choose. So the database sends only
+    /// about as many bytes as the page has. Lengths are read without the texts.
     pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> StoreResult<Vec<Message>> {
         Ok(sqlx::query_as(
-            "select id, messages.user_id, channel_id, source, html, created_at, updated_at,
-                 case when $2::boolean then nickname end as nickname
-             from messages
-             left join nicknames on $2 and nicknames.user_id = messages.user_id
-             where updated_at > greatest(to_timestamp(coalesce($1::bigint, 0)), now() - make_interval(hours => $3))
-             order by updated_at, id
-             limit $4",
+            "with changed as (
+                 select id, messages.user_id, channel_id, source, html, created_at, updated_at,
+                     case when $2::boolean then nickname end as nickname,
+                     -- Of the second of updated_since all messages are returned.
+                     case when updated_at >= to_timestamp(coalesce($1::bigint, 0) + 1)
+                         then octet_length(source) + octet_length(html) else 0 end as bytes
+                 from messages
+                 left join nicknames on $2 and nicknames.user_id = messages.user_id
+                 where updated_at > greatest(to_timestamp(coalesce($1, 0)), now() - make_interval(hours => $3))
+                 order by updated_at, id
+                 limit $4
+             ),
+             measured as (
+                 select *, sum(bytes) over (order by updated_at) - sum(bytes) over (partition by updated_at) as earlier
+                 from changed
+             )
+             select * from measured where earlier < $5 order by updated_at, id",
         )
         .bind(updated_since)
         .bind(with_nickname)
         .bind(LIST_HOURS_MAX)
         .bind(LIST_MESSAGES_MAX)
+        .bind(i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX))
         .fetch_all(&self.pool)
         .await?)
     }

@@ -18,7 +18,7 @@ pub mod events;
 use std::sync::Arc;
 
 use flack_api::{
-    Context,
+    Context, Layered,
     tokens::{self, TokensApi},
     users::{UsersApi, UsersClient},
 };
@@ -29,6 +29,7 @@ use flack_common::{
     events::{Events, consume, publish_journal},
     http,
     process::{App, Background, Readiness},
+    quota::WriteLimit,
     registry::Registry,
     service::Connections,
 };
@@ -75,6 +76,7 @@ pub async fn build(config: Config, background: Background, registry: Registry) -
     let users = Arc::new(UsersClient::new(&config.internal_listener.url, http::client()));
     let api =
         start(&pool, &events, users, Arc::clone(&verifier), Some(registry), Ownership::always(), &background).await?;
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.service.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: tokens::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use flack_api::{
-    VerifyToken, docs,
+    Layered, VerifyToken, docs,
     ui::{self, UiApi},
 };
 use flack_common::{
     config::ServiceConfig,
     events::publish_journal,
     process::{App, Background, Readiness},
+    quota::WriteLimit,
     registry::Registry,
     service::Connections,
 };
@@ -50,7 +51,7 @@ pub fn router(api: Arc<dyn UiApi>, verify: Arc<dyn VerifyToken>) -> Router {
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
     let Connections { pool, events, verifier } =
         Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool);
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), start(&pool)));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

@@ -15,12 +15,16 @@ pub mod events;
 
 use std::sync::Arc;
 
-use flack_api::users::{self, UsersApi};
+use flack_api::{
+    Layered,
+    users::{self, UsersApi},
+};
 use flack_common::{
     authority::Ownership,
     config::ServiceConfig,
     events::publish_journal,
     process::{App, Background, Readiness},
+    quota::WriteLimit,
     registry::Registry,
     service::Connections,
 };
@@ -47,6 +51,7 @@ pub async fn build(config: ServiceConfig, background: Background, registry: Regi
     let Connections { pool, events, verifier } =
         Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
     let api = start(&pool, Ownership::always(), &background).await?;
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: users::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

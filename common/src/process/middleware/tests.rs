@@ -14,6 +14,7 @@ fn router() -> Router {
     let app = Router::new()
         .route("/slow", get(async || tokio::time::sleep(Duration::from_hours(1)).await))
         .route("/panic", get(async || -> () { panic!("expected by the test") }))
+        .route("/asset", get(async || ([(header::CACHE_CONTROL, "no-cache")], "x")))
         .route("/page", get(async || (StatusCode::NOT_FOUND, axum::response::Html("<h1>gone</h1>"))))
         .route("/id", get(async |headers: HeaderMap| headers[CORRELATION_ID].to_str().unwrap().to_owned()));
     app.layer(from_fn_with_state(Requests::new("users-1").unwrap(), handle))
@@ -71,6 +72,40 @@ async fn a_missing_or_invalid_correlation_id_is_replaced() {
         assert!(text.parse::<Uuid>().is_ok(), "{invalid:?} became {text}");
         assert_eq!(parts.headers[CORRELATION_ID], text);
     }
+}
+
+#[tokio::test]
+async fn no_answer_can_be_taken_for_another_type() {
+    for path in ["/id", "/nothing", "/panic", "/page"] {
+        let (parts, _) = get_with(path, None).await;
+        assert_eq!(parts.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_request_with_credentials_is_not_cached_unless_the_handler_says_so() {
+    let answer = async |path: &str, credentials: Option<&str>| {
+        let mut request = Request::get(path);
+        if let Some(credentials) = credentials {
+            request = request.header(header::AUTHORIZATION, credentials);
+        }
+        let response = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        response.headers().get(header::CACHE_CONTROL).map(|value| value.to_str().unwrap().to_owned())
+    };
+    for path in ["/id", "/nothing"] {
+        assert_eq!(answer(path, Some("Bearer x")).await.as_deref(), Some("no-store"), "{path}");
+        assert_eq!(answer(path, Some("Basic eDp5")).await.as_deref(), Some("no-store"), "{path}");
+        assert_eq!(answer(path, None).await, None, "{path}");
+    }
+    assert_eq!(answer("/asset", Some("Bearer x")).await.as_deref(), Some("no-cache"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_slowly_sends_too_much_gets_413() {
+    let chunks = futures::stream::iter([Ok::<_, std::io::Error>(vec![b'x'; BODY_BYTES_MAX + 1])]);
+    let body = Body::from_stream(futures::StreamExt::chain(chunks, futures::stream::pending()));
+    let response = router().oneshot(Request::post("/id").body(body).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test(start_paused = true)]

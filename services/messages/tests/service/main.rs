@@ -6,3 +6,4 @@ mod idempotency;
 mod previews;
 mod nicknames;
 mod events;
+mod amplification;

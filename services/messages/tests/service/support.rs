@@ -15,6 +15,7 @@ pub mod pages;
 
 pub const ADA: i64 = 1;
 pub const BOB: i64 = 2;
+const MESSAGE_BYTES_MAX: u32 = 1_000_000_000;
 pub const CORRELATION_ID: &str = "test-correlation";
 
 pub struct Service {
@@ -35,9 +36,14 @@ impl Deref for Service {
 impl Service {
     /// Without the preview worker.
     pub async fn start(pool: PgPool) -> Self {
+        Self::limited(pool, MESSAGE_BYTES_MAX).await
+    }
+
+    /// Starts the service so that a user may send `bytes_max` bytes of messages in 10 s.
+    pub async fn limited(pool: PgPool, bytes_max: u32) -> Self {
         database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
         let (store, linked) = (Store::new(pool.clone()), Arc::new(Notify::new()));
-        let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked)));
+        let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked), bytes_max));
         let http = TestService::new(|verifier| messages::router(api, verifier));
         Self { pool, store, linked, http }
     }

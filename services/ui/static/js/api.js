@@ -2,8 +2,6 @@
 // `Problem`.
 
 const TIMEOUT_MS = 10_000;
-// The longest list that the API returns. A list of this length may have a next page.
-const PAGE_LENGTH_MAX = 1000;
 // A limit for the memory of a browser window: a hundred thousand rows.
 const PAGES_MAX = 100;
 
@@ -97,7 +95,8 @@ async function call(method, path, { authorization, body, key } = {}) {
   throw new Problem(response.status, answer?.detail ?? answer?.error ?? `The server answered ${response.status}.`);
 }
 
-// `updated_since` is in whole seconds, rounded down: a page may begin with rows of the previous page.
+// `updated_since` is in whole seconds, rounded down: a page may begin with rows of the previous page. A page ends at a
+// number of rows or bytes; the last one has nothing later.
 async function listAll(path, member) {
   const byId = new Map();
   let since = 0;
@@ -105,8 +104,7 @@ async function listAll(path, member) {
     const items = (await call("GET", since ? `${path}updated_since=${since}` : path.slice(0, -1)))[member];
     for (const item of items) byId.set(item.id, item);
     const last = items.at(-1)?.updated_at;
-    // A full page with one timestamp would be returned again and again.
-    if (items.length < PAGE_LENGTH_MAX || last === since) break;
+    if (!last || last === since) break;
     since = last;
   }
   return [...byId.values()];
