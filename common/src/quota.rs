@@ -188,7 +188,8 @@ mod tests {
     fn the_number_of_users_in_memory_is_bounded() {
         let (quota, start) = (UserQuota::per_10_seconds("writes", 200), Instant::now());
         for user_id in 0..250_000 {
-            quota.take_at(user_id, 1, start + Duration::from_micros(u64::try_from(user_id).unwrap()));
+            let at = start + Duration::from_micros(u64::try_from(user_id).unwrap());
+            assert!(allowed(&quota, user_id, 1, at));
         }
         assert!(quota.users.lock().unwrap().len() <= USERS_MAX);
     }

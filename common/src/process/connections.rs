@@ -20,7 +20,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::problems::{self, INSTANCE};
+use super::problems;
 
 /// More than the 10,000 websockets of an instance, so that it can still answer further ones with 503. Each connection
 /// takes a file descriptor and some kilobytes.

@@ -93,22 +93,20 @@ impl From<Message> for types::Message {
 
 /// Returns the page of a list: the messages until their JSON would exceed `LIST_BYTES_MAX`.
 ///
-/// The client continues with the second of the last message as `updated_since`. Therefore a page never ends within the
-/// second of its own `updated_since`: the next page would be the same. It does not end between equal times either: a
-/// time without a fraction is not later than its second.
+/// The client continues with the second of the last message as `updated_since`. Therefore a page ends only after a
+/// message of a later second than its own `updated_since`: otherwise the next page would be the same. It does not end
+/// between equal times either, because a time without a fraction is not later than its second.
 pub fn page(messages: Vec<Message>, updated_since: Option<i64>) -> Vec<types::Message> {
-    let (mut page, mut bytes, mut last_change) = (Vec::new(), 0, None);
+    let (mut page, mut bytes, mut last_change) = (Vec::new(), 0, DateTime::UNIX_EPOCH);
     for message in messages {
         let changed_at = message.updated_at;
         let message = types::Message::from(message);
-        if changed_at.timestamp() > updated_since.unwrap_or_default() {
-            let added = serde_json::to_string(&message).map_or(0, |json| json.len());
-            if bytes > 0 && bytes + added > LIST_BYTES_MAX && last_change != Some(changed_at) {
-                break;
-            }
-            bytes += added;
+        bytes += serde_json::to_string(&message).as_ref().map_or(0, String::len);
+        let can_end = last_change.timestamp() > updated_since.unwrap_or_default() && last_change != changed_at;
+        if can_end && bytes > LIST_BYTES_MAX {
+            break;
         }
-        last_change = Some(changed_at);
+        last_change = changed_at;
         page.push(message);
     }
     page

@@ -1,5 +1,7 @@
 //! The HTML of messages: what it can contain, and what it never contains.
 
+use std::time::Instant;
+
 use super::*;
 
 fn rendered(source: &str) -> String {
@@ -383,4 +385,19 @@ fn the_first_distinct_links_are_previewed_without_code_and_credentials() {
     assert_eq!(links(source), ["https://a.example/1", "https://b.example/", "https://e.example/"]);
     assert!(links("no links at all").is_empty());
     assert!(links(&format!("https://a.example/{}", "a".repeat(markdown::URL_BYTES_MAX))).is_empty());
+}
+
+#[test]
+#[ignore = "prints figures: cargo test -p flack-messages --lib figures -- --ignored --nocapture"]
+fn figures_of_the_length_of_html_and_the_time_to_render_it() {
+    for (number, amplifier) in AMPLIFIERS.iter().enumerate() {
+        let source: String = amplifier(8150).chars().take(8192).collect();
+        let started = Instant::now();
+        let unbounded = to_html(markdown::events(&source)).len();
+        let unbounded_time = started.elapsed();
+        let started = Instant::now();
+        let bounded = rendered(&source).len();
+        let (bounded_time, bytes) = (started.elapsed(), source.len());
+        println!("{number:2}: {bytes} bytes, {unbounded} in {unbounded_time:?}, {bounded} in {bounded_time:?}");
+    }
 }

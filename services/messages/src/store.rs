@@ -100,10 +100,11 @@ impl Store {
                  limit $4
              ),
              measured as (
-                 select *, sum(bytes) over (order by updated_at) - sum(bytes) over (partition by updated_at) as earlier
+                 select *,
+                     sum(bytes) over (order by updated_at groups between unbounded preceding and 1 preceding) as earlier
                  from changed
              )
-             select * from measured where earlier < $5 order by updated_at, id",
+             select * from measured where coalesce(earlier, 0) < $5 order by updated_at, id",
         )
         .bind(updated_since)
         .bind(with_nickname)
