@@ -93,8 +93,12 @@ fn body(source: &str) -> (String, Vec<String>) {
     let html_bytes_max = (HTML_BYTES_PER_SOURCE_BYTE_MAX * source.len() + FREE_HTML_BYTES).min(HTML_BYTES_MAX);
     let events = markdown::events(source);
     let links = links(&events);
-    let html = to_html(events);
-    if html.len() <= html_bytes_max { (html, links) } else { (to_html(markdown::plain_events(source)), Vec::new()) }
+    // Cleaning takes most of the time, so HTML that is too long already is not cleaned.
+    let html = Some(unclean_html(events)).filter(|html| html.len() <= html_bytes_max).map(|html| clean(&html));
+    match html.filter(|html| html.len() <= html_bytes_max) {
+        Some(html) => (html, links),
+        None => (to_html(markdown::plain_events(source)), Vec::new()),
+    }
 }
 
 /// Removes everything that a message may not contain.
@@ -122,9 +126,13 @@ fn links(events: &[Event<'_>]) -> Vec<String> {
 }
 
 fn to_html(events: Vec<Event<'_>>) -> String {
+    clean(&unclean_html(events))
+}
+
+fn unclean_html(events: Vec<Event<'_>>) -> String {
     let mut html = String::new();
     push_html(&mut html, events.into_iter());
-    clean(&html)
+    html
 }
 
 /// Returns a preview as events, not as HTML: the text of another site is escaped by the same code as the message.
