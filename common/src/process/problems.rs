@@ -64,14 +64,16 @@ pub fn for_bare_answer(bytes: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let reason = status.canonical_reason().unwrap_or("Error");
-    let detail = match status {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request has too many or too long headers; send fewer",
-        StatusCode::URI_TOO_LONG => "the address of the request is too long; shorten it",
-        _ => "the request is not valid HTTP; correct its first line and its headers",
+    let (kind, detail) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            ("headers-too-large", "the request has too many or too long headers; send fewer")
+        }
+        StatusCode::URI_TOO_LONG => ("bad-request", "the address of the request is too long; shorten it"),
+        _ => ("bad-request", "the request is not valid HTTP; correct its first line and its headers"),
     };
     let correlation_id = Uuid::new_v4().to_string();
     info!(correlation_id, status = status.as_u16(), "refused a request that is not valid HTTP");
-    let mut problem = Problem::new(status, "bad-request", reason, detail);
+    let mut problem = Problem::new(status, kind, reason, detail);
     problem.correlation_id = Some(correlation_id.clone());
     let body = serde_json::to_string(&problem).expect("a problem is text and numbers");
     let answer = format!(
