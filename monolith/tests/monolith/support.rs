@@ -61,7 +61,8 @@ impl Monolith {
         let background = Background::default();
         let limits = LimitsConfig { writes_per_user_per_10s: writes_max, message_bytes_per_user_per_10s: 1_000_000 };
         let sockets = flack_websocket::Limits::default();
-        let app = start(pool.clone(), events.clone(), registry, &limits, sockets, &background).await.expect("it starts");
+        let app =
+            start(pool.clone(), events.clone(), registry, &limits, sockets, &background).await.expect("it starts");
         let router = app.router;
         Self { client: Client::new(router.clone()), router, events, background }
     }
