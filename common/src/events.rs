@@ -40,6 +40,11 @@
 //! Code without an inbox, such as the feed of websocket, subscribes directly:
 //! `events.subscribe("users", None, StartOffset::Last(1000))`.
 //!
+//! # The streams
+//! An administrator makes them: `mf`, with [`prepare_stream`] at start and [`keep_streams`] as long as the stack runs. A
+//! service may only publish to its own stream and read those of the catalogue; relay and subscriptions wait for a
+//! missing one.
+//!
 //! # Guarantees
 //! - An event is published at least once after its transaction has committed, and never after a rollback.
 //! - Events of one entity keep their order, in the stream and in each handler.
@@ -52,6 +57,7 @@ mod journal_row;
 mod connection;
 mod jetstream;
 mod jetstream_subscription;
+mod streams;
 mod in_process;
 mod bus;
 mod relay;
@@ -74,6 +80,7 @@ pub use jetstream::JetStream;
 pub use journal_row::{JournalRow, MappedEvent};
 pub use relay::{Map, Relay};
 pub use stream::{JOURNAL_RETENTION_DAYS, Outgoing, Received, StartOffset, StreamMessage, stream_name};
+pub use streams::{keep_streams, live_subjects, prepare_stream};
 
 /// Starts the relay of the owner's journal, and the maintenance of the partitions.
 pub fn publish_journal(owner: &'static str, pool: &PgPool, events: &Events, map: Map, background: &Background) {

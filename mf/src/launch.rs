@@ -92,10 +92,19 @@ impl<'a> Launcher<'a> {
 
     async fn nats(&self) -> Result<()> {
         let step = self.progress.step("nats", "starting");
-        let (home, ports) = (&self.stack.home, &self.stack.ports);
-        nats::configure(home, ports, &self.stack.secrets)?;
+        let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
+        let is_running = self.client.list().await?.iter().any(|process| process.name == "nats");
+        nats::configure(home, ports, secrets)?;
+        if !is_running {
+            nats::adopt_streams(home)?;
+        }
         self.ensure(nats::spec(home)).await?;
-        self.wait("nats", async || healthy(nats::ready(ports).await)).await?;
+        self.wait("nats", async || healthy(nats::ready(ports, secrets).await)).await?;
+        // While services run, an older version of NATS's configuration may be in use; it has its streams.
+        if !is_running {
+            step.update("making the streams");
+            nats::set_up(ports, secrets).await?;
+        }
         step.done(&format!("ready on port {}", ports.nats));
         Ok(())
     }

@@ -10,7 +10,6 @@ pub struct Ports {
     pub etcd: u16,
     pub etcd_peer: u16,
     pub nats: u16,
-    pub nats_monitor: u16,
     pub postgres: u16,
     pub stats: u16,
 }
@@ -27,20 +26,18 @@ impl Ports {
             etcd: public + 10,
             etcd_peer: public + 11,
             nats: public + 12,
-            nats_monitor: public + 13,
             postgres: public + 14,
             stats: public + STATS_OFFSET,
         }
     }
 
-    pub fn named(&self) -> [(&'static str, u16); 8] {
+    pub fn named(&self) -> [(&'static str, u16); 7] {
         [
             ("the public listener", self.public),
             ("the internal listener", self.internal),
             ("etcd", self.etcd),
             ("etcd's peers", self.etcd_peer),
             ("NATS", self.nats),
-            ("NATS's monitor", self.nats_monitor),
             ("PostgreSQL", self.postgres),
             ("HAProxy's stats page", self.stats),
         ]

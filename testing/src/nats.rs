@@ -6,16 +6,17 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{self, message::PublishMessage, stream::Config};
+use async_nats::jetstream::{self, message::PublishMessage};
 use flack_common::{
     config::EventsConfig,
-    events::{Events, JetStream},
+    events::{Events, JetStream, keep_streams, prepare_stream},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
     sync::OnceCell,
+    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -34,6 +35,8 @@ pub struct Nats {
     settings: String,
     next_id: AtomicI64,
     client: OnceCell<async_nats::Client>,
+    /// Makes a missing stream.
+    administrator: Option<AbortHandle>,
 }
 
 impl Nats {
@@ -57,6 +60,7 @@ impl Nats {
             settings: String::new(),
             next_id: AtomicI64::new(1),
             client: OnceCell::new(),
+            administrator: None,
         }
     }
 
@@ -117,9 +121,21 @@ impl Nats {
         Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
     }
 
-    pub async fn jetstream(&self) -> jetstream::Context {
+    pub async fn client(&self) -> &async_nats::Client {
         let connect = async || async_nats::connect(self.url()).await.expect("it listens");
-        jetstream::new(self.client.get_or_init(connect).await.clone())
+        self.client.get_or_init(connect).await
+    }
+
+    pub async fn jetstream(&self) -> jetstream::Context {
+        jetstream::new(self.client().await.clone())
+    }
+
+    /// Makes the owner's stream whenever the server does not have it, as `mf` does.
+    pub async fn keep_stream(&mut self, owner: &'static str) {
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect().max_reconnects(None);
+        let client = options.connect(self.url()).await.expect("a valid address");
+        let keeping = tokio::spawn(async move { keep_streams(&client, &[owner]).await });
+        self.administrator = Some(keeping.abort_handle());
     }
 
     /// Deletes all messages of a stream.
@@ -136,21 +152,23 @@ impl Nats {
 
     /// `suffix` gives the message of the same event another id.
     pub async fn publish_as(&self, owner: &str, kind: &str, data: Value, id: i64, suffix: &str) {
-        let context = self.jetstream().await;
-        let subjects = vec![format!("flack.{owner}.*.>")];
-        let config = Config { name: owner.to_uppercase(), subjects, ..Config::default() };
-        context.get_or_create_stream(config).await.expect("the stream exists");
+        if self.jetstream().await.get_stream(owner.to_uppercase()).await.is_err() {
+            prepare_stream(self.client().await, owner).await.expect("the stream is made");
+        }
         let subject = format!("flack.{owner}.{kind}.{}", data["id"]);
         let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",
             "version": 1, "type": kind, "data": data });
         let message =
             PublishMessage::build().payload(event.to_string().into()).message_id(format!("{owner}-{id}{suffix}"));
-        context.send_publish(subject, message).await.expect("sent").await.expect("stored");
+        self.jetstream().await.send_publish(subject, message).await.expect("sent").await.expect("stored");
     }
 }
 
 impl Drop for Nats {
     fn drop(&mut self) {
+        if let Some(administrator) = &self.administrator {
+            administrator.abort();
+        }
         self.kill();
     }
 }

@@ -18,10 +18,10 @@ pub enum Events {
 }
 
 impl Events {
-    /// Creates or updates the owner's stream.
-    pub(super) async fn prepare_stream(&self, owner: &str) -> anyhow::Result<()> {
+    /// Fails when the owner's stream is missing.
+    pub(super) async fn require_stream(&self, owner: &str) -> anyhow::Result<()> {
         match self {
-            Self::JetStream(jetstream) => jetstream.prepare_stream(owner).await,
+            Self::JetStream(jetstream) => jetstream.require_stream(owner).await,
             Self::InProcess(_) => Ok(()),
         }
     }

@@ -15,30 +15,47 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// A counter of connects and disconnects. A request that waits for an answer can stop waiting at a change.
-pub(super) type ConnectionChanges = watch::Receiver<u64>;
+/// Messages that one subscription has received and not read. The client drops what comes after them, so that a slow
+/// subscriber neither uses more memory nor delays others.
+pub(super) const MESSAGES_BUFFERED_MAX: usize = 512;
+
+/// A counter that a task can wait for.
+pub(super) type Counter = watch::Receiver<u64>;
+
+/// What happens on a connection.
+#[derive(Debug)]
+pub(super) struct Counters {
+    /// Connects and disconnects. A request that waits for an answer can stop waiting at a change.
+    pub changes: Counter,
+    /// Messages that were dropped because a subscription did not read them in time.
+    pub lost: Counter,
+}
 
 /// Returns without waiting for the server: a process works while NATS is unavailable, and its events wait in the queue.
 ///
-/// The NATS permissions that a service's user needs (S is a stream that it reads):
-/// - publish `flack.<user>.>`, and for its own stream `$JS.API.STREAM.{INFO,CREATE,UPDATE}.<STREAM>`;
-/// - publish `$JS.API.STREAM.INFO.S`, `$JS.API.CONSUMER.CREATE.S.>`, `$JS.API.CONSUMER.{INFO,DELETE,MSG.NEXT}.S.*`;
+/// The NATS permissions that a service's user needs (S is the stream of an owner that it reads):
+/// - publish `flack.<user>.>` and, for its own stream, `$JS.API.STREAM.INFO.<STREAM>`;
+/// - publish `$JS.API.STREAM.INFO.S` and `$JS.API.DIRECT.GET.S`, subscribe `stream.<owner>.>`;
 /// - subscribe `_INBOX.<user>.>`: each user has its own prefix and cannot read the answers to others;
-/// - for typing signals, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
-pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, ConnectionChanges)> {
+/// - for typing signals, publish `flack.<user>.typing`, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
+pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Counters)> {
     let (change, changes) = watch::channel(0_u64);
+    let (lose, lost) = watch::channel(0_u64);
     let mut options = ConnectOptions::new()
         .retry_on_initial_connect()
         .max_reconnects(None)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
+        .subscription_capacity(MESSAGES_BUFFERED_MAX)
         .reconnect_delay_callback(|attempt| {
             let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(16);
             (Duration::from_millis(10) * 2_u32.saturating_pow(attempt)).min(RECONNECT_DELAY_MAX)
         })
         .event_callback(move |event| {
-            if matches!(event, Event::Connected | Event::Disconnected) {
-                change.send_modify(|count| *count += 1);
+            match event {
+                Event::Connected | Event::Disconnected => change.send_modify(|count| *count += 1),
+                Event::SlowConsumer(_) => lose.send_modify(|count| *count += 1),
+                _ => {}
             }
             log(&event);
             std::future::ready(())
@@ -52,7 +69,7 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Co
         .connect(&config.url)
         .await
         .with_context(|| format!("{} is not a NATS address; correct NATS_URL", config.url))?;
-    Ok((client, changes))
+    Ok((client, Counters { changes, lost }))
 }
 
 fn log(event: &Event) {
@@ -65,9 +82,9 @@ fn log(event: &Event) {
         Event::ClientError(error) if error.to_string().ends_with("IO error") => {
             debug!(%event, "NATS is still unavailable");
         }
-        Event::ServerError(_) | Event::ClientError(_) | Event::SlowConsumer(_) => {
-            warn!(%event, "NATS reports a problem");
-        }
+        // For each message. A subscription to a stream requests it; a signal may be lost.
+        Event::SlowConsumer(_) => debug!(%event, "a message was dropped"),
+        Event::ServerError(_) | Event::ClientError(_) => warn!(%event, "NATS reports a problem"),
         Event::Draining | Event::Closed => debug!(%event, "the NATS connection ends"),
     }
 }

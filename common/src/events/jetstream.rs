@@ -6,12 +6,7 @@ use anyhow::{Context as _, anyhow};
 use async_nats::{
     Client,
     connection::State,
-    jetstream::{
-        self, Context,
-        context::{GetStreamErrorKind, PublishAckFuture},
-        message::PublishMessage,
-        stream::{Config, DiscardPolicy, Info, StorageType},
-    },
+    jetstream::{self, Context, context::PublishAckFuture, message::PublishMessage},
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -19,15 +14,12 @@ use tokio::sync::broadcast;
 use tracing::{debug, warn};
 
 use super::{
-    connection::{self, ConnectionChanges},
-    stream::{JOURNAL_RETENTION_DAYS, Outgoing, SIGNALS_BUFFERED_MAX, stream_name},
+    connection::{self, Counter, Counters},
+    stream::{Outgoing, SIGNALS_BUFFERED_MAX, stream_name},
+    streams::is_missing,
 };
 use crate::config::EventsConfig;
 
-/// The disk space of one stream; NATS deletes the oldest messages first. The journal still has them.
-const STREAM_BYTES_MAX: i64 = 512 * 1024 * 1024;
-/// NATS drops a message id that it has stored within this time. A standby relay takes over much earlier.
-const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 /// A message without an acknowledgement within this time counts as lost, and is published again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,64 +31,51 @@ pub struct JetStream(Arc<Inner>);
 struct Inner {
     client: Client,
     context: Context,
-    changes: ConnectionChanges,
+    counters: Counters,
 }
 
 impl JetStream {
     /// Connects in the background. Fails only when the configuration is invalid.
     pub async fn connect(config: &EventsConfig) -> anyhow::Result<Self> {
-        let (client, changes) = connection::connect(config).await?;
+        let (client, counters) = connection::connect(config).await?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ACK_TIMEOUT);
-        Ok(Self(Arc::new(Inner { client, context, changes })))
+        Ok(Self(Arc::new(Inner { client, context, counters })))
     }
 
     pub(super) fn context(&self) -> &Context {
         &self.0.context
     }
 
-    pub(super) fn changes(&self) -> ConnectionChanges {
-        self.0.changes.clone()
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(super) fn changes(&self) -> Counter {
+        self.0.counters.changes.clone()
+    }
+
+    pub(super) fn lost(&self) -> Counter {
+        let mut lost = self.0.counters.lost.clone();
+        lost.mark_unchanged();
+        lost
     }
 
     pub(super) fn is_connected(&self) -> bool {
         self.0.client.connection_state() == State::Connected
     }
 
-    /// Creates the owner's stream, or updates its configuration to that of this version.
-    pub(super) async fn prepare_stream(&self, owner: &str) -> anyhow::Result<()> {
+    /// Fails when NATS is unavailable, or does not have the owner's stream.
+    pub(super) async fn require_stream(&self, owner: &str) -> anyhow::Result<()> {
         if !self.is_connected() {
             return Err(anyhow!("NATS is unavailable"));
         }
         let name = stream_name(owner);
-        let config = Config {
-            name: name.clone(),
-            description: Some(self.incarnation(&name).await?),
-            // Four tokens: the stream does not store signals (`flack.<owner>.typing`).
-            subjects: vec![format!("flack.{owner}.*.>")],
-            storage: StorageType::File,
-            discard: DiscardPolicy::Old,
-            max_age: Duration::from_hours(24) * JOURNAL_RETENTION_DAYS.unsigned_abs(),
-            max_bytes: STREAM_BYTES_MAX,
-            duplicate_window: DUPLICATE_WINDOW,
-            num_replicas: 1,
-            ..Config::default()
-        };
-        self.0
-            .context
-            .create_or_update_stream(config)
-            .await
-            .map(|_| ())
-            .with_context(|| format!("stream {name} cannot be created or updated"))
-    }
-
-    /// Returns the stream's incarnation; for a stream that does not exist yet, a new one.
-    async fn incarnation(&self, name: &str) -> anyhow::Result<String> {
-        match self.0.context.get_stream(name).await {
-            Ok(stream) => Ok(incarnation_of(stream.cached_info())),
-            Err(error) if is_missing(&error.kind()) => Ok(format!("{:x}", chrono::Utc::now().timestamp_micros())),
-            Err(error) => Err(error).with_context(|| format!("NATS returns no information about stream {name}")),
-        }
+        let found = self.0.context.get_stream(&name).await;
+        found.map(drop).map_err(|error| match error.kind() {
+            kind if is_missing(&kind) => anyhow!("stream {name} is missing; mfup makes it"),
+            _ => anyhow::Error::from(error).context(format!("NATS returns no information about stream {name}")),
+        })
     }
 
     /// Publishes without waiting between messages. Each message names its predecessor as the stream's last message:
@@ -181,23 +160,8 @@ impl JetStream {
     }
 }
 
-/// Returns the identity of a stream: it changes when NATS has lost the stream and a relay creates it again.
-///
-/// It is in the description, because nats-server 2.9 does not keep the creation time: each restart writes its own time
-/// to disk, and the next restart reads that.
-pub(super) fn incarnation_of(info: &Info) -> String {
-    match &info.config.description {
-        Some(incarnation) if !incarnation.is_empty() => incarnation.clone(),
-        _ => format!("{:x}", info.created.unix_timestamp_nanos() / 1000),
-    }
-}
-
-pub(super) fn is_missing(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
-}
-
 /// Awaits an acknowledgement, at most as long as the connection lasts: a lost connection never delivers it.
-async fn acknowledged(ack: PublishAckFuture, changes: &mut ConnectionChanges) -> anyhow::Result<()> {
+async fn acknowledged(ack: PublishAckFuture, changes: &mut Counter) -> anyhow::Result<()> {
     tokio::select! {
         answer = ack.into_future() => answer.map(|_| ()).map_err(Into::into),
         _ = changes.changed() => Err(anyhow!("the connection to NATS was lost")),

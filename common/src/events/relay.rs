@@ -51,7 +51,7 @@ pub type Map = fn(&JournalRow) -> anyhow::Result<Option<MappedEvent>>;
 /// The state of a leading relay.
 struct Leading {
     connection: PgConnection,
-    is_stream_prepared: bool,
+    is_stream_known: bool,
     /// The id of the last message that this relay has published.
     last_published: Option<String>,
     measured: Option<Instant>,
@@ -94,7 +94,7 @@ impl Relay {
         listener.listen("journal").await?;
         info!(owner = self.owner, "relaying");
 
-        let mut leading = Leading { connection, is_stream_prepared: false, last_published: None, measured: None };
+        let mut leading = Leading { connection, is_stream_known: false, last_published: None, measured: None };
         loop {
             self.drain(&mut leading).await?;
             self.measure(&mut leading).await?;
@@ -118,7 +118,7 @@ impl Relay {
                 Ok(_) => (delays, failures) = (PUBLISH_BACKOFF.build(), 0),
                 Err(problem) => {
                     // The stream may be missing.
-                    leading.is_stream_prepared = false;
+                    leading.is_stream_known = false;
                     failures += 1;
                     if failures == FAILURES_BEFORE_WARNING {
                         let error = format!("{problem:#}");
@@ -135,11 +135,11 @@ impl Relay {
     /// Publishes a batch, and deletes the stored rows from the queue. Returns the number of rows that were read, or the
     /// reason why not all are stored.
     async fn publish_batch(&self, leading: &mut Leading) -> anyhow::Result<anyhow::Result<usize>> {
-        if !leading.is_stream_prepared {
-            if let Err(problem) = leading.keep_alive(self.events.prepare_stream(self.owner)).await? {
+        if !leading.is_stream_known {
+            if let Err(problem) = leading.keep_alive(self.events.require_stream(self.owner)).await? {
                 return Ok(Err(problem));
             }
-            leading.is_stream_prepared = true;
+            leading.is_stream_known = true;
         }
         let rows = queued(&mut leading.connection).await?;
         if rows.is_empty() {

@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use backon::ExponentialBuilder;
 use flack_api::events::Event;
 use flack_common::events::{Consumer, Events, Handler, StoredEvent};
-use flack_testing::Nats;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::things::{ThingsEvent, database, insert, relay, rename, replay_all, scalar, wait_for};
+use crate::{
+    nats::{start_nats, stopped_nats},
+    things::{ThingsEvent, database, insert, relay, rename, replay_all, scalar, wait_for},
+};
 
 /// Writes each name into the table `received`, and fails for `poison`.
 struct Names;
@@ -60,7 +62,7 @@ async fn wait_until_received(pool: &PgPool, names: &[&str]) {
 #[sqlx::test(migrations = false)]
 async fn a_consumer_waits_for_a_stream_that_does_not_exist_yet(pool: PgPool) {
     databases(&pool).await;
-    let mut nats = Nats::stopped();
+    let mut nats = stopped_nats().await;
     let events = nats.events().await;
     consume(&pool, &events);
     nats.start_again().await;
@@ -72,7 +74,7 @@ async fn a_consumer_waits_for_a_stream_that_does_not_exist_yet(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_failing_event_becomes_a_dead_letter_and_does_not_block_other_entities(pool: PgPool) {
     databases(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     let sick = insert(&pool, "poison").await;
     rename(&pool, sick, "cured").await;
@@ -93,7 +95,7 @@ async fn a_failing_event_becomes_a_dead_letter_and_does_not_block_other_entities
 #[sqlx::test(migrations = false)]
 async fn a_requeued_dead_letter_is_ignored_when_a_newer_event_was_processed(pool: PgPool) {
     databases(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     let sick = insert(&pool, "poison").await;
     rename(&pool, sick, "cured").await;
@@ -112,7 +114,7 @@ async fn a_requeued_dead_letter_is_ignored_when_a_newer_event_was_processed(pool
 #[sqlx::test(migrations = false)]
 async fn a_replay_is_ignored_unless_the_projection_was_cleared(pool: PgPool) {
     databases(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     consume(&pool, &events);
@@ -135,7 +137,7 @@ async fn a_replay_is_ignored_unless_the_projection_was_cleared(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn an_event_older_than_the_last_processed_one_is_ignored(pool: PgPool) {
     databases(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     consume(&pool, &events);
@@ -158,7 +160,7 @@ async fn an_event_older_than_the_last_processed_one_is_ignored(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_standby_consumer_continues_where_the_leader_stopped(pool: PgPool) {
     databases(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     let first = consume(&pool, &events);
@@ -175,7 +177,7 @@ async fn a_standby_consumer_continues_where_the_leader_stopped(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_consumer_continues_at_its_offset_after_a_restart_of_nats_and_after_the_loss_of_its_disk(pool: PgPool) {
     databases(&pool).await;
-    let mut nats = Nats::start().await;
+    let mut nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     consume(&pool, &events);
@@ -194,7 +196,7 @@ async fn a_consumer_continues_at_its_offset_after_a_restart_of_nats_and_after_th
 #[sqlx::test(migrations = false)]
 async fn a_stream_keeps_its_incarnation_across_restarts_of_nats(pool: PgPool) {
     databases(&pool).await;
-    let mut nats = Nats::start().await;
+    let mut nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     consume(&pool, &events);
@@ -217,7 +219,7 @@ async fn a_stream_keeps_its_incarnation_across_restarts_of_nats(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_message_that_is_not_an_event_becomes_a_dead_letter(pool: PgPool) {
     databases(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     consume(&pool, &events);

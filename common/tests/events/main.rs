@@ -6,6 +6,7 @@ mod things;
 mod journal;
 mod operations;
 mod relay;
+mod subscription;
 mod consumer;
 mod in_process;
 mod permissions;

@@ -8,6 +8,19 @@ use flack_common::{
 };
 use flack_testing::Nats;
 
+/// Starts a server with the stream THINGS. It is made again when the server has lost it.
+pub async fn start_nats() -> Nats {
+    let mut nats = stopped_nats().await;
+    nats.start_again().await;
+    nats
+}
+
+pub async fn stopped_nats() -> Nats {
+    let mut nats = Nats::stopped();
+    nats.keep_stream("things").await;
+    nats
+}
+
 pub async fn events_at(url: String) -> Events {
     let config = EventsConfig { url, user: None, password: None };
     Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flack_common::events::{Events, StartOffset, prepare_stream};
 use flack_testing::Nats;
 use sqlx::PgPool;
 use tokio::time::timeout;
@@ -10,26 +11,33 @@ use crate::things::{database, insert, next_name, queue_length, read, relay, wait
 
 const SETTINGS: &str = r#"
 authorization { users = [
-    { user: things, password: "a", permissions: {
-        publish: { allow: ["flack.things.>", "$JS.API.STREAM.INFO.THINGS", "$JS.API.STREAM.CREATE.THINGS",
-            "$JS.API.STREAM.UPDATE.THINGS"] }
+    { user: administrator, password: "a" }
+    { user: things, password: "b", permissions: {
+        publish: { allow: ["flack.things.*.>", "$JS.API.STREAM.INFO.THINGS"] }
         subscribe: { allow: ["_INBOX.things.>"] } } }
-    { user: reader, password: "b", permissions: {
-        publish: { allow: ["$JS.API.STREAM.INFO.THINGS", "$JS.API.CONSUMER.CREATE.THINGS",
-            "$JS.API.CONSUMER.CREATE.THINGS.>", "$JS.API.CONSUMER.INFO.THINGS.*", "$JS.API.CONSUMER.DELETE.THINGS.*",
-            "$JS.API.CONSUMER.MSG.NEXT.THINGS.*"] }
-        subscribe: { allow: ["_INBOX.reader.>"] } } }
+    { user: reader, password: "c", permissions: {
+        publish: { allow: ["$JS.API.STREAM.INFO.THINGS", "$JS.API.DIRECT.GET.THINGS"] }
+        subscribe: { allow: ["_INBOX.reader.>", "stream.things.>"] } } }
 ] }
 "#;
+
+/// Starts a server with these users and the stream THINGS. Returns it with the event buses of owner and reader.
+async fn start() -> (Nats, Events, Events) {
+    let nats = Nats::with_settings(SETTINGS).await;
+    let options = async_nats::ConnectOptions::with_user_and_password("administrator".to_owned(), "a".to_owned());
+    let administrator = options.connect(nats.url()).await.expect("it listens");
+    prepare_stream(&administrator, "things").await.expect("an administrator may make it");
+    let (owner, reader) = (nats.events_as("things", "b").await, nats.events_as("reader", "c").await);
+    (nats, owner, reader)
+}
 
 #[sqlx::test(migrations = false)]
 async fn the_documented_permissions_are_sufficient_to_publish_and_to_subscribe(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::with_settings(SETTINGS).await;
-    let (owner, reader) = (nats.events_as("things", "a").await, nats.events_as("reader", "b").await);
+    let (_nats, owner, reader) = start().await;
     relay(&pool, &owner);
     let mut all = read(&reader);
-    let mut filtered = reader.subscribe("things", Some("thing_changed"), flack_common::events::StartOffset::Earliest);
+    let mut filtered = reader.subscribe("things", Some("thing_changed"), StartOffset::Earliest);
     insert(&pool, "published").await;
     assert_eq!(next_name(&mut all).await, "published");
     assert_eq!(next_name(&mut filtered).await, "published");
@@ -38,8 +46,7 @@ async fn the_documented_permissions_are_sufficient_to_publish_and_to_subscribe(p
 #[sqlx::test(migrations = false)]
 async fn a_service_cannot_publish_to_the_stream_of_another_owner(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::with_settings(SETTINGS).await;
-    let (owner, intruder) = (nats.events_as("things", "a").await, nats.events_as("reader", "b").await);
+    let (_nats, owner, intruder) = start().await;
     let relaying = relay(&pool, &owner);
     insert(&pool, "true").await;
     wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
@@ -47,7 +54,9 @@ async fn a_service_cannot_publish_to_the_stream_of_another_owner(pool: PgPool) {
 
     let mut reader = read(&intruder);
     assert_eq!(next_name(&mut reader).await, "true");
-    intruder.signal("flack.things.thing_changed.1", "forged".into()).await;
+    for subject in ["flack.things.thing_changed.1", "stream.things.thing_changed.1"] {
+        intruder.signal(subject, "forged".into()).await;
+    }
     // A relay with the intruder's user cannot publish either.
     let forging = relay(&pool, &intruder);
     insert(&pool, "forged").await;

@@ -6,19 +6,18 @@ use std::{
 };
 
 use flack_common::events::{JournalRow, MappedEvent, Relay};
-use flack_testing::Nats;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    nats::{count, events_at, forget_message_ids},
+    nats::{count, events_at, forget_message_ids, start_nats, stopped_nats},
     things::{database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar, wait_for},
 };
 
 #[sqlx::test(migrations = false)]
 async fn a_committed_change_is_published_once_and_a_rolled_back_one_never(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
 
@@ -38,7 +37,7 @@ async fn a_committed_change_is_published_once_and_a_rolled_back_one_never(pool: 
 #[sqlx::test(migrations = false)]
 async fn changes_of_an_entity_are_published_in_order(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     let id = insert(&pool, "0").await;
     for number in 1..600 {
@@ -54,7 +53,7 @@ async fn changes_of_an_entity_are_published_in_order(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_relay_killed_between_publishing_and_deleting_publishes_no_duplicate(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     // Every delete fails, as if the relay were killed before it.
     sqlx::raw_sql(
@@ -81,7 +80,7 @@ async fn a_relay_killed_between_publishing_and_deleting_publishes_no_duplicate(p
 #[sqlx::test(migrations = false)]
 async fn a_row_with_a_lower_id_that_commits_later_is_published(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     let mut subscription = read(&events);
@@ -98,7 +97,7 @@ async fn a_row_with_a_lower_id_that_commits_later_is_published(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn writes_during_a_nats_outage_are_published_in_order_afterwards(pool: PgPool) {
     database(&pool).await;
-    let mut nats = Nats::stopped();
+    let mut nats = stopped_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     let id = insert(&pool, "0").await;
@@ -128,7 +127,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replay
     .execute(&pool)
     .await
     .unwrap();
-    let mut nats = Nats::stopped();
+    let mut nats = stopped_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     // A failed row does not count.
@@ -156,7 +155,7 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replay
 #[sqlx::test(migrations = false)]
 async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
     database(&pool).await;
-    let mut nats = Nats::start().await;
+    let mut nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     let mut subscription = read(&events);
@@ -186,7 +185,7 @@ async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_standby_relay_continues_when_the_leader_is_killed(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     let first = relay(&pool, &events);
     let mut subscription = read(&events);
@@ -218,7 +217,7 @@ static CONTINUE: AtomicBool = AtomicBool::new(false);
 #[sqlx::test(migrations = false)]
 async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let options = PgConnectOptions::clone(&pool.connect_options()).application_name("frozen");
     let (address, stopping) = (nats.url(), CancellationToken::new());
     // In a thread with its own runtime, like another process.
@@ -265,7 +264,7 @@ async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool
 #[sqlx::test(migrations = false)]
 async fn a_relay_continues_after_its_database_connections_were_terminated(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     let mut subscription = read(&events);
@@ -288,7 +287,7 @@ async fn a_relay_continues_after_its_database_connections_were_terminated(pool: 
 #[sqlx::test(migrations = false)]
 async fn a_row_that_cannot_be_mapped_is_marked_as_failed_and_the_others_are_published(pool: PgPool) {
     database(&pool).await;
-    let nats = Nats::start().await;
+    let nats = start_nats().await;
     let events = nats.events().await;
     for name in ["before", "unmappable", "panics", "private", "after"] {
         insert(&pool, name).await;
@@ -308,7 +307,7 @@ async fn a_row_that_cannot_be_mapped_is_marked_as_failed_and_the_others_are_publ
 #[sqlx::test(migrations = false)]
 async fn a_subscription_continues_when_nats_has_lost_its_disk(pool: PgPool) {
     database(&pool).await;
-    let mut nats = Nats::start().await;
+    let mut nats = start_nats().await;
     let events = nats.events().await;
     relay(&pool, &events);
     let mut subscription = read(&events);

@@ -2,10 +2,21 @@
 
 use crate::failure::Result;
 use crate::home::Home;
+use crate::infra::nats;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
+/// Supervises the processes, and makes streams again that NATS has lost: no service may make them.
 pub async fn run() -> Result<()> {
-    Ok(flack_supervisor::run(Home::from_environment()?.supervisor()?).await?)
+    flack_common::telemetry::init("supervisor");
+    let home = Home::from_environment()?;
+    let paths = home.supervisor()?;
+    let keeping = tokio::spawn(async move {
+        let Err(error) = nats::keep(&home).await;
+        tracing::error!(error = format!("{error:#}"), "streams that NATS loses are not made again; run mfup");
+    });
+    let ended = flack_supervisor::run(paths).await;
+    keeping.abort();
+    Ok(ended?)
 }

@@ -1,20 +1,33 @@
 //! NATS with JetStream: the event streams. A service publishes only its own events and reads only the streams it needs.
+//!
+//! Streams and signals are in the account `STREAMS` of NATS, and the only client there is `mf`, which makes the
+//! streams. Each service has an account of its own. It imports what the catalogue gives it: a client may name any
+//! subject as the reply of a request, and NATS sends a reply only within the client's account.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use async_nats::{Client, ConnectError, ConnectOptions};
 use flack_catalogue::{SERVICES, Service};
+use flack_common::events::{keep_streams, live_subjects, prepare_stream};
 use flack_supervisor::{Spec, Stop, StopSignal};
 
 use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
 use crate::infra::programs;
 use crate::ports::Ports;
-use crate::probe;
 use crate::secrets::{OPERATOR, Secrets};
+use crate::stack::Stack;
 use crate::supervisor::{self, priority};
 
 /// More than the five streams reserve together: 512 MiB each.
 const STORE_MAX: &str = "4GB";
+/// The account of NATS that has the streams. In capitals, because the services' accounts have their names.
+const STREAMS: &str = "STREAMS";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub fn spec(home: &Home) -> Spec {
     Spec {
@@ -24,66 +37,153 @@ pub fn spec(home: &Home) -> Spec {
     }
 }
 
-pub async fn ready(ports: &Ports) -> bool {
-    probe::is_ok(&format!("127.0.0.1:{}", ports.nats_monitor), "/healthz").await
+/// Moves the streams of older versions, which were in NATS's default account. NATS must not run.
+pub fn adopt_streams(home: &Home) -> Result<()> {
+    let folder = home.nats().join("jetstream");
+    let (before, now) = (folder.join("$G"), folder.join(STREAMS));
+    if before.exists() && !now.exists() {
+        std::fs::rename(&before, &now).map_err(Failure::cannot_write(&now))?;
+    }
+    Ok(())
+}
+
+/// Whether NATS accepts the operator's account.
+pub async fn ready(ports: &Ports, secrets: &Secrets) -> bool {
+    connect(ports, secrets).await.is_ok()
+}
+
+/// Connects with the operator's account. The client reconnects automatically.
+pub async fn connect(ports: &Ports, secrets: &Secrets) -> std::result::Result<Client, ConnectError> {
+    options(secrets).connect(format!("nats://127.0.0.1:{}", ports.nats)).await
+}
+
+fn options(secrets: &Secrets) -> ConnectOptions {
+    ConnectOptions::new()
+        .user_and_password(OPERATOR.to_owned(), secrets.account(OPERATOR).nats.clone())
+        .connection_timeout(CONNECT_TIMEOUT)
+        .max_reconnects(None)
+        // Each request reports its own error.
+        .event_callback(|_| std::future::ready(()))
+}
+
+fn owners() -> Vec<&'static str> {
+    SERVICES.iter().filter(|service| service.publishes_events).map(|service| service.name).collect()
+}
+
+/// Makes the streams, or updates them to the configuration of this version.
+pub async fn set_up(ports: &Ports, secrets: &Secrets) -> anyhow::Result<()> {
+    let client = connect(ports, secrets).await?;
+    for owner in owners() {
+        prepare_stream(&client, owner).await?;
+    }
+    Ok(())
+}
+
+/// Makes streams that NATS has lost, as long as the supervisor runs.
+pub async fn keep(home: &Home) -> anyhow::Result<Infallible> {
+    let Stack { ports, secrets, .. } = Stack::open(home)?;
+    let options = options(&secrets).retry_on_initial_connect();
+    let client = options.connect(format!("nats://127.0.0.1:{}", ports.nats)).await?;
+    Ok(keep_streams(&client, &owners()).await)
 }
 
 /// Writes the configuration. It is private, because it contains passwords.
 pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<()> {
-    std::fs::create_dir_all(home.nats()).map_err(Failure::cannot_write(&home.nats()))?;
-    home::write_private(&home.nats().join("nats.conf"), &configuration(home, ports, secrets))
+    let folder = home.nats();
+    std::fs::create_dir_all(&folder).map_err(Failure::cannot_write(&folder))?;
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).map_err(Failure::cannot_write(&folder))?;
+    home::write_private(&folder.join("nats.conf"), &configuration(home, ports, secrets))
 }
 
 fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
-    let mut users = String::new();
-    for service in &SERVICES {
-        let (publish, subscribe) = (quoted(&may_publish(service)), quoted(&may_subscribe(service)));
-        writeln!(
-            users,
-            "    {{ user: {service}, password: \"{}\", permissions: {{ \
-             publish: {{ allow: [{publish}] }}, subscribe: {{ allow: [{subscribe}] }} }} }}",
-            secrets.account(service.name).nats
-        )
-        .expect("a string takes every write");
-    }
+    let accounts: String = SERVICES.iter().map(|service| account(service, secrets)).collect();
     format!(
         "# mf writes this file at every start.\n\
          listen: \"127.0.0.1:{}\"\n\
-         http: \"127.0.0.1:{}\"\n\
          server_name: flack\n\
          jetstream {{ store_dir: \"{}\", max_file_store: {STORE_MAX} }}\n\
-         authorization {{\n  users = [\n{users}    \
-         {{ user: {OPERATOR}, password: \"{}\", permissions: {{ publish: \">\", subscribe: \">\" }} }}\n  ]\n}}\n",
+         accounts {{\n  {STREAMS} {{\n    jetstream: enabled\n    \
+         users: [{{ user: {OPERATOR}, password: \"{}\" }}]\n    exports: [\n{}    ]\n  }}\n{accounts}}}\n",
         ports.nats,
-        ports.nats_monitor,
         home.nats().display(),
-        secrets.account(OPERATOR).nats
+        secrets.account(OPERATOR).nats,
+        exports()
     )
 }
 
-fn may_publish(service: &Service) -> Vec<String> {
-    let signals = service.publishes_signals.iter().map(|signal| format!("flack.{service}.{signal}"));
-    let mut subjects: Vec<String> = signals.collect();
-    if let Some(stream) = service.stream() {
-        subjects.push(format!("flack.{service}.>"));
-        subjects.extend(["INFO", "CREATE", "UPDATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{stream}")));
-    }
-    let sources = service.reads_events_of.iter().filter_map(|source| Service::find(source));
-    for stream in sources.filter_map(Service::stream) {
-        subjects.push(format!("$JS.API.STREAM.INFO.{stream}"));
-        subjects.push(format!("$JS.API.CONSUMER.CREATE.{stream}"));
-        subjects.push(format!("$JS.API.CONSUMER.CREATE.{stream}.>"));
-        for verb in ["INFO", "DELETE", "MSG.NEXT"] {
-            subjects.push(format!("$JS.API.CONSUMER.{verb}.{stream}.*"));
+/// Returns what the account `STREAMS` exports, each subject to the accounts that import it.
+fn exports() -> String {
+    let mut importers: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+    for service in &SERVICES {
+        let (sent, received) = (may_send(service), may_receive(service));
+        let exports = sent.into_iter().map(|subject| ("service", subject));
+        for export in exports.chain(received.into_iter().map(|subject| ("stream", subject))) {
+            importers.entry(export).or_default().push(service.name);
         }
+    }
+    let lines = importers.into_iter().map(|((kind, subject), accounts)| {
+        format!("      {{ {kind}: \"{subject}\", accounts: [{}] }}\n", accounts.join(", "))
+    });
+    lines.collect()
+}
+
+/// Returns the account of a service, with one user of the same name. The permissions repeat the imports, so that
+/// NATS reports everything else as an error.
+fn account(service: &Service, secrets: &Secrets) -> String {
+    let (sent, received) = (may_send(service), may_receive(service));
+    let publish: Vec<String> = sent.iter().map(|subject| own_name(subject)).collect();
+    let subscribe = [vec![format!("_INBOX.{service}.>")], received.clone()].concat();
+    let mut text = format!(
+        "  {service} {{\n    users: [{{ user: {service}, password: \"{}\", permissions: {{ \
+         publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }} }} }}]\n    imports: [\n",
+        secrets.account(service.name).nats,
+        quoted(&publish),
+        quoted(&subscribe)
+    );
+    for (subject, own) in sent.iter().zip(&publish) {
+        writeln!(text, "      {{ service: {{ account: {STREAMS}, subject: \"{subject}\" }}, to: \"{own}\" }}")
+            .expect("a string takes every write");
+    }
+    for subject in &received {
+        writeln!(text, "      {{ stream: {{ account: {STREAMS}, subject: \"{subject}\" }} }}")
+            .expect("a string takes every write");
+    }
+    text.push_str("    ]\n    mappings: {\n");
+    for (subject, own) in sent.iter().zip(&publish).filter(|(subject, own)| subject != own) {
+        writeln!(text, "      \"{subject}\": \"{own}\"").expect("a string takes every write");
+    }
+    text + "    }\n  }\n"
+}
+
+/// Returns the subjects of the account `STREAMS` to which a service sends messages and requests.
+fn may_send(service: &Service) -> BTreeSet<String> {
+    let info = |stream| format!("$JS.API.STREAM.INFO.{stream}");
+    let mut subjects: BTreeSet<String> =
+        service.publishes_signals.iter().map(|signal| format!("flack.{service}.{signal}")).collect();
+    if let Some(stream) = service.stream() {
+        subjects.extend([format!("flack.{service}.>"), info(stream)]);
+    }
+    for stream in sources(service).filter_map(Service::stream) {
+        subjects.extend([format!("$JS.API.DIRECT.GET.{stream}"), info(stream)]);
     }
     subjects
 }
 
-fn may_subscribe(service: &Service) -> Vec<String> {
-    // Replies go to an inbox subject of the service, so that no other service can read them.
-    let signals = service.reads_signals.iter().map(ToString::to_string);
-    std::iter::once(format!("_INBOX.{service}.>")).chain(signals).collect()
+/// Returns the subjects of the account `STREAMS` from which a service receives messages.
+fn may_receive(service: &Service) -> Vec<String> {
+    let live = sources(service).map(|source| live_subjects(source.name));
+    live.chain(service.reads_signals.iter().map(ToString::to_string)).collect()
+}
+
+fn sources(service: &Service) -> impl Iterator<Item = &'static Service> {
+    service.reads_events_of.iter().filter_map(|source| Service::find(source))
+}
+
+/// Returns the name of a subject within a service's account. Each account has its own JetStream API below
+/// `$JS.API.STREAM`, which would answer that the account has no streams; NATS renames the subject before it checks the
+/// permissions.
+fn own_name(subject: &str) -> String {
+    subject.replace("$JS.API.STREAM.", "STREAMS.API.STREAM.")
 }
 
 /// Quotes subjects: in the configuration an unquoted `$` begins a variable.
@@ -96,20 +196,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_may_only_publish_its_own_events() {
+    fn a_service_may_only_publish_its_own_events_and_signals_and_read() {
         for service in &SERVICES {
-            for subject in may_publish(service).iter().filter(|subject| subject.starts_with("flack.")) {
-                assert!(subject.starts_with(&format!("flack.{service}.")), "{service} may publish {subject}");
+            for subject in may_send(service) {
+                let is_own = subject.starts_with(&format!("flack.{service}."));
+                let reads = ["$JS.API.STREAM.INFO.", "$JS.API.DIRECT.GET."];
+                assert!(is_own || reads.iter().any(|request| subject.starts_with(request)), "{service}: {subject}");
             }
         }
     }
 
     #[test]
-    fn a_service_may_only_read_its_own_inbox() {
+    fn no_service_may_publish_live_messages() {
         for service in &SERVICES {
-            let inboxes: Vec<String> =
-                may_subscribe(service).into_iter().filter(|subject| subject.starts_with("_INBOX")).collect();
-            assert_eq!(inboxes, [format!("_INBOX.{service}.>")]);
+            assert!(!may_send(service).iter().any(|subject| subject.starts_with("stream.")), "{service}");
+        }
+    }
+
+    #[test]
+    fn a_service_receives_only_what_the_catalogue_names() {
+        for service in &SERVICES {
+            let named = service.reads_events_of.len() + service.reads_signals.len();
+            assert_eq!(may_receive(service).len(), named, "{service}");
         }
     }
 }

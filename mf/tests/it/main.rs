@@ -2,5 +2,6 @@
 
 mod support;
 
+mod nats;
 mod stores;
 mod usage;

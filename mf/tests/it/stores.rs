@@ -389,6 +389,23 @@ fn a_service_may_publish_only_its_own_events() {
 }
 
 #[test]
+fn streams_that_nats_has_lost_are_made_again() {
+    let stack = Stack::started();
+    let streams = stack.home.path().join("nats/jetstream");
+    assert_eq!(stack.streams(), 5, "mfup makes them");
+    stack.expect(&["kill", "nats"], 0);
+    fs::remove_dir_all(&streams).expect("NATS has stopped");
+    stack.expect(&["up", "--detach", "--only", "infra"], 0);
+    assert_eq!(stack.streams(), 5, "mfup makes them again");
+
+    // The supervisor starts NATS again, and nobody runs mfup.
+    signal(stack.pid("nats"), Signal::SIGSTOP);
+    fs::remove_dir_all(&streams).expect("NATS is frozen");
+    signal(stack.pid("nats"), Signal::SIGKILL);
+    wait_for("the supervisor makes them", || stack.streams() == 5);
+}
+
+#[test]
 fn logs_are_sorted_by_time_and_filtered_by_name() {
     let stack = Stack::started();
     let all = stack.expect(&["logs", "--lines", "500"], 0);

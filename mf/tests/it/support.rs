@@ -61,6 +61,12 @@ impl Stack {
         self.process(name).and_then(|process| process["pid"].as_i64()).unwrap_or_else(|| panic!("{name} does not run"))
     }
 
+    /// Returns the number of streams that NATS has on disk.
+    pub fn streams(&self) -> usize {
+        let folder = self.home.path().join("nats/jetstream/STREAMS/streams");
+        std::fs::read_dir(folder).map_or(0, std::iter::Iterator::count)
+    }
+
     pub fn secrets(&self) -> serde_json::Value {
         let text = std::fs::read_to_string(self.home.path().join("secrets/stack.json")).expect("secrets");
         serde_json::from_str(&text).expect("JSON")

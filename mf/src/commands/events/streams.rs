@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::ConnectOptions;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::Stream;
@@ -11,30 +10,21 @@ use async_nats::jetstream::{Context, ErrorCode};
 use flack_catalogue::Service;
 
 use crate::failure::Result;
-use crate::secrets::OPERATOR;
+use crate::infra::nats;
 use crate::stack::Stack;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// NATS deletes a consumer for counting after this time, in case that `mf` is interrupted before it does.
 const COUNTER_INACTIVE: Duration = Duration::from_secs(5);
 
 /// Connects to NATS. The client reconnects automatically.
 pub(super) async fn connect(stack: &Stack) -> Result<Context> {
-    let client = ConnectOptions::new()
-        .user_and_password(OPERATOR.to_owned(), stack.secrets.account(OPERATOR).nats.clone())
-        .connection_timeout(CONNECT_TIMEOUT)
-        .max_reconnects(None)
-        // Each request reports its own error.
-        .event_callback(|_| std::future::ready(()))
-        .connect(format!("nats://127.0.0.1:{}", stack.ports.nats))
-        .await
-        .map_err(|error| {
-            failure!(
-                Unavailable,
-                "NATS does not respond on port {} ({error}). mfps shows what runs; mfup starts what is missing",
-                stack.ports.nats
-            )
-        })?;
+    let client = nats::connect(&stack.ports, &stack.secrets).await.map_err(|error| {
+        failure!(
+            Unavailable,
+            "NATS does not respond on port {} ({error}). mfps shows what runs; mfup starts what is missing",
+            stack.ports.nats
+        )
+    })?;
     Ok(async_nats::jetstream::new(client))
 }
 
@@ -42,7 +32,7 @@ pub(super) fn name(owner: &Service) -> String {
     owner.name.to_uppercase()
 }
 
-/// Returns `None` if there is no such stream: its owner has not connected yet.
+/// Returns `None` if there is no such stream: NATS has lost it, and `mf supervise` has not made it again.
 pub(super) async fn find(context: &Context, name: &str) -> anyhow::Result<Option<Stream>> {
     match context.get_stream(name).await {
         Ok(stream) => Ok(Some(stream)),
@@ -55,8 +45,8 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Returns the incarnation: a stream that lost its data starts again with sequence 1 in another one. The relay writes
-/// it into the stream's description, and consumers into `inbox_offset`.
+/// Returns the incarnation: a stream that lost its data starts again with sequence 1 in another one. It is in
+/// the stream's description, and consumers write it into `inbox_offset`.
 pub(super) fn incarnation(stream: &Stream) -> &str {
     stream.cached_info().config.description.as_deref().unwrap_or_default()
 }

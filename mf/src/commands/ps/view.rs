@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 
 use crate::failure::{Failure, Result};
-use crate::infra::etcd;
+use crate::infra::{etcd, nats};
 use crate::ports::Ports;
 use crate::probe;
 use crate::registry::{Authority, Route, Snapshot};
@@ -90,8 +90,8 @@ async fn row(process: ProcessStatus, stack: &Stack, registry: &Snapshot, balance
         (None, ..) => "down",
         (_, "postgres", _) => postgres_health(ports).await,
         (_, "etcd", _) if etcd::ready(&stack.home, ports).await.is_ok() => "ready",
-        (_, "etcd", _) => NOT_ANSWERING,
-        (_, "nats", _) => answers(ports.nats_monitor, "/healthz").await,
+        (_, "nats", _) if nats::ready(ports, &stack.secrets).await => "ready",
+        (_, "etcd" | "nats", _) => NOT_ANSWERING,
         (_, "haproxy", _) => answers(ports.stats, "/metrics").await,
         (_, _, Some(instance)) => health(&instance.address).await,
         _ => "-",

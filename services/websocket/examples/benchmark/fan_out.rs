@@ -15,7 +15,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_nats::{HeaderMap, header::NATS_MESSAGE_ID, jetstream};
+use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
+use flack_common::events::prepare_stream;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -153,9 +154,7 @@ struct Publisher {
 impl Publisher {
     async fn new(url: &str) -> anyhow::Result<Self> {
         let client = async_nats::connect(url).await?;
-        let subjects = vec!["flack.messages.*.>".to_owned()];
-        let config = jetstream::stream::Config { name: "MESSAGES".to_owned(), subjects, ..Default::default() };
-        jetstream::new(client.clone()).create_stream(config).await?;
+        prepare_stream(&client, "messages").await?;
         Ok(Self { client })
     }
 
