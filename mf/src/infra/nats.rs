@@ -1,8 +1,9 @@
 //! NATS with JetStream: the event streams. A service publishes only its own events and reads only the streams it needs.
 //!
-//! Streams and signals are in the account `STREAMS` of NATS, and the only client there is `mf`, which makes the
-//! streams. Each service has an account of its own. It imports what the catalogue gives it: a client may name any
-//! subject as the reply of a request, and NATS sends a reply only within the client's account.
+//! The streams are in the account `STREAMS` of NATS, and the only client there is `mf`, which makes them. Each service
+//! has an account of its own, which imports what the catalogue names: a client may name any subject as the reply of a
+//! request, and NATS sends a reply only within the client's account. Signals are imported from their publisher's
+//! account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -115,68 +116,101 @@ fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
 fn exports() -> String {
     let mut importers: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
     for service in &SERVICES {
-        let (sent, received) = (may_send(service), may_receive(service));
-        let exports = sent.into_iter().map(|subject| ("service", subject));
-        for export in exports.chain(received.into_iter().map(|subject| ("stream", subject))) {
+        let sent = stored_subjects(service).into_iter().chain(requests(service));
+        let received = sources(service).map(|source| live_subjects(source.name));
+        let exports = sent.map(|subject| ("service", subject)).chain(received.map(|subject| ("stream", subject)));
+        for export in exports {
             importers.entry(export).or_default().push(service.name);
         }
     }
-    let lines = importers.into_iter().map(|((kind, subject), accounts)| {
-        format!("      {{ {kind}: \"{subject}\", accounts: [{}] }}\n", accounts.join(", "))
-    });
-    lines.collect()
+    importers.into_iter().map(|((kind, subject), accounts)| export(kind, &subject, &accounts)).collect()
+}
+
+fn export(kind: &str, subject: &str, accounts: &[&str]) -> String {
+    // An export without accounts would be for all.
+    assert!(!accounts.is_empty(), "{subject} is exported to nobody");
+    format!("      {{ {kind}: \"{subject}\", accounts: [{}] }}\n", accounts.join(", "))
 }
 
 /// Returns the account of a service, with one user of the same name. The permissions repeat the imports, so that
 /// NATS reports everything else as an error.
 fn account(service: &Service, secrets: &Secrets) -> String {
-    let (sent, received) = (may_send(service), may_receive(service));
-    let publish: Vec<String> = sent.iter().map(|subject| own_name(subject)).collect();
-    let subscribe = [vec![format!("_INBOX.{service}.>")], received.clone()].concat();
-    let mut text = format!(
+    let requests = requests(service);
+    let mut imports: Vec<String> = requests
+        .iter()
+        .map(|subject| (subject.clone(), own_name(subject)))
+        .chain(stored_subjects(service).map(|subject| (subject.clone(), subject)))
+        .map(|(subject, own)| format!("{{ service: {{ account: {STREAMS}, subject: \"{subject}\" }}, to: \"{own}\" }}"))
+        .collect();
+    let live = sources(service).map(|source| (STREAMS, live_subjects(source.name)));
+    let signals = service.reads_signals.iter().map(|subject| (publisher(subject), (*subject).to_owned()));
+    // A service receives its own signals without an import.
+    for (account, subject) in live.chain(signals).filter(|(account, _)| *account != service.name) {
+        imports.push(format!("{{ stream: {{ account: {account}, subject: \"{subject}\" }} }}"));
+    }
+    let exports: String = signals_of(service)
+        .filter_map(|signal| {
+            let reads = |other: &&Service| *other != service && other.reads_signals.contains(&signal.as_str());
+            let readers: Vec<&str> = SERVICES.iter().filter(reads).map(|reader| reader.name).collect();
+            (!readers.is_empty()).then(|| export("stream", &signal, &readers))
+        })
+        .collect();
+    let mappings: String = requests
+        .iter()
+        .filter(|subject| own_name(subject) != **subject)
+        .map(|subject| format!("      \"{subject}\": \"{}\"\n", own_name(subject)))
+        .collect();
+    format!(
         "  {service} {{\n    users: [{{ user: {service}, password: \"{}\", permissions: {{ \
-         publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }} }} }}]\n    imports: [\n",
+         publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }} }} }}]\n    \
+         imports: [\n      {}\n    ]\n    exports: [\n{exports}    ]\n    mappings: {{\n{mappings}    }}\n  }}\n",
         secrets.account(service.name).nats,
-        quoted(&publish),
-        quoted(&subscribe)
-    );
-    for (subject, own) in sent.iter().zip(&publish) {
-        writeln!(text, "      {{ service: {{ account: {STREAMS}, subject: \"{subject}\" }}, to: \"{own}\" }}")
-            .expect("a string takes every write");
-    }
-    for subject in &received {
-        writeln!(text, "      {{ stream: {{ account: {STREAMS}, subject: \"{subject}\" }} }}")
-            .expect("a string takes every write");
-    }
-    text.push_str("    ]\n    mappings: {\n");
-    for (subject, own) in sent.iter().zip(&publish).filter(|(subject, own)| subject != own) {
-        writeln!(text, "      \"{subject}\": \"{own}\"").expect("a string takes every write");
-    }
-    text + "    }\n  }\n"
+        quoted(&may_publish(service)),
+        quoted(&may_subscribe(service)),
+        imports.join("\n      ")
+    )
 }
 
-/// Returns the subjects of the account `STREAMS` to which a service sends messages and requests.
-fn may_send(service: &Service) -> BTreeSet<String> {
+fn may_publish(service: &Service) -> Vec<String> {
+    let own: Vec<String> = match service.publishes_events {
+        true => vec![format!("flack.{service}.>")],
+        false => signals_of(service).collect(),
+    };
+    own.into_iter().chain(requests(service).iter().map(|subject| own_name(subject))).collect()
+}
+
+fn may_subscribe(service: &Service) -> Vec<String> {
+    let live = sources(service).map(|source| live_subjects(source.name));
+    let signals = service.reads_signals.iter().map(ToString::to_string);
+    std::iter::once(format!("_INBOX.{service}.>")).chain(live).chain(signals).collect()
+}
+
+/// Returns the subjects that the service's stream stores.
+fn stored_subjects(service: &Service) -> Option<String> {
+    service.publishes_events.then(|| format!("flack.{service}.*.>"))
+}
+
+/// Returns the requests to JetStream that a service may send: about its own stream, and to read others.
+fn requests(service: &Service) -> BTreeSet<String> {
     let info = |stream| format!("$JS.API.STREAM.INFO.{stream}");
-    let mut subjects: BTreeSet<String> =
-        service.publishes_signals.iter().map(|signal| format!("flack.{service}.{signal}")).collect();
-    if let Some(stream) = service.stream() {
-        subjects.extend([format!("flack.{service}.>"), info(stream)]);
-    }
+    let mut subjects: BTreeSet<String> = service.stream().map(info).into_iter().collect();
     for stream in sources(service).filter_map(Service::stream) {
         subjects.extend([format!("$JS.API.DIRECT.GET.{stream}"), info(stream)]);
     }
     subjects
 }
 
-/// Returns the subjects of the account `STREAMS` from which a service receives messages.
-fn may_receive(service: &Service) -> Vec<String> {
-    let live = sources(service).map(|source| live_subjects(source.name));
-    live.chain(service.reads_signals.iter().map(ToString::to_string)).collect()
-}
-
 fn sources(service: &Service) -> impl Iterator<Item = &'static Service> {
     service.reads_events_of.iter().filter_map(|source| Service::find(source))
+}
+
+fn signals_of(service: &Service) -> impl Iterator<Item = String> {
+    service.publishes_signals.iter().map(move |signal| format!("flack.{service}.{signal}"))
+}
+
+/// Returns the service that publishes a signal: `flack.<service>.<signal>`.
+fn publisher(signal: &str) -> &str {
+    signal.split('.').nth(1).unwrap_or_default()
 }
 
 /// Returns the name of a subject within a service's account. Each account has its own JetStream API below
@@ -198,26 +232,22 @@ mod tests {
     #[test]
     fn a_service_may_only_publish_its_own_events_and_signals_and_read() {
         for service in &SERVICES {
-            for subject in may_send(service) {
+            for subject in may_publish(service) {
                 let is_own = subject.starts_with(&format!("flack.{service}."));
-                let reads = ["$JS.API.STREAM.INFO.", "$JS.API.DIRECT.GET."];
+                let reads = ["STREAMS.API.STREAM.INFO.", "$JS.API.DIRECT.GET."];
                 assert!(is_own || reads.iter().any(|request| subject.starts_with(request)), "{service}: {subject}");
             }
         }
     }
 
     #[test]
-    fn no_service_may_publish_live_messages() {
+    fn a_service_may_only_read_its_own_inbox_and_what_the_catalogue_names() {
         for service in &SERVICES {
-            assert!(!may_send(service).iter().any(|subject| subject.starts_with("stream.")), "{service}");
-        }
-    }
-
-    #[test]
-    fn a_service_receives_only_what_the_catalogue_names() {
-        for service in &SERVICES {
-            let named = service.reads_events_of.len() + service.reads_signals.len();
-            assert_eq!(may_receive(service).len(), named, "{service}");
+            let named = 1 + service.reads_events_of.len() + service.reads_signals.len();
+            assert_eq!(may_subscribe(service).len(), named, "{service}");
+            let inboxes: Vec<String> =
+                may_subscribe(service).into_iter().filter(|subject| subject.starts_with("_INBOX")).collect();
+            assert_eq!(inboxes, [format!("_INBOX.{service}.>")]);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use flack_catalogue::{SERVICES, Service};
 use flack_common::config::EventsConfig;
 use flack_common::events::{Events, JetStream, Received, StartOffset};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use mf::ports::Ports;
 use tokio::time::timeout;
 
@@ -152,20 +152,28 @@ async fn every_reader_of_the_catalogue_receives_the_events_of_its_sources_and_th
         assert_eq!(next(subscription).await, 2, "{reader} receives {source}");
     }
     for reader in &SERVICES {
-        let receiver = client(&stack, reader.name).await;
         for subject in reader.reads_signals {
+            let receiver = client(&stack, reader.name).await;
             let mut signals = receiver.subscribe(*subject).await.expect("subscribed");
-            receiver.flush().await.expect("the server has it");
+            synchronize(&receiver, reader.name).await;
             let publisher = subject.split('.').nth(1).expect("a service");
-            let publisher = client(&stack, publisher).await;
-            publisher.publish(*subject, "typing".into()).await.expect("sent");
+            let sender = client(&stack, publisher).await;
+            sender.publish(*subject, "typing".into()).await.expect("sent");
+            synchronize(&sender, publisher).await;
             let signal = timeout(WAIT_MAX, signals.next()).await.expect("in time").expect("a signal");
             assert_eq!(signal.payload, "typing", "{reader} receives {subject}");
-            publisher.flush().await.expect("the server has it");
-            receiver.flush().await.expect("everything has arrived");
-            assert!(futures::FutureExt::now_or_never(signals.next()).is_none(), "{reader} receives {subject} once");
+            synchronize(&receiver, reader.name).await;
+            assert!(signals.next().now_or_never().is_none(), "{reader} receives {subject} once");
         }
     }
+}
+
+/// Waits until the server has processed everything that this client has sent.
+async fn synchronize(client: &async_nats::Client, user: &str) {
+    let service = Service::find(user).expect("a service");
+    let stream = service.stream().unwrap_or_else(|| service.reads_events_of[0].to_uppercase());
+    let info = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into());
+    timeout(WAIT_MAX, info).await.expect("in time").expect("a reply");
 }
 
 async fn next(subscription: &mut flack_common::events::Subscription) -> u64 {
