@@ -28,7 +28,7 @@ pub(super) struct Counters {
     /// Connects and disconnects. A request that waits for an answer can stop waiting at a change.
     pub changes: Counter,
     /// Messages that were dropped because a subscription did not read them in time.
-    pub lost: Counter,
+    pub dropped: Counter,
 }
 
 /// Returns without waiting for the server: a process works while NATS is unavailable, and its events wait in the queue.
@@ -40,7 +40,7 @@ pub(super) struct Counters {
 /// - for typing signals, publish `flack.<user>.typing`, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
 pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Counters)> {
     let (change, changes) = watch::channel(0_u64);
-    let (lose, lost) = watch::channel(0_u64);
+    let (drop_message, dropped) = watch::channel(0_u64);
     let mut options = ConnectOptions::new()
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -54,7 +54,7 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Co
         .event_callback(move |event| {
             match event {
                 Event::Connected | Event::Disconnected => change.send_modify(|count| *count += 1),
-                Event::SlowConsumer(_) => lose.send_modify(|count| *count += 1),
+                Event::SlowConsumer(_) => drop_message.send_modify(|count| *count += 1),
                 _ => {}
             }
             log(&event);
@@ -69,7 +69,7 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Co
         .connect(&config.url)
         .await
         .with_context(|| format!("{} is not a NATS address; correct NATS_URL", config.url))?;
-    Ok((client, Counters { changes, lost }))
+    Ok((client, Counters { changes, dropped }))
 }
 
 fn log(event: &Event) {

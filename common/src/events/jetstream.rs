@@ -55,10 +55,10 @@ impl JetStream {
         self.0.counters.changes.clone()
     }
 
-    pub(super) fn lost(&self) -> Counter {
-        let mut lost = self.0.counters.lost.clone();
-        lost.mark_unchanged();
-        lost
+    pub(super) fn dropped(&self) -> Counter {
+        let mut dropped = self.0.counters.dropped.clone();
+        dropped.mark_unchanged();
+        dropped
     }
 
     pub(super) fn is_connected(&self) -> bool {

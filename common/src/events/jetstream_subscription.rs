@@ -58,7 +58,7 @@ struct Open {
     /// A live message that was received before messages with lower sequences.
     held: Option<StreamMessage>,
     requests: Option<Requests>,
-    lost: Counter,
+    dropped: Counter,
     check_at: Instant,
 }
 
@@ -177,7 +177,7 @@ impl JetStreamSubscription {
                     live = open.live.next() => {
                         open.held = Some(stored(live.context("the client closed the subscription")?)?);
                     }
-                    _ = open.lost.changed() => open.check_at = Instant::now(),
+                    _ = open.dropped.changed() => open.check_at = Instant::now(),
                     () = sleep_until(open.check_at) => {
                         let info = info(&self.jetstream, &self.owner).await?.context("the stream was deleted")?;
                         open.compare(&info, &self.jetstream).await?;
@@ -193,7 +193,7 @@ impl JetStreamSubscription {
         if !self.jetstream.is_connected() {
             return Err(anyhow!("NATS is unavailable"));
         }
-        let lost = self.jetstream.lost();
+        let dropped = self.jetstream.dropped();
         // First, so that each message is either in the stream's state or received live.
         let live = self.jetstream.client().subscribe(live_subjects(&self.owner)).await?;
         let Some(info) = info(&self.jetstream, &self.owner).await? else { return Ok(ControlFlow::Continue(())) };
@@ -211,7 +211,7 @@ impl JetStreamSubscription {
             live,
             held: None,
             requests,
-            lost,
+            dropped,
             check_at: Instant::now() + CHECK_INTERVAL,
         });
         Ok(ControlFlow::Break(Received::Opened { incarnation, after, last }))

@@ -68,13 +68,13 @@ async fn copy_messages(context: &Context, from: &str, into: Config) -> anyhow::R
     while copied < wanted {
         sleep(COPY_POLL_INTERVAL).await;
         let stream = find(context, &into.name).await?.with_context(failed)?;
-        let info = stream.cached_info();
-        if info.state.messages > copied {
-            (copied, progress) = (info.state.messages, Instant::now());
+        let copy = stream.cached_info();
+        if copy.state.messages > copied {
+            (copied, progress) = (copy.state.messages, Instant::now());
         }
         if progress.elapsed() > COPY_STALLED_AFTER {
             // A message whose id exists already is not copied.
-            anyhow::ensure!(copied > 0 && info.sources.iter().all(|source| source.lag == 0), failed());
+            anyhow::ensure!(copied > 0 && copy.sources.iter().all(|source| source.lag == 0), failed());
             break;
         }
     }

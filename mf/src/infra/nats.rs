@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -155,27 +154,26 @@ fn account(service: &Service, secrets: &Secrets) -> String {
             (!readers.is_empty()).then(|| export("stream", &signal, &readers))
         })
         .collect();
-    let mappings: String = requests
+    let mappings: Vec<String> = requests
         .iter()
         .filter(|subject| own_name(subject) != **subject)
-        .map(|subject| format!("      \"{subject}\": \"{}\"\n", own_name(subject)))
+        .map(|subject| format!("\"{subject}\": \"{}\"", own_name(subject)))
         .collect();
     format!(
         "  {service} {{\n    users: [{{ user: {service}, password: \"{}\", permissions: {{ \
          publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }} }} }}]\n    \
-         imports: [\n      {}\n    ]\n    exports: [\n{exports}    ]\n    mappings: {{\n{mappings}    }}\n  }}\n",
+         imports: [\n      {}\n    ]\n    exports: [\n{exports}    ]\n    mappings: {{\n      {}\n    }}\n  }}\n",
         secrets.account(service.name).nats,
         quoted(&may_publish(service)),
         quoted(&may_subscribe(service)),
-        imports.join("\n      ")
+        imports.join("\n      "),
+        mappings.join("\n      ")
     )
 }
 
 fn may_publish(service: &Service) -> Vec<String> {
-    let own: Vec<String> = match service.publishes_events {
-        true => vec![format!("flack.{service}.>")],
-        false => signals_of(service).collect(),
-    };
+    let own: Vec<String> =
+        if service.publishes_events { vec![format!("flack.{service}.>")] } else { signals_of(service).collect() };
     own.into_iter().chain(requests(service).iter().map(|subject| own_name(subject))).collect()
 }
 

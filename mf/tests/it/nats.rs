@@ -51,12 +51,12 @@ fn accepted(stack: &Stack, user: &str, commands: &[String]) -> Vec<String> {
     let mut accepted = Vec::new();
     for command in commands {
         write!(nats, "{command}\r\nPING\r\n").expect("written");
-        let is_refused = lines
+        let refusals = lines
             .by_ref()
             .take_while(|line| line != "PONG")
             .filter(|line| line.contains("Permissions Violation"))
             .count();
-        if is_refused == 0 {
+        if refusals == 0 {
             accepted.push(command.clone());
         }
     }
@@ -214,12 +214,12 @@ async fn a_service_cannot_direct_a_reply_to_subjects_of_others() {
         }
         for (request, payload) in requests {
             for reply in &others {
-                let sent = attacker.publish_with_reply(request.clone(), reply.clone(), (*payload).into());
+                let sent = attacker.publish_with_reply(request.clone(), reply.clone(), payload.into());
                 sent.await.expect("sent");
                 replies += 1;
             }
             // NATS works in order: a reply that the service itself receives comes after the others.
-            timeout(WAIT_MAX, attacker.request(request, (*payload).into())).await.expect("in time").expect("a reply");
+            timeout(WAIT_MAX, attacker.request(request, payload.into())).await.expect("in time").expect("a reply");
         }
     }
     assert!(replies > 100, "all services but one have requests");
