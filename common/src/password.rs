@@ -1,17 +1,11 @@
 //! Password hashing with argon2id, on threads of its own, one for each core.
 //!
-//! Hashing is expensive on purpose. Without a limit, many sign-ins would use all memory and all cores; here the queue
-//! is bounded, and a request that finds it full gets 503.
+//! Hashing is expensive on purpose. Without a limit, many sign-ins would use all memory and all cores. Here a `queue`
+//! has as many places as can be served in time, and decides who is served first.
 
-use std::{
-    cell::RefCell,
-    sync::{
-        LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread::available_parallelism,
-    time::Duration,
-};
+mod queue;
+
+use std::{cell::RefCell, sync::LazyLock, thread::available_parallelism, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -22,18 +16,16 @@ use argon2::{
 };
 use flack_api::Problem;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{
-    runtime::{self, Runtime},
-    sync::Semaphore,
-};
+use tokio::runtime::{self, Runtime};
 use tracing::error;
+
+use queue::Queue;
+pub use queue::{Class, Origin};
 
 /// The first of OWASP's recommended settings for argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// A full queue is some seconds of work. A request that finds it full gets 503.
-const QUEUE_MAX: usize = 64;
 /// Long, because each new thread allocates memory for its hashes.
 const THREAD_IDLE_MAX: Duration = Duration::from_hours(24);
 /// A hash with the settings above that no password matches, for sign-ins with an unknown nickname.
@@ -41,12 +33,12 @@ const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdG9mbm9ib2R5MTYx$\
                       bm9ib2R5aGFzdGhpc3Bhc3N3b3JkLG5vYm9keSEhISE";
 
 static HASHERS: LazyLock<Hashers> =
-    LazyLock::new(|| Hashers::new(available_parallelism().map_or(1, std::num::NonZero::get), QUEUE_MAX));
+    LazyLock::new(|| Hashers::new(available_parallelism().map_or(1, std::num::NonZero::get)));
 
 /// Returns the salted hash of a password as a PHC string.
-pub async fn hash(password: SecretString) -> Result<String, Problem> {
+pub async fn hash(origin: Origin, password: SecretString) -> Result<String, Problem> {
     HASHERS
-        .run(move || {
+        .run(origin, move || {
             let hash: PasswordHash = Argon2id.hash_password(password.expose_secret().as_bytes())?;
             Ok(hash.to_string())
         })
@@ -54,10 +46,10 @@ pub async fn hash(password: SecretString) -> Result<String, Problem> {
 }
 
 /// Returns whether `password` matches `hash`.
-pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem> {
+pub async fn verify(origin: Origin, password: SecretString, hash: &str) -> Result<bool, Problem> {
     let hash = hash.to_owned();
     HASHERS
-        .run(move || {
+        .run(origin, move || {
             let hash = PasswordHash::new(&hash).map_err(|_| Error::EncodingInvalid)?;
             match Argon2id.verify_password(password.expose_secret().as_bytes(), &hash) {
                 Ok(()) => Ok(true),
@@ -69,8 +61,8 @@ pub async fn verify(password: SecretString, hash: &str) -> Result<bool, Problem>
 }
 
 /// Works as long as [`verify`], so that the duration does not show whether a nickname exists.
-pub async fn verify_unknown_user(password: SecretString) -> Result<(), Problem> {
-    verify(password, DUMMY_HASH).await.map(|_| ())
+pub async fn verify_unknown_user(origin: Origin, password: SecretString) -> Result<(), Problem> {
+    verify(origin, password, DUMMY_HASH).await.map(|_| ())
 }
 
 /// argon2id with memory that each thread reuses. Memory allocated for each hash made the process grow to 256 MiB.
@@ -120,47 +112,29 @@ impl CustomizedPasswordHasher<PasswordHash> for Argon2id {
 }
 
 struct Hashers {
-    cores: Semaphore,
+    queue: Queue,
     /// Few threads, because each keeps memory; tokio's own pool has hundreds.
     threads: Runtime,
-    waiting: AtomicUsize,
-    waiting_max: usize,
-}
-
-/// A queued request; the count also decreases when the request is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Hashers {
-    fn new(cores: usize, waiting_max: usize) -> Self {
+    fn new(cores: usize) -> Self {
         let threads = runtime::Builder::new_current_thread()
             .max_blocking_threads(cores)
             .thread_keep_alive(THREAD_IDLE_MAX)
             .build()
             .expect("a runtime without drivers needs nothing");
-        Self { cores: Semaphore::new(cores), threads, waiting: AtomicUsize::new(0), waiting_max }
+        Self { queue: Queue::new(cores), threads }
     }
 
     async fn run<T: Send + 'static>(
         &'static self,
+        origin: Origin,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Problem> {
-        let waiting = Waiting(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
-            return Err(Problem::unavailable("sign-in"));
-        }
-        let core = self.cores.acquire().await.expect("the semaphore is never closed");
-        drop(waiting);
-        // The thread holds the permit, because it continues when the request is dropped.
-        let done = self.threads.spawn_blocking(move || {
-            let _core = core;
-            work()
-        });
+        let permit = self.queue.acquire(origin).await?;
+        // The thread has the permit, because it continues when the request is dropped.
+        let done = self.threads.spawn_blocking(move || permit.run(work));
         match done.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {

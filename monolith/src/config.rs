@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use flack_common::config::{DatabaseConfig, EventsConfig, LimitsConfig, ProcessConfig, RegistryConfig};
+use flack_users::config::GuessLimits;
 use flack_websocket::config::SocketLimits;
 
 /// The port of a monolith that runs alone, for a browser.
@@ -26,6 +27,8 @@ pub struct Config {
     pub sockets: SocketLimits,
     #[conf(flatten)]
     pub limits: LimitsConfig,
+    #[conf(flatten)]
+    pub guesses: GuessLimits,
 }
 
 /// Beside services both are required: without events, the services' projections would become stale.

@@ -30,6 +30,7 @@ use flack_common::{
     quota::WriteLimit,
     registry::{Registry, keys},
 };
+use flack_users::config::GuessLimits;
 use flack_websocket::{Limits, Peers};
 use sqlx::{PgPool, migrate::Migrator};
 
@@ -48,7 +49,7 @@ pub async fn build(config: Config, background: Background, registry: Option<Regi
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
         None => Events::InProcess(InProcess::new(SERVICE)),
     };
-    start(pool, events, registry, &config.limits, config.sockets.into(), &background).await
+    start(pool, events, registry, &config.limits, config.guesses, config.sockets.into(), &background).await
 }
 
 /// Starts the parts, each after those that it calls. Tests pass their own database and events.
@@ -57,6 +58,7 @@ pub async fn start(
     events: Events,
     registry: Option<Registry>,
     limits: &LimitsConfig,
+    guesses: GuessLimits,
     sockets: Limits,
     background: &Background,
 ) -> anyhow::Result<App> {
@@ -73,7 +75,7 @@ pub async fn start(
     let guard = Guard(authority.clone());
     // One quota of writes for all parts; a message that is posted on a websocket counts as well.
     let writes = WriteLimit::new(limits);
-    let users = flack_users::start(&pool, authority.of(flack_users::SERVICE), background);
+    let users = flack_users::start(&pool, guesses, authority.of(flack_users::SERVICE), background);
     let users: Arc<dyn UsersApi> = Arc::new(Layered::new(writes.clone(), users.await?));
     let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users));
     let tokens = flack_tokens::start(

@@ -44,6 +44,12 @@ impl TestService {
         self.key.issue(user_id, Utc::now().timestamp(), TOKEN_LIFETIME).0.expose_secret().to_owned()
     }
 
+    /// Returns a token that was issued some time ago, and is still valid.
+    pub fn token_of_age(&self, user_id: i64, age: Duration) -> String {
+        let issued_at = Utc::now().timestamp() - age.as_secs().cast_signed();
+        self.key.issue(user_id, issued_at, age + TOKEN_LIFETIME).0.expose_secret().to_owned()
+    }
+
     pub fn expired_token(&self, user_id: i64) -> String {
         self.key.issue(user_id, Utc::now().timestamp() - 3600, TOKEN_LIFETIME).0.expose_secret().to_owned()
     }

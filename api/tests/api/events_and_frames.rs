@@ -111,7 +111,7 @@ fn the_error_of_a_bad_frame_names_the_cause() {
 #[test]
 fn a_log_does_not_contain_a_secret() {
     let password: users::types::Password = "hunter2".parse().unwrap();
-    let user = users::types::NewUser { nickname: "alice".parse().unwrap(), password };
+    let user = users::types::NewUser { nickname: "alice".parse().unwrap(), password, password_rules: None };
     let token = tokens::types::Token { token: "hunter2".to_owned() };
     let hello: ClientFrame = serde_json::from_str(r#"{"type":"hello","token":"hunter2"}"#).unwrap();
     let log = format!("{user:?} {token:?} {hello:?}");

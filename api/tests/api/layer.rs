@@ -85,7 +85,7 @@ async fn a_forwarding_layer_sends_arguments_and_context_to_the_other_implementat
     let elsewhere: Arc<dyn UsersApi> = Arc::new(flack_api::users::UsersClient::new(&base_url_of_nobody(), http()));
     let forwarding = Layered::new(Forward { other: users() }, elsewhere);
     let context = Context { correlation_id: "test-1".to_owned(), ..Context::background() };
-    assert_eq!(forwarding.get_user(&context, None, 7).await.unwrap().nickname, "test-1 None false");
+    assert_eq!(forwarding.get_user(&context, None, 7).await.unwrap().nickname, "test-1 None false None");
     assert_eq!(forwarding.create_user(&context, new_user("ada")).await.unwrap().body.nickname, "ada");
     let online = Some(types::ListUsersOnline::X1);
     let list = forwarding.list_users(&context, Some(caller()), online, Some(5)).await.unwrap();

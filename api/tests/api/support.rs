@@ -106,7 +106,11 @@ impl UsersApi for FakeUsers {
 }
 
 pub fn new_user(nickname: &str) -> types::NewUser {
-    types::NewUser { nickname: nickname.parse().expect("good"), password: "secret".parse().expect("good") }
+    types::NewUser {
+        nickname: nickname.parse().expect("good"),
+        password: "secret".parse().expect("good"),
+        password_rules: None,
+    }
 }
 
 /// `good` is the token of user 7. `unknowable` cannot be verified now.

@@ -11,6 +11,7 @@ use flack_common::{
 };
 use flack_monolith::{SERVICE, start};
 use flack_testing::Client;
+use flack_users::config::GuessLimits;
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -60,9 +61,10 @@ impl Monolith {
         let events = Events::InProcess(InProcess::new(SERVICE));
         let background = Background::default();
         let limits = LimitsConfig { writes_per_user_per_10s: writes_max, message_bytes_per_user_per_10s: 1_000_000 };
-        let sockets = flack_websocket::Limits::default();
-        let app =
-            start(pool.clone(), events.clone(), registry, &limits, sockets, &background).await.expect("it starts");
+        let (guesses, sockets) = (GuessLimits::default(), flack_websocket::Limits::default());
+        let app = start(pool.clone(), events.clone(), registry, &limits, guesses, sockets, &background)
+            .await
+            .expect("it starts");
         let router = app.router;
         Self { client: Client::new(router.clone()), router, events, background }
     }

@@ -1,17 +1,20 @@
 //! The operations of `api/openapi/users.v1.yaml`, in its order.
 
 use async_trait::async_trait;
+use chrono::Utc;
 use flack_api::{
     BasicCaller, Context, Problem, TokenCaller,
     users::{CreateUserResponse, UsersApi, types},
 };
-use flack_common::password;
 use secrecy::SecretString;
 use tracing::info;
 
 use crate::{
-    model,
-    nickname::Nickname,
+    config::GuessLimits,
+    guesses::{Account, Guesses},
+    model::{self, TOKEN_AGE_MAX},
+    nickname::{self, Nickname},
+    passwords,
     store::{Change, Store},
 };
 
@@ -19,11 +22,33 @@ use crate::{
 #[derive(Debug)]
 pub struct Users {
     store: Store,
+    guesses: Guesses,
 }
 
 impl Users {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, limits: GuessLimits) -> Self {
+        Self { guesses: Guesses::new(store.clone(), limits), store }
+    }
+
+    /// Checks that a caller who wants to change the password is the user, not somebody who has found a token.
+    async fn authorize_password_change(
+        &self,
+        context: &Context,
+        caller: &TokenCaller,
+        current: Option<&types::Password>,
+    ) -> Result<(), Problem> {
+        let id = caller.user_id;
+        let Some(current) = current else {
+            let age = Utc::now().timestamp().saturating_sub(caller.issued_at);
+            return if age <= TOKEN_AGE_MAX.num_seconds() { Ok(()) } else { Err(model::token_is_too_old()) };
+        };
+        let password_hash = self.store.password_hash(id).await?.ok_or_else(|| model::no_such_user(id))?;
+        let account = Account::Registered { id, password_hash };
+        if self.guesses.check_password(context, account, secret(current)).await? {
+            Ok(())
+        } else {
+            Err(model::wrong_current_password())
+        }
     }
 }
 
@@ -31,8 +56,12 @@ impl Users {
 impl UsersApi for Users {
     async fn create_user(&self, context: &Context, body: types::NewUser) -> Result<CreateUserResponse, Problem> {
         let nickname = Nickname::parse(&body.nickname)?;
-        let hash = password::hash(SecretString::from(body.password.to_string())).await?;
+        if body.password_rules.is_some() {
+            passwords::check(&body.password, nickname.as_str())?;
+        }
+        let hash = self.guesses.hash_of_new_account(context, nickname.as_str(), secret(&body.password)).await?;
         let user = self.store.insert(context, &nickname, &hash).await?;
+        self.guesses.remember_address(context, user.id).await?;
         info!(user.id = user.id, "registered");
         let body = types::User::from(user);
         Ok(CreateUserResponse { location: body.links.self_.clone(), body })
@@ -52,18 +81,17 @@ impl UsersApi for Users {
 
     async fn get_me(&self, context: &Context, caller: BasicCaller) -> Result<types::User, Problem> {
         // An invalid nickname belongs to no user.
-        let stored = match types::Nickname::try_from(caller.nickname) {
+        let stored = match types::Nickname::try_from(caller.nickname.as_str()) {
             Ok(nickname) => self.store.find_credentials(&nickname).await?,
             Err(_) => None,
         };
-        let Some((id, hash)) = stored else {
-            // Takes as long as a wrong password, so that the time does not reveal which nicknames exist.
-            password::verify_unknown_user(caller.password).await?;
-            return Err(model::wrong_credentials());
+        let id = stored.as_ref().map(|(id, _)| *id);
+        let account = match stored {
+            Some((id, password_hash)) => Account::Registered { id, password_hash },
+            None => Account::Unknown(nickname::normal_form(&caller.nickname)),
         };
-        if !password::verify(caller.password, &hash).await? {
-            return Err(model::wrong_credentials());
-        }
+        let is_right = self.guesses.check_password(context, account, caller.password).await?;
+        let id = id.filter(|_| is_right).ok_or_else(model::wrong_credentials)?;
         self.store.set_online(context, id).await?;
         let user = self.store.find(id).await?.ok_or_else(model::wrong_credentials)?;
         Ok(user.into())
@@ -102,8 +130,15 @@ impl UsersApi for Users {
         // The present nickname may be older than the rules for nicknames.
         let changed = body.nickname.as_ref().filter(|nickname| nickname.as_str() != user.nickname);
         let nickname = changed.map(Nickname::parse).transpose()?;
-        let hash = match body.password {
-            Some(new) => Some(password::hash(SecretString::from(new.to_string())).await?),
+        let hash = match &body.password {
+            Some(new) => {
+                if body.password_rules.is_some() {
+                    let nickname = nickname.as_ref().map_or(&*user.nickname, Nickname::as_str);
+                    passwords::check(new, nickname)?;
+                }
+                self.authorize_password_change(context, &caller, body.current_password.as_ref()).await?;
+                Some(self.guesses.hash_of_caller(context, id, secret(new)).await?)
+            }
             None => None,
         };
         if body.nickname.is_none() && hash.is_none() {
@@ -116,4 +151,8 @@ impl UsersApi for Users {
         info!(user.id = id, password = hash.is_some(), nickname = nickname.is_some(), "changed a user");
         Ok(())
     }
+}
+
+fn secret(password: &types::Password) -> SecretString {
+    SecretString::from(password.to_string())
 }

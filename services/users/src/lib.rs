@@ -1,13 +1,18 @@
 //! Users: nicknames, passwords and presence.
 //!
+//! Limits the guesses of passwords.
+//!
 //! Leaves to others: tokens (it asks users whether a nickname and a password belong together), and what users write and
 //! see (messages, ui, websocket). It calls no other part.
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
+pub mod config;
 pub mod model;
 pub mod nickname;
+pub mod passwords;
 pub mod store;
+pub mod guesses;
 pub mod handlers;
 pub mod presence;
 pub mod nickname_keys;
@@ -21,7 +26,6 @@ use flack_api::{
 };
 use flack_common::{
     authority::Ownership,
-    config::ServiceConfig,
     events::publish_journal,
     process::{App, Background, Readiness},
     quota::WriteLimit,
@@ -30,7 +34,11 @@ use flack_common::{
 };
 use sqlx::{PgPool, migrate::Migrator};
 
-use crate::{handlers::Users, store::Store};
+use crate::{
+    config::{Config, GuessLimits},
+    handlers::Users,
+    store::Store,
+};
 
 /// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/users");
@@ -39,19 +47,25 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/users");
 pub const SERVICE: &str = "users";
 
 /// Starts the part over its database. Every nickname has its keys before the first registration.
-pub async fn start(pool: &PgPool, ownership: Ownership, background: &Background) -> anyhow::Result<Arc<dyn UsersApi>> {
+pub async fn start(
+    pool: &PgPool,
+    limits: GuessLimits,
+    ownership: Ownership,
+    background: &Background,
+) -> anyhow::Result<Arc<dyn UsersApi>> {
     let store = Store::new(pool.clone());
     nickname_keys::start(store.clone(), ownership.clone(), background).await?;
-    presence::start(store.clone(), ownership, background);
-    Ok(Arc::new(Users::new(store)))
+    presence::start(store.clone(), ownership.clone(), background);
+    guesses::start_cleanup(store.clone(), ownership, background);
+    Ok(Arc::new(Users::new(store, limits)))
 }
 
 /// Connects to everything the service needs and starts it.
-pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
+pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
     let Connections { pool, events, verifier } =
-        Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool, Ownership::always(), &background).await?;
-    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
+        Connections::open(&config.service, &MIGRATIONS, &registry, &background).await?;
+    let api = start(&pool, config.limits, Ownership::always(), &background).await?;
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.service.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: users::router(api, verifier), readiness: Readiness::new().database(&pool) })
 }

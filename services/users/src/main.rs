@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use flack_catalogue::Service;
-use flack_common::{config::ServiceConfig, process};
-use flack_users::{SERVICE, build};
+use flack_common::process;
+use flack_users::{SERVICE, build, config::Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    process::main(Service::named(SERVICE), |config: &ServiceConfig| config, build).await
+    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use flack_api::{Problem, events::UserModel, users::types};
 use serde::Deserialize;
 
@@ -15,6 +15,12 @@ pub const PRESENCE_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// `GET /api/users` returns at most this many users; a client reads on with `updated_since`.
 pub const LIST_USERS_MAX: i64 = 1_000;
+
+/// A password is changed without the current one only with a token that is younger: the user has just signed in.
+pub const TOKEN_AGE_MAX: TimeDelta = TimeDelta::minutes(15);
+
+/// Addresses from which strangers cannot lock a user out of signing in. Of more, the one used longest ago is forgotten.
+pub const ADDRESSES_PER_USER_MAX: i64 = 10;
 
 /// A row of `users` without the password hash, which is read only to check a password.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
@@ -69,6 +75,25 @@ pub fn caller_is_gone(id: i64) -> Problem {
 
 pub fn wrong_credentials() -> Problem {
     Problem::unauthorized("nickname or password is wrong; check both, or register first")
+}
+
+/// The wait ends when the next guess is possible. It does not grow with the number of guesses.
+pub fn too_many_guesses(wait: Duration) -> Problem {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+    Problem::too_many_requests(format!("too many wrong passwords; try again in {seconds} s"), seconds)
+}
+
+/// 403, because clients take 401 for an invalid token.
+pub fn wrong_current_password() -> Problem {
+    Problem::forbidden("`current_password` is wrong; the password was not changed")
+}
+
+/// 401, so that a client of version 1 signs in again, and then can change the password.
+pub fn token_is_too_old() -> Problem {
+    Problem::unauthorized(format!(
+        "a token that is older than {} minutes does not change the password; send `current_password`, or sign in again",
+        TOKEN_AGE_MAX.num_minutes()
+    ))
 }
 
 pub fn not_your_user(id: i64) -> Problem {

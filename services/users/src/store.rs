@@ -1,5 +1,7 @@
 //! All SQL of users. Every write goes through `database::begin`, so that its journal row names the request.
 
+mod limits;
+
 use std::time::Duration;
 
 use flack_api::{Context, users::types};
@@ -20,6 +22,8 @@ const NICKNAME_KEYS_KEY: &str = "nickname_keys_key";
 /// Sign-in compares at most this many nicknames. More share a key only where somebody registered confusable nicknames
 /// before that was refused; an exact spelling is found all the same.
 const SIGN_IN_CANDIDATES_MAX: i64 = 100;
+
+pub use limits::{Bucket, Taken};
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -79,6 +83,13 @@ impl Store {
         .bind(id)
         .fetch_optional(&self.pool)
         .await?)
+    }
+
+    pub async fn password_hash(&self, id: i64) -> StoreResult<Option<String>> {
+        Ok(sqlx::query_scalar("select password_hash from users where id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?)
     }
 
     /// Returns id and password hash of the user with this nickname, in any case and normalization. The exact spelling

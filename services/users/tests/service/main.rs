@@ -2,6 +2,8 @@
 
 mod support;
 mod accounts;
+mod guesses;
 mod nicknames;
+mod passwords;
 mod presence;
 mod events;
