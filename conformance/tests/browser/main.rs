@@ -44,6 +44,7 @@ fn browser_cases() -> Vec<Case> {
         a_lost_connection_is_shown_and_no_message_is_lost_or_duplicated,
         a_draft_survives_the_end_of_a_session,
         a_websocket_that_the_browser_closes_ends_cleanly,
+        a_new_password_has_rules_and_needs_the_current_one,
     ]
 }
 
@@ -195,6 +196,37 @@ async fn a_websocket_that_the_browser_closes_ends_cleanly(world: World) -> Resul
         let ended = window.evaluate("window.ended").await?;
         ensure!(ended == "1000 true", "not a clean close: {ended}");
         Ok(())
+async fn a_new_password_has_rules_and_needs_the_current_one(world: World) -> Result<()> {
+    let url = world.stack.url();
+    Driver::run(async |driver| {
+        let farid = driver.open(&url).await?;
+        farid.until("the app asks to sign in", ASKED_TO_SIGN_IN).await?;
+        farid.write("#nickname", "Farid").await?;
+        farid.write("#password", "123456789").await?;
+        farid.click("#sign-in-go").await?;
+        let refused = |id: &str, text: &str| format!("document.querySelector('#{id}').textContent.includes('{text}')");
+        farid.until("a common password is refused", &refused("sign-in-problem", "most common")).await?;
+        farid.run("document.querySelector('#password').value = ''").await?;
+        farid.write("#password", PASSWORD).await?;
+        farid.click("#sign-in-go").await?;
+        farid.until("the chat is live", ONLINE).await?;
+
+        let change = async |current: &str, next: &str| -> Result<()> {
+            farid.run("document.querySelector('#password-change-form').reset()").await?;
+            farid.write("#current-password", current).await?;
+            farid.write("#new-password", next).await?;
+            farid.click("#password-change-go").await
+        };
+        farid.click("#account").await?;
+        change("wrong", "plover und weasel").await?;
+        farid.until("the current one is wrong", &refused("password-change-problem", "is wrong")).await?;
+        change(PASSWORD, "short").await?;
+        farid.until("the new one is too short", &refused("password-change-problem", "at least 8")).await?;
+        change(PASSWORD, "plover und weasel").await?;
+        farid.until("it is changed", "!document.querySelector('#password-change').open").await?;
+        farid.until("the chat goes on with a new token", &format!("{ONLINE} && {SIGNED_IN}")).await?;
+        farid.write("#draft", &line("a new key")).await?;
+        farid.until("it is sent", &format!("{ALL_SENT} && {}", shown("a new key", 1))).await
     })
     .await
 }

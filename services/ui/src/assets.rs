@@ -40,6 +40,7 @@ pub const ASSETS: &[Asset] = &[
     asset!("js/view-connection.js", JAVASCRIPT),
     asset!("js/view-edit.js", JAVASCRIPT),
     asset!("js/view-messages.js", JAVASCRIPT),
+    asset!("js/view-password.js", JAVASCRIPT),
     asset!("js/view-people.js", JAVASCRIPT),
     asset!("js/view-settings.js", JAVASCRIPT),
     asset!("js/view-sign-in.js", JAVASCRIPT),

@@ -25,7 +25,18 @@ export function onTokenRefused(listener) {
   tokenRefused = listener;
 }
 
-export const createUser = (nickname, password) => call("POST", "/api/users", { body: { nickname, password } });
+// The rules for new passwords that version 2 of the API will always apply.
+const RULES = { password_rules: "strict" };
+
+export const createUser = (nickname, password) =>
+  call("POST", "/api/users", { body: { nickname, password, ...RULES } });
+
+/** Revokes all tokens of the user. */
+export const changePassword = (token, userId, currentPassword, password) =>
+  call("PUT", `/api/users/${userId}`, {
+    authorization: bearer(token),
+    body: { current_password: currentPassword, password, ...RULES },
+  });
 
 export const createToken = async (nickname, password) =>
   (await call("POST", "/api/tokens", { authorization: basic(nickname, password) })).token;

@@ -16,6 +16,7 @@ import { applyLists, applyModel, beginReload, changed, setConnection, state } fr
 import { clearDraft, focusComposer, openComposerView, TYPING_SHOWN_MS } from "./view-composer.js";
 import { openConnectionView } from "./view-connection.js";
 import { openMessagesView, showNewMessagesButton } from "./view-messages.js";
+import { isChangingPassword, openPasswordView } from "./view-password.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
 import { loadPreferences, openSettingsView } from "./view-settings.js";
 import { openSignInView, showSignIn } from "./view-sign-in.js";
@@ -38,6 +39,7 @@ openComposerView(connection);
 openPeopleView();
 openConnectionView(connection);
 openSettingsView();
+openPasswordView({ changed: signedIn, refused: handleTokenExpired });
 openReading();
 // A refusal of the previous token may arrive after a new sign-in.
 api.onTokenRefused((token) => token === session.token && handleTokenExpired());
@@ -138,7 +140,7 @@ function pingUser() {
 }
 
 function handleTokenExpired() {
-  if (!session.token) return;
+  if (!session.token || isChangingPassword()) return;
   session.token = null;
   showSignIn({ overChat: true });
 }

@@ -5,17 +5,12 @@ import * as api from "./api.js";
 import { byId } from "./dom.js";
 import { session } from "./session.js";
 
-// A recommendation for new passwords. The server accepts shorter ones.
-const PASSWORD_LENGTH_RECOMMENDED = 8;
-
 const dialog = byId("sign-in");
 const form = byId("sign-in-form");
 const problemText = byId("sign-in-problem");
 const submitButton = byId("sign-in-go");
 
 let signedIn = () => {};
-/** The short password that was warned about. When it is submitted again, it is accepted. */
-let shortPassword = null;
 
 export function openSignInView(onSignedIn) {
   signedIn = onSignedIn;
@@ -31,7 +26,7 @@ export function showSignIn({ overChat = false, note = "" } = {}) {
   dialog.dataset.place = overChat ? "over-chat" : "alone";
   byId("sign-in-heading").textContent = overChat ? "Sign in again" : "Welcome to Flack";
   byId("sign-in-lead").textContent = note || (overChat
-    ? "Your session has expired. Your draft is kept."
+    ? "Your session has expired, or your password was changed. Your draft is kept."
     : "Choose a nickname to join the chat.");
   if (session.nickname) {
     form.elements.nickname.value = session.nickname;
@@ -62,13 +57,6 @@ async function submit(event) {
   const nickname = form.elements.nickname.value.trim();
   const password = form.elements.password.value;
   const isNew = form.elements.way.value === "register";
-  if (isNew && password.length < PASSWORD_LENGTH_RECOMMENDED && password !== shortPassword) {
-    shortPassword = password;
-    const advice = `${PASSWORD_LENGTH_RECOMMENDED} characters or more are safer.`;
-    showProblem(`This password is short. ${advice} Press the button again to use it anyway.`);
-    form.elements.password.focus();
-    return;
-  }
   submitButton.disabled = true;
   try {
     const user = isNew ? await api.createUser(nickname, password) : null;
@@ -80,7 +68,8 @@ async function submit(event) {
     signedIn({ nickname, token, userId: user?.id ?? null });
   } catch (problem) {
     showProblem(problem.status === 401 ? "The nickname or the password is wrong." : problem.message);
-    (problem.status === 401 ? form.elements.password : form.elements.nickname).focus();
+    // 400: the server explains which rule the password or the nickname breaks.
+    ([400, 401].includes(problem.status) ? form.elements.password : form.elements.nickname).focus();
   } finally {
     submitButton.disabled = false;
   }
