@@ -1,6 +1,6 @@
 //! Users: register, list, change, presence.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ pub fn cases() -> Vec<Case> {
         a_user_cannot_change_another_user,
         a_new_password_replaces_the_old_one,
         a_new_password_revokes_the_tokens_of_the_user,
+        a_wrong_current_password_changes_nothing,
+        guesses_for_one_account_are_limited_and_others_sign_in,
     ]
 }
 
@@ -189,6 +191,36 @@ async fn a_new_password_revokes_the_tokens_of_the_user(World { client, .. }: Wor
     let token = client.token(&person.nickname, "changed").await?;
     client.get(&path, Auth::Token(&token), StatusCode::OK).await.context("the new token is accepted")?;
     Ok(())
+}
+
+async fn a_wrong_current_password_changes_nothing(World { client, .. }: World) -> Result<()> {
+    let person = client.person("guarded").await?;
+    let (path, auth) = (format!("/api/users/{}", person.id), Auth::Token(&person.token));
+    let body = json!({ "password": "another one", "current_password": "wrong" });
+    client.put(&path, auth, &body, StatusCode::FORBIDDEN).await?;
+    client.token(&person.nickname, &person.password).await?;
+    let common = json!({ "password": "password1", "password_rules": "strict" });
+    client.put(&path, auth, &common, StatusCode::BAD_REQUEST).await?;
+    let body = json!({ "password": "another one", "current_password": person.password, "password_rules": "strict" });
+    client.put(&path, auth, &body, StatusCode::NO_CONTENT).await?;
+    client.token(&person.nickname, "another one").await?;
+    Ok(())
+}
+
+async fn guesses_for_one_account_are_limited_and_others_sign_in(World { client, .. }: World) -> Result<()> {
+    let (person, neighbour) = (client.person("guessed").await?, client.person("neighbour").await?);
+    // One more for each six seconds.
+    for _ in 0..20 {
+        let guess = client.request(reqwest::Method::POST, "/api/tokens", Auth::Basic(&person.nickname, "wrong"));
+        let answer = client.send_any(guess).await?;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            ensure!(!answer.header("retry-after").is_empty());
+            client.token(&neighbour.nickname, &neighbour.password).await?;
+            return Ok(());
+        }
+        ensure!(answer.status == StatusCode::UNAUTHORIZED, "{}", answer.status);
+    }
+    bail!("20 guesses were possible")
 }
 
 async fn now(client: &Client, user_id: i64) -> Result<i64> {

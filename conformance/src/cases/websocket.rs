@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         an_unknown_cursor_does_not_resume,
         a_connection_without_a_token_cannot_post,
         a_revoked_token_is_reported,
+        a_new_password_is_reported_to_the_sockets_of_the_user,
         a_bad_token_is_refused_after_hello,
         bad_frames_are_answered_with_a_problem,
         an_unknown_channel_is_a_problem,
@@ -137,6 +138,15 @@ async fn a_revoked_token_is_reported(World { client, .. }: World) -> Result<()> 
     let person = client.person("departing").await?;
     let mut socket = Socket::open(client.base(), Some(&person.token), None).await?;
     client.delete("/api/tokens", Auth::Token(&person.token), StatusCode::NO_CONTENT).await?;
+    socket.wait_for("expired_token", |frame| frame["type"] == "expired_token").await?;
+    Ok(())
+}
+
+async fn a_new_password_is_reported_to_the_sockets_of_the_user(World { client, .. }: World) -> Result<()> {
+    let person = client.person("changing").await?;
+    let mut socket = Socket::open(client.base(), Some(&person.token), None).await?;
+    let body = json!({ "password": "another one", "current_password": person.password });
+    client.put(&format!("/api/users/{}", person.id), Auth::Token(&person.token), &body, StatusCode::NO_CONTENT).await?;
     socket.wait_for("expired_token", |frame| frame["type"] == "expired_token").await?;
     Ok(())
 }
