@@ -17,8 +17,9 @@ const CONNECTIONS_MAX_MOST: u64 = 20_000;
 const FILES_MAX_DEFAULT: u64 = 4_096;
 /// One address can keep at most a quarter of the connections.
 const ADDRESS_SHARE: u64 = 4;
-/// A core checks about 25 passwords a second. One address gets less than half of that.
-const CREDENTIALS_PER_CORE_PER_10S: u32 = 100;
+/// A core checks about 25 passwords a second. One address can use all of it: users lets accounts take turns and keeps a
+/// core for requests without failures, so a lower limit would only shut out those who share an address with a guesser.
+const CREDENTIALS_PER_CORE_PER_10S: u32 = 250;
 
 /// The agent's configuration.
 #[derive(Conf, Debug, Clone)]
@@ -53,7 +54,7 @@ pub struct Config {
     /// Writes (POST, PUT, PATCH, DELETE) per source address in ten seconds, without those with credentials
     #[conf(env = "LIMIT_WRITES_PER_10S", default_value = "5000")]
     pub limit_writes_per_10s: u32,
-    /// Requests with a password (sign up, sign in) per source address in ten seconds; default: 100 for each core
+    /// Requests with a password (sign up, sign in) per source address in ten seconds; default: 250 for each core
     #[conf(env = "LIMIT_CREDENTIALS_PER_10S")]
     pub limit_credentials_per_10s: Option<u32>,
     /// Open connections per source address; default: a quarter of all

@@ -196,6 +196,10 @@ async fn a_websocket_that_the_browser_closes_ends_cleanly(world: World) -> Resul
         let ended = window.evaluate("window.ended").await?;
         ensure!(ended == "1000 true", "not a clean close: {ended}");
         Ok(())
+    })
+    .await
+}
+
 async fn a_new_password_has_rules_and_needs_the_current_one(world: World) -> Result<()> {
     let url = world.stack.url();
     Driver::run(async |driver| {

@@ -61,5 +61,5 @@ fn one_address_gets_a_quarter_of_the_connections_and_a_share_of_the_cores() {
     let text = fill(&config(), &at_start(), "", true);
     assert!(text.contains("if { sc0_conn_cur gt 1000 }") && text.contains("if { sc0_conn_cur gt 1250 }"), "{text}");
     let credentials = config().credentials_per_10s();
-    assert!(credentials >= 100 && credentials.is_multiple_of(100), "{credentials}");
+    assert!(credentials >= 250 && credentials.is_multiple_of(250), "{credentials}");
 }
