@@ -101,7 +101,8 @@ impl Store {
         Ok(deleted.rows_affected())
     }
 
-    /// Returns nothing when the user has never signed in from this address, else whether a guess has failed there since.
+    /// Returns nothing when the user has never signed in from this address, else whether a guess has failed there
+    /// since.
     pub async fn find_known_address(&self, user_id: i64, address: IpAddr) -> StoreResult<Option<bool>> {
         Ok(sqlx::query_scalar(
             "select failed_at is not null from known_addresses where user_id = $1 and address = $2::inet",
