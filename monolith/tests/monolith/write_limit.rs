@@ -21,7 +21,7 @@ async fn a_user_has_one_quota_of_writes_for_all_parts(pool: PgPool) {
         (Method::POST, "/api/messages", message.clone(), StatusCode::CREATED),
         (Method::PUT, "/api/messages/1", message.clone(), StatusCode::NO_CONTENT),
         (Method::PUT, "/api/users/me", Value::Null, StatusCode::NO_CONTENT),
-        (Method::PUT, "/api/ui/preferences", json!({ "theme": "dark" }), StatusCode::NO_CONTENT),
+        (Method::PUT, "/api/ui/preferences", json!({ "theme": "dark", "notifications": true }), StatusCode::NO_CONTENT),
         (Method::PUT, &user, json!({}), StatusCode::NO_CONTENT),
     ];
     let write = async |token: &str, method: &Method, path: &str, body: &Value, expected: StatusCode| {
@@ -37,7 +37,7 @@ async fn a_user_has_one_quota_of_writes_for_all_parts(pool: PgPool) {
     }
     for (method, path, body, _) in &writes {
         let answer = write(&of_ada, method, path, body, StatusCode::TOO_MANY_REQUESTS).await;
-        assert_eq!(answer.header("retry-after"), "2", "{path}");
+        assert!(["1", "2"].contains(&answer.header("retry-after")), "{path}");
         assert_eq!(answer.json()["type"], "/api/docs/problems#too-many-requests", "{path}");
     }
     write(&of_ada, &Method::DELETE, "/api/tokens", &Value::Null, StatusCode::TOO_MANY_REQUESTS).await;
