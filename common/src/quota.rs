@@ -45,11 +45,13 @@ impl Bucket {
         // More than the whole quota would never be possible.
         let cost = rate.window * units.min(rate.units_max) / rate.units_max;
         let used = self.until_whole(now) + cost;
-        if used > rate.window {
-            return Err(used - rate.window);
+        match used.checked_sub(rate.window) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => {
+                self.whole_at = now + used;
+                Ok(())
+            }
         }
-        self.whole_at = now + used;
-        Ok(())
     }
 
     fn until_whole(&self, now: Instant) -> Duration {

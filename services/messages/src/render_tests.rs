@@ -310,10 +310,10 @@ fn the_longest_plain_text_fits() {
 #[test]
 fn honest_messages_keep_their_markup() {
     let code = "if a < b && c > d { println!(\"{}\", vec![1, 2]); }\n".repeat(150);
-    let links: String =
-        (0..150).map(|number| format!("- [issue {number}](https://tracker.example/issues/{number})\n")).collect();
-    let addresses: String = (0..200).map(|number| format!("https://example.org/page/{number}?a=1&b=2\n")).collect();
-    let list: String = (0..400).map(|number| format!("{number}. **item** with `code` & *text*\n")).collect();
+    let numbered = |count: u32, line: &dyn Fn(u32) -> String| (0..count).map(line).collect::<Vec<_>>().join("\n");
+    let links = numbered(150, &|number| format!("- [issue {number}](https://tracker.example/issues/{number})"));
+    let addresses = numbered(200, &|number| format!("https://example.org/page/{number}?a=1&b=2"));
+    let list = numbered(400, &|number| format!("{number}. **item** with `code` & *text*"));
     for (source, tags) in [
         (format!("```\n{code}```"), vec!["<pre><code>"]),
         (links, vec!["<ul>", "<a href="]),

@@ -31,10 +31,10 @@ async fn a_source_that_would_make_much_longer_html_is_shown_as_plain_text(pool: 
 async fn read_all(service: &Service) -> (BTreeSet<i64>, Vec<usize>) {
     let (mut ids, mut pages, mut since) = (BTreeSet::new(), Vec::new(), 0);
     loop {
-        let list = service.get(&format!("/api/messages?updated_since={since}"), StatusCode::OK).await;
-        let messages = list["messages"].as_array().expect("a list");
+        let answer = service.get(&format!("/api/messages?updated_since={since}"), StatusCode::OK).await;
+        let messages = answer["messages"].as_array().expect("a list");
         ids.extend(messages.iter().map(|message| message["id"].as_i64().expect("an id")));
-        pages.push(list.to_string().len());
+        pages.push(answer.to_string().len());
         let last = messages.last().map_or(since, |message| message["updated_at"].as_i64().expect("a time"));
         if last == since {
             return (ids, pages);
