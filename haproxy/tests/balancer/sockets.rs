@@ -110,16 +110,6 @@ async fn a_client_that_does_not_read_is_gone_soon_after_its_service_has_ended_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_ignores_the_end_of_its_service_is_gone_soon() {
-    let stack = Stack::start().await;
-    let mut service = service(&stack).await;
-    let (client, server) = open(&stack, &mut service).await;
-    drop(server);
-    wait_until_gone(&stack).await;
-    drop(client);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn both_sides_of_a_websocket_exchange_bytes_and_a_refused_one_does_not_reach_the_service() {
     let stack = Stack::start_with(&[("LIMIT_CONNECTIONS_PER_ADDRESS", "4")]).await;
     let mut service = service(&stack).await;
