@@ -41,8 +41,8 @@
 //! `events.subscribe("users", None, StartOffset::Last(1000))`.
 //!
 //! # The streams
-//! An administrator makes them: `mf`, with [`prepare_stream`] at start and [`keep_streams`] as long as the stack runs. A
-//! service may only publish to its own stream and read those of the catalogue; relay and subscriptions wait for a
+//! An administrator makes them: `mf`, with [`prepare_stream`] at start and [`keep_streams`] as long as the stack runs.
+//! A service may only publish to its own stream and read those of the catalogue; relay and subscriptions wait for a
 //! missing one.
 //!
 //! # Guarantees

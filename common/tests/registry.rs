@@ -1,5 +1,5 @@
-//! The registry client against a real etcd with authentication, by certificates or by passwords. A restart of etcd makes
-//! tokens of passwords invalid; callers must not get an error for that.
+//! The registry client against a real etcd with authentication, by certificates or by passwords. A restart of etcd
+//! makes tokens of passwords invalid; callers must not get an error for that.
 
 use std::{
     fs,

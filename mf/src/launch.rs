@@ -72,8 +72,8 @@ impl<'a> Launcher<'a> {
         if etcd::runs_without_tls(ports).await {
             return Err(failure!(
                 Contradiction,
-                "this stack was started by an earlier version, whose etcd has no certificates. Restart it: mfdown, then \
-                 mfup"
+                "this stack was started by an earlier version, whose etcd has no certificates. Restart it: mfdown, \
+                 then mfup"
             ));
         }
         etcd::issue_certificates(home)?;

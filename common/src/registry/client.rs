@@ -279,8 +279,8 @@ async fn tls(config: &RegistryConfig) -> anyhow::Result<Option<TlsOptions>> {
     Ok(Some(tls))
 }
 
-/// Whether etcd refused the request itself. An expired token is not included: a new connection gets a new token. Neither
-/// is a request during which a permission changed, of whichever account.
+/// Whether etcd refused the request itself. An expired token is not included: a new connection gets a new token.
+/// Neither is a request during which a permission changed, of whichever account.
 fn is_refusal(error: &etcd_client::Error) -> bool {
     match error {
         etcd_client::Error::GRpcStatus(status) if status.message().contains(PERMISSIONS_CHANGED) => false,
