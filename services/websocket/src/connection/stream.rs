@@ -38,8 +38,9 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
-    pub fn new(connection: Connection, early: Bytes, limits: &Limits) -> Self {
-        Self { early, connection, frames: FrameCounter::new(limits) }
+    pub fn new(connection: Connection, early: &[u8], limits: &Limits) -> Self {
+        // A copy: the original, even if it is empty, keeps the whole buffer of the HTTP server in memory.
+        Self { early: Bytes::copy_from_slice(early), connection, frames: FrameCounter::new(limits) }
     }
 
     /// Makes the next pong free: it is the answer to a ping of the service.
@@ -71,6 +72,9 @@ impl AsyncRead for ClientStream {
         } else {
             let length = stream.early.len().min(buffer.remaining());
             buffer.put_slice(&stream.early.split_to(length));
+            if stream.early.is_empty() {
+                stream.early = Bytes::new();
+            }
         }
         if stream.frames.allow(&buffer.filled()[filled..]) {
             Poll::Ready(Ok(()))

@@ -85,7 +85,7 @@ fn too_many_connections(refused: Refused) -> Problem {
 async fn socket(upgrading: OnUpgrade, limits: &Limits) -> anyhow::Result<Socket> {
     let parts = downcast::<TokioIo<Connection>>(upgrading.await?)
         .map_err(|_| anyhow!("the listener is not a BoundedListener"))?;
-    let stream = ClientStream::new(parts.io.into_inner(), parts.read_buf, limits);
+    let stream = ClientStream::new(parts.io.into_inner(), &parts.read_buf, limits);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
