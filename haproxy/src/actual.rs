@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io,
+    io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
 };
 
@@ -50,18 +50,31 @@ pub enum AdminState {
 }
 
 impl Actual {
-    /// Reads everything through the admin socket.
+    /// Reads everything through the admin socket: in one connection, because each one waits for its turn in HAProxy.
     pub async fn read(admin: &AdminSocket) -> io::Result<Self> {
-        let structure = admin.send("show env FLACK_STRUCTURE").await?;
-        let state = admin.send("show servers state").await?;
-        let stat = admin.send("show stat -1 4 -1").await?;
-        let mut maps = Maps::new();
+        let mut command = "show env FLACK_STRUCTURE; show servers state; show stat -1 4 -1".to_owned();
         for file in maps::FILES {
-            maps.insert(file, map_entries(&admin.send(&format!("show map {file}")).await?));
+            command += &format!("; show map {file}");
         }
-        let structure = structure.trim().trim_start_matches("FLACK_STRUCTURE=").to_owned();
-        Ok(Self { structure, servers: servers(&state, &stat), maps })
+        let text = admin.send(&command).await?;
+        let mut answers = answers(&text);
+        let mut next =
+            || answers.next().ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "an answer is missing"));
+        let structure = next()?.trim_start_matches("FLACK_STRUCTURE=").to_owned();
+        let servers = servers(next()?, next()?);
+        let maps = maps::FILES.into_iter().map(|file| Ok((file, map_entries(next()?)))).collect::<io::Result<_>>()?;
+        Ok(Self { structure, servers, maps })
     }
+}
+
+/// Splits the answers to several commands. Each ends with an empty line, and an empty answer is only that line.
+fn answers(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (answer, more) = rest.strip_prefix('\n').map(|more| ("", more)).or_else(|| rest.split_once("\n\n"))?;
+        rest = more;
+        Some(answer)
+    })
 }
 
 /// Returns the rows of a table as maps from column to value. The line that starts with `# ` names the columns.
@@ -151,6 +164,12 @@ users,users-2,0,0,0,4
         assert_eq!(second.weight, 90);
         assert_eq!(servers["ui/ui-1"].admin_state, AdminState::Maint);
         assert_eq!(servers.len(), 3);
+    }
+
+    #[test]
+    fn the_answers_to_several_commands_are_separated_though_some_are_empty() {
+        let text = "FLACK_STRUCTURE=1\n\n\n0x55 /x y\n\n\n";
+        assert_eq!(answers(text).collect::<Vec<_>>(), ["FLACK_STRUCTURE=1", "", "0x55 /x y", ""]);
     }
 
     #[test]
