@@ -23,6 +23,7 @@ pub mod launch;
 pub mod registry;
 pub mod stack;
 pub mod supervisor;
+pub mod upgrade;
 
 // The commands, and what they use.
 pub mod cargo;
