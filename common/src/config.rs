@@ -20,10 +20,17 @@ use conf::Conf;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::{
+    process::{Faults, VERSION},
+    registry::WEIGHT_MAX,
+};
+
 /// `EX_USAGE` of sysexits.h: the configuration is wrong, so another start will fail too.
 pub const EXIT_CODE_CONFIGURATION: u8 = 64;
 
 const INSTANCE_CHARACTERS_MAX: usize = 64;
+const VERSION_CHARACTERS_MAX: usize = 32;
+const COMMIT_CHARACTERS_MAX: usize = 64;
 const CONNECTIONS_MAX_LIMIT: u32 = 1000;
 
 /// Reads `C` from the environment; prints all problems to standard error and exits with 64 if there are any.
@@ -35,7 +42,7 @@ pub fn parse_or_exit<C: Conf>() -> C {
     })
 }
 
-/// The process's name and address.
+/// The process's name, address and version.
 #[derive(Conf, Debug, Clone)]
 pub struct ProcessConfig {
     /// Name of this instance, such as `users-1`; generated when absent
@@ -47,9 +54,26 @@ pub struct ProcessConfig {
     /// Host at which others reach this process; the host of `FLACK_LISTEN` when absent
     #[conf(env = "FLACK_ADVERTISE", value_parser = parse_host)]
     pub advertise: Option<String>,
+    /// Version of the program, for `/health` and the registry; the package's version when absent
+    #[conf(env = "FLACK_VERSION", value_parser = parse_version)]
+    pub version: Option<String>,
+    /// Commit that the program was built from, for `/health` and the registry
+    #[conf(env = "FLACK_COMMIT", value_parser = parse_commit)]
+    pub commit: Option<String>,
+    /// Share of the requests compared with other instances, 0 to 256; 0 gets no new connections
+    #[conf(env = "FLACK_WEIGHT", default_value = "100", value_parser = parse_weight)]
+    pub weight: u16,
+    /// Faults for tests and workshops, such as `errors=10%,slow=50ms`; the README of `common` has the list
+    #[conf(env = "FLACK_FAULTS")]
+    pub faults: Option<Faults>,
 }
 
 impl ProcessConfig {
+    /// Returns the version: as configured, else that of the package.
+    pub fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or(VERSION)
+    }
+
     /// Returns the instance's name: as configured, else `<service>-<8 hex digits>`.
     pub fn instance_name(&self, service: &str) -> String {
         self.instance.clone().unwrap_or_else(|| {
@@ -158,6 +182,34 @@ fn parse_instance(text: &str) -> Result<String, String> {
     is_valid
         .then(|| text.to_owned())
         .ok_or_else(|| format!("an instance name is 1 to {INSTANCE_CHARACTERS_MAX} of a-z, 0-9 and -, such as users-1"))
+}
+
+/// Returns the version if it is valid as a folder's name, a header's value and a word on the command line.
+pub fn parse_version(text: &str) -> Result<String, String> {
+    let is_valid = (1..=VERSION_CHARACTERS_MAX).contains(&text.len())
+        && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte));
+    is_valid.then(|| text.to_owned()).ok_or_else(|| {
+        format!(
+            "a version is 1 to {VERSION_CHARACTERS_MAX} of a-z, 0-9, `.`, `-` and `_`, and begins with a letter or a \
+             digit, such as 1.4.0-rc.1"
+        )
+    })
+}
+
+fn parse_commit(text: &str) -> Result<String, String> {
+    let is_valid = (1..=COMMIT_CHARACTERS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("a commit is 1 to {COMMIT_CHARACTERS_MAX} of letters, digits and -, such as 4e57a53"))
+}
+
+pub fn parse_weight(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|weight| *weight <= WEIGHT_MAX)
+        .ok_or_else(|| format!("use a number from 0 to {WEIGHT_MAX}"))
 }
 
 fn parse_host(text: &str) -> Result<String, String> {

@@ -4,7 +4,8 @@
 //! the caller ([`App`]).
 //!
 //! Reading order: `lifecycle`, `connections` (their limit), `middleware` (of every request), `body`, `problems` (error
-//! answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`, `background`, `signals`.
+//! answers that no handler made), `probes` (`/health`, `/ready`, `/metrics`), `readiness`, `background`, `signals`,
+//! `faults` (for tests and workshops).
 
 mod lifecycle;
 mod connections;
@@ -15,6 +16,7 @@ mod probes;
 mod readiness;
 mod background;
 mod signals;
+mod faults;
 
 use std::{fmt, future::Future, io, process::ExitCode};
 
@@ -23,7 +25,7 @@ use axum::Router;
 use conf::Conf;
 use flack_catalogue::Service;
 use tokio::net::TcpListener;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     config::{EXIT_CODE_CONFIGURATION, ProcessConfig, RegistryConfig, ServiceConfig, parse_or_exit},
@@ -33,12 +35,13 @@ use crate::{
 
 pub use background::{Background, TaskResult};
 pub use connections::{BoundedListener, CONNECTIONS_MAX, Connection};
+pub use faults::Faults;
 pub use flack_api::BODY_BYTES_MAX;
 pub use lifecycle::{Identity, serve};
 pub use middleware::REQUEST_SECONDS_MAX;
 pub use readiness::Readiness;
 
-/// The version that `/health` and the registry show.
+/// The version of the package, which `/health` and the registry show unless `FLACK_VERSION` is set.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// `EX_UNAVAILABLE` of sysexits.h: a dependency is missing; a later start may succeed.
 const EXIT_CODE_UNAVAILABLE: u8 = 69;
@@ -98,14 +101,25 @@ where
     let result = async {
         let shutdown = signals::listen()?;
         let listener = bind(process).await?;
-        let advertise = process.advertise.clone();
-        let identity = Identity { service: ServiceDefinition::of(service), instance, advertise };
+        let identity = Identity {
+            advertise: process.advertise.clone(),
+            version: process.version().to_owned(),
+            commit: process.commit.clone(),
+            weight: process.weight,
+            ..Identity::new(ServiceDefinition::of(service), instance)
+        };
+        let faults = process.faults.unwrap_or_default();
+        if let Some(faults) = process.faults {
+            warn!(%faults, "this process has the faults of FLACK_FAULTS");
+        }
         let build = async |background: Background| {
             let registry = match registry {
                 Some(config) => Some(Registry::connect(config, &background).await?),
                 None => None,
             };
-            Ok((build(background, registry.clone()).await?, registry))
+            faults.fail_migration()?;
+            let app = build(background, registry.clone()).await?;
+            Ok((faults.inject(app), registry))
         };
         serve(listener, shutdown, identity, build).await
     };
@@ -130,6 +144,6 @@ async fn bind(process: &ProcessConfig) -> anyhow::Result<TcpListener> {
         result => result.with_context(|| format!("cannot listen on {}", process.listen))?,
     };
     let address = listener.local_addr().context("the socket has no address")?;
-    info!(address = %address, version = VERSION, "listening");
+    info!(address = %address, version = process.version(), "listening");
     Ok(listener)
 }

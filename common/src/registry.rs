@@ -11,7 +11,7 @@ pub mod keys;
 mod model;
 pub use model::{
     AuthorityEntry, Balance, BalancerState, Exposure, InstanceEntry, PathPattern, PathPatternError, Route,
-    ServiceDefinition,
+    ServiceDefinition, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 
 mod client;

@@ -36,11 +36,7 @@ impl Process {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        let identity = Identity {
-            service: ServiceDefinition::of(Service::named("users")),
-            instance: "users-1".to_owned(),
-            advertise: None,
-        };
+        let identity = Identity::new(ServiceDefinition::of(Service::named("users")), "users-1");
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let serving = tokio::spawn(serve(listener, shutdown.clone(), identity, |background| async move {
             sender.send(background).expect("the test waits for it");
@@ -305,11 +301,7 @@ async fn the_process_waits_for_a_shutdown_guard() {
 #[tokio::test]
 async fn a_process_whose_build_fails_ends_with_the_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let identity = Identity {
-        service: ServiceDefinition::of(Service::named("users")),
-        instance: "users-1".to_owned(),
-        advertise: None,
-    };
+    let identity = Identity::new(ServiceDefinition::of(Service::named("users")), "users-1");
     let build = async |_: Background| anyhow::bail!("no database");
     let outcome = serve(listener, CancellationToken::new(), identity, build).await;
     assert_eq!(outcome.unwrap_err().to_string(), "no database");

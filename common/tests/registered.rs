@@ -18,8 +18,9 @@ use flack_common::{
     auth::{SigningKey, Verifier},
     config::RegistryConfig,
     process::{App, Background, Identity, Readiness, serve},
-    registry::{Registry, ServiceDefinition, keys},
+    registry::{InstanceEntry, Registry, ServiceDefinition, keys},
 };
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
@@ -90,9 +91,10 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let identity = Identity {
-        service: ServiceDefinition::of(Service::named("users")),
-        instance: "users-1".to_owned(),
-        advertise: None,
+        version: "2".to_owned(),
+        commit: Some("4e57a53".to_owned()),
+        weight: 7,
+        ..Identity::new(ServiceDefinition::of(Service::named("users")), "users-1")
     };
 
     let (can_serve, config) = (Arc::new(AtomicBool::new(false)), etcd.config.clone());
@@ -115,7 +117,11 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
     can_serve.store(true, Ordering::Relaxed);
     wait_for("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
     let registered = observer.get(&entry).await.unwrap();
-    assert!(registered.as_ref().unwrap().contains(&address.to_string()));
+    let value: InstanceEntry = serde_json::from_str(registered.as_ref().unwrap()).unwrap();
+    assert_eq!((value.address, value.version, value.weight), (address.to_string(), "2".to_owned(), 7));
+    assert_eq!(value.commit.as_deref(), Some("4e57a53"));
+    let health = http.get(format!("http://{address}/health")).send().await.unwrap().json::<Value>().await.unwrap();
+    assert_eq!((&health["version"], &health["commit"]), (&"2".into(), &"4e57a53".into()));
 
     let balancer = keys::balancer("users", "users-1");
     observer.put(&balancer, r#"{"state":"up"}"#, None).await.unwrap();

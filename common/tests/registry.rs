@@ -12,7 +12,7 @@ use std::{
 use etcd_client::{Client, Permission, UserAddOptions};
 use flack_common::{
     config::RegistryConfig,
-    registry::{Deregistration, Registry, ServiceDefinition, keys},
+    registry::{Deregistration, InstanceEntry, Registry, ServiceDefinition, keys},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -197,7 +197,7 @@ async fn mirror_registration_and_requests_work_again_after_the_loss_of_etcds_tok
 async fn work_again_after_a_kill(mut etcd: Etcd) {
     let root = etcd.as_user("root");
     let registry = etcd.as_user("users");
-    let registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
+    let registration = registry.register(&users(), "users-1", InstanceEntry::new("127.0.0.1:1", "1")).await;
     assert!(registration.is_registered());
     let mirror = registry.mirror(keys::SERVICES).await.expect("etcd is there");
     assert_eq!(mirror.snapshot().len(), 2, "the service and its instance");
@@ -220,7 +220,7 @@ async fn work_again_after_a_kill(mut etcd: Etcd) {
 async fn an_instance_whose_lease_has_expired_registers_again() {
     let etcd = Etcd::start().await;
     let registry = etcd.as_user("users");
-    let _registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
+    let _registration = registry.register(&users(), "users-1", InstanceEntry::new("127.0.0.1:1", "1")).await;
     let mut root = etcd.root().await;
     let lease = root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
     root.lease_revoke(lease).await.expect("root has the permission");
@@ -234,7 +234,7 @@ async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stop
     let root = etcd.as_user("root");
     let stopping = CancellationToken::new();
     let registry = Registry::open_lazily(&etcd.config(Some("users"), "users"), stopping.clone());
-    let registration = registry.register(&users(), "users-1", "127.0.0.1:1", "1").await;
+    let registration = registry.register(&users(), "users-1", InstanceEntry::new("127.0.0.1:1", "1")).await;
     let acknowledgement = keys::balancer("users", "users-1");
     root.put(&acknowledgement, r#"{"state":"up"}"#, None).await.expect("root has the permission");
 

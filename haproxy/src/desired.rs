@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use flack_catalogue::{SERVICES, Service};
-use flack_common::registry::{Balance, ServiceDefinition};
+use flack_common::registry::{Balance, ServiceDefinition, WEIGHT_DEFAULT, WEIGHT_MAX};
 
 use crate::{
     ServerName,
@@ -18,9 +18,6 @@ use crate::{
 /// there.
 pub const CHECK: &str = "inter 200ms fastinter 100ms downinter 300ms fall 2 rise 1 observe layer4 error-limit 1 \
                          on-error mark-down";
-/// HAProxy's own limit.
-const WEIGHT_MAX: u16 = 256;
-const WEIGHT_DEFAULT: u16 = 100;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {

@@ -1,5 +1,6 @@
-//! Cargo, run in the repository.
+//! Cargo, run in the repository, or in a checkout of another commit.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -18,7 +19,18 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// Runs cargo, and returns whether it succeeded. Cargo prints its errors itself.
 pub async fn run(arguments: &[&str]) -> Result<bool> {
-    command(arguments).status().await.map(|status| status.success()).map_err(|error| cannot_run(&error))
+    succeeds(command(arguments)).await
+}
+
+pub async fn succeeds(mut command: Command) -> Result<bool> {
+    command.status().await.map(|status| status.success()).map_err(|error| cannot_run(&error))
+}
+
+/// Returns the folder of cargo's results, which has the folders `debug` and `release`.
+pub fn target() -> PathBuf {
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    // A relative path counts from where cargo runs.
+    repository().join(folder)
 }
 
 pub fn cannot_run(error: &std::io::Error) -> Failure {

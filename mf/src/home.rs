@@ -42,7 +42,8 @@ impl Home {
     pub fn create(&mut self) -> Result<()> {
         // If we are root, PostgreSQL runs as another user, which must be able to enter this folder.
         let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
-        let private = ["log", "run", "secrets", "secrets/etcd", "haproxy", "nats"].map(|folder| (folder, 0o700));
+        let private =
+            ["log", "run", "secrets", "secrets/etcd", "haproxy", "nats", "builds"].map(|folder| (folder, 0o700));
         for (folder, mode) in std::iter::once(("", mode)).chain(private) {
             let path = self.root.join(folder);
             let exists = path.is_dir();
@@ -86,6 +87,11 @@ impl Home {
 
     pub fn logs(&self) -> PathBuf {
         self.root.join("log")
+    }
+
+    /// The versions that are kept side by side.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
     }
 
     pub fn supervisor(&self) -> Result<Paths> {

@@ -7,6 +7,7 @@ use flack_catalogue::{MONOLITH, Service};
 use flack_supervisor::{Client, Ended, ProcessStatus, Spec, State};
 use tokio::process::Child;
 
+use crate::builds::WORKSPACE_VERSION;
 use crate::failure::{Failure, Result};
 use crate::infra::postgres::{self, Server};
 use crate::infra::{etcd, haproxy, nats};
@@ -15,7 +16,7 @@ use crate::probe;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::settings::Stage;
-use crate::stack::{Stack, free_names, number};
+use crate::stack::{Launch, Stack, free_names, number};
 
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -142,7 +143,9 @@ impl<'a> Launcher<'a> {
         for (service, count) in self.desired() {
             let running = instances_of(&processes, service);
             let count = count.saturating_sub(u16::try_from(running.len()).unwrap_or(u16::MAX));
-            missing.extend(free_names(service, &running, count).into_iter().map(|name| (service, name)));
+            for name in free_names(service, &running, count) {
+                missing.push(self.stack.launch(service, name)?);
+            }
         }
         self.start_instances(missing).await
     }
@@ -156,11 +159,12 @@ impl<'a> Launcher<'a> {
     }
 
     /// Starts instances, and waits until each is in the balancer. Returns their names.
-    pub async fn start_instances(&self, new: Vec<(&'static Service, String)>) -> Result<Vec<String>> {
+    pub async fn start_instances(&self, new: Vec<Launch>) -> Result<Vec<String>> {
         let registry = &self.stack.registry().await?;
-        let starts = new.iter().map(|(service, name)| async move {
+        let starts = new.iter().map(|launch| async move {
+            let Launch { service, name, build, .. } = launch;
             let step = self.progress.step(name, "starting");
-            self.ensure(self.stack.instance(service, name)?).await?;
+            self.ensure(self.stack.instance(launch)?).await?;
             step.update("waiting until it is ready and in the balancer");
             self.wait(name, async || match registry.is_in_balancer(service.name, name).await {
                 Ok(true) => Ok(()),
@@ -170,11 +174,13 @@ impl<'a> Launcher<'a> {
             .await?;
             let snapshot = registry.snapshot().await?;
             let address = snapshot.instances.get(name).map_or("an unknown address", |instance| &instance.address);
-            step.done(&format!("ready on {address}"));
+            let version =
+                if build.version == WORKSPACE_VERSION { String::new() } else { format!(", version {}", build.version) };
+            step.done(&format!("ready on {address}{version}"));
             Ok::<_, Failure>(())
         });
         futures::future::try_join_all(starts).await?;
-        Ok(new.into_iter().map(|(_, name)| name).collect())
+        Ok(new.into_iter().map(|launch| launch.name).collect())
     }
 
     /// Stops the newest instances of services that have more than the settings say.

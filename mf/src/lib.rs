@@ -10,7 +10,8 @@ pub mod failure;
 #[macro_use]
 pub mod output;
 
-// A stack: its state folder, ports, settings.
+// A stack: its state folder, versions, ports, settings.
+pub mod builds;
 pub mod home;
 pub mod ports;
 pub mod secrets;
@@ -30,6 +31,7 @@ pub mod cargo;
 pub mod checks;
 pub mod cli;
 pub mod commands;
+pub mod git;
 pub mod help;
 pub mod logs;
 pub mod probe;

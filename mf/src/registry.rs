@@ -31,6 +31,9 @@ impl std::fmt::Debug for Registry {
 pub struct Instance {
     pub address: String,
     pub version: String,
+    #[serde(default)]
+    pub commit: Option<String>,
+    pub weight: Option<u16>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Settings of a stack: its port, its stage, how many instances of each service. They are in `stack.json` in the state
+//! Settings of a stack: its port, its stage, how many instances of each service, in which version. They are in `stack.json` in the state
 //! folder.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
 use serde::{Deserialize, Serialize};
 
+use crate::builds::WORKSPACE_VERSION;
 use crate::failure::Result;
 use crate::home::{self, Home};
 use crate::services;
@@ -83,6 +84,9 @@ pub struct Settings {
     pub port: u16,
     pub stage: Stage,
     pub instances: Instances,
+    /// The version of a service's new instances, by the service's name; absent: the workspace's own programs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
 }
 
 /// Options of `mf up`. An absent option means "as before".
@@ -100,6 +104,11 @@ impl Settings {
 
     pub fn save(&self, home: &Home) -> Result<()> {
         home::write_json(&home.settings(), self)
+    }
+
+    /// Returns the version of a service's new instances.
+    pub fn version(&self, service: &Service) -> &str {
+        self.versions.get(service.name).map_or(WORKSPACE_VERSION, String::as_str)
     }
 
     /// Returns the settings before, changed by the options.
@@ -126,7 +135,8 @@ impl Settings {
             instances.0.extend(changed.0.clone());
         }
         let port = options.port.or(before.map(|before| before.port)).unwrap_or(PORT_DEFAULT);
-        Ok(Self { port, stage, instances })
+        let versions = before.map(|before| before.versions.clone()).unwrap_or_default();
+        Ok(Self { port, stage, instances, versions })
     }
 }
 
@@ -169,12 +179,23 @@ mod tests {
     fn settings_without_an_option_stay_as_they_were() {
         let counts = |text: &str| Some(text.parse().expect("a count"));
         let options = UpOptions { port: Some(18_080), instances: counts("users=2"), stage: None };
-        let before = Settings::merge(None, &options).expect("settings");
+        let mut before = Settings::merge(None, &options).expect("settings");
+        before.versions.insert("users".to_owned(), "2".to_owned());
         let options = UpOptions { instances: counts("ui=0"), ..UpOptions::default() };
         let after = Settings::merge(Some(&before), &options).expect("settings");
         assert_eq!(after.instances.to_string(), before.instances.to_string().replace("ui=1", "ui=0"));
         assert!(after.instances.to_string().starts_with("ui=0,users=2,"));
         assert_eq!(after.port, 18_080);
+        assert_eq!(after.version(Service::named("users")), "2");
+        assert_eq!(after.version(Service::named("ui")), WORKSPACE_VERSION);
+    }
+
+    #[test]
+    fn settings_of_an_earlier_version_without_versions_are_read() {
+        let text = r#"{"port": 8080, "stage": "services", "instances": {"users": 2}}"#;
+        let settings: Settings = serde_json::from_str(text).expect("settings");
+        assert_eq!(settings.version(Service::named("users")), WORKSPACE_VERSION);
+        assert!(!serde_json::to_string(&settings).expect("JSON").contains("versions"));
     }
 
     #[test]

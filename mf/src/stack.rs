@@ -1,16 +1,33 @@
 //! One stack: its state folder, settings, ports and secrets, and the specification of each service process.
 
+use std::collections::BTreeMap;
+
 use flack_catalogue::Service;
+use flack_common::registry::WEIGHT_DEFAULT;
 use flack_supervisor::{Environment, Spec, Stop, StopSignal};
 
+use crate::builds::{self, Build};
 use crate::failure::Result;
 use crate::home::Home;
-use crate::infra::{etcd, programs};
+use crate::infra::etcd;
 use crate::ports::Ports;
 use crate::registry::Registry;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::supervisor::{self, inherited_environment, priority};
+
+/// What an instance is started with.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    pub service: &'static Service,
+    /// The instance's name, such as `users-2`.
+    pub name: String,
+    pub build: Build,
+    /// Its share of the requests compared with other instances, 0 to 256.
+    pub weight: u16,
+    /// Variables besides those of the stack and of the build.
+    pub env: BTreeMap<String, String>,
+}
 
 /// An instance needs at most 5 s until the balancer has drained it, and 10 s for requests in flight.
 const INSTANCE_STOP_SECONDS_MAX: u64 = 20;
@@ -67,18 +84,30 @@ impl Stack {
             .with("INTERNAL_URL", format!("http://127.0.0.1:{}", self.ports.internal))
     }
 
+    /// Returns what an instance is started with by default: the version of the settings.
+    pub fn launch(&self, service: &'static Service, name: String) -> Result<Launch> {
+        let build = builds::find(&self.home, self.settings.version(service))?;
+        Ok(Launch { service, name, build, weight: WEIGHT_DEFAULT, env: BTreeMap::new() })
+    }
+
     /// Returns the specification of an instance's process.
-    pub fn instance(&self, service: &Service, name: &str) -> Result<Spec> {
+    pub fn instance(&self, launch: &Launch) -> Result<Spec> {
+        let Launch { service, name, build, weight, env } = launch;
+        let mut environment = self.environment(service, name);
+        // In this order: an option is more specific than the build, and what identifies the instance is fixed.
+        environment.0.extend(build.env.clone());
+        environment.0.extend(env.clone());
+        environment = environment.with("FLACK_VERSION", &build.version).with("FLACK_WEIGHT", weight.to_string());
+        if let Some(commit) = &build.commit {
+            environment = environment.with("FLACK_COMMIT", commit);
+        }
+        let program = build.program(&self.home, service)?;
         Ok(Spec {
             group: service.name.to_owned(),
-            env: self.environment(service, name),
+            version: Some(build.version.clone()),
+            env: environment,
             stop: Stop { signal: StopSignal::Terminate, seconds_max: INSTANCE_STOP_SECONDS_MAX },
-            ..supervisor::spec(
-                name,
-                priority::INSTANCE,
-                programs::own(&service.program())?,
-                self.home.path().to_path_buf(),
-            )
+            ..supervisor::spec(name, priority::INSTANCE, program, self.home.path().to_path_buf())
         })
     }
 }

@@ -51,6 +51,7 @@ pub fn spec(name: &str, priority: u8, program: PathBuf, working_directory: PathB
     Spec {
         name: name.to_owned(),
         group: name.to_owned(),
+        version: None,
         priority,
         program,
         args: Vec::new(),

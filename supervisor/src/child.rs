@@ -68,6 +68,7 @@ pub(crate) fn start(
     let status = ProcessStatus {
         name: spec.name.clone(),
         group: spec.group.clone(),
+        version: spec.version.clone(),
         state: State::Running,
         pid: Some(pid),
         restarts: 0,

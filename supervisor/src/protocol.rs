@@ -55,6 +55,9 @@ pub struct Ended {
 pub struct ProcessStatus {
     pub name: String,
     pub group: String,
+    /// From the process's [`Spec`].
+    #[serde(default)]
+    pub version: Option<String>,
     pub state: State,
     pub pid: Option<i32>,
     pub restarts: u32,

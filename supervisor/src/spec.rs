@@ -14,6 +14,9 @@ pub struct Spec {
     pub name: String,
     /// The same for processes that do the same: `web`.
     pub group: String,
+    /// What the process is a version of, for people; `None` if its processes have no versions.
+    #[serde(default)]
+    pub version: Option<String>,
     /// The supervisor stops processes with the highest number first, and those with the same number at the same time.
     pub priority: u8,
     pub program: PathBuf,

@@ -37,6 +37,7 @@ impl Supervisor {
         Spec {
             name: name.to_owned(),
             group: name.to_owned(),
+            version: None,
             priority,
             program: "/bin/sh".into(),
             args: vec!["-c".to_owned(), script.to_owned()],
@@ -132,6 +133,17 @@ async fn a_killed_process_is_restarted_unless_the_client_says_otherwise() {
     assert!(supervisor.status("sleeper").await.is_none());
     // Its name can be used again at once.
     supervisor.run("sleeper", "exec sleep 60").await;
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_restarted_process_keeps_its_version() {
+    let supervisor = Supervisor::start().await;
+    let spec = Spec { version: Some("2".to_owned()), ..supervisor.spec("one", 0, "exec sleep 60") };
+    supervisor.client.start(spec).await.expect("it starts");
+    supervisor.client.kill("one", true).await.expect("it is killed");
+    let status = supervisor.wait_for("one", |status| status.restarts == 1).await;
+    assert_eq!(status.version.as_deref(), Some("2"));
     supervisor.shutdown().await;
 }
 

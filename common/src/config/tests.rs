@@ -120,6 +120,47 @@ fn secrets_are_neither_in_problems_nor_in_debug_output() {
 }
 
 #[test]
+fn a_process_has_the_version_of_the_package_unless_it_is_configured() {
+    let config = read(&[("DATABASE_URL", "postgres://localhost/users")]).unwrap().process;
+    assert_eq!((config.version(), config.commit.as_deref(), config.weight), (VERSION, None, 100));
+    let config = read(&[
+        ("DATABASE_URL", "postgres://localhost/users"),
+        ("FLACK_VERSION", "2-bad"),
+        ("FLACK_COMMIT", "4e57a53-dirty"),
+        ("FLACK_WEIGHT", "0"),
+        ("FLACK_FAULTS", "errors=10%,not-ready"),
+    ])
+    .unwrap()
+    .process;
+    assert_eq!((config.version(), config.commit.as_deref(), config.weight), ("2-bad", Some("4e57a53-dirty"), 0));
+    assert_eq!(config.faults.unwrap().to_string(), "errors=10%,not-ready");
+}
+
+#[test]
+fn a_version_that_is_no_plain_name_is_refused() {
+    for version in ["", ".", "..", "../2", "a/b", "-2", "2 3", "V2", "2\n", &"1".repeat(33)] {
+        assert!(parse_version(version).is_err(), "{version:?} was accepted");
+    }
+    for version in ["2", "0.1.0", "1.4.0-rc.1", "2-bad", "a_b", &"1".repeat(32)] {
+        parse_version(version).unwrap();
+    }
+}
+
+#[test]
+fn problems_with_version_weight_and_faults_name_the_variable() {
+    for (name, value, why) in [
+        ("FLACK_VERSION", "../2", "a version is 1 to 32 of"),
+        ("FLACK_COMMIT", "4e57 a53", "a commit is 1 to 64 of"),
+        ("FLACK_WEIGHT", "257", "from 0 to 256"),
+        ("FLACK_WEIGHT", "-1", "from 0 to 256"),
+        ("FLACK_FAULTS", "slow=50", "is not a time"),
+    ] {
+        let problems = read(&[("DATABASE_URL", "postgres://localhost/users"), (name, value)]).unwrap_err();
+        assert!(problems.contains(name) && problems.contains(why), "{problems}");
+    }
+}
+
+#[test]
 fn an_instance_without_a_configured_name_gets_a_unique_one() {
     let config = read(&[("DATABASE_URL", "postgres://localhost/users")]).unwrap();
     let (one, other) = (config.process.instance_name("users"), config.process.instance_name("users"));

@@ -18,7 +18,7 @@ use super::{
     middleware::{self, REQUEST_SECONDS_MAX, Requests},
     probes::{self, Probes},
 };
-use crate::registry::{Registration, Registry, ServiceDefinition};
+use crate::registry::{InstanceEntry, Registration, Registry, ServiceDefinition, WEIGHT_DEFAULT};
 
 /// As long as one request may take, so that every accepted request is answered.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(REQUEST_SECONDS_MAX);
@@ -26,13 +26,30 @@ const TASKS_TIMEOUT: Duration = Duration::from_secs(3);
 const READY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const NOT_READY_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The names under which other processes find this one.
+/// What `/health` and the registry show of this process.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub service: ServiceDefinition,
     pub instance: String,
     /// The host at which other processes reach this one, if it is not the host that it listens on.
     pub advertise: Option<String>,
+    pub version: String,
+    pub commit: Option<String>,
+    pub weight: u16,
+}
+
+impl Identity {
+    /// Returns an identity with the version of the package, the default weight, and nothing else.
+    pub fn new(service: ServiceDefinition, instance: impl Into<String>) -> Self {
+        Self {
+            service,
+            instance: instance.into(),
+            advertise: None,
+            version: VERSION.to_owned(),
+            commit: None,
+            weight: WEIGHT_DEFAULT,
+        }
+    }
 }
 
 /// Builds the app, serves it, and drains it after `shutdown`. `run` calls it; tests call it with their own listener.
@@ -83,6 +100,8 @@ fn router(
     let probes = Probes {
         service: identity.service.name.clone(),
         instance: identity.instance.clone(),
+        version: identity.version.clone(),
+        commit: identity.commit.clone(),
         readiness: app.readiness,
         background: background.clone(),
         shutdown: shutdown.clone(),
@@ -113,7 +132,12 @@ async fn register_when_ready(
         Some(host) => format!("{host}:{}", address.port()),
         None => address.to_string(),
     };
-    Some(registry.register(&identity.service, &identity.instance, &address, VERSION).await)
+    let entry = InstanceEntry {
+        commit: identity.commit.clone(),
+        weight: identity.weight,
+        ..InstanceEntry::new(address, &identity.version)
+    };
+    Some(registry.register(&identity.service, &identity.instance, entry).await)
 }
 
 /// Marks the instance as draining, and waits until the balancer sends it no more requests.

@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Background, Readiness, VERSION};
+use super::{Background, Readiness};
 
 /// The buckets of the histograms: from a cached read to a request near its deadline.
 const SECONDS_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
@@ -28,6 +28,8 @@ static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 pub struct Probes {
     pub service: String,
     pub instance: String,
+    pub version: String,
+    pub commit: Option<String>,
     pub readiness: Readiness,
     pub background: Background,
     pub shutdown: CancellationToken,
@@ -48,7 +50,8 @@ async fn health(State(probes): State<Arc<Probes>>) -> Response {
         "status": "ok",
         "service": probes.service,
         "instance": probes.instance,
-        "version": VERSION,
+        "version": probes.version,
+        "commit": probes.commit,
         "tasks": probes.background.statuses(),
     }))
     .into_response()

@@ -101,12 +101,21 @@ impl fmt::Display for Balance {
     }
 }
 
+/// The weight of an instance that configures none.
+pub const WEIGHT_DEFAULT: u16 = 100;
+/// The largest weight that HAProxy accepts.
+pub const WEIGHT_MAX: u16 = 256;
+
 /// An instance of a service: `/flack/services/<name>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceEntry {
     /// `host:port` at which other processes reach the instance.
     pub address: String,
     pub version: String,
+    /// The commit that the program was built from, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The share of the requests compared with other instances, 0 to 256.
     #[serde(default = "weight_default")]
     pub weight: u16,
     pub started: DateTime<Utc>,
@@ -116,8 +125,22 @@ pub struct InstanceEntry {
     pub draining: bool,
 }
 
+impl InstanceEntry {
+    /// Returns the entry of an instance that starts now, with the default weight and without a commit.
+    pub fn new(address: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            version: version.into(),
+            commit: None,
+            weight: WEIGHT_DEFAULT,
+            started: Utc::now(),
+            draining: false,
+        }
+    }
+}
+
 const fn weight_default() -> u16 {
-    100
+    WEIGHT_DEFAULT
 }
 
 /// The owner of a service's paths: `/flack/routes/<name>`. A service without a route gets no traffic.
@@ -171,6 +194,15 @@ mod tests {
     fn an_unknown_field_of_a_newer_version_is_ignored() {
         let text = r#"{"address":"127.0.0.1:1","version":"2","started":"2026-01-01T00:00:00Z","zone":"b"}"#;
         let entry: InstanceEntry = serde_json::from_str(text).expect("it is an entry");
-        assert_eq!(entry.weight, 100);
+        assert_eq!((entry.weight, entry.commit), (100, None));
+    }
+
+    #[test]
+    fn an_entry_without_a_commit_has_no_member_for_it() {
+        let mut entry = InstanceEntry::new("127.0.0.1:1", "2");
+        assert!(!serde_json::to_string(&entry).expect("it is JSON").contains("commit"));
+        entry.commit = Some("4e57a53".to_owned());
+        let text = serde_json::to_string(&entry).expect("it is JSON");
+        assert_eq!(serde_json::from_str::<InstanceEntry>(&text).expect("it is an entry"), entry);
     }
 }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use chrono::Utc;
 use etcd_client::{EventType, WatchOptions};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +30,6 @@ const RESTART_DELAY_MAX: Duration = Duration::from_secs(1);
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a draining instance waits until the balancer sends it no more requests.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-const WEIGHT: u16 = 100;
 
 /// A registered instance, until [`Registration::deregister`] or the end of the process.
 pub struct Registration {
@@ -84,27 +82,14 @@ impl Registry {
     /// Registers an instance and keeps it registered. Call it when the instance is ready: the balancer sends requests
     /// from then on. While etcd is unavailable, returns after a timeout, and the registration continues in the
     /// background.
-    pub async fn register(
-        &self,
-        service: &ServiceDefinition,
-        instance: &str,
-        address: &str,
-        version: &str,
-    ) -> Registration {
-        let value = InstanceEntry {
-            address: address.to_owned(),
-            version: version.to_owned(),
-            weight: WEIGHT,
-            started: Utc::now(),
-            draining: false,
-        };
-        let draining_entry = InstanceEntry { draining: true, ..value.clone() };
+    pub async fn register(&self, service: &ServiceDefinition, instance: &str, value: InstanceEntry) -> Registration {
         let entry = Entry {
             definition_key: keys::service(&service.name),
             definition: serde_json::to_string(service).expect("a definition is plain data"),
             key: keys::instance(&service.name, instance),
             value: serde_json::to_string(&value).expect("an entry is plain data"),
         };
+        let draining_entry = InstanceEntry { draining: true, ..value };
         // Not the process's `stopping`: the lease is renewed until `deregister` deletes the entry.
         let stopping = CancellationToken::new();
         let (sender, mut state) = watch::channel(RegistrationState::default());

@@ -54,8 +54,7 @@ async fn service(stack: &Stack) -> mpsc::Receiver<TcpStream> {
             });
         }
     });
-    let started = chrono::Utc::now();
-    let entry = InstanceEntry { address, version: "0.1.0".to_owned(), weight: 100, started, draining: false };
+    let entry = InstanceEntry::new(address, "0.1.0");
     let entry = serde_json::to_string(&entry).expect("an entry is plain data");
     stack.registry.put(&keys::instance("monolith", "monolith-1"), entry, None).await.expect("etcd answers");
     stack.wait_for_status("/", 200).await;

@@ -27,10 +27,11 @@ pub struct Args {
 }
 
 /// Everything that a stack creates in its folder. Nothing else is deleted, because `MF_HOME` may be any folder.
-const CREATED: [&str; 14] = [
+const CREATED: [&str; 15] = [
     "log",
     "run",
     "haproxy",
+    "builds",
     "etcd",
     "nats",
     "postgres",

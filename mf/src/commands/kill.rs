@@ -117,6 +117,7 @@ mod tests {
         .map(|(name, service)| ProcessStatus {
             name: name.to_owned(),
             group: service.to_owned(),
+            version: None,
             state: State::Running,
             pid: None,
             restarts: 0,

@@ -1,9 +1,12 @@
 //! `mf run`: starts instances of a service.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use flack_catalogue::{MONOLITH, Service};
+use flack_common::registry::{WEIGHT_DEFAULT, WEIGHT_MAX};
 
+use crate::builds;
 use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
@@ -11,16 +14,19 @@ use crate::launch::{Launcher, instances_of};
 use crate::progress::Progress;
 use crate::services;
 use crate::settings::INSTANCES_MAX;
-use crate::stack::{Stack, free_names};
+use crate::stack::{Launch, Stack, free_names};
 use crate::supervisor;
 
 /// Start one more instance of a service
 ///
-/// Returns when the balancer sends requests to it.
+/// Returns when the balancer sends requests to it. Instances of several versions can run side by side; mfbuild makes
+/// versions.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfrun users",
     "mfrun websocket --count 3 --json",
+    "mfrun users --version 2 --weight 10        # a tenth of the requests of another instance",
+    "mfrun messages --env RUST_LOG=debug",
 ]))]
 pub struct Args {
     /// The service
@@ -29,6 +35,15 @@ pub struct Args {
     /// How many instances to start
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(INSTANCES_MAX)))]
     count: u16,
+    /// The version to start [default: the workspace's programs, or what a finished upgrade has set]
+    #[arg(long)]
+    version: Option<String>,
+    /// The instance's share of the requests, compared with 100 of other instances: 0 to 256
+    #[arg(long, default_value_t = WEIGHT_DEFAULT, value_parser = clap::value_parser!(u16).range(..=i64::from(WEIGHT_MAX)))]
+    weight: u16,
+    /// A variable of the instance's environment; it stays when the instance is restarted after a crash
+    #[arg(long, value_name = "NAME=VALUE", value_parser = builds::parse_variable)]
+    env: Vec<(String, String)>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -53,8 +68,11 @@ pub async fn run(args: Args) -> Result<()> {
     let progress = Progress::new();
     let launcher = Launcher::new(&stack, &client, &progress);
     let began = Instant::now();
-    let names = free_names(service, &taken, args.count);
-    let result = launcher.start_instances(names.into_iter().map(|name| (service, name)).collect()).await;
+    let build = builds::find(&home, args.version.as_deref().unwrap_or(stack.settings.version(service)))?;
+    let env: BTreeMap<String, String> = args.env.into_iter().collect();
+    let launch = |name| Launch { service, name, build: build.clone(), weight: args.weight, env: env.clone() };
+    let new = free_names(service, &taken, args.count).into_iter().map(launch).collect();
+    let result = launcher.start_instances(new).await;
     let names = match result {
         Ok(names) => names,
         Err(failure) => {
@@ -64,7 +82,10 @@ pub async fn run(args: Args) -> Result<()> {
     };
     let milliseconds = began.elapsed().as_millis();
     if args.json {
-        print_line!("{}", serde_json::json!({"instances": names, "milliseconds": milliseconds}));
+        print_line!(
+            "{}",
+            serde_json::json!({"instances": names, "version": build.version, "milliseconds": milliseconds})
+        );
     } else {
         print_line!("{} in the balancer after {milliseconds} ms", names.join(", "));
     }

@@ -34,7 +34,7 @@ pub fn mf() -> Result<PathBuf> {
     std::env::current_exe().map_err(|error| failure!(Internal, "the path of mf cannot be determined: {error}"))
 }
 
-fn is_program(path: &Path) -> bool {
+pub fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -5,3 +5,4 @@ mod support;
 mod nats;
 mod stores;
 mod usage;
+mod versions;

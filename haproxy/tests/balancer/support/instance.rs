@@ -85,7 +85,7 @@ impl Instance {
         let address = instance.address.to_string();
         let register = async move {
             let registry = Registry::open_lazily(&RegistryConfig::without_credentials(url), CancellationToken::new());
-            registry.register(&definition, &name, &address, "0.1.0").await
+            registry.register(&definition, &name, InstanceEntry::new(address, "0.1.0")).await
         };
         instance.registration = Some(instance.runtime().spawn(register).await.expect("it registers"));
         instance
@@ -97,13 +97,7 @@ impl Instance {
 
     /// Writes its registry entry without a lease.
     pub async fn put_entry(&self, stack: &Stack) {
-        let entry = InstanceEntry {
-            address: self.address.to_string(),
-            version: "0.1.0".to_owned(),
-            weight: 100,
-            started: chrono::Utc::now(),
-            draining: false,
-        };
+        let entry = InstanceEntry::new(self.address.to_string(), "0.1.0");
         let entry = serde_json::to_string(&entry).expect("an entry is plain data");
         let key = keys::instance(&self.service, &self.name);
         stack.registry.put(&key, entry, None).await.expect("etcd answers");
