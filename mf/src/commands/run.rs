@@ -39,7 +39,8 @@ pub struct Args {
     #[arg(long)]
     version: Option<String>,
     /// The instance's share of the requests, compared with 100 of other instances: 0 to 256
-    #[arg(long, default_value_t = WEIGHT_DEFAULT, value_parser = clap::value_parser!(u16).range(..=i64::from(WEIGHT_MAX)))]
+    #[arg(long, default_value_t = WEIGHT_DEFAULT)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=i64::from(WEIGHT_MAX)))]
     weight: u16,
     /// A variable of the instance's environment; it stays when the instance is restarted after a crash
     #[arg(long, value_name = "NAME=VALUE", value_parser = builds::parse_variable)]
