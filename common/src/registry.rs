@@ -1,7 +1,7 @@
 //! The registry (etcd): which instance runs where, which paths a service gets, who owns which part.
 //!
 //! Owns the connection to etcd, the keys and the JSON values. Leaves the decisions to others: the balancer's agent
-//! decides which instance gets traffic, `mf` writes routes and authorities.
+//! decides which instance gets traffic, `mf` writes routes, splits and authorities.
 //!
 //! Reading order: `keys` (all key names), `model` (the values), `client` (one request with a timeout), `mirror` (a
 //! current copy of a prefix), `registration` (an instance's entry and its lease).
@@ -10,8 +10,8 @@ pub mod keys;
 
 mod model;
 pub use model::{
-    AuthorityEntry, Balance, BalancerState, Exposure, InstanceEntry, PathPattern, PathPatternError, Route,
-    ServiceDefinition, WEIGHT_DEFAULT, WEIGHT_MAX,
+    AuthorityEntry, Balance, BalancerState, Exposure, InstanceEntry, Match, MatchText, MatchTextError, PathPattern,
+    PathPatternError, Route, ServiceDefinition, Split, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 
 mod client;

@@ -11,7 +11,7 @@ use crate::{ServerName, last_known::MARKER_KEY};
 /// The desired keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BalancerKeys {
-    /// Instances that receive requests.
+    /// Instances that receive requests, as `<service>/<instance>`.
     pub receiving: BTreeSet<ServerName>,
     /// Whether the marker was absent from the copy of the registry that the agent has processed last. Only then may it
     /// be written: a marker in a registry that has just lost its data would make lost entries look deleted.

@@ -54,7 +54,8 @@ impl Actual {
     pub async fn read(admin: &AdminSocket) -> io::Result<Self> {
         let mut command = "show env FLACK_STRUCTURE; show servers state; show stat -1 4 -1".to_owned();
         for file in maps::FILES {
-            command += &format!("; show map {file}");
+            command.push_str("; show map ");
+            command.push_str(file);
         }
         let text = admin.send(&command).await?;
         let mut answers = answers(&text);

@@ -32,6 +32,7 @@ use crate::{
     master_socket::reload,
     plan::plan,
     render,
+    servers::instance_of,
 };
 use state::State;
 
@@ -109,11 +110,11 @@ impl Agent {
             desired = state.desired(actual.as_ref().ok());
         }
         let Ok(mut actual) = actual else {
-            self.send_keys(state, desired.servers.keys().cloned().collect());
+            self.send_keys(state, desired.servers.keys().map(|name| instance_of(name)).collect());
             return self.save_now(state, &desired).await;
         };
 
-        let steps = plan(&desired, &actual, &state.drain_times(&actual));
+        let steps = plan(&desired, &actual, &state.drain_times(&desired, &actual));
         let mut failed = Vec::new();
         for step in &steps {
             if let Err(error) = apply(&self.admin, step).await {
@@ -131,7 +132,7 @@ impl Agent {
                 Err(_) => return HAPROXY_AWAY_INTERVAL,
             }
         }
-        let receiving = state.receiving(&actual);
+        let receiving = state.receiving(&desired, &actual);
         self.send_keys(state, receiving);
         send_if_changed(&self.saved, self.to_save(state, &desired));
         if state.failed_steps.is_empty() && !state.is_draining() { REPAIR_INTERVAL } else { BUSY_INTERVAL }
@@ -155,7 +156,7 @@ impl Agent {
         };
         match result.await {
             Ok(()) => {
-                info!(structure, "HAProxy has reloaded for a new service or setting");
+                info!(structure, "HAProxy has reloaded for a new service, setting or split");
                 state.failed_reload = None;
                 true
             }

@@ -9,7 +9,7 @@ use crate::{
     admin_socket::AdminSocket,
     desired::{CHECK, on_marked_down},
     plan::Step,
-    service_of,
+    servers::{is_backup, service_of},
 };
 
 /// HAProxy reads a command with its payload into one buffer (`tune.bufsize`).
@@ -20,7 +20,8 @@ pub async fn apply(admin: &AdminSocket, step: &Step) -> anyhow::Result<()> {
     match step {
         Step::Add { server, address, weight } => {
             let more = on_marked_down(service_of(server)).unwrap_or_default();
-            let add = format!("add server {server} {address} check {CHECK} {more} weight {weight}");
+            let backup = if is_backup(server) { "backup " } else { "" };
+            let add = format!("add server {server} {address} check {CHECK} {more} {backup}weight {weight}");
             let command = format!("{add}; enable health {server}; enable server {server}");
             expect(admin, &command, "registered").await?;
         }

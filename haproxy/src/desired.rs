@@ -1,5 +1,5 @@
-//! The desired state of HAProxy: backends, their servers, and the maps. Follows from the last known state of the
-//! registry and, where the registry may be wrong, from the actual state.
+//! The desired state of HAProxy: backends, their servers, the maps, and the rules of splits. Follows from the last
+//! known state of the registry and, where the registry may be wrong, from the actual state.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -11,7 +11,8 @@ use crate::{
     actual::{Actual, AdminState},
     last_known::LastKnown,
     maps::{self, Maps},
-    service_of,
+    servers::{as_backup, as_canary, instance_of, is_backup, is_canary, service_of},
+    splits::{self, MatchNames},
 };
 
 /// How HAProxy checks servers. Also in the configuration, because servers that are added later do not inherit it from
@@ -24,6 +25,7 @@ pub struct Desired {
     pub backends: BTreeMap<String, Balance>,
     pub servers: BTreeMap<ServerName, Server>,
     pub maps: Maps,
+    pub match_names: MatchNames,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,34 +45,69 @@ impl Desired {
         let mut definitions: BTreeMap<String, ServiceDefinition> =
             SERVICES.iter().map(|service| (service.name.to_owned(), ServiceDefinition::of(service))).collect();
         definitions.extend(last_known.definitions());
-        let mut instances = last_known.instances();
-        instances.retain(|name, _| definitions.contains_key(service_of(name)));
-        let mut servers: BTreeMap<ServerName, Server> = instances
-            .iter()
-            .filter(|(_, entry)| !entry.draining)
-            .filter_map(|(name, entry)| {
-                let address = *addresses.get(&entry.address)?;
-                Some((name.clone(), Server { address, weight: entry.weight.min(WEIGHT_MAX) }))
-            })
-            .collect();
+        let (instances, splits) = (last_known.instances(), last_known.splits());
+        let mut servers = BTreeMap::new();
         for name in definitions.keys() {
-            if servers.keys().all(|server| service_of(server) != name) {
-                let mut kept = remaining_servers(name, last_known, actual);
-                kept.retain(|server, _| !instances.get(server).is_some_and(|entry| entry.draining));
-                servers.extend(kept);
+            let split = splits.get(name);
+            let of_service = instances.iter().filter(|(instance, _)| service_of(instance) == name);
+            let mut members: Members = of_service
+                .filter(|(_, entry)| !entry.draining)
+                .filter_map(|(instance, entry)| {
+                    let address = *addresses.get(&entry.address)?;
+                    let server = Server { address, weight: entry.weight.min(WEIGHT_MAX) };
+                    let is_canary = split.is_some_and(|split| split.version == entry.version);
+                    Some((instance.clone(), Member { server, is_canary }))
+                })
+                .collect();
+            if members.is_empty() {
+                members = remaining_members(name, split.is_some(), last_known, actual);
+                members.retain(|instance, _| !instances.get(instance).is_some_and(|entry| entry.draining));
             }
+            servers.extend(servers_of(members));
         }
-        let maps = maps::build(&last_known.routes(), &definitions);
+        let mut maps = maps::build(&last_known.routes(), &definitions);
+        splits::add_to_maps(&mut maps, &splits, &definitions);
         let backends = definitions.into_iter().map(|(name, definition)| (name, definition.balance)).collect();
-        Self { backends, servers, maps }
+        Self { backends, servers, maps, match_names: MatchNames::new(&splits) }
     }
 }
 
-/// Returns the servers to keep for a service that has no instance in the registry: those whose health checks pass.
+/// An instance that should get requests.
+struct Member {
+    server: Server,
+    /// Whether the split of its service names its version.
+    is_canary: bool,
+}
+
+/// The members of a service, by instance (`<service>/<instance>`).
+type Members = BTreeMap<ServerName, Member>;
+
+/// Returns the servers of a service.
+///
+/// A split has an effect only while both of its sides have instances. Otherwise most requests would have no server as
+/// soon as all instances have the version of a split that was left behind.
+fn servers_of(members: Members) -> BTreeMap<ServerName, Server> {
+    let canaries = members.values().filter(|member| member.is_canary).count();
+    let is_split = (1..members.len()).contains(&canaries);
+    let mut servers = BTreeMap::new();
+    for (instance, Member { server, is_canary }) in members {
+        if is_split && is_canary {
+            servers.insert(as_canary(&instance), server);
+            continue;
+        }
+        if is_split {
+            servers.insert(as_backup(&instance), server.clone());
+        }
+        servers.insert(instance, server);
+    }
+    servers
+}
+
+/// Returns the members to keep for a service that has no instance in the registry: those whose health checks pass.
 ///
 /// It is more likely that the registry is wrong than that all instances are gone. While HAProxy does not answer, its
-/// last servers are kept.
-fn remaining_servers(service: &str, last_known: &LastKnown, actual: Option<&Actual>) -> BTreeMap<ServerName, Server> {
+/// last servers are kept. Their versions are unknown: with a split each one stays on its side.
+fn remaining_members(service: &str, has_split: bool, last_known: &LastKnown, actual: Option<&Actual>) -> Members {
     let addresses: Vec<(&ServerName, Option<SocketAddr>)> = match actual {
         Some(actual) => actual
             .servers
@@ -82,8 +119,11 @@ fn remaining_servers(service: &str, last_known: &LastKnown, actual: Option<&Actu
     };
     addresses
         .into_iter()
-        .filter(|(name, _)| service_of(name) == service)
-        .filter_map(|(name, address)| Some((name.clone(), Server { address: address?, weight: WEIGHT_DEFAULT })))
+        .filter(|(name, _)| service_of(name) == service && !is_backup(name))
+        .filter_map(|(name, address)| {
+            let server = Server { address: address?, weight: WEIGHT_DEFAULT };
+            Some((instance_of(name), Member { server, is_canary: has_split && is_canary(name) }))
+        })
         .collect()
 }
 

@@ -1,12 +1,12 @@
 //! The last known state of the registry.
 //!
 //! A deleted entry and a lost entry look the same. The agent therefore writes a marker key of its own. While the marker
-//! is present, an absent entry was deleted. When the marker is absent too, the registry has lost its data: definitions
-//! and routes are retained until they are written again.
+//! is present, an absent entry was deleted. When the marker is absent too, the registry has lost its data: definitions,
+//! routes and splits are retained until they are written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flack_common::registry::{InstanceEntry, Route, ServiceDefinition, keys};
+use flack_common::registry::{InstanceEntry, Route, ServiceDefinition, Split, keys};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -62,6 +62,10 @@ impl LastKnown {
         self.below(keys::ROUTES, 1)
     }
 
+    pub fn splits(&self) -> BTreeMap<String, Split> {
+        self.below(keys::SPLITS, 1)
+    }
+
     pub fn instances(&self) -> BTreeMap<ServerName, InstanceEntry> {
         let mut instances: BTreeMap<ServerName, InstanceEntry> = self.below(keys::SERVICES, 2);
         instances.retain(|name, _| name.split('/').all(is_name));
@@ -84,9 +88,9 @@ impl LastKnown {
     }
 }
 
-/// Definitions and routes have no lease. Instances have one.
+/// Definitions, routes and splits have no lease. Instances have one.
 fn is_permanent(key: &str) -> bool {
-    keys::segments(key, keys::SERVICES).len() == 1 || keys::segments(key, keys::ROUTES).len() == 1
+    [keys::SERVICES, keys::ROUTES, keys::SPLITS].iter().any(|prefix| keys::segments(key, prefix).len() == 1)
 }
 
 /// Names become words of a configuration and of commands: they must not need quoting.
@@ -126,6 +130,17 @@ mod tests {
         update(&mut state, &[ROUTE, MARKER]);
         update(&mut state, &[MARKER]);
         assert!(state.routes().is_empty(), "an entry that was written again can be deleted again");
+    }
+
+    #[test]
+    fn a_lost_split_is_retained_and_a_deleted_one_is_removed() {
+        let mut state = LastKnown::default();
+        update(&mut state, &[("/flack/splits/users", r#"{"version":"2","percentage":5}"#), MARKER]);
+        update(&mut state, &[]);
+        assert_eq!(state.splits()["users"].percentage, 5);
+        update(&mut state, &[("/flack/splits/users", r#"{"version":"2"}"#), MARKER]);
+        update(&mut state, &[MARKER]);
+        assert!(state.splits().is_empty());
     }
 
     #[test]

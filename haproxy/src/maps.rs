@@ -1,4 +1,5 @@
-//! HAProxy's map files: they decide which backend gets a path, for how many users, and at which listener.
+//! HAProxy's map files: they decide which service gets a path, for how many users, which version of the service, and at
+//! which listener.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,12 @@ pub const PREFIX: &str = "prefix.map";
 pub const PERCENT: &str = "percent.map";
 /// Backend to `internal`; other backends are public.
 pub const EXPOSURE: &str = "exposure.map";
-pub const FILES: [&str; 4] = [EXACT, PREFIX, PERCENT, EXPOSURE];
-const PERCENT_MAX: u8 = 100;
+/// Service to the percentage of users that its canary backend gets. A service without a split is absent.
+pub const CANARY_PERCENT: &str = "canary_percent.map";
+/// `<service>/user/<id>`, `<service>/header/<name>/<value>` and `<service>/cookie/<name>/<value>` of splits.
+pub const CANARY: &str = "canary.map";
+pub const FILES: [&str; 6] = [EXACT, PREFIX, PERCENT, EXPOSURE, CANARY_PERCENT, CANARY];
+pub(crate) const PERCENT_MAX: u8 = 100;
 
 /// Keys and values by file name.
 pub type Maps = BTreeMap<&'static str, BTreeMap<String, String>>;

@@ -5,12 +5,14 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use flack_common::registry::Balance;
+
 use crate::{
     config::Config,
     desired::{CHECK, Desired, Server, on_marked_down},
     errors::{headers_too_large, http_errors, misdirected, refuse},
     hosts::{self, PublicHosts},
-    service_of,
+    servers::{backend_of, canary_backend, is_backup},
 };
 
 const TEMPLATE: &str = include_str!("../haproxy.cfg");
@@ -73,22 +75,35 @@ fn fill(config: &Config, desired: &Desired, structure: &str, with_servers: bool)
         ("{{refuse_writes}}", refuse("writes", writes.into(), WINDOW)),
         ("{{refuse_credentials}}", refuse("credentials", credentials.into(), WINDOW)),
         ("{{refuse_connections}}", refuse("connections", connections, None)),
+        ("{{canary_matches}}", desired.match_names.rules()),
         ("{{backends}}", backends(desired, with_servers)),
     ];
     words.iter().fold(TEMPLATE.to_owned(), |text, (word, value)| text.replace(word, value))
 }
 
 fn backends(desired: &Desired, with_servers: bool) -> String {
-    let backend = |(name, balance): (&String, _)| {
-        let option = on_marked_down(name).map(|option| format!("    default-server {option}\n"));
-        let servers = desired.servers.iter().filter(|(server, _)| with_servers && service_of(server) == name);
-        let line = |(server, is): (&String, &Server)| {
-            format!("    server {} {} weight {}\n", &server[name.len() + 1..], is.address, is.weight)
-        };
-        let servers: String = servers.map(line).collect();
-        format!("backend {name} from base\n    balance {balance}\n{}{servers}\n", option.unwrap_or_default())
+    let backend = |(service, balance): (&String, &Balance)| {
+        let mark_down = on_marked_down(service).map(|option| format!("    default-server {option}\n"));
+        let options = format!("    balance {balance}\n{}", mark_down.unwrap_or_default());
+        let servers = |backend: &str| servers(desired, backend, with_servers);
+        let canary = canary_backend(service);
+        format!(
+            "backend {service} from base\n{options}{}\n\
+             backend {canary} from base\n    option allbackups\n{options}{}\n",
+            servers(service),
+            servers(&canary)
+        )
     };
     desired.backends.iter().map(backend).collect()
+}
+
+fn servers(desired: &Desired, backend: &str, with_servers: bool) -> String {
+    let servers = desired.servers.iter().filter(|(name, _)| with_servers && backend_of(name) == backend);
+    let line = |(name, server): (&String, &Server)| {
+        let backup = if is_backup(name) { " backup" } else { "" };
+        format!("    server {} {}{backup} weight {}\n", &name[backend.len() + 1..], server.address, server.weight)
+    };
+    servers.map(line).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub const ROOT: &str = "/flack/";
 pub const SERVICES: &str = "/flack/services/";
 pub const ROUTES: &str = "/flack/routes/";
+pub const SPLITS: &str = "/flack/splits/";
 pub const AUTHORITY: &str = "/flack/authority/";
 pub const BALANCER: &str = "/flack/balancer/";
 pub const JWKS: &str = "/flack/jwks/";
@@ -22,6 +23,11 @@ pub fn instance(service: &str, instance: &str) -> String {
 /// Returns the key of a route: the owner of a service's paths, and the owner's share of the users.
 pub fn route(name: &str) -> String {
     format!("{ROUTES}{name}")
+}
+
+/// Returns the key of a split: which requests of a service get another version.
+pub fn split(service: &str) -> String {
+    format!("{SPLITS}{service}")
 }
 
 /// Returns the key of the owner of a part (users, tokens, messages).

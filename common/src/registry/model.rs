@@ -152,6 +152,66 @@ pub struct Route {
     pub percentage: u8,
 }
 
+/// Which requests of a service the instances of one version get: `/flack/splits/<service>`. The instances of all other
+/// versions get the rest.
+///
+/// A request matches when its user is one of `users`, when it has the header or the cookie, or when its user belongs to
+/// the percentage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    pub version: String,
+    /// The share of users, in percent. All requests of one user go to the same version.
+    #[serde(default)]
+    pub percentage: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<Match>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<Match>,
+    /// The ids of users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<MatchText>,
+}
+
+/// A header or a cookie with exactly this value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    pub name: MatchText,
+    pub value: MatchText,
+}
+
+/// A text that the balancer's configuration, maps and commands can contain without quotes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MatchText(String);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a text of 1 to {MATCH_TEXT_BYTES_MAX} of the characters A-Z a-z 0-9 - . _ ~")]
+pub struct MatchTextError(String);
+
+const MATCH_TEXT_BYTES_MAX: usize = 64;
+
+impl TryFrom<String> for MatchText {
+    type Error = MatchTextError;
+
+    fn try_from(text: String) -> Result<Self, MatchTextError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let fits = (1..=MATCH_TEXT_BYTES_MAX).contains(&text.len());
+        if fits && text.bytes().all(plain) { Ok(Self(text)) } else { Err(MatchTextError(text)) }
+    }
+}
+
+impl From<MatchText> for String {
+    fn from(text: MatchText) -> Self {
+        text.0
+    }
+}
+
+impl fmt::Display for MatchText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 /// The owner of a part: `/flack/authority/<part>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorityEntry {
@@ -187,6 +247,16 @@ mod tests {
     fn a_path_pattern_that_would_break_a_map_file_is_refused() {
         for text in ["", "api", "/a b", "/a\nb", "=api", "/a#b"] {
             assert!(PathPattern::try_from(text.to_owned()).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_split_has_defaults_and_a_text_that_would_break_the_configuration_is_refused() {
+        let split: Split = serde_json::from_str(r#"{"version":"2"}"#).expect("it is a split");
+        assert_eq!((split.percentage, split.header, split.users), (0, None, Vec::new()));
+        for text in ["", "a b", "a\nb", "a/b", "a,b", "a)b", "%[src]", "\"", "é", &"x".repeat(65)] {
+            let header = serde_json::json!({"version": "2", "header": {"name": "x", "value": text}});
+            assert!(serde_json::from_value::<Split>(header).is_err(), "{text:?} was accepted");
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     desired::{Addresses, Desired},
     last_known::LastKnown,
     plan::{DrainTimes, Step},
+    servers::instance_of,
 };
 
 /// A draining instance with sessions is acknowledged after this time: it receives nothing new, and its sessions may
@@ -97,10 +98,15 @@ impl State {
         }
     }
 
-    pub(super) fn drain_times(&mut self, actual: &Actual) -> DrainTimes {
+    /// Returns how long the servers of instances that leave have been draining. A server whose instance has moved to
+    /// the other backend of its service is not included: its sessions need not end.
+    pub(super) fn drain_times(&mut self, desired: &Desired, actual: &Actual) -> DrainTimes {
         let now = Instant::now();
-        let is_draining =
-            |name: &ServerName| actual.servers.get(name).is_some_and(|s| s.admin_state == AdminState::Drain);
+        let staying: BTreeSet<ServerName> = desired.servers.keys().map(|name| instance_of(name)).collect();
+        let is_draining = |name: &ServerName| {
+            actual.servers.get(name).is_some_and(|server| server.admin_state == AdminState::Drain)
+                && !staying.contains(&instance_of(name))
+        };
         self.draining_since.retain(|name, _| is_draining(name));
         for name in actual.servers.keys().filter(|name| is_draining(name)) {
             self.draining_since.entry(name.clone()).or_insert(now);
@@ -112,9 +118,9 @@ impl State {
         !self.draining_since.is_empty()
     }
 
-    /// Returns the servers that receive requests, as acknowledged to their instances.
-    pub(super) fn receiving(&mut self, actual: &Actual) -> BTreeSet<ServerName> {
-        let drain_times = self.drain_times(actual);
+    /// Returns the instances (`<service>/<instance>`) that receive requests, through whichever server.
+    pub(super) fn receiving(&mut self, desired: &Desired, actual: &Actual) -> BTreeSet<ServerName> {
+        let drain_times = self.drain_times(desired, actual);
         let receives = |name: &ServerName| match actual.servers[name].admin_state {
             AdminState::Ready => true,
             AdminState::Drain => {
@@ -123,10 +129,40 @@ impl State {
             }
             AdminState::Maint => false,
         };
-        actual.servers.keys().filter(|name| receives(name)).cloned().collect()
+        actual.servers.keys().filter(|name| receives(name)).map(|name| instance_of(name)).collect()
     }
 }
 
 async fn look_up(address: &str) -> Option<SocketAddr> {
     timeout(LOOKUP_TIMEOUT, lookup_host(address)).await.ok()?.ok()?.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{actual::ActualServer, desired::Server};
+
+    #[test]
+    fn the_drain_of_a_moved_instance_is_timed_only_when_the_instance_leaves() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9001));
+        let server = |admin_state| ActualServer {
+            address: Some(address),
+            weight: 100,
+            admin_state,
+            healthy: true,
+            checked: true,
+            sessions: 1,
+        };
+        let servers = [
+            ("users/users-1".to_owned(), server(AdminState::Drain)),
+            ("users.canary/users-1".to_owned(), server(AdminState::Ready)),
+        ];
+        let actual = Actual { servers: servers.into(), ..Actual::default() };
+        let moved = [("users.canary/users-1".to_owned(), Server { address, weight: 100 })];
+        let desired = Desired { servers: moved.into(), ..Desired::default() };
+        let mut state = State::default();
+        assert!(state.drain_times(&desired, &actual).is_empty() && !state.is_draining());
+        assert_eq!(state.receiving(&desired, &actual), ["users/users-1".to_owned()].into());
+        assert!(state.drain_times(&Desired::default(), &actual).contains_key("users/users-1") && state.is_draining());
+    }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     actual::ActualServer,
     last_known::MARKER_KEY,
-    maps::{EXACT, EXPOSURE, PERCENT, PREFIX},
+    maps::{CANARY, CANARY_PERCENT, EXACT, EXPOSURE, PERCENT, PREFIX},
 };
 
 const ENTRY: (&str, &str) = (
@@ -89,6 +89,54 @@ fn a_service_that_is_not_in_the_catalogue_gets_a_backend_and_its_locations() {
     assert_eq!(desired.backends["rooms"], Balance::RoundRobin);
     assert_eq!(desired.maps[PREFIX]["/api/rooms/"], "rooms");
     assert_eq!(desired.maps[EXPOSURE]["rooms"], "internal");
+}
+
+const NEW: (&str, &str) = (
+    "/flack/services/users/users-2",
+    r#"{"address":"127.0.0.1:9001","version":"2","weight":100,"started":"2026-01-01T00:00:00Z"}"#,
+);
+const SPLIT: (&str, &str) = ("/flack/splits/users", r#"{"version":"2","percentage":20}"#);
+
+fn servers(desired: &Desired) -> Vec<&str> {
+    desired.servers.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_split_moves_the_instances_of_its_version_and_keeps_the_others_as_backups() {
+    assert_eq!(servers(&desired(&[ENTRY, NEW], None)), ["users/users-1", "users/users-2"]);
+    let desired = desired(&[ENTRY, NEW, SPLIT], None);
+    assert_eq!(servers(&desired), ["users.canary/users-1.backup", "users.canary/users-2", "users/users-1"]);
+    assert_eq!(desired.maps[CANARY_PERCENT]["users"], "20");
+}
+
+#[test]
+fn a_split_without_instances_on_both_sides_moves_no_instance() {
+    assert_eq!(servers(&desired(&[ENTRY, SPLIT], None)), ["users/users-1"]);
+    assert_eq!(servers(&desired(&[NEW, SPLIT], None)), ["users/users-2"]);
+    assert_eq!(servers(&desired(&[DRAINING, NEW, SPLIT], None)), ["users/users-2"], "the old version is leaving");
+}
+
+#[test]
+fn when_all_instances_vanish_each_one_stays_on_its_side_of_a_split() {
+    let mut actual = with_server("users/users-1", true);
+    for server in ["users.canary/users-1.backup", "users.canary/users-2"] {
+        actual.servers.extend(with_server(server, true).servers);
+    }
+    let split = desired(&[SPLIT], Some(&actual));
+    assert_eq!(servers(&split), ["users.canary/users-1.backup", "users.canary/users-2", "users/users-1"]);
+    assert_eq!(servers(&desired(&[], Some(&actual))), ["users/users-1", "users/users-2"], "without the split");
+    actual.servers.remove("users/users-1");
+    assert_eq!(servers(&desired(&[SPLIT], Some(&actual))), ["users/users-2"], "no other instance is healthy");
+}
+
+#[test]
+fn the_matches_of_a_split_are_in_the_map_and_a_split_of_an_unknown_service_is_not() {
+    let split = r#"{"version":"2","percentage":200,"users":["7","8"],
+        "header":{"name":"X-Test","value":"1"},"cookie":{"name":"Canary","value":"a"}}"#;
+    let desired = desired(&[("/flack/splits/users", split), ("/flack/splits/rooms", split)], None);
+    let keys: Vec<&str> = desired.maps[CANARY].keys().map(String::as_str).collect();
+    assert_eq!(keys, ["users/cookie/Canary/a", "users/header/x-test/1", "users/user/7", "users/user/8"]);
+    assert_eq!(desired.maps[CANARY_PERCENT].iter().collect::<Vec<_>>(), [(&"users".to_owned(), &"100".to_owned())]);
 }
 
 #[test]

@@ -56,6 +56,31 @@ fn a_new_service_or_setting_changes_the_structure() {
     assert_ne!(before, structure(&other, &at_start()));
 }
 
+fn split_by_header(name: &str) -> Desired {
+    let mut last_known = LastKnown::default();
+    let split = format!(r#"{{"version":"2","header":{{"name":"{name}","value":"1"}}}}"#);
+    last_known.update(&[("/flack/splits/users".to_owned(), split)].into());
+    Desired::new(&last_known, &BTreeMap::new(), None)
+}
+
+#[test]
+fn a_split_by_a_usual_header_does_not_change_the_structure_and_one_by_another_header_does() {
+    let before = structure(&config(), &at_start());
+    assert_eq!(before, structure(&config(), &split_by_header("X-Canary")));
+    assert_ne!(before, structure(&config(), &split_by_header("X-Test")));
+    assert!(fill(&config(), &split_by_header("X-Test"), "", true).contains("req.fhdr(x-test)"));
+}
+
+#[test]
+fn a_backup_is_marked_as_one_in_the_canary_backend() {
+    let mut desired = with_server();
+    let server = desired.servers["users/users-1"].clone();
+    desired.servers.insert("users.canary/users-1.backup".to_owned(), server);
+    let text = fill(&config(), &desired, "", true);
+    let canary = text.split("backend users.canary from base\n").nth(1).expect("the canary backend");
+    assert!(canary.contains("    server users-1.backup 127.0.0.1:9001 backup weight 100\n"), "{canary}");
+}
+
 #[test]
 fn one_address_gets_a_quarter_of_the_connections_and_a_share_of_the_cores() {
     let text = fill(&config(), &at_start(), "", true);

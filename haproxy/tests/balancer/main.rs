@@ -8,6 +8,7 @@ mod lifecycle;
 mod failures;
 mod listeners;
 mod routes;
+mod splits;
 mod hosts;
 mod limits;
 mod sockets;

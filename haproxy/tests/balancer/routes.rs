@@ -1,17 +1,11 @@
 use std::collections::BTreeMap;
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use flack_common::registry::{ServiceDefinition, keys};
 use flack_testing::eventually;
 
-use crate::support::{Instance, Stack, answered_by};
+use crate::support::{Instance, Stack, answered_by, token};
 
 const USERS: usize = 400;
-
-/// A token without a valid signature. The balancer reads only its user.
-fn token(user: usize) -> String {
-    format!("e30.{}.x", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{user}"}}"#)))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_percentage_of_users_is_routed_to_the_service_and_each_user_stays_on_one_side() {

@@ -79,13 +79,22 @@ impl Instance {
         Self::start_as(stack, &definition(service), name).await
     }
 
+    pub async fn start_version(stack: &Stack, service: &str, name: &str, version: &str) -> Self {
+        Self::register(stack, &definition(service), name, version).await
+    }
+
     pub async fn start_as(stack: &Stack, definition: &ServiceDefinition, name: &str) -> Self {
+        Self::register(stack, definition, name, "0.1.0").await
+    }
+
+    async fn register(stack: &Stack, definition: &ServiceDefinition, name: &str, version: &str) -> Self {
         let mut instance = Self::listen(&definition.name, name).await;
         let (url, definition, name) = (stack.etcd.url().to_owned(), definition.clone(), name.to_owned());
+        let version = version.to_owned();
         let address = instance.address.to_string();
         let register = async move {
             let registry = Registry::open_lazily(&RegistryConfig::without_credentials(url), CancellationToken::new());
-            registry.register(&definition, &name, InstanceEntry::new(address, "0.1.0")).await
+            registry.register(&definition, &name, InstanceEntry::new(address, version)).await
         };
         instance.registration = Some(instance.runtime().spawn(register).await.expect("it registers"));
         instance

@@ -4,6 +4,7 @@ use std::{
     path::Path,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use flack_common::registry::{Registry, Route, keys};
 use flack_haproxy::admin_socket::AdminSocket;
 use flack_testing::{Etcd, eventually};
@@ -149,6 +150,11 @@ impl Stack {
         self.registry.put(&keys::route(service), route, None).await.expect("etcd answers");
     }
 
+    /// Writes the split of `users`, as JSON.
+    pub async fn split(&self, split: &str) {
+        self.registry.put(&keys::split("users"), split, None).await.expect("etcd answers");
+    }
+
     /// Sends `GET` to the public listener.
     pub async fn get(&self, path: &str) -> reqwest::Result<Response> {
         self.get_url(format!("{}{path}", self.public)).await
@@ -200,6 +206,11 @@ impl Stack {
 /// The instance that answered. Empty when HAProxy answered itself.
 pub fn answered_by(answer: &Response) -> &str {
     answer.headers().get("x-flack-instance").and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// A token without a valid signature. The balancer reads only its user.
+pub fn token(user: usize) -> String {
+    format!("e30.{}.x", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{user}"}}"#)))
 }
 
 /// Sends SIGKILL.
