@@ -41,6 +41,17 @@ async fn opened(subscription: &mut Subscription) -> u64 {
     }
 }
 
+/// Publishes the first messages of a stream; returns a subscription that has received all of them.
+async fn subscribed_after(nats: &Nats, count: u64) -> Subscription {
+    publish(nats, "thing_changed", count).await;
+    let mut subscription = nats.events().await.subscribe("things", None, StartOffset::Earliest);
+    assert_eq!(opened(&mut subscription).await, 0);
+    for sequence in 1..=count {
+        assert_eq!(next(&mut subscription).await, sequence);
+    }
+    subscription
+}
+
 #[tokio::test]
 async fn a_slow_subscriber_receives_every_message_and_does_not_delay_another_one() {
     let nats = Nats::start().await;
@@ -126,9 +137,7 @@ async fn messages_that_the_stream_has_deleted_are_reported_as_a_gap() {
 #[tokio::test]
 async fn a_subscriber_that_is_slower_than_the_retention_receives_the_offset_where_it_continues() {
     let nats = Nats::start().await;
-    publish(&nats, "thing_changed", 1).await;
-    let mut subscription = nats.events().await.subscribe("things", None, StartOffset::Earliest);
-    assert_eq!((opened(&mut subscription).await, next(&mut subscription).await), (0, 1));
+    let mut subscription = subscribed_after(&nats, 1).await;
     publish(&nats, "thing_changed", MANY).await;
     let stream = nats.jetstream().await.get_stream("THINGS").await.expect("it exists");
     stream.purge().sequence(MANY).await.expect("it is purged");
@@ -163,12 +172,7 @@ async fn make_again(nats: &Nats, incarnation: Option<&str>) {
 #[tokio::test]
 async fn a_stream_with_another_incarnation_is_read_from_its_beginning() {
     let nats = Nats::start().await;
-    publish(&nats, "thing_changed", 5).await;
-    let mut subscription = nats.events().await.subscribe("things", None, StartOffset::Earliest);
-    opened(&mut subscription).await;
-    for sequence in 1..=5 {
-        assert_eq!(next(&mut subscription).await, sequence);
-    }
+    let mut subscription = subscribed_after(&nats, 5).await;
     make_again(&nats, Some("other")).await;
     publish(&nats, "thing_changed", 2).await;
     assert_eq!(opened(&mut subscription).await, 0);
@@ -178,12 +182,7 @@ async fn a_stream_with_another_incarnation_is_read_from_its_beginning() {
 #[tokio::test]
 async fn a_stream_that_is_shorter_than_the_offset_is_read_from_its_end() {
     let nats = Nats::start().await;
-    publish(&nats, "thing_changed", 5).await;
-    let mut subscription = nats.events().await.subscribe("things", None, StartOffset::Earliest);
-    opened(&mut subscription).await;
-    for sequence in 1..=5 {
-        assert_eq!(next(&mut subscription).await, sequence);
-    }
+    let mut subscription = subscribed_after(&nats, 5).await;
     // As when the server was restored from a backup with the first two messages.
     make_again(&nats, None).await;
     publish(&nats, "thing_changed", 2).await;
@@ -195,9 +194,7 @@ async fn a_stream_that_is_shorter_than_the_offset_is_read_from_its_end() {
 #[tokio::test]
 async fn a_publisher_cannot_forge_the_sequence_of_a_message() {
     let nats = Nats::start().await;
-    publish(&nats, "thing_changed", 1).await;
-    let mut subscription = nats.events().await.subscribe("things", None, StartOffset::Earliest);
-    assert_eq!((opened(&mut subscription).await, next(&mut subscription).await), (0, 1));
+    let mut subscription = subscribed_after(&nats, 1).await;
     let mut headers = HeaderMap::new();
     headers.insert(NATS_SEQUENCE, "99");
     let client = nats.client().await;

@@ -143,7 +143,9 @@ fn the_number_of_places_follows_from_the_measured_time() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_cannot_be_served_in_time_gets_503() {
     let Scene { queue, busy, .. } = Scene::new();
+    let began = tokio::time::Instant::now();
     let problem = queue.acquire(origin(Class::Known, HERE, "ada")).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(2), "the callers of users do not wait longer");
     assert_eq!((problem.status, problem.retry_after_seconds), (503, Some(1)));
     drop(busy);
 }

@@ -47,13 +47,8 @@ async fn read_all(service: &Service) -> (BTreeSet<i64>, Vec<usize>) {
 async fn a_page_of_a_list_has_at_most_a_mebibyte_and_no_message_is_skipped(pool: PgPool) {
     let service = Service::start(pool).await;
     // Older messages may have longer HTML than new ones; control characters have six times their length in JSON.
-    service
-        .execute(
-            "insert into messages (user_id, channel_id, source, html, updated_at)
-             select 1, 1, repeat(chr(1), 4000), repeat('x', 110000), now() - make_interval(secs => number * 0.7)
-             from generate_series(1, 100) as number",
-        )
-        .await;
+    let source = "\u{1}".repeat(4000);
+    service.insert(100, &source, &"x".repeat(110_000), "now() - make_interval(secs => number * 0.7)").await;
     let (ids, pages) = read_all(&service).await;
     assert_eq!(ids, (1..=100).collect());
     assert!(pages.iter().all(|bytes| *bytes <= LIST_BYTES_MAX), "{pages:?}");
@@ -63,19 +58,14 @@ async fn a_page_of_a_list_has_at_most_a_mebibyte_and_no_message_is_skipped(pool:
 #[sqlx::test(migrations = false)]
 async fn many_long_messages_within_one_second_are_all_listed(pool: PgPool) {
     let service = Service::start(pool).await;
-    // 40 within one second, 3 of them with the same time without a fraction; one before and one after.
-    service
-        .execute(
-            "insert into messages (user_id, channel_id, source, html, updated_at)
-             select 1, 1, 'x', repeat('x', 110000), to_timestamp(extract(epoch from now())::bigint - 60)
+    // The first page is full at the first of three with one time, which has no fraction. 33 are within one second.
+    let times = "to_timestamp(extract(epoch from now())::bigint - 60)
                  + make_interval(secs => case
-                     when number = 1 then -5
-                     when number <= 4 then 0
+                     when number <= 8 then number - 20
+                     when number <= 11 then 0
                      when number = 42 then 5
-                     else number * 0.02 end)
-             from generate_series(1, 42) as number",
-        )
-        .await;
+                     else number * 0.02 end)";
+    service.insert(42, "x", &"x".repeat(110_000), times).await;
     let (ids, pages) = read_all(&service).await;
     assert_eq!(ids, (1..=42).collect(), "{pages:?}");
 }

@@ -8,7 +8,7 @@ use flack_messages::{MIGRATIONS, handlers::Messages, store::Store};
 use flack_testing::{Call, TestService, eventually};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Notify;
 
 pub mod pages;
@@ -105,6 +105,16 @@ impl Service {
         T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,
     {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.expect("one row")
+    }
+
+    /// Inserts `count` messages. `updated_at` is an SQL expression over the `number` of a message, from 1.
+    pub async fn insert(&self, count: i64, source: &str, html: &str, updated_at: &'static str) {
+        let statement = format!(
+            "insert into messages (user_id, channel_id, source, html, updated_at)
+             select 1, 1, $1, $2, {updated_at} from generate_series(1, $3) as number"
+        );
+        let inserted = sqlx::query(AssertSqlSafe(statement)).bind(source).bind(html).bind(count);
+        inserted.execute(&self.pool).await.expect("messages");
     }
 
     pub async fn execute(&self, statement: &'static str) {

@@ -55,12 +55,20 @@ async fn no_honest_token_is_refused_while_keys_are_rotated(pool: PgPool) {
         done.store(true, Ordering::Relaxed);
     };
     // The keys are created by the first tokens.
-    first.token().await;
+    let oldest = first.token().await;
     let (tokens, more, ()) = tokio::join!(issue(&first), issue(&second), rotate);
     for token in tokens.iter().chain(&more) {
         assert_eq!(verify(&elsewhere, token).await, Ok(ADA), "tokens of retired keys stay valid");
     }
     assert_eq!(registered_keys(&etcd).await, ROTATIONS + 1);
+
+    // A registry that has lost its data gets the retired keys again, too.
+    for key in etcd.registry().get_prefix(keys::JWKS).await.expect("the registry").into_keys() {
+        etcd.registry().delete(&key).await.expect("the registry");
+    }
+    first.publisher.repair().await.expect("a repair");
+    let restored = Verifier::from_registry(&etcd.registry(), &Background::default()).await.expect("a verifier");
+    assert_eq!(verify(&restored, &oldest).await, Ok(ADA), "a token of a retired key");
 }
 
 #[sqlx::test(migrations = false)]

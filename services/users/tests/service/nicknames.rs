@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use flack_common::database;
+use flack_testing::eventually;
 use flack_users::{MIGRATIONS, nickname, nickname_keys, store::Store};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -202,11 +203,35 @@ async fn nicknames_have_up_to_32_characters_of_any_size(pool: PgPool) {
     }
 }
 
+async fn waiting_for_a_lock(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("a count")
+}
+
 #[sqlx::test(migrations = false)]
 async fn one_of_two_concurrent_registrations_of_confusable_nicknames_succeeds(pool: PgPool) {
     let service = Service::start(&pool).await;
+    // New keys are committed only when the test allows it: no registration sees the keys of the other one.
+    for statement in [
+        "create function wait_for_the_test() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock_shared(1); return null; end $$",
+        "create constraint trigger wait_for_the_test after insert on nickname_keys
+         deferrable initially deferred for each row execute function wait_for_the_test()",
+    ] {
+        sqlx::query(statement).execute(&pool).await.expect("a trigger");
+    }
     for (one, other) in [("paypal", "p\u{430}ypal"), ("Ivan", "\u{456}van"), ("lan", "Ian")] {
-        let answers = tokio::join!(register(&service, one), register(&service, other));
+        let mut hold = pool.begin().await.expect("a transaction");
+        sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *hold).await.expect("the lock");
+        let release = async {
+            eventually("both have inserted their keys", async || waiting_for_a_lock(&pool).await == 2).await;
+            hold.rollback().await.expect("the lock is released");
+        };
+        let answers = tokio::join!(register(&service, one), register(&service, other), release);
         let mut statuses = [answers.0.0, answers.1.0];
         statuses.sort();
         assert_eq!(statuses, [StatusCode::CREATED, StatusCode::CONFLICT], "{one} and {other}");

@@ -111,6 +111,20 @@ async fn an_instance_with_the_maximum_of_connections_answers_503() {
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
 }
 
+/// Connects two clients and publishes so much that the first one, which does not read, is too slow. The second one has
+/// read all.
+async fn overload(nats: &Nats, server: &Server) -> (Client, Client) {
+    let slow = server.anonymous().await;
+    let mut quick = server.anonymous().await;
+    // More than the kernel's buffers hold on both sides.
+    let large = "x".repeat(200_000);
+    for id in 0..60 {
+        publish_message(nats, id, &large).await;
+        assert_eq!(quick.next_source().await.len(), large.len());
+    }
+    (slow, quick)
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_with_1008_and_others_get_all_events() {
     let nats = Nats::start().await;
@@ -122,14 +136,7 @@ async fn a_client_that_does_not_read_is_closed_with_1008_and_others_get_all_even
         ..Limits::default()
     };
     let server = Server::with_limits(&nats, limits).await;
-    let mut slow = server.anonymous().await;
-    let mut quick = server.anonymous().await;
-    // More than the kernel's buffers hold on both sides.
-    let large = "x".repeat(200_000);
-    for id in 0..60 {
-        publish_message(&nats, id, &large).await;
-        assert_eq!(quick.next_source().await.len(), large.len());
-    }
+    let (mut slow, _quick) = overload(&nats, &server).await;
     let end = slow.closed().await;
     assert_eq!(u16::from(end.code), 1008);
     assert!(end.reason.starts_with("too slow"), "{}", end.reason);
@@ -346,13 +353,7 @@ async fn the_kernel_keeps_nothing_for_a_client_that_does_not_read() {
         ..Limits::default()
     };
     let server = Server::with_limits(&nats, limits).await;
-    let mut slow = server.anonymous().await;
-    let mut quick = server.anonymous().await;
-    let large = "x".repeat(200_000);
-    for id in 0..60 {
-        publish_message(&nats, id, &large).await;
-        assert_eq!(quick.next_source().await.len(), large.len());
-    }
+    let (mut slow, _quick) = overload(&nats, &server).await;
     eventually("the slow client's permit is returned", async || {
         connect_async(format!("ws://{}/ws", server.address)).await.is_ok()
     })
