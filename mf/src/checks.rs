@@ -17,19 +17,11 @@ const OPEN_FILES_MIN: u64 = 1024;
 /// Returns the PostgreSQL to use, or a failure with every problem.
 pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
     let mut problems = Vec::new();
-    let taken: Vec<_> = ports.named().into_iter().filter(|(_, port)| !ports::is_free(*port)).collect();
-    for (purpose, port) in &taken {
-        let holder = ports::holder(*port).unwrap_or_else(|| "another process".to_owned());
-        problems.push(format!("port {port}, for {purpose}, is in use by {holder}"));
-    }
-    if !taken.is_empty() {
+    problems.extend(taken_ports(ports));
+    if !problems.is_empty() {
         problems.push(format!("stop these processes, or use other ports: mfup --port {}", other_port(ports.public)));
     }
-    for (program, package) in [("etcd", "etcd-server"), ("nats-server", "nats-server"), ("haproxy", "haproxy")] {
-        if programs::find(program).is_none() {
-            problems.push(format!("{program} is missing. Install it: apt-get install {package}"));
-        }
-    }
+    problems.extend(missing_programs());
     let server = Server::find(home).map_err(|failure| problems.push(failure.message)).ok();
     problems.extend(disk(home));
     problems.extend(open_files());
@@ -39,7 +31,25 @@ pub fn before_start(home: &Home, ports: &Ports) -> Result<Server> {
     }
 }
 
-fn disk(home: &Home) -> Option<String> {
+/// Returns the ports that other processes use.
+pub fn taken_ports(ports: &Ports) -> Vec<String> {
+    let taken = ports.named().into_iter().filter(|(_, port)| !ports::is_free(*port));
+    taken
+        .map(|(purpose, port)| {
+            let holder = ports::holder(port).unwrap_or_else(|| "another process".to_owned());
+            format!("port {port}, for {purpose}, is in use by {holder}")
+        })
+        .collect()
+}
+
+/// Returns the programs that are not installed, besides PostgreSQL, and how to install them.
+pub fn missing_programs() -> Vec<String> {
+    let programs = [("etcd", "etcd-server"), ("nats-server", "nats-server"), ("haproxy", "haproxy")];
+    let missing = programs.into_iter().filter(|(program, _)| programs::find(program).is_none());
+    missing.map(|(program, package)| format!("{program} is missing. Install it: apt-get install {package}")).collect()
+}
+
+pub fn disk(home: &Home) -> Option<String> {
     let free = statvfs(home.path()).ok().map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()))?;
     let mib = |bytes: u64| bytes / (1024 * 1024);
     (free < DISK_FREE_BYTES_MIN).then(|| {
@@ -52,7 +62,7 @@ fn disk(home: &Home) -> Option<String> {
     })
 }
 
-fn open_files() -> Option<String> {
+pub fn open_files() -> Option<String> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     (hard < OPEN_FILES_MIN).then(|| {
         format!("only {hard} open files are allowed, but {OPEN_FILES_MIN} are needed. Raise the limit (ulimit -Hn)")
@@ -60,6 +70,6 @@ fn open_files() -> Option<String> {
 }
 
 /// Returns a valid port to suggest.
-fn other_port(port: u16) -> u16 {
+pub fn other_port(port: u16) -> u16 {
     port.checked_add(1000).filter(|port| *port <= ports::PUBLIC_MAX).unwrap_or(ports::PUBLIC_MAX)
 }

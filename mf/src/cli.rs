@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, build, down, env, events, kill, logs, ps, run, supervise, test, up, verify};
+use crate::commands::{
+    bench, build, chaos, doctor, down, env, events, kill, logs, ps, run, supervise, test, up, verify,
+};
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
 
@@ -31,6 +33,8 @@ enum Command {
     Env(env::Args),
     Events(events::Args),
     Verify(verify::Args),
+    Chaos(chaos::Args),
+    Doctor(doctor::Args),
     Bench(bench::Args),
     Build(build::Args),
     Test(test::Args),
@@ -76,6 +80,8 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Env(args) => env::run(&args)?,
         Command::Events(args) => return events::run(args).await,
         Command::Verify(args) => return verify::run(&args).await,
+        Command::Chaos(args) => return Box::pin(chaos::run(args)).await,
+        Command::Doctor(args) => return doctor::run(&args).await,
         Command::Bench(args) => return bench::run(args).await,
         Command::Build(args) => build::run(args).await?,
         Command::Test(args) => return test::run(args).await,

@@ -2,6 +2,8 @@
 
 pub mod bench;
 pub mod build;
+pub mod chaos;
+pub mod doctor;
 pub mod down;
 pub mod env;
 pub mod events;

@@ -111,6 +111,18 @@ impl Registry {
         Ok(!answer.kvs().is_empty())
     }
 
+    /// Returns all entries as text.
+    pub async fn entries(&self) -> Result<BTreeMap<String, String>> {
+        let answer = self
+            .client
+            .kv_client()
+            .get("/flack/", Some(GetOptions::new().with_prefix()))
+            .await
+            .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
+        let entries = answer.kvs().iter().filter_map(|pair| Some((pair.key_str().ok()?, pair.value_str().ok()?)));
+        Ok(entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let answer = self
             .client

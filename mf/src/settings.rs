@@ -1,5 +1,5 @@
-//! Settings of a stack: its port, its stage, how many instances of each service, in which version. They are in `stack.json` in the state
-//! folder.
+//! Settings of a stack: its port, its stage, how many instances of each service, in which version. They are in
+//! `stack.json` in the state folder.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,6 +4,7 @@ use std::fs;
 
 use flack_supervisor::orphans;
 
+use crate::commands::chaos::Record;
 use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
@@ -27,7 +28,9 @@ pub struct Args {
 }
 
 /// Everything that a stack creates in its folder. Nothing else is deleted, because `MF_HOME` may be any folder.
-const CREATED: [&str; 15] = [
+const CREATED: [&str; 17] = [
+    "chaos.json",
+    "chaos.partial",
     "log",
     "run",
     "haproxy",
@@ -53,7 +56,10 @@ pub async fn run(args: Args) -> Result<()> {
     }
     let _lock = home.lock("down")?;
     let mut any_ended = false;
-    if let Some(client) = supervisor::find(&home).await? {
+    let client = supervisor::find(&home).await?;
+    // A process that is stopped by SIGSTOP does not drain.
+    Record::load(&home)?.restore(client.as_ref()).await?;
+    if let Some(client) = client {
         client.shutdown(|ended| eprintln!("{:12} {}", ended.name, ended.outcome)).await?;
         any_ended = true;
     }

@@ -60,6 +60,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns the ids of events that were not processed or not published.
+pub async fn dead(stack: &Stack) -> Result<Vec<String>> {
+    dead::ids(stack).await
+}
+
 /// Parses the name of an owner, or of its stream (`USERS`).
 fn parse_owner(text: &str) -> std::result::Result<&'static Service, String> {
     let owner = services::parse(&text.to_lowercase())?;

@@ -1,9 +1,12 @@
 //! `mf up`: starts a stack, or what is missing of it.
 
+use std::time::{Duration, Instant};
+
 use flack_supervisor::{Client, orphans};
 use tokio::process::Child;
 
 use crate::checks;
+use crate::commands::chaos::Record;
 use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
@@ -51,6 +54,10 @@ pub struct Args {
     json: bool,
 }
 
+/// HAProxy uses an instance that was stopped, and continues, after its next health check.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
 pub async fn run(args: Args) -> Result<()> {
     let mut home = Home::from_environment()?;
     home.create()?;
@@ -61,6 +68,9 @@ pub async fn run(args: Args) -> Result<()> {
     let progress = Progress::new();
 
     let running = supervisor::find(&home).await?;
+    for restored in Record::load(&home)?.restore(running.as_ref()).await? {
+        progress.print(&format!("undone, because mfchaos was killed: {restored}"));
+    }
     if running.is_some()
         && let Some(before) = before.filter(|before| before.port != settings.port)
     {
@@ -119,10 +129,17 @@ async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result
         launcher.scale_down().await?;
     }
     launcher.instances().await?;
-    let problem = match probe::get(&format!("127.0.0.1:{}", launcher.stack.ports.public), "/").await {
-        Some(response) if response.status < 500 => return Ok(()),
-        Some(response) => format!("returns status {}", response.status),
-        None => "does not respond".to_owned(),
+    let began = Instant::now();
+    let problem = loop {
+        let problem = match probe::get(&format!("127.0.0.1:{}", launcher.stack.ports.public), "/").await {
+            Some(response) if response.status < 500 => return Ok(()),
+            Some(response) => format!("returns status {}", response.status),
+            None => "does not respond".to_owned(),
+        };
+        if began.elapsed() > ANSWER_TIMEOUT {
+            break problem;
+        }
+        tokio::time::sleep(ANSWER_POLL_INTERVAL).await;
     };
     let url = launcher.stack.url();
     Err(failure!(Internal, "everything is started, but {url}/ {problem}. See mfps and mflogs haproxy"))

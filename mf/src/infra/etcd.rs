@@ -17,8 +17,8 @@ use crate::probe;
 use crate::supervisor::{self, inherited_environment, priority};
 
 pub use accounts::{allow_signing, retire_passwords, set_up};
-pub use certificates::issue as issue_certificates;
 use certificates::{Files, ca};
+pub use certificates::{expiries as certificate_expiries, issue as issue_certificates};
 
 /// The account of `mf`, which may do everything.
 const ROOT: &str = "root";

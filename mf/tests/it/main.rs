@@ -2,6 +2,7 @@
 
 mod support;
 
+mod doctor;
 mod nats;
 mod stores;
 mod usage;

@@ -85,5 +85,5 @@ fn every_short_name_in_bin_calls_a_command_that_exists() {
         stack.expect(&[command, "--help"], 0);
         count += 1;
     }
-    assert_eq!(count, 12, "one for each command");
+    assert_eq!(count, 14, "one for each command");
 }

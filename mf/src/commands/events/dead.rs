@@ -161,13 +161,23 @@ pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
     }
 }
 
-async fn list(stack: &Stack, as_json: bool) -> Result<()> {
+/// Returns the ids of dead letters and failed rows.
+pub(super) async fn ids(stack: &Stack) -> Result<Vec<String>> {
+    Ok(find_all(stack).await?.into_iter().map(|dead| dead.id).collect())
+}
+
+async fn find_all(stack: &Stack) -> Result<Vec<Dead>> {
     let mut all = Vec::new();
     for mut database in Database::open_all(stack).await? {
         for table in [Table::Inbox, Table::Queue] {
             all.extend(find(&mut database, table, None).await?);
         }
     }
+    Ok(all)
+}
+
+async fn list(stack: &Stack, as_json: bool) -> Result<()> {
+    let all = find_all(stack).await?;
     if as_json {
         print_json(&json!({ "dead": all }));
         return Ok(());

@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chrono::{Datelike, Days, Months, NaiveDate, Utc};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
 use flack_catalogue::SERVICES;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -21,6 +23,10 @@ use crate::secrets::AGENT;
 const LIFETIME: Months = Months::new(10 * 12);
 /// For clients whose clock is behind.
 const VALID_BEFORE_ISSUE: Days = Days::new(1);
+
+/// Tags of DER.
+const DER_VERSION: u8 = 0xa0;
+const DER_UTC_TIME: u8 = 0x17;
 
 const CA: &str = "ca";
 const SERVER: &str = "server";
@@ -95,6 +101,52 @@ pub fn issue(home: &Home) -> Result<()> {
     Ok(())
 }
 
+/// Returns each certificate of a stack with the end of its validity; `None` if the file is not a certificate.
+pub fn expiries(home: &Home) -> Vec<(PathBuf, Option<DateTime<Utc>>)> {
+    let accounts = SERVICES.iter().map(|service| service.name).chain([CA, SERVER, PEER, AGENT, ROOT]);
+    let files = accounts.map(|name| Files::named(home, name).certificate).filter(|path| path.exists());
+    files
+        .map(|path| {
+            let expiry = fs::read_to_string(&path).ok().and_then(|pem| not_after(&pem));
+            (path, expiry)
+        })
+        .collect()
+}
+
+/// Reads the end of a certificate's validity (RFC 5280, section 4.1.2.5).
+fn not_after(pem: &str) -> Option<DateTime<Utc>> {
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = BASE64_STANDARD.decode(body.trim()).ok()?;
+    let (_, certificate, _) = element(&der)?;
+    let (_, mut rest, _) = element(certificate)?;
+    // Version (which is optional), serial number, signature algorithm and issuer are before the validity.
+    let fields = if rest.first() == Some(&DER_VERSION) { 4 } else { 3 };
+    for _ in 0..fields {
+        (_, _, rest) = element(rest)?;
+    }
+    let (_, validity, _) = element(rest)?;
+    let (_, _, rest) = element(validity)?;
+    let (kind, time, _) = element(rest)?;
+    let time = std::str::from_utf8(time).ok()?;
+    // Of a UTCTime the years before 50 are those of this century.
+    let century = if kind == DER_UTC_TIME { "20" } else { "" };
+    let time = format!("{century}{}+0000", time.trim_end_matches('Z'));
+    DateTime::parse_from_str(&time, "%Y%m%d%H%M%S%z").ok().map(|time| time.to_utc())
+}
+
+/// Splits off the first element of DER: returns its tag, its content, and what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, length], rest) = der.split_first_chunk()?;
+    let (length, rest) = if length < 0x80 {
+        (usize::from(length), rest)
+    } else {
+        let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+        (bytes.iter().try_fold(0_usize, |length, byte| length.checked_mul(256)?.checked_add((*byte).into()))?, rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
 fn named(common_name: &str, hosts: &[&str]) -> Result<CertificateParams> {
     let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(hosts)
@@ -154,6 +206,10 @@ mod tests {
         issue(&home).expect("certificates again");
         assert_eq!(fs::read_to_string(&users.key).expect("a key"), key);
         assert!(users.certificate.exists());
+        let expiries = expiries(&home);
+        assert_eq!(expiries.len(), SERVICES.len() + 5);
+        let midnight = (Utc::now().date_naive() + LIFETIME).and_time(chrono::NaiveTime::MIN).and_utc();
+        assert!(expiries.iter().all(|(_, expiry)| *expiry == Some(midnight)), "{expiries:?}");
         assert_ne!(fs::read_to_string(Files::peer(&home).key).expect("a key"), key, "every key is used once");
     }
 }
