@@ -7,9 +7,12 @@ use tokio::process::Command;
 
 use crate::failure::{Failure, Result};
 use crate::home::repository;
+use crate::infra::programs;
 
-/// The stack's programs, without the test suite, which has large dependencies of its own. `bin/mf` builds the same.
-pub const BUILD_PROGRAMS: &[&str] = &["build", "--workspace", "--exclude", "flack-conformance", "--bins"];
+/// The stack's programs, without the test suite and the checks, which have large dependencies of their own. `bin/mf`
+/// builds the same.
+pub const BUILD_PROGRAMS: &[&str] =
+    &["build", "--workspace", "--exclude", "flack-conformance", "--exclude", "flack-schema", "--bins"];
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
@@ -31,6 +34,15 @@ pub fn target() -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     // A relative path counts from where cargo runs.
     repository().join(folder)
+}
+
+/// Builds a program that is not a part of the stack, beside this one. Returns whether cargo succeeded.
+pub async fn build_program(package: &str, program: &str) -> Result<bool> {
+    let this = programs::mf()?;
+    let is_release = this.parent().is_some_and(|folder| folder.file_name() == Some("release".as_ref()));
+    let mut arguments = vec!["build", "--package", package, "--bin", program];
+    arguments.extend(is_release.then_some("--release"));
+    run(&arguments).await
 }
 
 pub fn cannot_run(error: &std::io::Error) -> Failure {

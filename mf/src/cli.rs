@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, chaos, doctor, down, env, events, kill, logs, ps, run, supervise, test, up, verify,
+    bench, build, chaos, check, doctor, down, env, events, kill, logs, ps, run, supervise, test, up, verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
@@ -36,6 +36,7 @@ enum Command {
     Chaos(chaos::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Check(check::Args),
     Build(build::Args),
     Test(test::Args),
     #[command(hide = true)]
@@ -83,6 +84,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Chaos(args) => return Box::pin(chaos::run(args)).await,
         Command::Doctor(args) => return doctor::run(&args).await,
         Command::Bench(args) => return bench::run(args).await,
+        Command::Check(args) => return check::run(args).await,
         Command::Build(args) => build::run(args).await?,
         Command::Test(args) => return test::run(args).await,
         Command::Supervise(_) => supervise::run().await?,

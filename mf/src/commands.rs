@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod build;
 pub mod chaos;
+pub mod check;
 pub mod doctor;
 pub mod down;
 pub mod env;

@@ -16,7 +16,8 @@ fn problem(error: sqlx::Error) -> Problem {
 fn migrator(migrations: &[(i64, &str)]) -> Migrator {
     let migration = |(version, sql): &(i64, &str)| {
         let sql = AssertSqlSafe((*sql).to_owned()).into_sql_str();
-        Migration::new(*version, Cow::Borrowed("test"), MigrationType::Simple, sql, false)
+        let no_tx = sql.as_str().starts_with("-- no-transaction");
+        Migration::new(*version, Cow::Borrowed("test"), MigrationType::Simple, sql, no_tx)
     };
     Migrator::with_migrations(migrations.iter().map(migration).collect())
 }
@@ -61,6 +62,57 @@ async fn an_older_instance_starts_on_a_database_with_newer_migrations(pool: PgPo
     let first = (1, "create table things (id bigint)");
     migrate(&pool, &migrator(&[first, (2, "alter table things add name text")])).await.unwrap();
     migrate(&pool, &migrator(&[first])).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_migration_that_waits_for_a_table_lets_other_statements_pass(pool: PgPool) {
+    let create = (1, "create table things (id bigint)");
+    migrate(&pool, &migrator(&[create])).await.unwrap();
+    let mut reader = pool.begin().await.unwrap();
+    sqlx::query("select from things").execute(&mut *reader).await.unwrap();
+    let alter = tokio::spawn({
+        let pool = pool.clone();
+        async move { migrate(&pool, &migrator(&[create, (2, "alter table things add name text")])).await }
+    });
+    let is_waiting = async || -> bool {
+        let waits = "select exists (select from pg_locks where not granted and relation = 'things'::regclass)";
+        sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap()
+    };
+    // Twice, so that it has given up once. The statement ends although the reader's transaction never does.
+    for _ in 0..2 {
+        while !is_waiting().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sqlx::query("insert into things values (1)").execute(&pool).await.unwrap();
+    }
+    assert!(!alter.is_finished());
+    reader.commit().await.unwrap();
+    alter.await.unwrap().unwrap();
+    sqlx::query("select name from things").execute(&pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_index_is_created_concurrently_by_one_of_many_instances_also_after_an_interruption(pool: PgPool) {
+    let table = (1, "create table things (id bigint); insert into things values (1), (1)");
+    migrate(&pool, &migrator(&[table])).await.unwrap();
+    // As an interrupted attempt leaves it: the index exists, but is invalid.
+    let index = "create unique index concurrently things_id on things (id)";
+    sqlx::query(index).execute(&pool).await.unwrap_err();
+    sqlx::query("delete from things where ctid = '(0,1)'").execute(&pool).await.unwrap();
+
+    let service = migrator(&[
+        table,
+        (2, "-- no-transaction\ncreate unique index concurrently things_id on things (id)"),
+        (3, "alter table things add name text"),
+    ]);
+    let starts = (0..4).map(|_| migrate(&pool, &service));
+    futures::future::try_join_all(starts).await.unwrap();
+    let is_valid: bool = sqlx::query_scalar("select indisvalid from pg_index where indexrelid = 'things_id'::regclass")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(is_valid);
+    sqlx::query("insert into things (id, name) values (1, 'a')").execute(&pool).await.unwrap_err();
 }
 
 #[sqlx::test(migrations = false)]

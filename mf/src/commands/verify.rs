@@ -54,24 +54,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         supervisor::require(&home).await?;
         Some(stack)
     };
-    build().await?;
+    // The test suite is not built with the stack. Without cargo, a verifier that was built earlier is used.
+    if let Ok(false) = cargo::build_program("flack-conformance", PROGRAM).await {
+        return Err(failure!(Internal, "the verifier cannot be built; cargo printed the errors above"));
+    }
     let mut command = Command::new(programs::own(PROGRAM)?);
     if let Some(stack) = stack {
         command.args(["--url", &stack.url()]).env("MF_HOME", home.path());
     }
     let error = command.env("FLACK_MF", programs::mf()?).args(options).exec();
     Err(failure!(Internal, "{PROGRAM} cannot be started: {error}"))
-}
-
-/// Builds the verifier: the test suite is not built with the stack.
-async fn build() -> Result<()> {
-    let this = programs::mf()?;
-    let is_release = this.parent().is_some_and(|folder| folder.file_name() == Some("release".as_ref()));
-    let mut arguments = vec!["build", "--package", "flack-conformance", "--bin", PROGRAM];
-    arguments.extend(is_release.then_some("--release"));
-    match cargo::run(&arguments).await {
-        Ok(false) => Err(failure!(Internal, "the verifier cannot be built; cargo printed the errors above")),
-        // Without cargo, a verifier that was built earlier is used.
-        Ok(true) | Err(_) => Ok(()),
-    }
 }

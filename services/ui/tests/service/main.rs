@@ -4,3 +4,4 @@ mod support;
 mod api;
 mod pages;
 mod events;
+mod rename_a_column;
