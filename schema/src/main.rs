@@ -1,6 +1,9 @@
 //! `check-schema`: what `bin/mfcheck` runs.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use flack_schema::{
@@ -66,17 +69,7 @@ fn main() -> ExitCode {
     let repository = std::env::var_os("MF_REPOSITORY").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let result = match cli.what {
         What::Migrations { json, folder } => migrations(&repository, folder, json),
-        What::PreviousVersion { from, without_stacks } => {
-            let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-            match Previous::prepare(&repository, &repository.join(target), from.as_deref()) {
-                Ok(None) => Ok(true),
-                Ok(Some(previous)) => previous.test(!without_stacks).map(|()| true).or_else(|error| {
-                    eprintln!("mfcheck: {error:#}");
-                    Ok(false)
-                }),
-                Err(error) => Err(error),
-            }
-        }
+        What::PreviousVersion { from, without_stacks } => previous(&repository, from.as_deref(), !without_stacks),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -89,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 /// Prints the result, and returns whether all migrations passed.
-fn migrations(repository: &std::path::Path, folder: Option<PathBuf>, json: bool) -> anyhow::Result<bool> {
+fn migrations(repository: &Path, folder: Option<PathBuf>, json: bool) -> anyhow::Result<bool> {
     let is_ours = folder.is_none();
     let mut report = lint::check(&folder.unwrap_or_else(|| repository.join(released::MIGRATIONS)))?;
     if is_ours {
@@ -125,4 +118,16 @@ fn print(report: &Report) {
         report.findings.len(),
         report.exemptions.len()
     );
+}
+
+/// Returns whether the previous version's tests pass.
+fn previous(repository: &Path, version: Option<&str>, stacks: bool) -> anyhow::Result<bool> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let Some(previous) = Previous::prepare(repository, &repository.join(target), version)? else { return Ok(true) };
+    let failed = previous.test(repository, stacks)?;
+    for name in &failed {
+        println!("{name}: passes on the previous version's schema, and fails on this one");
+    }
+    println!("{} tests of the previous version fail because of the new schema", failed.len());
+    Ok(failed.is_empty())
 }
