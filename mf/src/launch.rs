@@ -94,15 +94,25 @@ impl<'a> Launcher<'a> {
     async fn nats(&self) -> Result<()> {
         let step = self.progress.step("nats", "starting");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
-        let is_running = self.client.list().await?.iter().any(|process| process.name == "nats");
-        nats::configure(home, ports, secrets)?;
-        if !is_running {
-            nats::adopt_streams(home)?;
+        let running = self.client.list().await?.into_iter().find(|process| process.name == "nats");
+        let has_changed = nats::configure(home, ports, secrets)?;
+        // The second condition is for a command that was interrupted before it reloaded NATS.
+        let is_configured = running.is_some() && !has_changed && nats::ready(ports, secrets).await;
+        match running {
+            None => nats::adopt_streams(home)?,
+            Some(process) if !is_configured => {
+                step.update("adding accounts");
+                process.pid.map_or(Ok(()), nats::reload)?;
+            }
+            Some(_) => {}
         }
         self.ensure(nats::spec(home)).await?;
-        self.wait("nats", async || healthy(nats::ready(ports, secrets).await)).await?;
-        // While services run, an older version of NATS's configuration may be in use; it has its streams.
-        if !is_running {
+        self.wait("nats", async || {
+            let is_ready = nats::ready(ports, secrets).await;
+            is_ready.then_some(()).ok_or_else(|| "it does not accept the accounts of all services".to_owned())
+        })
+        .await?;
+        if !is_configured {
             step.update("making the streams");
             nats::set_up(ports, secrets).await?;
         }
@@ -265,10 +275,6 @@ pub fn instances_of(processes: &[ProcessStatus], service: &Service) -> Vec<Strin
     let mut names: Vec<String> = of_service.map(|process| process.name.clone()).collect();
     names.sort_by_key(|name| number(name));
     names
-}
-
-fn healthy(is_healthy: bool) -> std::result::Result<(), String> {
-    if is_healthy { Ok(()) } else { Err("its health check does not pass".to_owned()) }
 }
 
 fn cannot_become_ready(process: &ProcessStatus) -> bool {

@@ -14,6 +14,9 @@ use async_nats::{Client, ConnectError, ConnectOptions};
 use flack_catalogue::{SERVICES, Service};
 use flack_common::events::{keep_streams, live_subjects, prepare_stream};
 use flack_supervisor::{Spec, Stop, StopSignal};
+use futures::future::try_join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
@@ -47,19 +50,30 @@ pub fn adopt_streams(home: &Home) -> Result<()> {
     Ok(())
 }
 
-/// Whether NATS accepts the operator's account.
+/// Whether NATS accepts the accounts of the operator and of every service.
 pub async fn ready(ports: &Ports, secrets: &Secrets) -> bool {
-    connect(ports, secrets).await.is_ok()
+    let users = SERVICES.iter().map(|service| service.name).chain([OPERATOR]);
+    try_join_all(users.map(|user| options(secrets, user).connect(url(ports)))).await.is_ok()
+}
+
+/// Makes a running NATS read its configuration again. It keeps its clients.
+pub fn reload(pid: i32) -> Result<()> {
+    kill(Pid::from_raw(pid), Signal::SIGHUP)
+        .map_err(|error| failure!(Internal, "NATS (pid {pid}) cannot reload its configuration: {error}"))
 }
 
 /// Connects with the operator's account. The client reconnects automatically.
 pub async fn connect(ports: &Ports, secrets: &Secrets) -> std::result::Result<Client, ConnectError> {
-    options(secrets).connect(format!("nats://127.0.0.1:{}", ports.nats)).await
+    options(secrets, OPERATOR).connect(url(ports)).await
 }
 
-fn options(secrets: &Secrets) -> ConnectOptions {
+fn url(ports: &Ports) -> String {
+    format!("nats://127.0.0.1:{}", ports.nats)
+}
+
+fn options(secrets: &Secrets, user: &str) -> ConnectOptions {
     ConnectOptions::new()
-        .user_and_password(OPERATOR.to_owned(), secrets.account(OPERATOR).nats.clone())
+        .user_and_password(user.to_owned(), secrets.account(user).nats.clone())
         .connection_timeout(CONNECT_TIMEOUT)
         .max_reconnects(None)
         // Each request reports its own error.
@@ -82,17 +96,20 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> anyhow::Result<()> {
 /// Makes streams that NATS has lost, as long as the supervisor runs.
 pub async fn keep(home: &Home) -> anyhow::Result<Infallible> {
     let Stack { ports, secrets, .. } = Stack::open(home)?;
-    let options = options(&secrets).retry_on_initial_connect();
-    let client = options.connect(format!("nats://127.0.0.1:{}", ports.nats)).await?;
+    let client = options(&secrets, OPERATOR).retry_on_initial_connect().connect(url(&ports)).await?;
     Ok(keep_streams(&client, &owners()).await)
 }
 
-/// Writes the configuration. It is private, because it contains passwords.
-pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<()> {
+/// Writes the configuration, and returns whether it has changed. It is private, because it contains passwords.
+pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<bool> {
     let folder = home.nats();
     std::fs::create_dir_all(&folder).map_err(Failure::cannot_write(&folder))?;
     std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).map_err(Failure::cannot_write(&folder))?;
-    home::write_private(&folder.join("nats.conf"), &configuration(home, ports, secrets))
+    let (path, text) = (folder.join("nats.conf"), configuration(home, ports, secrets));
+    if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+        return Ok(false);
+    }
+    home::write_private(&path, &text).map(|()| true)
 }
 
 fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
@@ -161,11 +178,11 @@ fn account(service: &Service, secrets: &Secrets) -> String {
         .collect();
     format!(
         "  {service} {{\n    users: [{{ user: {service}, password: \"{}\", permissions: {{ \
-         publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }} }} }}]\n    \
+         publish: {{ {} }}, subscribe: {{ {} }} }} }}]\n    \
          imports: [\n      {}\n    ]\n    exports: [\n{exports}    ]\n    mappings: {{\n      {}\n    }}\n  }}\n",
         secrets.account(service.name).nats,
-        quoted(&may_publish(service)),
-        quoted(&may_subscribe(service)),
+        only(&may_publish(service)),
+        only(&may_subscribe(service)),
         imports.join("\n      "),
         mappings.join("\n      ")
     )
@@ -218,9 +235,14 @@ fn own_name(subject: &str) -> String {
     subject.replace("$JS.API.STREAM.", "STREAMS.API.STREAM.")
 }
 
-/// Quotes subjects: in the configuration an unquoted `$` begins a variable.
-fn quoted(subjects: &[String]) -> String {
-    subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
+/// Returns a permission for these subjects and no others. For NATS an empty list would allow all.
+fn only(subjects: &[String]) -> String {
+    if subjects.is_empty() {
+        return "deny: [\">\"]".to_owned();
+    }
+    // Quoted, because an unquoted `$` begins a variable.
+    let quoted: Vec<String> = subjects.iter().map(|subject| format!("\"{subject}\"")).collect();
+    format!("allow: [{}]", quoted.join(", "))
 }
 
 #[cfg(test)]
@@ -236,6 +258,14 @@ mod tests {
                 assert!(is_own || reads.iter().any(|request| subject.starts_with(request)), "{service}: {subject}");
             }
         }
+    }
+
+    #[test]
+    fn a_service_without_events_may_publish_nothing() {
+        let silent = Service { publishes_events: false, ..*Service::named("ui") };
+        assert_eq!(may_publish(&silent), [""; 0]);
+        assert_eq!(only(&may_publish(&silent)), r#"deny: [">"]"#);
+        assert_eq!(only(&["$JS.a".to_owned(), "b".to_owned()]), r#"allow: ["$JS.a", "b"]"#);
     }
 
     #[test]

@@ -3,9 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{Stack, is_alive, mode, wait_for};
+use mf::home::Home;
+use mf::infra::postgres as accounts;
+use mf::ports::Ports;
+use mf::secrets::Secrets;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -259,6 +264,55 @@ async fn etcd_client(stack: &Stack, account: &str) -> etcd_client::Client {
         .identity(Identity::from_pem(read(&format!("{account}.pem")), read(&format!("{account}.key"))));
     let url = format!("https://127.0.0.1:{}", mf::ports::Ports::of(stack.port).etcd);
     Client::connect([url], Some(ConnectOptions::new().with_tls(tls))).await.expect("a client")
+}
+
+#[tokio::test]
+async fn mfup_gives_a_running_stack_the_accounts_of_a_service_that_was_added_to_the_catalogue() {
+    use sqlx::Connection;
+    let stack = Stack::started();
+    let ports = Ports::of(stack.port);
+    let secrets = Secrets::load(&Home::at(stack.home.path()).expect("a home")).expect("readable").expect("secrets");
+    let pids = ["postgres", "etcd", "nats"].map(|name| stack.pid(name));
+    // The stack of a catalogue without ui.
+    let mut root = etcd_client(&stack, "root").await;
+    root.user_delete("ui").await.expect("root may");
+    root.role_delete("ui").await.expect("root may");
+    let mut postgres = accounts::connect_to(&ports, &secrets, "postgres").await.expect("the superuser");
+    for statement in ["drop database ui", "drop role ui"] {
+        sqlx::query(statement).execute(&mut postgres).await.expect(statement);
+    }
+    without_lines_of_ui(&stack.home.path().join("postgres/pg_hba.conf"), "host ui");
+    sqlx::query("select pg_reload_conf()").execute(&mut postgres).await.expect("the superuser may");
+    without_lines_of_ui(&stack.home.path().join("nats/nats.conf"), "user: ui,");
+    signal(stack.pid("nats"), Signal::SIGHUP);
+    wait_for("NATS has no user ui", || !nats_accepts(&stack, "ui"));
+
+    stack.up();
+    assert_eq!(["postgres", "etcd", "nats"].map(|name| stack.pid(name)), pids, "nothing was restarted");
+    assert!(nats_accepts(&stack, "ui"));
+    etcd_client(&stack, "ui").await.put("/flack/services/ui", "{}", None).await.expect("its own key");
+    let output = stack.expect(&["env", "ui", "--secrets", "--json"], 0);
+    let environment: serde_json::Value = serde_json::from_str(&output).expect("JSON");
+    let url = environment["DATABASE_URL"].as_str().expect("a URL");
+    sqlx::PgConnection::connect(url).await.expect("its own database");
+}
+
+/// Removes lines of a server's configuration; the owner and the permissions of the file stay.
+fn without_lines_of_ui(path: &Path, of_ui: &str) {
+    let text = fs::read_to_string(path).expect("a configuration");
+    let kept: Vec<&str> = text.lines().filter(|line| !line.contains(of_ui)).collect();
+    assert!(kept.len() < text.lines().count(), "{}", path.display());
+    fs::write(path, kept.join("\n") + "\n").expect("written");
+}
+
+fn nats_accepts(stack: &Stack, user: &str) -> bool {
+    let mut nats = TcpStream::connect(("127.0.0.1", Ports::of(stack.port).nats)).expect("NATS listens");
+    nats.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let password = stack.secrets()["accounts"][user]["nats"].as_str().expect("a password").to_owned();
+    let connect = format!(r#"CONNECT {{"user":"{user}","pass":"{password}","verbose":false}}"#);
+    // NATS closes the connection of an unknown user, perhaps before the PING.
+    let _ = nats.write_all(format!("{connect}\r\nPING\r\n").as_bytes());
+    BufReader::new(nats).lines().map_while(Result::ok).any(|line| line == "PONG")
 }
 
 #[tokio::test]

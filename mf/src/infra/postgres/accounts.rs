@@ -40,6 +40,8 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error>
     for shared in ["postgres", "template1"] {
         execute(&mut connection, format!("revoke connect, temporary on database {shared} from public")).await?;
     }
+    // A server that ran already does not have the rules of new roles in `pg_hba.conf`.
+    sqlx::query("select pg_reload_conf()").execute(&mut connection).await?;
     connection.close().await
 }
 
