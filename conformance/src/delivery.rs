@@ -7,6 +7,7 @@ mod poster;
 mod subscriber;
 mod fault;
 mod verdict;
+mod progress;
 
 use std::{
     sync::{
@@ -18,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::{
@@ -26,18 +28,21 @@ use crate::{
 };
 pub use fault::Fault;
 pub use poster::Over;
+pub use progress::Progress;
 pub use verdict::Verdict;
 
 use entry::EntryPoint;
 use subscriber::Subscriber;
 
-/// The parameters of a run.
-#[derive(Debug, Clone)]
+/// The parameters of a run. `mf verify` passes them as JSON.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     pub posters: u32,
     pub sockets: u32,
     /// Messages per second, of all posters together.
     pub rate: f64,
+    #[serde(rename = "seconds", deserialize_with = "seconds")]
     pub time: Duration,
     /// The protocol with which messages are posted.
     pub over: Over,
@@ -62,12 +67,28 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// The interval of checks whether all messages have arrived.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
 /// Runs the plan against the stack of `client`, and returns the verdict.
 pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> Result<Verdict> {
+    verify_as(client, operator, plan, "poster", &Progress::default()).await
+}
+
+/// The same, with the beginning of the posters' nicknames, and with a report of what it does.
+pub async fn verify_as(
+    client: &Client,
+    operator: &Operator,
+    plan: &Plan,
+    stem: &str,
+    progress: &Progress,
+) -> Result<Verdict> {
     ensure!(plan.posters > 0 && plan.sockets > 0 && plan.rate > 0.0, "posters, sockets and rate must be more than 0");
     ensure!(plan.sockets <= SOCKETS_MAX, "at most {SOCKETS_MAX} sockets");
+    progress.begin("registering users", plan.posters as usize);
     let authors: Vec<Person> = stream::iter(0..plan.posters)
-        .map(|_| register(client))
+        .map(|_| register(client, stem, progress))
         .buffer_unordered(REGISTRATIONS_AT_ONCE)
         .try_collect()
         .await
@@ -76,6 +97,7 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> Result
     let ended = Arc::new(AtomicBool::new(false));
     let start = Instant::now();
 
+    progress.begin("connecting sockets", plan.sockets as usize);
     let monolith = EntryPoint::monolith(operator.clone());
     let mut subscribers = Vec::new();
     for number in 0..plan.sockets {
@@ -84,39 +106,49 @@ pub async fn verify(client: &Client, operator: &Operator, plan: &Plan) -> Result
         subscribers.push(
             Subscriber::start(client.clone(), entry, Arc::clone(&posters), start, dropping, Arc::clone(&ended)).await?,
         );
+        progress.count();
     }
 
-    let faults = tokio::spawn(fault::inject(operator.clone(), plan.faults.clone(), plan.time));
+    progress.begin("posting messages", 0);
+    let faults = tokio::spawn(fault::inject(operator.clone(), plan.faults.clone(), plan.time, progress.clone()));
     let interval = Duration::from_secs_f64(f64::from(plan.posters) / plan.rate);
     let posted = try_join_all((0..).zip(authors).map(|(number, author): (u32, _)| {
         // Spread over the interval, so that the rate is even.
         let delay = interval * number / plan.posters;
         let by_socket = plan.over.by_socket(number);
-        poster::Poster::new(client.clone(), author, start, by_socket).post(delay, interval, plan.time)
+        poster::Poster::new(client.clone(), author, start, by_socket).post(delay, interval, plan.time, progress)
     }))
     .await?;
     let faults = faults.await.context("the faults ended in a panic")??;
     let posted: Vec<_> = posted.into_iter().flatten().collect();
 
+    progress.begin("waiting for sockets to receive the remaining messages", subscribers.len());
     let deadline = Instant::now() + REMAINING_TIMEOUT;
-    while Instant::now() < deadline && !subscribers.iter().all(|subscriber| subscriber.has_all(&posted)) {
+    loop {
+        let complete = subscribers.iter().filter(|subscriber| subscriber.has_all(&posted)).count();
+        progress.set(complete);
+        if complete == subscribers.len() || Instant::now() >= deadline {
+            break;
+        }
         sleep(POLL_INTERVAL).await;
     }
     sleep(SETTLE).await;
     ended.store(true, Ordering::Relaxed);
     let records: Vec<_> = subscribers.iter().map(Subscriber::record).collect();
-    let history = verdict::history(client, &posted).await?;
+    progress.begin("reading messages", posted.len());
+    let history = verdict::history(client, &posted, progress).await?;
     Ok(Verdict::of(&posted, &records, &history, faults))
 }
 
 /// Registers a poster. Retries, because users answers 503 when too many passwords wait for hashing.
-async fn register(client: &Client) -> Result<Person> {
+async fn register(client: &Client, stem: &str, progress: &Progress) -> Result<Person> {
     // Attempts and not a deadline, because an attempt may also wait for the limits of its address.
     for _ in 0..REGISTRATION_RETRIES_MAX {
-        if let Ok(person) = client.person("poster").await {
+        if let Ok(person) = client.person(stem).await {
+            progress.count();
             return Ok(person);
         }
         sleep(POLL_INTERVAL).await;
     }
-    client.person("poster").await
+    client.person(stem).await
 }

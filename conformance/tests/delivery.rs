@@ -37,6 +37,7 @@ fn deliveries() -> Vec<Case> {
         messages_are_delivered_once_while_etcd_is_killed,
         messages_are_delivered_once_while_the_agent_is_killed,
         messages_are_delivered_once_while_instances_are_replaced,
+        mfverify_ends_with_a_verdict_and_removes_its_users_and_messages,
         events_tail_prints_new_events,
         a_replay_sends_nothing_to_sockets,
         a_projection_is_rebuilt_while_the_app_runs,
@@ -131,6 +132,30 @@ async fn deliver(world: &World, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+async fn mfverify_ends_with_a_verdict_and_removes_its_users_and_messages(World { client, stack }: World) -> Result<()> {
+    let author = client.person("unharmed").await?;
+    let others = client.message(&author, "not of the run").await?;
+    let arguments = ["verify", "delivery", "--sockets", "5", "--posters", "2", "--rate", "20", "--seconds", "2"];
+    let output = stack.mf_ok(&[&arguments[..], &["--kill", "websocket"]].concat())?;
+    ensure!(output.lines().last() == Some("PASS"), "printed: {output}");
+
+    let left = client.get("/api/users", Auth::None, StatusCode::OK).await?;
+    let nicknames: Vec<&str> =
+        left.body["users"].as_array().into_iter().flatten().filter_map(|user| user["nickname"].as_str()).collect();
+    ensure!(nicknames.contains(&author.nickname.as_str()), "users: {nicknames:?}");
+    ensure!(!nicknames.iter().any(|nickname| nickname.starts_with("verify-")), "users: {nicknames:?}");
+    let next = client.message(&author, "also not of the run").await?;
+    ensure!(next > others + 2, "the run has posted messages");
+    for id in others + 1..next {
+        client.get(&format!("/api/messages/{id}"), Auth::None, StatusCode::NOT_FOUND).await?;
+    }
+    client.get(&format!("/api/messages/{others}"), Auth::None, StatusCode::OK).await?;
+    // The consumers of the deletions have followed.
+    drained(&stack.operator()).await?;
+    ensure!(dead(&stack.operator())?.is_empty(), "a deletion became a dead letter");
+    Ok(())
+}
+
 async fn events_tail_prints_new_events(World { client, stack }: World) -> Result<()> {
     let author = client.person("watched").await?;
     let mut tail = stack
@@ -183,7 +208,7 @@ async fn a_replay_sends_nothing_to_sockets(World { client, stack }: World) -> Re
     for arguments in [
         &["events", "replay", "messages", "--json"][..],
         &["events", "replay", "users", "--from", "1h", "--json"],
-        &["events", "replay", "messages", "--snapshot", "--type", "message", "--json"],
+        &["events", "replay", "messages", "--snapshot", "--type", "message_changed", "--json"],
     ] {
         let result: Value = serde_json::from_str(&stack.mf_ok(arguments)?)?;
         ensure!(result["queued"].as_i64().is_some_and(|queued| queued > 0), "{arguments:?} returned {result}");

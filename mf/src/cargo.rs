@@ -9,10 +9,8 @@ use crate::failure::{Failure, Result};
 use crate::home::repository;
 use crate::infra::programs;
 
-/// The stack's programs, without the test suite and the checks, which have large dependencies of their own. `bin/mf`
-/// builds the same.
-pub const BUILD_PROGRAMS: &[&str] =
-    &["build", "--workspace", "--exclude", "flack-conformance", "--exclude", "flack-schema", "--bins"];
+/// The stack's programs and the verifier, without the checks, which have large dependencies. `bin/mf` builds the same.
+pub const BUILD_PROGRAMS: &[&str] = &["build", "--workspace", "--exclude", "flack-schema", "--bins"];
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");

@@ -3,24 +3,33 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, chaos, check, doctor, down, env, events, kill, logs, ps, run, supervise, test, up, verify,
+    bench, build, chaos, check, completions, doctor, down, env, events, kill, logs, man, ps, run, supervise, test, up,
+    verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
 
+/// Set by `bin/mf` before it builds: only the arguments are checked.
+const CHECK_ONLY: &str = "MF_CHECK_ARGUMENTS";
+
 /// Run, observe and break a flack stack on this machine
+///
+/// Each command also has a short name in bin/: `mfup` is `mf up`. `mf help <command>` explains it.
 ///
 /// Everything that a stack writes to disk is in its state folder: `MF_HOME`, or .mf in the repository. For a second
 /// stack, set another `MF_HOME` and another port.
 #[derive(Debug, Parser)]
-#[command(name = "mf", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "mf", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Commands that are only used once, and have no script in `bin/`.
+pub const WITHOUT_SHORT_NAME: [&str; 2] = ["completions", "man"];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -39,6 +48,8 @@ enum Command {
     Check(check::Args),
     Build(build::Args),
     Test(test::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     Supervise(supervise::Args),
 }
@@ -52,6 +63,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { failure!(Usage, "").code() } else { ExitCode::SUCCESS };
         }
     };
+    if std::env::var_os(CHECK_ONLY).is_some() {
+        return ExitCode::SUCCESS;
+    }
     // New files are private by default.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -70,6 +84,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Returns the command `mf`, and each command under its short name: `mfup`.
+pub fn all_names() -> Vec<clap::Command> {
+    let mf = Cli::command();
+    let short = |command: &clap::Command| {
+        // clap takes names that live as long as the program.
+        let name: &'static str = format!("mf{}", command.get_name()).leak();
+        command.clone().name(name).bin_name(name).display_name(name)
+    };
+    let has_short_name =
+        |command: &&clap::Command| !command.is_hide_set() && !WITHOUT_SHORT_NAME.contains(&command.get_name());
+    let short: Vec<clap::Command> = mf.get_subcommands().filter(has_short_name).map(short).collect();
+    std::iter::once(mf.clone()).chain(short).collect()
+}
+
 async fn execute(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(args) => Box::pin(up::run(args)).await?,
@@ -80,13 +108,15 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args)?,
         Command::Events(args) => return events::run(args).await,
-        Command::Verify(args) => return verify::run(&args).await,
+        Command::Verify(args) => return verify::run(args).await,
         Command::Chaos(args) => return Box::pin(chaos::run(args)).await,
         Command::Doctor(args) => return doctor::run(&args).await,
         Command::Bench(args) => return bench::run(args).await,
         Command::Check(args) => return check::run(args).await,
         Command::Build(args) => build::run(args).await?,
         Command::Test(args) => return test::run(args).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args)?,
         Command::Supervise(_) => supervise::run().await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -94,8 +124,6 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -104,16 +132,11 @@ mod tests {
         cli.clone().debug_assert();
         for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
             let name = command.get_name();
+            let prefix = if WITHOUT_SHORT_NAME.contains(&name) { "mf " } else { "mf" };
             assert!(command.get_about().is_some(), "mf {name} has a description");
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("mf{name}")), "mf {name} has an example");
+            assert!(help.contains(&format!("{prefix}{name}")), "mf {name} has an example");
             assert!(help.contains("Exit codes"), "mf {name} lists its exit codes");
         }
-    }
-
-    #[test]
-    fn help_after_verify_delivery_is_passed_to_the_verifier() {
-        let cli = Cli::try_parse_from(["mf", "verify", "delivery", "--help"]).expect("an argument of the verifier");
-        assert!(matches!(cli.command, Command::Verify(_)));
     }
 }

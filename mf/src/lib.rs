@@ -37,5 +37,7 @@ pub mod logs;
 pub mod probe;
 pub mod progress;
 pub mod signals;
+pub mod suggestion;
+pub mod time;
 
 pub use cli::run;

@@ -1,33 +1,75 @@
 //! The logs of all processes: read from their files, sorted by time, one readable line per entry.
 
+mod level;
 mod line;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+pub use level::Level;
 pub use line::Line;
+use line::Parser;
 
 use crate::failure::Result;
 use crate::home::Home;
+use crate::suggestion;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Lines that a search shows unless a number is given: the newest ones.
+pub const FOUND_LINES_MAX: usize = 100_000;
 
 /// Which lines are shown.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
     /// Services or instances; empty means all.
     pub names: Vec<String>,
+    /// This level and the more severe ones.
+    pub level: Option<Level>,
+    /// Only lines from this time on.
+    pub since: Option<DateTime<Utc>>,
+    /// Only lines that contain this text, as they are shown or as they are in the log.
+    pub text: Option<String>,
+}
+
+/// How lines are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
     /// JSON instead of text.
     pub json: bool,
+    pub colors: bool,
+}
+
+impl Format {
+    /// Returns text, with colors if standard output is a terminal and `NO_COLOR` is not set (<https://no-color.org>).
+    pub fn for_terminal() -> Self {
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { json: false, colors: std::io::stdout().is_terminal() && !is_refused }
+    }
 }
 
 impl Filter {
-    fn matches(&self, name: &str) -> bool {
+    fn selects(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|wanted| wanted == name || wanted == service_of(name))
+    }
+
+    fn matches(&self, line: &Line) -> bool {
+        self.level.is_none_or(|level| line.level <= level)
+            && self.since.is_none_or(|since| line.time >= since)
+            && self.text.as_ref().is_none_or(|text| line.contains(text))
+    }
+
+    /// Returns a failure for a name without a log.
+    fn check_names(&self, files: &BTreeMap<String, PathBuf>) -> Result<()> {
+        let is_known = |wanted: &&String| files.keys().any(|name| *wanted == name || *wanted == service_of(name));
+        let Some(unknown) = self.names.iter().find(|wanted| !is_known(wanted)) else { return Ok(()) };
+        let hint = suggestion::among(unknown, "logs", files.keys().map(String::as_str));
+        Err(failure!(Usage, "there is no log of `{unknown}`; {hint}"))
     }
 }
 
@@ -42,30 +84,52 @@ fn service_of(name: &str) -> &str {
 /// Returns the last lines of one log, formatted.
 pub fn tail(path: &Path, count: usize) -> Vec<String> {
     let lines = read::last(path, count).unwrap_or_default();
-    line::parse_all("", &lines).iter().map(Line::message).collect()
+    line::parse_all("", &lines, Utc::now()).iter().map(Line::message).collect()
 }
 
-/// Prints the last lines of the selected logs, merged.
-pub fn show(home: &Home, filter: &Filter, count: usize) -> Result<()> {
+/// Prints the last lines of the selected logs, merged. Searches all that the logs contain.
+pub fn show(home: &Home, filter: &Filter, format: Format, count: usize) -> Result<()> {
     let files = files(home);
-    for wanted in &filter.names {
-        if !files.keys().any(|name| wanted == name || wanted == service_of(name)) {
-            let known: Vec<&str> = files.keys().map(String::as_str).collect();
-            return Err(failure!(Usage, "there is no log of `{wanted}`; logs are {}", known.join(", ")));
-        }
-    }
-    let mut lines: Vec<Line> = Vec::new();
-    for (name, path) in files.iter().filter(|(name, _)| filter.matches(name)) {
-        lines.extend(line::parse_all(name, &read::last(path, count).unwrap_or_default()));
+    filter.check_names(&files)?;
+    let (mut lines, mut found) = (Vec::new(), 0);
+    for (name, path) in files.iter().filter(|(name, _)| filter.selects(name)) {
+        let (last, matching) = search(name, path, filter, count);
+        lines.extend(last);
+        found += matching;
     }
     lines.sort_by_key(|line| line.time);
     let surplus = lines.len().saturating_sub(count);
-    print(&lines[surplus..], filter.json);
+    print(&lines[surplus..], format);
+    if count == FOUND_LINES_MAX && found > count {
+        eprintln!(
+            "mf: only the newest {count} of {found} lines are shown. Narrow the search: --since, --grep, --level."
+        );
+    }
     Ok(())
 }
 
+/// Returns the last matching lines of a log, and the number of all.
+fn search(name: &str, path: &Path, filter: &Filter, count: usize) -> (VecDeque<Line>, usize) {
+    let (mut last, mut found) = (VecDeque::new(), 0);
+    let mut receive = |line: Line| {
+        if !filter.matches(&line) {
+            return;
+        }
+        found += 1;
+        last.push_back(line);
+        if last.len() > count {
+            last.pop_front();
+        }
+    };
+    let mut parser = Parser::new(name);
+    // A log that was removed meanwhile has no lines.
+    let _ = read::each(path, |text| parser.push(text, &mut receive));
+    parser.end(read::written(path), &mut receive);
+    (last, found)
+}
+
 /// Prints new lines until standard output is closed. Logs of new processes are printed from their first line.
-pub async fn follow(home: &Home, filter: &Filter) -> Result<()> {
+pub async fn follow(home: &Home, filter: &Filter, format: Format) -> Result<()> {
     let mut followed: BTreeMap<String, read::Follower> = BTreeMap::new();
     for (name, path) in files(home) {
         followed.insert(name, read::Follower::at_end(path));
@@ -76,11 +140,12 @@ pub async fn follow(home: &Home, filter: &Filter) -> Result<()> {
             followed.entry(name).or_insert_with(|| read::Follower::at_start(path));
         }
         let mut lines: Vec<Line> = Vec::new();
-        for (name, follower) in followed.iter_mut().filter(|(name, _)| filter.matches(name)) {
-            lines.extend(line::parse_all(name, &follower.new_lines()));
+        for (name, follower) in followed.iter_mut().filter(|(name, _)| filter.selects(name)) {
+            lines.extend(line::parse_all(name, &follower.new_lines(), Utc::now()));
         }
+        lines.retain(|line| filter.matches(line));
         lines.sort_by_key(|line| line.time);
-        if !print(&lines, filter.json) {
+        if !print(&lines, format) {
             return Ok(());
         }
     }
@@ -96,9 +161,49 @@ fn files(home: &Home) -> BTreeMap<String, PathBuf> {
 }
 
 /// Returns false if standard output is closed, as by `| head`.
-fn print(lines: &[Line], json: bool) -> bool {
-    let mut output = std::io::stdout().lock();
-    lines.iter().all(|line| {
-        if json { writeln!(output, "{}", line.json()) } else { writeln!(output, "{}", line.text()) }.is_ok()
-    }) && output.flush().is_ok()
+fn print(lines: &[Line], format: Format) -> bool {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut print = |line: &Line| {
+        if format.json { writeln!(output, "{}", line.json()) } else { writeln!(output, "{}", line.text(format.colors)) }
+    };
+    lines.iter().all(|line| print(line).is_ok()) && output.flush().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search_in(text: &str, filter: &Filter, count: usize) -> (Vec<String>, usize) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("users-1.log");
+        fs::write(&path, text).expect("written");
+        let (last, found) = search("users-1", &path, filter, count);
+        (last.iter().map(Line::message).collect(), found)
+    }
+
+    fn line(minute: usize, level: &str, message: &str) -> String {
+        format!(
+            r#"{{"timestamp":"2026-11-21T20:{minute:02}:00Z","level":"{level}","fields":{{"message":"{message}"}}}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn a_search_covers_the_whole_log_and_returns_the_newest_lines() {
+        let early = line(0, "INFO", "needle 1") + &line(1, "INFO", "needle 2");
+        let text = early + &line(2, "INFO", "hay").repeat(90_000) + &line(3, "INFO", "needle 3");
+        let filter = Filter { text: Some("needle".to_owned()), ..Filter::default() };
+        assert!(text.len() > 5_000_000);
+        assert_eq!(search_in(&text, &filter, 2), (vec!["INFO  needle 2".to_owned(), "INFO  needle 3".to_owned()], 3));
+    }
+
+    #[test]
+    fn lines_are_selected_by_level_and_time() {
+        let text = line(0, "ERROR", "a") + &line(1, "INFO", "b") + &line(2, "WARN", "c") + &line(3, "ERROR", "d");
+        let level = Some(Level::Warn);
+        let since = Some(DateTime::parse_from_rfc3339("2026-11-21T20:01:00Z").expect("a time").to_utc());
+        let of = |filter: Filter| search_in(&text, &filter, 10).0;
+        assert_eq!(of(Filter { level, ..Filter::default() }), ["ERROR a", "WARN  c", "ERROR d"]);
+        assert_eq!(of(Filter { since, ..Filter::default() }), ["INFO  b", "WARN  c", "ERROR d"]);
+        assert_eq!(of(Filter { level, since, ..Filter::default() }), ["WARN  c", "ERROR d"]);
+    }
 }

@@ -3,11 +3,13 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use flack_catalogue::{SERVICES, Service};
 
+use crate::suggestion;
+
 /// Parses a service name inside a longer value, such as `users=2`.
 pub fn parse(name: &str) -> Result<&'static Service, String> {
     Service::find(name).ok_or_else(|| {
-        let names: Vec<&str> = SERVICES.iter().map(|service| service.name).collect();
-        format!("there is no service `{name}`; services are {}", names.join(", "))
+        let names = SERVICES.iter().map(|service| service.name);
+        format!("there is no service `{name}`; {}", suggestion::among(name, "services", names))
     })
 }
 

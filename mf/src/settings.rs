@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_error_for_a_bad_count_names_the_problem() {
         for (text, why) in [
-            ("usres=2", "there is no service `usres`; services are monolith, ui, users"),
+            ("usres=2", "there is no service `usres`; did you mean `users`? Services are monolith, ui, users"),
             ("users", "write it like users=2"),
             ("users=two", "`two` is not a count of users"),
             ("users=-1", "`-1` is not a count of users"),

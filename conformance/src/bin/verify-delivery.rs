@@ -1,89 +1,61 @@
-//! Verifies on a running stack that every acknowledged message reaches every socket once and in order.
+//! Verifies on a running stack that every acknowledged message reaches every socket once and in order. `mf verify`
+//! starts it: it checks the arguments before, and removes the users and messages afterwards.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
+use anyhow::{Context as _, Result};
 use clap::Parser;
 use flack_conformance::{
     client::Client,
     contract::Contract,
-    delivery::{Fault, Over, Plan, verify},
+    delivery::{Plan, Progress, Verdict, verify_as},
     stack::Operator,
 };
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
 
-/// Post messages at a rate, receive them on many sockets, and compare both
-///
-/// Exit codes: 0 if no message was lost, duplicated or out of order; 1 if one was; 70 if the run itself failed.
+/// In a terminal the line is replaced each second; in a file a line is added after this many seconds.
+const FILE_LINE_SECONDS: u32 = 10;
+const RUN_FAILED: u8 = 70;
+const INTERRUPTED: u8 = 130;
+
+/// Post messages at a rate, receive them on many sockets, and compare both; use it as `mf verify delivery`
 #[derive(Debug, Parser)]
-#[command(
-    after_help = "Example, on the stack that bin/mfup started:\n  bin/mfverify delivery --sockets 100 --posters 50 \
-                  --rate 200 --seconds 60 --kill websocket --kill messages"
-)]
 struct Arguments {
     /// Address of the stack's public listener
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    #[arg(long)]
     url: String,
-    /// Number of sockets that receive messages
-    #[arg(long, default_value_t = 100)]
-    sockets: u32,
-    /// How many of these sockets drop their connection at random and resume
-    #[arg(long, default_value_t = 0)]
-    dropping: u32,
-    /// Number of users that post
-    #[arg(long, default_value_t = 50)]
-    posters: u32,
-    /// Messages per second, of all posters together
-    #[arg(long, default_value_t = 200.0)]
-    rate: f64,
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    seconds: u64,
-    /// The protocol with which messages are posted
-    #[arg(long, default_value = "rest", value_parser = ["rest", "websocket", "both"])]
-    over: String,
-    /// Connect every second socket directly to the monolith instead of the balancer
+    /// The beginning of the nicknames of the users that post
     #[arg(long)]
-    both_sides: bool,
-    /// Kill a process (kill -9): an instance (users-1), a service (users), nats, etcd, agent, haproxy, postgres, or
-    /// `relay`, the instance that publishes the messages. With several faults, they are spread evenly over the run
-    #[arg(long)]
-    kill: Vec<String>,
-    /// Freeze a process for 8 s with its connections open: an instance, a service, nats, etcd or `relay`
-    #[arg(long)]
-    freeze: Vec<String>,
-    /// Replace an instance as in an upgrade (start another, drain the old one): an instance, a service or `relay`
-    #[arg(long)]
-    replace: Vec<String>,
+    stem: String,
     #[arg(long)]
     json: bool,
+    /// The plan, as JSON
+    #[arg(value_parser = |text: &str| serde_json::from_str::<Plan>(text))]
+    plan: Plan,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let plan = Plan {
-        posters: arguments.posters,
-        sockets: arguments.sockets,
-        rate: arguments.rate,
-        time: Duration::from_secs(arguments.seconds),
-        over: match arguments.over.as_str() {
-            "websocket" => Over::Websocket,
-            "both" => Over::Both,
-            _ => Over::Rest,
-        },
-        both_sides: arguments.both_sides,
-        dropping: arguments.dropping,
-        faults: arguments
-            .kill
-            .into_iter()
-            .map(Fault::Kill)
-            .chain(arguments.freeze.into_iter().map(Fault::Freeze))
-            .chain(arguments.replace.into_iter().map(Fault::Replace))
-            .collect(),
+    let progress = Progress::default();
+    // An ended run drops its processes of faults: a frozen process continues.
+    let result = tokio::select! {
+        result = run(&arguments, &progress) => result,
+        () = show(&progress) => unreachable!("it never returns"),
+        interrupted = interrupted() => {
+            return interrupted.map_or(ExitCode::from(RUN_FAILED), |()| ExitCode::from(INTERRUPTED));
+        }
     };
-    let run = async {
-        let client = Client::new(&arguments.url, Arc::new(Contract::load()?))?;
-        verify(&client, &Operator::default(), &plan).await
-    };
-    match run.await {
+    clear_line();
+    match result {
         Ok(verdict) => {
             if arguments.json {
                 println!("{}", verdict.to_json());
@@ -94,7 +66,51 @@ async fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("the run failed: {error:#}");
-            ExitCode::from(70)
+            ExitCode::from(RUN_FAILED)
         }
     }
+}
+
+async fn run(arguments: &Arguments, progress: &Progress) -> Result<Verdict> {
+    let client = Client::new(&arguments.url, Arc::new(Contract::load()?))?;
+    verify_as(&client, &Operator::default(), &arguments.plan, &arguments.stem, progress).await
+}
+
+/// Shows the progress on standard error; never returns.
+async fn show(progress: &Progress) {
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks.tick().await;
+    for second in 1_u32.. {
+        ticks.tick().await;
+        for note in progress.take_notes() {
+            clear_line();
+            eprintln!("{note}");
+        }
+        if is_terminal {
+            clear_line();
+            eprint!("{}", progress.line());
+            let _ = std::io::stderr().flush();
+        } else if second % FILE_LINE_SECONDS == 0 {
+            eprintln!("{}", progress.line());
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+fn clear_line() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}
+
+async fn interrupted() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

@@ -7,9 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{sleep, sleep_until};
 
+use super::Progress;
 use crate::stack::Operator;
 
 /// Longer than a lease, and longer than PostgreSQL keeps the session of a frozen leader: a standby must take over.
@@ -21,7 +23,8 @@ const OWNERS: [&str; 2] = ["messages", "monolith"];
 
 /// A fault and its target: an instance (`users-1`), a service (`users`: one of its instances), another process
 /// (`nats`), or `relay`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// `kill -9`. The supervisor restarts the process.
     Kill(String),
@@ -42,7 +45,7 @@ impl fmt::Display for Fault {
 }
 
 /// Injects the faults one after the other, evenly over the time, and returns their descriptions.
-pub async fn inject(operator: Operator, faults: Vec<Fault>, time: Duration) -> Result<Vec<String>> {
+pub async fn inject(operator: Operator, faults: Vec<Fault>, time: Duration, progress: Progress) -> Result<Vec<String>> {
     let start = tokio::time::Instant::now();
     let steps = u32::try_from(faults.len() + 1).context("too many faults")?;
     let mut done = Vec::new();
@@ -50,6 +53,7 @@ pub async fn inject(operator: Operator, faults: Vec<Fault>, time: Duration) -> R
         sleep_until(start + time * step / steps).await;
         let operator = operator.clone();
         let (fault, frozen) = tokio::task::spawn_blocking(move || begin(&operator, fault)).await??;
+        progress.note(format!("after {:.0} s: {fault}", start.elapsed().as_secs_f64()));
         if let Some(frozen) = frozen {
             sleep(FREEZE_TIME.saturating_sub(frozen.since.elapsed())).await;
         }

@@ -4,17 +4,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
+use super::Progress;
 use crate::{
     client::{Auth, Client, Person},
     socket::Socket,
 };
 
 /// The protocol with which messages are posted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Over {
     #[default]
     Rest,
@@ -87,7 +90,13 @@ impl Poster {
         Self { client, author, start, by_socket, socket: None }
     }
 
-    pub async fn post(mut self, delay: Duration, every: Duration, time: Duration) -> Result<Vec<Posted>> {
+    pub async fn post(
+        mut self,
+        delay: Duration,
+        every: Duration,
+        time: Duration,
+        progress: &Progress,
+    ) -> Result<Vec<Posted>> {
         sleep(delay).await;
         let begin = Instant::now();
         let mut ticks = interval(every);
@@ -100,6 +109,7 @@ impl Poster {
                 () = drain(&mut self.socket) => unreachable!("it never returns"),
             }
             posted.push(self.post_one().await?);
+            progress.count();
         }
         Ok(posted)
     }

@@ -13,7 +13,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{poster::Posted, subscriber::Record};
+use super::{Progress, poster::Posted, subscriber::Record};
 use crate::client::{Auth, Client, WAIT};
 
 /// The result of a run. It counts pairs of message and socket, except `posted`, `retried` and `not_in_history`.
@@ -162,7 +162,7 @@ const READ_PAUSE: Duration = Duration::from_millis(100);
 const READS_AT_ONCE: usize = 16;
 
 /// Returns the posted messages that can be read afterwards. Reads them one by one, because a list is bounded.
-pub async fn history(client: &Client, posted: &[Posted]) -> Result<HashSet<i64>> {
+pub async fn history(client: &Client, posted: &[Posted], progress: &Progress) -> Result<HashSet<i64>> {
     let ids: Vec<i64> = posted.iter().map(|message| message.id).collect();
     let reads = stream::iter(ids).map(|id| async move {
         let request = client.request(reqwest::Method::GET, &format!("/api/messages/{id}"), Auth::None);
@@ -171,6 +171,7 @@ pub async fn history(client: &Client, posted: &[Posted]) -> Result<HashSet<i64>>
             let again = request.try_clone().context("a GET can be sent again")?;
             match client.send_any(again).await {
                 Ok(answer) if !answer.status.is_server_error() => {
+                    progress.count();
                     return anyhow::Ok((answer.status == StatusCode::OK).then_some(id));
                 }
                 // The last killed process may still be starting; this does not count as a missing message.

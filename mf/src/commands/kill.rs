@@ -7,30 +7,29 @@ use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::stack::number;
-use crate::supervisor;
+use crate::{suggestion, supervisor};
 
 /// Stop an instance for good, or kill it as if it had crashed
 ///
 /// Without --hard an instance drains, stops and is not restarted. With --hard it gets kill -9, and the supervisor
-/// restarts it after a pause that grows with each crash. The name of a service selects its newest instance; `all` (or
-/// --all) selects every instance. Other processes (etcd, nats, postgres, agent, haproxy) can be killed by name, too.
-/// mfup starts what was stopped for good.
+/// restarts it after a pause that grows with each crash. The name of a service selects its newest instance; --all, or
+/// `all` after the names, selects every instance. Other processes (etcd, nats, postgres, agent, haproxy) can be killed
+/// by name, too. mfup starts what was stopped for good.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 #[command(after_help = examples(&[
     "mfkill users-1                      # drain and stop it, for good",
     "mfkill users --hard                 # kill -9 one instance of users; it is restarted",
-    "mfkill users all --hard             # all instances of users at once",
+    "mfkill users --all --hard           # all instances of users at once",
+    "mfkill users-2 tokens-1             # several",
     "mfkill all                          # every instance of every service",
     "mfkill nats --hard --no-restart     # no events until mfup",
 ]))]
 pub struct Args {
-    /// An instance (users-1), a service (users), another process (etcd), or `all`
-    target: String,
-    /// `all`: every instance of the service
-    #[arg(value_parser = ["all"])]
-    which: Option<String>,
-    /// Every instance of the service
+    /// Instances (users-1), services (users), other processes (etcd), or `all`
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Every instance of the services
     #[arg(long)]
     all: bool,
     /// kill -9
@@ -47,7 +46,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<()> {
     let home = Home::from_environment()?;
     let client = supervisor::require(&home).await?;
-    let names = choose(&client.list().await?, &args.target, args.all || args.which.is_some())?;
+    let names = choose(&client.list().await?, &args.names, args.all)?;
     let mut results = Vec::new();
     if args.hard {
         let kills = names.iter().map(|name| client.kill(name, !args.no_restart));
@@ -75,7 +74,21 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<String>> {
+/// Returns the processes that the names select, each once. Fails before anything is stopped if one does not run.
+fn choose(listed: &[ProcessStatus], names: &[String], all: bool) -> Result<Vec<String>> {
+    let (names, all) = match names {
+        [services @ .., last] if last == "all" && !services.is_empty() => (services, true),
+        names => (names, all),
+    };
+    let mut chosen = Vec::new();
+    for name in names {
+        let selected = select(listed, name, all)?;
+        chosen.extend(selected.into_iter().filter(|process| !chosen.contains(process)).collect::<Vec<_>>());
+    }
+    Ok(chosen)
+}
+
+fn select(listed: &[ProcessStatus], name: &str, all: bool) -> Result<Vec<String>> {
     let names = |of: &dyn Fn(&ProcessStatus) -> bool| -> Vec<String> {
         let mut names: Vec<String> =
             listed.iter().filter(|process| of(process)).map(|process| process.name.clone()).collect();
@@ -83,17 +96,21 @@ fn choose(listed: &[ProcessStatus], target: &str, all: bool) -> Result<Vec<Strin
         names
     };
     let is_extracted = |process: &ProcessStatus| extracted().any(|service| service.name == process.group);
-    if target == "all" {
+    if name == "all" {
         let every = names(&is_extracted);
         return if every.is_empty() { Err(failure!(Usage, "no instance of any service runs")) } else { Ok(every) };
     }
-    if listed.iter().any(|process| process.name == target) {
-        return Ok(vec![target.to_owned()]);
+    if listed.iter().any(|process| process.name == name) {
+        return Ok(vec![name.to_owned()]);
     }
-    let mut of_service = names(&|process| process.group == target);
+    let mut of_service = names(&|process| process.group == name);
     if of_service.is_empty() {
-        let running: Vec<&str> = listed.iter().map(|process| process.name.as_str()).collect();
-        return Err(failure!(Usage, "`{target}` does not run; running processes are {}", running.join(", ")));
+        let running = listed.iter().map(|process| process.name.as_str());
+        return Err(failure!(
+            Usage,
+            "`{name}` does not run; {}",
+            suggestion::among(name, "running processes", running)
+        ));
     }
     Ok(if all { of_service } else { of_service.split_off(of_service.len() - 1) })
 }
@@ -127,22 +144,35 @@ mod tests {
         .to_vec()
     }
 
+    fn chosen(names: &[&str], all: bool) -> Vec<String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        choose(&listed(), &names, all).expect("they run")
+    }
+
     #[test]
     fn a_service_name_selects_its_newest_instance() {
-        assert_eq!(choose(&listed(), "users-1", false).expect("it runs"), ["users-1"]);
-        assert_eq!(choose(&listed(), "users", false).expect("some run"), ["users-10"]);
-        assert_eq!(choose(&listed(), "users", true).expect("some run"), ["users-1", "users-2", "users-10"]);
-        assert_eq!(choose(&listed(), "etcd", false).expect("it runs"), ["etcd"]);
+        assert_eq!(chosen(&["users-1"], false), ["users-1"]);
+        assert_eq!(chosen(&["users"], false), ["users-10"]);
+        assert_eq!(chosen(&["users"], true), ["users-1", "users-2", "users-10"]);
+        assert_eq!(chosen(&["etcd"], false), ["etcd"]);
+    }
+
+    #[test]
+    fn several_names_select_each_process_once() {
+        assert_eq!(chosen(&["users", "users-10", "ui-1"], false), ["users-10", "ui-1"]);
+        assert_eq!(chosen(&["users", "ui", "all"], false), ["users-1", "users-2", "users-10", "ui-1"]);
     }
 
     #[test]
     fn all_selects_only_instances_of_services() {
-        assert_eq!(choose(&listed(), "all", false).expect("some run"), ["users-1", "ui-1", "users-2", "users-10"]);
+        assert_eq!(chosen(&["all"], false), ["users-1", "ui-1", "users-2", "users-10"]);
     }
 
     #[test]
-    fn the_error_for_an_unknown_target_lists_what_runs() {
-        let failure = choose(&listed(), "tokens", false).expect_err("none runs");
-        assert!(failure.message.contains("running processes are etcd, monolith-1"), "{failure}");
+    fn the_error_for_an_unknown_name_suggests_a_similar_one_and_lists_what_runs() {
+        let names = ["ui-1", "usres-1"].map(str::to_owned);
+        let failure = choose(&listed(), &names, false).expect_err("one does not run");
+        assert!(failure.message.contains("`usres-1` does not run; did you mean `users-1`?"), "{failure}");
+        assert!(failure.message.contains("Running processes are etcd, monolith-1"), "{failure}");
     }
 }

@@ -1,18 +1,26 @@
 //! `mf logs`: the logs of all processes, sorted by time.
 
+use chrono::{DateTime, Utc};
+
 use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
-use crate::logs::{self, Filter};
+use crate::logs::{self, FOUND_LINES_MAX, Filter, Format, Level};
+use crate::time;
 
 const LINES_DEFAULT: usize = 50;
 
 /// Show the logs of all processes, or of some, sorted by time
+///
+/// Without --since, --level and --grep it shows the last 50 lines. With one of them it searches all that the logs
+/// contain: at most 32 MiB of each process.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
-    "mflogs                      # the last lines of all logs",
-    "mflogs -f users tokens      # follow two services",
+    "mflogs                              # the last lines of all logs",
+    "mflogs -f users tokens              # follow two services",
     "mflogs users-1 --lines 500",
+    "mflogs --level warn --since 10m     # warnings and errors of the last ten minutes",
+    "mflogs --grep 7f3a9c                # a correlation id, a path, any text",
     "mflogs --json | jq 'select(.level == \"ERROR\")'",
 ]))]
 pub struct Args {
@@ -21,9 +29,21 @@ pub struct Args {
     /// Also show new lines, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// How many existing lines
-    #[arg(short = 'n', long, default_value_t = LINES_DEFAULT)]
-    lines: usize,
+    /// How many existing lines at most [default: 50, or all that a search finds]
+    #[arg(short = 'n', long)]
+    lines: Option<usize>,
+    /// Only lines since a time: 10m, 2h, 10:30, 2026-01-31T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    since: Option<DateTime<Utc>>,
+    /// Only lines of this level and of more severe ones
+    #[arg(long, value_enum, ignore_case = true)]
+    level: Option<Level>,
+    /// Only lines that contain this text
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+    /// Colors: `auto` means in a terminal, unless `NO_COLOR` is set
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
+    color: String,
     /// As JSON, one object per line, with the name of the process
     #[arg(long)]
     json: bool,
@@ -38,14 +58,22 @@ pub async fn run(args: Args) -> Result<()> {
             home.path().display()
         ));
     }
-    let filter = Filter { names: args.names, json: args.json };
-    match logs::show(&home, &filter, args.lines) {
+    let colors = match args.color.as_str() {
+        "always" => true,
+        "never" => false,
+        _ => Format::for_terminal().colors,
+    };
+    let format = Format { json: args.json, colors };
+    let is_search = args.since.is_some() || args.level.is_some() || args.grep.is_some();
+    let lines = args.lines.unwrap_or(if is_search { FOUND_LINES_MAX } else { LINES_DEFAULT });
+    let filter = Filter { names: args.names, level: args.level, since: args.since, text: args.grep };
+    match logs::show(&home, &filter, format, lines) {
         // The process may be started later.
         Err(_) if args.follow => {}
         result => result?,
     }
     if args.follow {
-        logs::follow(&home, &filter).await?;
+        logs::follow(&home, &filter, format).await?;
     }
     Ok(())
 }

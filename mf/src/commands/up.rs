@@ -201,9 +201,9 @@ fn print_result(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
 /// Shows the logs until Ctrl-C, which stops the stack, or until another command stops it.
 async fn stay(stack: &Stack, client: &Client, mut supervisor: Child, progress: &Progress) -> Result<()> {
     print_line!("\nIts logs follow. Ctrl-C stops the stack.\n");
-    let all = logs::Filter::default();
+    let (all, format) = (logs::Filter::default(), logs::Format::for_terminal());
     tokio::select! {
-        result = logs::follow(&stack.home, &all) => result?,
+        result = logs::follow(&stack.home, &all, format) => result?,
         _ = supervisor.wait() => {
             print_line!("The stack was stopped.");
             return Ok(());

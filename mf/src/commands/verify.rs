@@ -1,23 +1,41 @@
 //! `mf verify`: runs the verifier, a program of its own that only uses the public and the internal listener.
+//!
+//! Checks the names of processes before the run, and removes the users and messages of the run afterwards.
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+mod cleanup;
 
-use crate::cargo;
+use std::process::{ExitCode, Stdio};
+
+use clap::ValueEnum;
+use flack_catalogue::{MONOLITH, Service};
+use flack_supervisor::ProcessStatus;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rand::Rng;
+use serde::Serialize;
+use serde_json::json;
+use tokio::process::Command;
+
 use crate::failure::Result;
 use crate::help::examples;
 use crate::home::Home;
 use crate::infra::programs;
+use crate::signals::interrupted;
 use crate::stack::Stack;
-use crate::supervisor;
+use crate::{suggestion, supervisor};
 
 const PROGRAM: &str = "verify-delivery";
+/// The instance that publishes the posted messages at that moment.
+const RELAY: &str = "relay";
+/// More sockets would exceed the limit of open files before a limit of Flack.
+const SOCKETS_MAX: i64 = 8_000;
+const POSTERS_MAX: i64 = 1_000;
+const RATE_MAX: f64 = 10_000.0;
+const SECONDS_MAX: i64 = 3_600;
 
 /// Verify that every acknowledged message reaches every websocket once and in order, even while processes are killed
 ///
-/// Posts messages at a rate, receives them on many websockets, and compares both with each other and with the history.
-/// Exit code 1 means that a message was lost, duplicated or out of order.
+/// The last line is PASS or FAIL.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfverify delivery --sockets 100 --posters 50 --rate 200 --seconds 60",
@@ -32,36 +50,183 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// No message is lost, duplicated or out of order; its own --help shows all options
-    #[command(disable_help_flag = true)]
-    Delivery {
-        /// Options of the verifier
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        options: Vec<OsString>,
-    },
+    Delivery(Delivery),
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
-    let What::Delivery { options } = &args.what;
-    let is_help = options.iter().any(|option| option == "--help" || option == "-h");
-    let names_stack = options.iter().any(|option| option.to_string_lossy().starts_with("--url"));
+/// No message is lost, duplicated or out of order
+///
+/// Registers users, posts messages as these users at a rate, receives them on many websockets, and compares both with
+/// each other and with the history. Afterwards it removes the users and their messages from the databases; open windows
+/// of the chat show the messages until they are reloaded. Faults are spread evenly over the run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples(&[
+    "mfverify delivery --seconds 20 --kill websocket --kill nats",
+    "mfverify delivery --freeze relay --replace users",
+]))]
+struct Delivery {
+    /// How many sockets receive messages
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=SOCKETS_MAX))]
+    sockets: u32,
+    /// How many of these sockets drop their connection at random and resume
+    #[arg(long, default_value_t = 0)]
+    dropping: u32,
+    /// How many users post
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=POSTERS_MAX))]
+    posters: u32,
+    /// Messages per second, of all users together
+    #[arg(long, default_value_t = 200.0, value_parser = parse_rate)]
+    rate: f64,
+    /// How long messages are posted
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX.unsigned_abs()))]
+    seconds: u64,
+    /// The protocol with which messages are posted
+    #[arg(long, value_enum, default_value_t = Over::Rest)]
+    over: Over,
+    /// Connect every second socket directly to the monolith instead of the balancer
+    #[arg(long)]
+    both_sides: bool,
+    /// Kill a process (kill -9): an instance (users-1), a service (users: one of its instances), another process
+    /// (nats), or `relay`, the instance that publishes the messages
+    #[arg(long, value_name = "NAME")]
+    kill: Vec<String>,
+    /// Freeze a process for 8 s with its connections open: as --kill
+    #[arg(long, value_name = "NAME")]
+    freeze: Vec<String>,
+    /// Replace an instance as in an upgrade (start another, drain the old one): an instance, a service or `relay`
+    #[arg(long, value_name = "NAME")]
+    replace: Vec<String>,
+    /// Do not remove the users and messages of the run
+    #[arg(long)]
+    keep: bool,
+    /// Print the result as JSON; PASS or FAIL is then on standard error
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Over {
+    Rest,
+    Websocket,
+    /// Half of the users each
+    Both,
+}
+
+/// As in the verifier's plan.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Fault<'a> {
+    Kill(&'a str),
+    Freeze(&'a str),
+    Replace(&'a str),
+}
+
+fn parse_rate(text: &str) -> std::result::Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| *rate > 0.0 && *rate <= RATE_MAX);
+    rate.ok_or_else(|| format!("`{text}` is not a rate: write a number above 0, at most {RATE_MAX}"))
+}
+
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let What::Delivery(options) = args.what;
+    if options.dropping > options.sockets {
+        return Err(failure!(Usage, "--dropping {}: there are only {} sockets", options.dropping, options.sockets));
+    }
     let home = Home::from_environment()?;
-    let stack = if is_help || names_stack {
-        None
-    } else {
-        let stack = Stack::open(&home)?;
-        // Before the build, which may take minutes.
-        supervisor::require(&home).await?;
-        Some(stack)
+    let stack = Stack::open(&home)?;
+    options.check_names(&supervisor::require(&home).await?.list().await?)?;
+    let program = programs::own(PROGRAM)?;
+    // No other run and no user has nicknames that begin with this.
+    let stem = format!("verify-{:08x}", rand::rng().random::<u32>());
+    let mut command = Command::new(program);
+    command.args(["--url", &stack.url(), "--stem", &stem]).args(options.json.then_some("--json")).arg(options.plan());
+    command.env("MF_HOME", home.path()).env("FLACK_MF", programs::mf()?).stdin(Stdio::null());
+    let mut verifier = command
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failure!(Internal, "{PROGRAM} cannot be started: {error}. Build it: mfbuild"))?;
+    let status = tokio::select! {
+        status = verifier.wait() => Some(status),
+        () = interrupted() => None,
     };
-    // The test suite is not built with the stack. Without cargo, a verifier that was built earlier is used.
-    if let Ok(false) = cargo::build_program("flack-conformance", PROGRAM).await {
-        return Err(failure!(Internal, "the verifier cannot be built; cargo printed the errors above"));
+    if status.is_none() {
+        // Not SIGKILL: it must continue a process that it has frozen. Ctrl-C has ended it already.
+        if let Some(pid) = verifier.id() {
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+        }
+        let _ = verifier.wait().await;
     }
-    let mut command = Command::new(programs::own(PROGRAM)?);
-    if let Some(stack) = stack {
-        command.args(["--url", &stack.url()]).env("MF_HOME", home.path());
+    let removed = if options.keep {
+        eprintln!("mf: the users {stem}-... and their messages are kept");
+        Ok(())
+    } else {
+        cleanup::remove(&stack, &stem).await.map(|removed| eprintln!("mf: {removed}"))
+    };
+    let removed = removed.map_err(|error| {
+        failure!(Internal, "the users {stem}-... and their messages cannot be removed: {error}. Their data stays")
+    });
+    let Some(status) = status else {
+        removed?;
+        return Err(failure!(Interrupted, "interrupted"));
+    };
+    let code = status.ok().and_then(|status| status.code());
+    let verdict = match code {
+        Some(0) => "PASS",
+        Some(1) => "FAIL",
+        _ => "FAIL: the run did not complete",
+    };
+    if let Err(failure) = &removed {
+        eprintln!("mf: {failure}");
     }
-    let error = command.env("FLACK_MF", programs::mf()?).args(options).exec();
-    Err(failure!(Internal, "{PROGRAM} cannot be started: {error}"))
+    if options.json {
+        eprintln!("{verdict}");
+    } else {
+        print_line!("{verdict}");
+    }
+    match code {
+        Some(0) => removed.map(|()| ExitCode::SUCCESS).or_else(|failure| Ok(failure.code())),
+        Some(1) => Ok(ExitCode::FAILURE),
+        _ => Ok(failure!(Internal, "").code()),
+    }
+}
+
+impl Delivery {
+    /// Returns the plan for the verifier.
+    fn plan(&self) -> String {
+        let kills = self.kill.iter().map(|name| Fault::Kill(name));
+        let freezes = self.freeze.iter().map(|name| Fault::Freeze(name));
+        let replaces = self.replace.iter().map(|name| Fault::Replace(name));
+        let faults: Vec<Fault<'_>> = kills.chain(freezes).chain(replaces).collect();
+        let plan = json!({
+            "sockets": self.sockets, "dropping": self.dropping, "posters": self.posters, "rate": self.rate,
+            "seconds": self.seconds, "over": self.over, "both_sides": self.both_sides, "faults": faults,
+        });
+        plan.to_string()
+    }
+
+    /// Returns a failure for a name of a process that does not run, or that cannot be replaced.
+    fn check_names(&self, processes: &[ProcessStatus]) -> Result<()> {
+        let is_service = |process: &&ProcessStatus| Service::find(&process.group).is_some();
+        // Of the monolith only one instance can run.
+        let is_replaceable = |process: &&ProcessStatus| is_service(process) && process.group != MONOLITH;
+        let all = names(processes.iter());
+        let replaceable = names(processes.iter().filter(is_replaceable));
+        let uses =
+            [("kill", &self.kill, &all), ("freeze", &self.freeze, &all), ("replace", &self.replace, &replaceable)];
+        for (option, wanted, known) in uses {
+            if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
+                let hint = suggestion::among(unknown, "possible names", known.iter().copied());
+                return Err(failure!(Usage, "--{option} {unknown}: there is no such process; {hint}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns what can be named: the processes, their services, and the relay.
+fn names<'a>(processes: impl Iterator<Item = &'a ProcessStatus>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = processes.flat_map(|process| [process.name.as_str(), process.group.as_str()]).collect();
+    names.push(RELAY);
+    names.sort_unstable();
+    names.dedup();
+    names
 }

@@ -3,9 +3,11 @@
 //! A rotation moves the beginning of a log to the old log, `<name>.log.old`: the two together are what was written.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
 
 /// Read at once; also how far back `last` reads.
 const CHUNK_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -26,6 +28,25 @@ pub fn last(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     // Reading that starts in the middle of a file starts in the middle of a line.
     let lines: Vec<&str> = text.lines().skip(usize::from(from > 0)).collect();
     Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+/// Calls `receive` for each line of a log, from the oldest one on.
+pub fn each(path: &Path, mut receive: impl FnMut(&str)) -> std::io::Result<()> {
+    // The first bytes of the log continue the last line of the old log.
+    let old: Box<dyn Read> =
+        File::open(old_log(path)).map_or_else(|_| Box::new(std::io::empty()) as _, |old| Box::new(old) as _);
+    let mut reader = BufReader::new(old.chain(File::open(path)?));
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        receive(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    Ok(())
+}
+
+/// Returns when a log was written last.
+pub fn written(path: &Path) -> DateTime<Utc> {
+    path.metadata().and_then(|metadata| metadata.modified()).map_or_else(|_| Utc::now(), DateTime::from)
 }
 
 fn read_from(path: &Path, position: u64) -> std::io::Result<Vec<u8>> {
@@ -121,6 +142,9 @@ mod tests {
         assert_eq!(late.new_lines(), ["two", "three", "four"]);
         assert_eq!(end.new_lines(), ["ur"]);
         assert_eq!(last(&path, 3).expect("readable"), ["two", "three", "four"]);
+        let mut all = Vec::new();
+        each(&path, |line| all.push(line.trim_end().to_owned())).expect("readable");
+        assert_eq!(all, ["one", "two", "three", "four"]);
         std::fs::write(&path, "ree\nfour\nfive\n").expect("written");
         assert_eq!((start.new_lines(), late.new_lines()), (vec!["five".to_owned()], vec!["five".to_owned()]));
     }

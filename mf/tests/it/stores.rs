@@ -461,6 +461,19 @@ fn streams_that_nats_has_lost_are_made_again() {
 }
 
 #[test]
+fn mfverify_checks_the_names_of_processes_before_the_run() {
+    let stack = Stack::started();
+    for (option, name, expected) in [
+        ("--kill", "natss", "did you mean `nats`?"),
+        ("--freeze", "users", "Possible names are etcd, nats, postgres, relay"),
+        ("--replace", "nats", "possible names are relay"),
+    ] {
+        let output = stack.expect(&["verify", "delivery", option, name], 64);
+        assert!(output.to_lowercase().contains(&expected.to_lowercase()), "{option} {name}: {output}");
+    }
+}
+
+#[test]
 fn logs_are_sorted_by_time_and_filtered_by_name() {
     let stack = Stack::started();
     let all = stack.expect(&["logs", "--lines", "500"], 0);
@@ -472,7 +485,10 @@ fn logs_are_sorted_by_time_and_filtered_by_name() {
         let line: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
         assert_eq!(line["process"], "nats");
     }
-    assert!(stack.expect(&["logs", "usres"], 64).contains("logs are etcd, nats, postgres"));
+    let found = stack.expect(&["logs", "--grep", "Server is ready", "--since", "1h", "--color", "always"], 0);
+    assert!(found.lines().count() == 1 && found.contains("\u{1b}[36mnats"), "{found}");
+    assert_eq!(stack.expect(&["logs", "--grep", "no line has this"], 0), "");
+    assert!(stack.expect(&["logs", "usres"], 64).contains("ogs are etcd, nats, postgres"));
 }
 
 /// Returns the names of processes in pid files that still run.

@@ -8,7 +8,7 @@ fn unknown_names_and_values_are_usage_errors_that_list_the_choices() {
     for (arguments, expected) in [
         (vec!["upp"], "up"),
         (vec!["up", "--stage", "microservices"], "monolith, services"),
-        (vec!["up", "--instances", "usres=2"], "services are monolith, ui, users"),
+        (vec!["up", "--instances", "usres=2"], "did you mean `users`? Services are monolith, ui, users"),
         (vec!["up", "--instances", "users=99"], "at most 16 instances of users"),
         (vec!["up", "--port", "80"], "1024"),
         (vec!["up", "--port", "65500"], "65211"),
@@ -22,9 +22,13 @@ fn unknown_names_and_values_are_usage_errors_that_list_the_choices() {
         (vec!["build", "--no-build"], "--version"),
         (vec!["build", "--from", "main", "--version", "2", "--no-build"], "cannot be used with"),
         (vec!["build", "prune", "--keep", "few"], "--keep"),
-        (vec!["kill"], "<TARGET>"),
+        (vec!["kill"], "<NAME>"),
         (vec!["kill", "users", "--no-restart"], "--hard"),
-        (vec!["kill", "users", "some"], "all"),
+        (vec!["logs", "--level", "warm"], "'warn'"),
+        (vec!["verify", "delivery", "--rate", "0"], "a number above 0"),
+        (vec!["verify", "delivery", "--sockets", "5", "--dropping", "6"], "there are only 5 sockets"),
+        (vec!["verify", "delivery", "--url", "http://localhost"], "unexpected argument"),
+        (vec!["logs", "--since", "yesterday"], "write 2026-01-31T10:00:00Z"),
     ] {
         let output = stack.expect(&arguments, 64);
         assert!(output.contains(expected), "mf {arguments:?} printed:\n{output}");
@@ -41,6 +45,71 @@ fn commands_that_need_a_stack_name_the_command_that_starts_one() {
         assert!(output.contains("mfup") || output.contains("ever started"), "mf {arguments:?} printed:\n{output}");
     }
     assert!(stack.expect(&["down"], 0).contains("No stack"));
+}
+
+#[test]
+fn mf_help_lists_the_commands_and_explains_one() {
+    let stack = Stack::new();
+    let all = stack.expect(&["help"], 0);
+    assert!(all.contains("verify") && all.contains("completions") && all.contains("Exit codes:"), "{all}");
+    assert!(stack.expect(&["help", "events", "replay"], 0).contains("--snapshot"));
+}
+
+#[test]
+fn arguments_can_be_checked_without_doing_anything() {
+    let stack = Stack::new();
+    for (arguments, code) in [(&["up", "--detach"][..], 0), (&["up", "--prot", "8080"], 64)] {
+        let status = stack.mf(arguments).env("MF_CHECK_ARGUMENTS", "1").output().expect("mf runs").status;
+        assert_eq!(status.code(), Some(code), "mf {arguments:?}");
+    }
+    assert!(stack.expect(&["down"], 0).contains("No stack"));
+}
+
+#[test]
+fn bin_mf_reports_a_wrong_argument_before_it_runs_cargo() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_mf")).parent().expect("its folder");
+    let programs = tempfile::tempdir().expect("a temporary folder");
+    let cargo = programs.path().join("cargo");
+    std::fs::write(&cargo, "#!/bin/sh\nexit 99\n").expect("written");
+    std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let mut path = programs.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").expect("a PATH"));
+    let output = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../bin/mf"))
+        .args(["up", "--prot", "8080"])
+        .env("PATH", path)
+        .env("CARGO_TARGET_DIR", folder.parent().expect("the target folder"))
+        .env("MF_PROFILE", folder.file_name().expect("a profile"))
+        .output()
+        .expect("bash runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{error}");
+    assert!(error.contains("--port"), "{error}");
+}
+
+#[test]
+fn completions_and_manual_pages_cover_the_short_names() {
+    let stack = Stack::new();
+    for (shell, check) in [("bash", "bash"), ("zsh", ""), ("fish", "")] {
+        let script = stack.expect(&["completions", shell], 0);
+        for name in ["mfup", "mfverify", "instances", "replay"] {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+        if !check.is_empty() {
+            let file = stack.home.path().join("completions");
+            std::fs::write(&file, script).expect("written");
+            let status = std::process::Command::new(check).arg("-n").arg(&file).status().expect("the shell runs");
+            assert!(status.success(), "{shell} accepts the script");
+            std::fs::remove_file(file).expect("removed");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pages = folder.path().join("man1");
+    stack.expect(&["man", pages.to_str().expect("a path")], 0);
+    for page in ["mf.1", "mfup.1", "mfevents.1", "mfevents-replay.1"] {
+        assert!(pages.join(page).is_file(), "{page}");
+    }
 }
 
 #[test]
@@ -85,5 +154,5 @@ fn every_short_name_in_bin_calls_a_command_that_exists() {
         stack.expect(&[command, "--help"], 0);
         count += 1;
     }
-    assert_eq!(count, 14, "one for each command");
+    assert_eq!(count, 15, "one for each command");
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Local, Utc};
 use clap::Subcommand;
 use flack_catalogue::Service;
 use serde::Serialize;
@@ -112,8 +112,8 @@ const INBOX: &str = "select id as number, stream, kind, entity_id, version, mess
         attempts, error, case when $1::bigint is not null then payload end as payload
     from inbox where state = 'dead' and ($1 is null or id = $1) order by stream, id limit $2";
 const QUEUE: &str =
-    "select queue.id as number, null as stream, journal.entity as kind, journal.entity_id, journal.version,
-        null as message_id, queue.failed_at as since, 1 as attempts, queue.error,
+    "select queue.id as number, null as stream, journal.entity || '_changed' as kind, journal.entity_id,
+        journal.version, null as message_id, queue.failed_at as since, 1 as attempts, queue.error,
         case when $1::bigint is not null then journal.row_data end as payload
     from journal_queue as queue
     inner join journal on journal.recorded_at = queue.recorded_at and journal.id = queue.journal_id
@@ -193,7 +193,7 @@ async fn list(stack: &Stack, as_json: bool) -> Result<()> {
             dead.stream.unwrap_or_else(|| "to be published".to_owned()),
             dead.kind,
             format!("{} v{}", dead.entity_id, dead.version),
-            or_dash(dead.since.map(|since| since.format("%Y-%m-%d %H:%M:%S"))),
+            or_dash(dead.since.map(|since| since.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S"))),
             dead.attempts.to_string(),
             shortened(dead.error.as_deref().unwrap_or("-"), ERROR_CHARACTERS_MAX),
         ]);

@@ -1,6 +1,6 @@
 //! `mf events replay`: publishes events once more, from the journal or from the present state of the tables.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use flack_catalogue::Service;
 use serde_json::json;
 
@@ -10,6 +10,10 @@ use crate::failure::Result;
 use crate::help::examples;
 use crate::services;
 use crate::stack::Stack;
+use crate::time;
+
+/// The type of an event is its entity with this suffix.
+const TYPE_SUFFIX: &str = "_changed";
 
 /// Publish events once more, while the app runs
 ///
@@ -23,7 +27,7 @@ use crate::stack::Stack;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfevents replay users --from 2h                       # the last two hours",
-    "mfevents replay users --type user --entity 17         # one user's history",
+    "mfevents replay users --type user_changed --entity 17   # one user's history",
     "mfevents replay messages --from 2026-01-31T10:00:00Z --to 2026-01-31T11:00:00Z",
     "mfevents replay users --snapshot                      # all users as they are now",
     "mfevents replay users --rebuild messages              # rebuild the nicknames in messages",
@@ -33,24 +37,24 @@ pub(super) struct Args {
     /// The owner of the events
     #[arg(value_parser = parse_owner)]
     owner: &'static Service,
-    /// Only of this type, such as user or message
-    #[arg(long = "type")]
-    entity: Option<String>,
+    /// Only of this type, as mfevents tail shows it: `user_changed`, `message_changed`
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
     /// Only of this entity, by its id
     #[arg(long = "entity")]
     entity_id: Option<String>,
-    /// Only events recorded since: a time (RFC 3339), or how long ago (30m, 2h, 7d)
-    #[arg(long, value_parser = parse_time)]
+    /// Only events recorded since: a time (2026-01-31T10:00:00Z, 10:30), or how long ago (30m, 2h, 7d)
+    #[arg(long, value_parser = time::parse)]
     from: Option<DateTime<Utc>>,
     /// Only events recorded before
-    #[arg(long, value_parser = parse_time)]
+    #[arg(long, value_parser = time::parse)]
     to: Option<DateTime<Utc>>,
     /// The present state of every row, instead of the journal
     #[arg(long, conflicts_with_all = ["entity_id", "from", "to"])]
     snapshot: bool,
     /// The service whose projection is rebuilt
     #[arg(long, value_name = "READER", value_parser = services::argument(),
-        conflicts_with_all = ["snapshot", "entity", "entity_id", "from", "to"])]
+        conflicts_with_all = ["snapshot", "kind", "entity_id", "from", "to"])]
     rebuild: Option<&'static Service>,
     /// Print the result as JSON
     #[arg(long)]
@@ -63,16 +67,19 @@ pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
     }
     let mut queue = ReplayQueue::open(stack, args.owner).await?;
     let known = queue.entities().await?;
-    if let Some(wanted) = args.entity.as_ref().filter(|entity| !known.contains(entity)) {
-        return Err(failure!(Usage, "{} has no type `{wanted}`; it has {}", args.owner, known.join(", ")));
+    let entity = args.kind.as_deref().map(|kind| entity_of(kind).to_owned());
+    if let Some(wanted) = entity.as_ref().filter(|entity| !known.contains(entity)) {
+        let types: Vec<String> = known.iter().map(|entity| format!("{entity}{TYPE_SUFFIX}")).collect();
+        let wanted = format!("{wanted}{TYPE_SUFFIX}");
+        return Err(failure!(Usage, "{} has no type `{wanted}`; it has {}", args.owner, types.join(", ")));
     }
     if args.snapshot {
-        for entity in args.entity.map_or(known, |entity| vec![entity]) {
+        for entity in entity.map_or(known, |entity| vec![entity]) {
             queue.snapshot(&entity).await?;
         }
     } else {
         let selection = Selection {
-            entity: args.entity.as_deref(),
+            entity: entity.as_deref(),
             entity_id: args.entity_id.as_deref(),
             from: args.from,
             // Later events are published anyway.
@@ -91,22 +98,9 @@ pub(super) async fn run(stack: &Stack, args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Parses `2026-01-31T10:00:00Z`, or `2h` for two hours ago.
-fn parse_time(text: &str) -> std::result::Result<DateTime<Utc>, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.with_timezone(&Utc));
-    }
-    let wrong = || format!("`{text}` is not a time: write 2026-01-31T10:00:00Z, or 30m, 2h, 7d for a time before now");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let count: i64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
-    let ago = match unit {
-        's' => TimeDelta::try_seconds(count),
-        'm' => TimeDelta::try_minutes(count),
-        'h' => TimeDelta::try_hours(count),
-        'd' => TimeDelta::try_days(count),
-        _ => None,
-    };
-    ago.filter(|_| count >= 0).and_then(|ago| Utc::now().checked_sub_signed(ago)).ok_or_else(wrong)
+/// Returns the entity of a type of event; an entity is accepted, too.
+fn entity_of(kind: &str) -> &str {
+    kind.strip_suffix(TYPE_SUFFIX).unwrap_or(kind)
 }
 
 #[cfg(test)]
@@ -114,12 +108,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_absolute_or_relative_to_now() {
-        assert_eq!(parse_time("2026-01-31T10:00:00Z").map(|time| time.timestamp()), Ok(1_769_853_600));
-        let two_hours_ago = parse_time("2h").expect("a time");
-        assert!((Utc::now() - two_hours_ago).num_minutes().abs_diff(120) <= 1);
-        for wrong in ["", "2", "h", "-2h", "yesterday", "2026-01-31", "99999999999999d", "2ü"] {
-            assert!(parse_time(wrong).is_err(), "{wrong}");
+    fn a_type_is_accepted_as_mfevents_tail_shows_it_and_as_its_entity() {
+        for text in ["user_changed", "user"] {
+            assert_eq!(entity_of(text), "user");
         }
     }
 }

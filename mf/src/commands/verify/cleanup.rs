@@ -1,0 +1,74 @@
+//! Removes the users of a run with their tokens and messages. The API has no operation for it, so this is SQL with the
+//! superuser's account. The triggers write the deletions to the journal, as any change of data: consumers follow.
+
+use std::fmt;
+
+use flack_catalogue::SERVICES;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+
+use crate::infra::postgres;
+use crate::stack::Stack;
+
+/// Rows per transaction: new events wait behind the events of one transaction.
+const BATCH_ROWS: i64 = 500;
+/// In an order that the foreign keys of the monolith's database allow.
+const TABLES: [(&str, &str); 3] = [("messages", "user_id"), ("tokens", "user_id"), ("users", "id")];
+
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    users: usize,
+    messages: u64,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "removed the {} users of the run and their {} messages", self.users, self.messages)
+    }
+}
+
+/// Removes the users whose nicknames begin with `stem`, from all databases.
+pub(super) async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
+    let mut databases = Vec::new();
+    for service in &SERVICES {
+        databases.push(postgres::connect_to(&stack.ports, &stack.secrets, service.database).await?);
+    }
+    let mut users: Vec<i64> = Vec::new();
+    for database in &mut databases {
+        if has_table(database, "users").await? {
+            let found = sqlx::query_scalar("select id from users where starts_with(nickname, $1 || '-')").bind(stem);
+            let found: Vec<i64> = found.fetch_all(database).await?;
+            users.extend(found);
+        }
+    }
+    let mut removed = Removed { users: users.len(), messages: 0 };
+    for database in &mut databases {
+        sqlx::query("set flack.correlation_id = 'mf-verify'").execute(&mut *database).await?;
+        for (table, column) in TABLES {
+            if has_table(database, table).await? {
+                let rows = delete(database, table, column, &users).await?;
+                removed.messages += if table == "messages" { rows } else { 0 };
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// A service that never ran has no tables.
+async fn has_table(database: &mut PgConnection, table: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select to_regclass($1) is not null").bind(table).fetch_one(database).await
+}
+
+async fn delete(database: &mut PgConnection, table: &str, column: &str, users: &[i64]) -> sqlx::Result<u64> {
+    // Safe to format: the names are constants.
+    let statement =
+        format!("delete from {table} where id in (select id from {table} where {column} = any($1) limit {BATCH_ROWS})");
+    let mut rows = 0;
+    loop {
+        let deleted = sqlx::query(AssertSqlSafe(statement.as_str())).bind(users).execute(&mut *database).await?;
+        rows += deleted.rows_affected();
+        if deleted.rows_affected() == 0 {
+            return Ok(rows);
+        }
+    }
+}
