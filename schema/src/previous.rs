@@ -77,8 +77,8 @@ impl Previous {
             .spawn()
             .context("git cannot be run")?;
         let tar = archive.stdout.take().expect("a piped output");
-        // Files get the time of their commit, so a second run builds nothing again: each commit has its own folder. Only
-        // migrations are exchanged. They get the present time, which cargo notices.
+        // Files get the time of their commit, so a second run builds nothing again: each commit has its own folder.
+        // Only migrations are exchanged. They get the present time, which cargo notices.
         let extract = if path == MIGRATIONS { "-xm" } else { "-x" };
         run("tar", Command::new("tar").arg(extract).arg("-C").arg(&self.sources).stdin(tar))?;
         ensure!(archive.wait().context("git archive")?.success(), "git archive failed; its error is above");
