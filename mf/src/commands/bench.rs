@@ -1,28 +1,37 @@
-//! `mf bench`: runs a benchmark with a temporary database.
+//! `mf bench`: runs a benchmark with a temporary database, or on temporary stacks.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::process::Command;
 
-use crate::cargo::{self, cannot_run};
-use crate::failure::Result;
+use crate::cargo;
+use crate::failure::{Exit, Result};
 use crate::help::examples;
+use crate::home::repository;
 use crate::infra::postgres::TemporaryServer;
 use crate::signals::interrupted;
 
 /// Measure one part in a release build, and print the results with the machine
 ///
-/// Starts PostgreSQL, etcd and NATS in temporary folders, and stops them afterwards. The first run builds for some
-/// minutes. To measure a whole stack, use mfverify.
+/// Starts what it needs in temporary folders, and stops it afterwards. The first run builds for some minutes. To
+/// verify a running stack under load, use mfverify.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfbench idle-sockets         # memory per idle connection",
     "mfbench fan-out              # deliveries per second on one core, and their latency",
+    "mfbench reads                # GET /api/messages: requests per second, processor time of each process",
+    "mfbench reads --seconds 30 --stage services --json",
+    "mfbench reads --help         # all options",
 ]))]
 pub struct Args {
     benchmark: Benchmark,
+    /// Options of `reads`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -31,38 +40,49 @@ enum Benchmark {
     IdleSockets,
     /// Deliveries that the websocket service makes on one core
     FanOut,
+    /// `GET /api/messages` through the balancer, on a stack of each stage
+    Reads,
 }
 
-impl Benchmark {
-    /// The argument of flack-websocket's example `benchmark`.
-    fn argument(self) -> &'static str {
-        match self {
-            Self::IdleSockets => "idle-sockets",
-            Self::FanOut => "fan-out",
-        }
-    }
-}
+/// The program that measures reads.
+const READS: &str = "bench-reads";
 
 pub async fn run(args: Args) -> Result<ExitCode> {
+    let example = match args.benchmark {
+        Benchmark::IdleSockets => "idle-sockets",
+        Benchmark::FanOut => "fan-out",
+        Benchmark::Reads => return reads(&args.options).await,
+    };
+    if !args.options.is_empty() {
+        return Err(failure!(Usage, "{example} has no options"));
+    }
     let database = TemporaryServer::start().await?;
-    let result = measure(args.benchmark, &database).await;
+    let result = websocket(example, &database).await;
     database.stop().await;
     result
 }
 
-async fn measure(what: Benchmark, database: &TemporaryServer) -> Result<ExitCode> {
-    let mut child = cargo::command(&[
-        "run",
-        "--release",
-        "--package",
-        "flack-websocket",
-        "--example",
-        "benchmark",
-        what.argument(),
-    ])
-    .env("DATABASE_URL", database.url()?)
-    .spawn()
-    .map_err(|error| cannot_run(&error))?;
+/// Runs an example of flack-websocket.
+async fn websocket(example: &str, database: &TemporaryServer) -> Result<ExitCode> {
+    let arguments = ["run", "--release", "--package", "flack-websocket", "--example", "benchmark", example];
+    let mut command = cargo::command(&arguments);
+    command.env("DATABASE_URL", database.url()?);
+    execute(command).await
+}
+
+/// Builds every program, because the stacks that are measured run them, and the measurement itself.
+async fn reads(options: &[OsString]) -> Result<ExitCode> {
+    if !cargo::run(&["build", "--release", "--workspace", "--bins"]).await? {
+        return Err(failure!(Internal, "the programs cannot be built; cargo printed the errors above"));
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let mut command = Command::new(repository().join(target).join("release").join(READS));
+    command.args(options).current_dir(repository()).kill_on_drop(true);
+    execute(command).await
+}
+
+async fn execute(mut command: Command) -> Result<ExitCode> {
+    let mut child = command.spawn().map_err(|error| failure!(Internal, "the benchmark cannot be started: {error}"))?;
     let status = tokio::select! {
         status = child.wait() => status,
         () = interrupted() => {
@@ -74,8 +94,10 @@ async fn measure(what: Benchmark, database: &TemporaryServer) -> Result<ExitCode
             return Err(failure!(Interrupted, "interrupted"));
         }
     };
-    if !status.map_err(|error| cannot_run(&error))?.success() {
-        return Err(failure!(Internal, "the benchmark failed; its error is above"));
+    let status = status.map_err(|error| failure!(Internal, "the benchmark cannot be awaited: {error}"))?;
+    match status.code() {
+        Some(0) => Ok(ExitCode::SUCCESS),
+        Some(code) if code == Exit::Usage as i32 => Ok(ExitCode::from(Exit::Usage as u8)),
+        _ => Err(failure!(Internal, "the benchmark failed; its error is above")),
     }
-    Ok(ExitCode::SUCCESS)
 }
