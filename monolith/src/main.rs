@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use flack_catalogue::Service;
 use flack_common::{config, process, telemetry};
 use flack_monolith::{SERVICE, build, config::Config};
+use mimalloc::MiMalloc;
+
+/// A list of 50 messages makes some hundred allocations. The C library's allocator takes a tenth more processor time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use axum::{body::Body, extract::Request};
+use axum::{
+    body::{Body, HttpBody as _},
+    extract::Request,
+};
 use bytes::BytesMut;
 use flack_api::{BODY_BYTES_MAX, Problem};
 use http::{StatusCode, header};
@@ -25,6 +28,9 @@ const BODY_SECONDS_MAX: u64 = 10;
 pub async fn read(request: Request) -> Result<Request, Problem> {
     if expects_continue(&request) && content_length(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
         return Err(problems::too_large());
+    }
+    if request.body().is_end_stream() {
+        return Ok(request);
     }
     let (parts, body) = request.into_parts();
     let mut bytes = BytesMut::new();

@@ -117,11 +117,11 @@ async fn observe(request: Request, next: Next, correlation_id: &str) -> Response
 fn record(method: &Method, path: &str, response: &Response, duration: Duration) {
     let status = response.status();
     RequestRate::of_process().record();
-    let labels = [
+    let labels: [(&'static str, metrics::SharedString); 3] = [
         // HTTP allows any method name; only the standard ones become a label.
-        ("method", if is_standard(method) { method.to_string() } else { "other".to_owned() }),
-        ("path", path.to_owned()),
-        ("status", status.as_str().to_owned()),
+        ("method", standard_name(method).into()),
+        ("path", path.to_owned().into()),
+        ("status", status.as_str().to_owned().into()),
     ];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", &labels).record(duration.as_secs_f64());
@@ -134,9 +134,17 @@ fn record(method: &Method, path: &str, response: &Response, duration: Duration) 
     }
 }
 
-fn is_standard(method: &Method) -> bool {
-    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS]
-        .contains(method)
+fn standard_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 /// Calls the handler within the limits; a timeout and a panic become problem details.

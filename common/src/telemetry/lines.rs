@@ -2,21 +2,19 @@
 //!
 //! The formatter of `tracing-subscriber` nests spans in lists; any tool can search a flat object for `correlation_id`.
 
-use std::{fmt, io::Write};
+use std::{fmt, io::Write, ops::Range};
 
 use chrono::{SecondsFormat, Utc};
-use serde_json::{Map, Value};
+use serde::Serialize;
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{
-    Layer,
-    fmt::MakeWriter,
-    layer::Context,
-    registry::{LookupSpan, Scope},
-};
+use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+
+/// Most lines are shorter. A longer one is allocated again.
+const LINE_BYTES: usize = 512;
 
 /// A layer that writes each event as a line of JSON.
 #[derive(Debug)]
@@ -30,13 +28,20 @@ impl<W> JsonLines<W> {
     }
 }
 
-/// The fields of a span or an event.
+/// The fields of a span or an event. Each request logs, so the values are kept as JSON instead of as a tree.
 #[derive(Debug, Default)]
-struct Fields(Map<String, Value>);
+struct Fields {
+    json: Vec<u8>,
+    /// The names, and where in `json` their values are.
+    values: Vec<(&'static str, Range<usize>)>,
+}
 
 impl Fields {
-    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+    fn insert(&mut self, field: &Field, value: impl Serialize) {
+        let start = self.json.len();
+        if serde_json::to_writer(&mut self.json, &value).is_ok() {
+            self.values.push((field.name(), start..self.json.len()));
+        }
     }
 }
 
@@ -73,7 +78,60 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field, format!("{value:?}"));
+        self.insert(field, format_args!("{value:?}"));
+    }
+}
+
+/// A line while it is written. A name that is written already is left out.
+struct Line {
+    json: Vec<u8>,
+    names: Vec<&'static str>,
+}
+
+impl Line {
+    fn begin() -> Self {
+        let mut json = Vec::with_capacity(LINE_BYTES);
+        json.push(b'{');
+        Self { json, names: Vec::with_capacity(16) }
+    }
+
+    /// Writes the name, and returns whether the value has to be written.
+    fn name(&mut self, name: &'static str) -> bool {
+        if self.names.contains(&name) {
+            return false;
+        }
+        if !self.names.is_empty() {
+            self.json.push(b',');
+        }
+        self.names.push(name);
+        self.value(name);
+        self.json.push(b':');
+        true
+    }
+
+    fn value(&mut self, value: impl Serialize) {
+        // Writing to memory does not fail, and text has no error.
+        let _ = serde_json::to_writer(&mut self.json, &value);
+    }
+
+    fn text(&mut self, name: &'static str, value: &str) {
+        if self.name(name) {
+            self.value(value);
+        }
+    }
+
+    /// Of a field that was recorded twice, the last value counts.
+    fn fields(&mut self, fields: &Fields) {
+        for (name, value) in fields.values.iter().rev() {
+            if self.name(name) {
+                self.json.extend_from_slice(&fields.json[value.clone()]);
+            }
+        }
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.json.extend_from_slice(b"}\n");
+        self.json
     }
 }
 
@@ -99,28 +157,24 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = Map::new();
-        line.insert("ts".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true).into());
-        line.insert("level".into(), event.metadata().level().as_str().into());
-        line.insert("service".into(), super::service().into());
-        if let Some(instance) = super::instance() {
-            line.insert("instance".into(), instance.into());
-        }
-        // From the outermost span inwards: inner fields take precedence.
-        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
-            if let Some(fields) = span.extensions().get::<Fields>() {
-                line.extend(fields.0.iter().map(|(name, value)| (name.clone(), value.clone())));
-            }
-        }
+        let mut line = Line::begin();
+        line.text("ts", &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
+        line.text("level", event.metadata().level().as_str());
+        line.text("target", event.metadata().target());
         let mut fields = Fields::default();
         event.record(&mut fields);
-        line.extend(fields.0);
-        line.insert("target".into(), event.metadata().target().into());
-
-        let mut text = Value::Object(line).to_string();
-        text.push('\n');
+        line.fields(&fields);
+        // From the innermost span outwards: the first value of a name counts.
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(fields) = span.extensions().get::<Fields>() {
+                line.fields(fields);
+            }
+        }
+        // An event may name another service or instance than this one.
+        line.text("service", super::service());
+        super::with_instance(|instance| line.text("instance", instance));
         // One write, so that lines of several threads do not mix. An error is ignored: nobody reads the output.
-        let _ = self.writer.make_writer().write_all(text.as_bytes());
+        let _ = self.writer.make_writer().write_all(&line.end());
     }
 }
 
@@ -131,7 +185,8 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use tracing::{info, info_span};
+    use serde_json::Value;
+    use tracing::{field::Empty, info, info_span};
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
@@ -171,6 +226,18 @@ mod tests {
         assert_eq!(lines[0]["user.id"], 17);
         assert_eq!(lines[0]["message"], "registered");
         assert_eq!(lines[0]["level"], "INFO");
+    }
+
+    #[test]
+    fn the_innermost_and_latest_value_of_a_name_is_written_once() {
+        let lines = lines_of(|| {
+            let outer = info_span!("outer", table = "users", key = Empty).entered();
+            outer.record("key", 1).record("key", 2);
+            let _inner = info_span!("inner", table = "tokens").entered();
+            info!(service = "another", "found");
+        });
+        assert_eq!((&lines[0]["table"], &lines[0]["service"]), (&"tokens".into(), &"another".into()));
+        assert_eq!(lines[0]["key"], 2);
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub const LIST_MESSAGES_MAX: i64 = 1_000;
 /// JSON of a page of `GET /api/messages`. An ordinary message has less than 1 KiB, so few pages end because of it.
 pub const LIST_BYTES_MAX: usize = 1_048_576;
 
+/// Of the JSON of a message, names, numbers and links: six numbers of at most 20 digits, and less than 200 characters.
+const JSON_FRAME_BYTES_MAX: usize = 400;
+
+/// A control character, such as U+0001, takes six characters in JSON.
+const JSON_BYTES_PER_BYTE_MAX: usize = 6;
+
 /// `GET /api/messages` returns no older changes.
 pub const LIST_HOURS_MAX: i32 = 24;
 
@@ -97,6 +103,10 @@ impl From<Message> for types::Message {
 /// message of a later second than its own `updated_since`: otherwise the next page would be the same. It does not end
 /// between equal times either, because a time without a fraction is not later than its second.
 pub fn page(messages: Vec<Message>, updated_since: Option<i64>) -> Vec<types::Message> {
+    // Almost every list is one page. Then its JSON is not written twice.
+    if messages.iter().map(json_bytes_max).sum::<usize>() <= LIST_BYTES_MAX {
+        return messages.into_iter().map(Into::into).collect();
+    }
     let (mut page, mut bytes, mut last_change) = (Vec::new(), 0, DateTime::UNIX_EPOCH);
     for message in messages {
         let changed_at = message.updated_at;
@@ -110,6 +120,12 @@ pub fn page(messages: Vec<Message>, updated_since: Option<i64>) -> Vec<types::Me
         page.push(message);
     }
     page
+}
+
+/// Returns the longest JSON that a message can have.
+fn json_bytes_max(message: &Message) -> usize {
+    let nickname = message.nickname.as_ref().map_or(0, String::len);
+    JSON_FRAME_BYTES_MAX + JSON_BYTES_PER_BYTE_MAX * (message.source.len() + message.html.len() + nickname)
 }
 
 impl From<Channel> for ChannelModel {
@@ -141,4 +157,35 @@ pub fn key_reused() -> Problem {
         "idempotency-key-reused",
         "another message was posted with this Idempotency-Key; use a new key for each new message",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(source: &str, nickname: Option<String>) -> Message {
+        let time = DateTime::from_timestamp(253_402_300_799, 0).expect("a time");
+        let (source, html) = (source.to_owned(), source.repeat(2));
+        Message {
+            id: i64::MAX,
+            user_id: i64::MIN,
+            channel_id: 1,
+            source,
+            html,
+            created_at: time,
+            updated_at: time,
+            nickname,
+        }
+    }
+
+    #[test]
+    fn no_json_of_a_message_is_longer_than_assumed() {
+        for (source, nickname) in [("\u{1}", None), ("", Some("\u{1}".repeat(32))), ("\"\\<é", Some("ada".to_owned()))]
+        {
+            let message = message(source, nickname);
+            let (max, message) = (json_bytes_max(&message), types::Message::from(message));
+            let json = serde_json::to_string(&message).expect("JSON");
+            assert!(json.len() <= max, "{} bytes, but {max} were assumed: {json}", json.len());
+        }
+    }
 }
