@@ -74,7 +74,7 @@ impl Filter {
 }
 
 /// Returns `users` for `users-1`.
-fn service_of(name: &str) -> &str {
+pub fn service_of(name: &str) -> &str {
     match name.rsplit_once('-') {
         Some((service, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => service,
         _ => name,

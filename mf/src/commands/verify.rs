@@ -230,3 +230,44 @@ fn names<'a>(processes: impl Iterator<Item = &'a ProcessStatus>) -> Vec<&'a str>
     names.dedup();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use clap::Parser;
+    use flack_supervisor::State;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Delivery,
+    }
+
+    fn check(arguments: &[&str]) -> Result<()> {
+        let processes = [("nats", "nats"), ("monolith-1", "monolith"), ("users-1", "users")].map(|(name, group)| {
+            let (name, group) = (name.to_owned(), group.to_owned());
+            let started = Utc::now();
+            let state = State::Running;
+            ProcessStatus { name, group, state, version: None, pid: None, restarts: 0, started, last_end: None }
+        });
+        Cli::parse_from(std::iter::once(&"verify").chain(arguments)).options.check_names(&processes)
+    }
+
+    #[test]
+    fn an_instance_a_service_another_process_and_the_relay_can_be_named() {
+        for name in ["users-1", "users", "nats", "relay", "monolith"] {
+            check(&["--kill", name, "--freeze", name]).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        }
+        check(&["--replace", "users", "--replace", "relay"]).expect("users can be replaced");
+    }
+
+    #[test]
+    fn what_has_only_one_process_cannot_be_replaced() {
+        for name in ["nats", "monolith", "monolith-1"] {
+            let failure = check(&["--replace", name]).expect_err(name);
+            assert!(failure.message.contains("possible names are relay, users, users-1"), "{failure}");
+        }
+    }
+}
