@@ -81,6 +81,11 @@ impl Home {
         self.root.join("secrets/etcd")
     }
 
+    /// Locked by a command that changes the stack; it has the command's name and pid.
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
     pub fn log(&self, name: &str) -> PathBuf {
         self.root.join("log").join(format!("{name}.log"))
     }
@@ -141,7 +146,7 @@ impl Home {
 
     /// Locks the stack for a command that changes it. The failure names the command that holds the lock.
     pub fn lock(&self, command: &str) -> Result<HomeLock> {
-        let path = self.root.join("lock");
+        let path = self.lock_file();
         let mut file = File::options()
             .read(true)
             .write(true)

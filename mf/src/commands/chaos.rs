@@ -25,8 +25,8 @@ use crate::signals::interrupted;
 use crate::stack::Stack;
 use crate::supervisor;
 
-/// A plan needs time for at least one fault. A longer run than an hour is several runs with other seeds.
-const SECONDS: std::ops::RangeInclusive<i64> = 10..=3600;
+/// A plan needs time for at least one fault. The client that posts uses one token, which expires after an hour.
+const SECONDS: std::ops::RangeInclusive<i64> = 10..=1800;
 /// After the last fault, all processes must run again in this time. The supervisor's pause before a restart grows.
 const RECOVERY_TIMEOUT: Duration = Duration::from_mins(2);
 const RECOVERY_POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,8 +39,8 @@ const RECOVERY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// balancer, and cuts the relay: that needs no root, and ends no connection. For full-disk-of-logs, one more instance
 /// writes its log to /dev/full.
 ///
-/// Meanwhile clients read, and post messages with an Idempotency-Key, through the balancer (22 requests/s). They repeat
-/// what fails, for at most 15 s. The messages, and a user `chaos-...`, stay in the stack.
+/// Meanwhile clients read, sign in, and post messages with an Idempotency-Key, through the balancer (22 requests/s).
+/// They repeat what fails, for at most 15 s. The messages, and a user `chaos-...`, stay in the stack.
 ///
 /// Ctrl-C undoes everything. If this command is killed, `mfchaos restore`, mfup, mfdown or the next mfchaos does it.
 /// Exit code 1 means that a request failed in spite of its retries, or that a message was lost or stored twice.

@@ -93,18 +93,20 @@ fn a_killed_supervisor_its_orphans_and_its_files_are_found_and_nothing_after_mfd
 #[test]
 fn a_suspended_command_that_holds_the_lock_is_found() {
     let stack = Stack::started();
-    let mut up = stack.mf(&["logs", "-f"]).stdout(std::process::Stdio::null()).spawn().expect("mf runs");
-    let pid = i64::from(up.id());
-    // As if it were mfup: the text of the lock names it.
-    let lock = fs::File::options().write(true).open(stack.home.path().join("lock")).expect("the lock");
-    lock.try_lock().expect("nobody holds it");
-    fs::write(stack.home.path().join("lock"), format!("mf up (pid {pid})")).expect("written");
+    let lock = stack.home.path().join("lock");
+    let mut holder =
+        std::process::Command::new("flock").arg("--no-fork").arg(&lock).args(["sleep", "60"]).spawn().expect("flock");
+    let pid = i64::from(holder.id());
+    let home = mf::home::Home::at(stack.home.path()).expect("a home");
+    wait_for("it holds the lock", || home.lock("up").is_err());
+    // As mfup does.
+    fs::write(&lock, format!("mf up (pid {pid})")).expect("written");
     assert_eq!(problems(&stack, "lock"), Vec::<String>::new(), "it works");
     signal(pid, Signal::SIGSTOP);
     wait_for("it is suspended", || !problems(&stack, "lock").is_empty());
     let found = problems(&stack, "lock");
     signal(pid, Signal::SIGKILL);
-    up.wait().expect("it ends");
+    holder.wait().expect("it ends");
     assert!(found[0].contains("mf up (pid") && found[0].contains(&format!("kill -CONT {pid}")), "{found:?}");
 }
 

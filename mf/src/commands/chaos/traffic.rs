@@ -21,6 +21,8 @@ use crate::failure;
 const READERS: usize = 4;
 const READ_INTERVAL: Duration = Duration::from_millis(200);
 const POST_INTERVAL: Duration = Duration::from_millis(500);
+/// A sign-in hashes a password, and the balancer limits them.
+const SIGN_IN_INTERVAL: Duration = Duration::from_secs(2);
 /// An attempt without an answer in this time is repeated.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A request that has not succeeded after this time, with all of its attempts, has failed.
@@ -97,8 +99,9 @@ impl Traffic {
         let shared = Shared { http, base, started, is_over: AtomicBool::new(false), state: Mutex::new(state) };
         let shared = Arc::new(shared);
         let began = chrono::Utc::now().timestamp();
-        let password = Uuid::new_v4().simple().to_string();
-        let nickname = format!("chaos-{}", &password[..8]);
+        let [mut id, password] = [Uuid::new_v4(), Uuid::new_v4()].map(|random| random.simple().to_string());
+        id.truncate(8);
+        let nickname = format!("chaos-{id}");
         let (user_id, token) = shared.sign_up(&nickname, &password).await.map_err(|problem| {
             failure!(Unavailable, "the traffic cannot start: {problem}. mfps shows what runs; mfup starts the rest")
         })?;
@@ -106,7 +109,8 @@ impl Traffic {
         for _ in 0..READERS {
             clients.spawn(read(Arc::clone(&shared), user_id));
         }
-        clients.spawn(post(Arc::clone(&shared), nickname, token.clone()));
+        clients.spawn(post(Arc::clone(&shared), nickname.clone(), token.clone()));
+        clients.spawn(sign_in(Arc::clone(&shared), nickname, password));
         Ok(Self { shared, user_id, token, began, clients })
     }
 
@@ -157,6 +161,19 @@ async fn post(shared: Arc<Shared>, nickname: String, token: String) {
     }
 }
 
+/// Signs in again and again: this needs tokens and users. It is repeated because another token has no effect.
+async fn sign_in(shared: Arc<Shared>, nickname: String, password: String) {
+    let mut ticks = interval(SIGN_IN_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if shared.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let _ = shared.sign_in(&nickname, &password).await;
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -170,12 +187,15 @@ impl Shared {
         let body = json!({ "nickname": nickname, "password": password });
         let register = || self.request(Method::POST, "/api/users").json(&body);
         let user = self.send("POST /api/users", register).await?;
-        let sign_in = || self.request(Method::POST, "/api/tokens").basic_auth(nickname, Some(password));
-        let token = self.send("POST /api/tokens", sign_in).await?;
-        match (user["id"].as_i64(), token["token"].as_str()) {
-            (Some(id), Some(token)) => Ok((id, token.to_owned())),
-            _ => Err("the answer to the registration has no id or no token".to_owned()),
-        }
+        let id = user["id"].as_i64().ok_or("the answer to the registration has no id")?;
+        Ok((id, self.sign_in(nickname, password).await?))
+    }
+
+    /// Returns a token.
+    async fn sign_in(&self, nickname: &str, password: &str) -> Result<String, String> {
+        let request = || self.request(Method::POST, "/api/tokens").basic_auth(nickname, Some(password));
+        let answer = self.send("POST /api/tokens", request).await?;
+        answer["token"].as_str().map(str::to_owned).ok_or_else(|| "the answer to a sign-in has no token".to_owned())
     }
 
     /// Returns the sources of the user's messages.

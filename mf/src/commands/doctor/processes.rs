@@ -1,19 +1,21 @@
 //! Checks of the processes of a stack, and of the files that they leave when they are killed.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use flack_supervisor::{Client, State, orphans};
 
 use super::Check;
 use crate::commands::chaos::Record;
-use crate::failure::{Exit, Result};
+use crate::failure::Result;
 use crate::home::Home;
 
 pub(super) async fn checks(home: &Home, client: Option<&Client>) -> Result<Vec<Check>> {
-    let lock = lock(home)?;
+    let holder = lock_holder(home);
     // A run of mfchaos holds the lock; then stopped processes and its record are no problem.
-    let chaos = if lock.is_locked { None } else { chaos(home)? };
-    let mut checks = vec![Check::new("lock", lock.problem), Check::new("chaos", chaos)];
+    let chaos = if holder.is_some() { None } else { chaos(home)? };
+    let lock = holder.and_then(|holder| lock_problem(home, holder));
+    let mut checks = vec![Check::new("lock", lock), Check::new("chaos", chaos)];
     let Some(client) = client else {
         checks.push(Check::new("orphans", orphaned(home)?));
         checks.push(Check::new("stale files", stale_files(home)?));
@@ -31,32 +33,33 @@ pub(super) async fn checks(home: &Home, client: Option<&Client>) -> Result<Vec<C
         }
     });
     let stopped = listed.iter().filter_map(|process| {
-        let pid = process.pid.filter(|pid| !lock.is_locked && is_stopped(*pid))?;
+        let pid = process.pid.filter(|pid| holder.is_none() && is_stopped(*pid))?;
         Some(format!("{} was stopped by SIGSTOP. Continue it: kill -CONT {pid}", process.name))
     });
     checks.push(Check::new("processes", failing.chain(stopped)));
     Ok(checks)
 }
 
-struct Lock {
-    is_locked: bool,
-    problem: Option<String>,
+/// The process that holds the lock of the stack.
+fn lock_holder(home: &Home) -> Option<i32> {
+    let inode = fs::metadata(home.lock_file()).ok()?.ino().to_string();
+    // Not by locking: a command that starts at this moment would be refused.
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        // "3: FLOCK  ADVISORY  WRITE 17 fe:00:7069782 0 EOF": the pid, then the file.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_ours = *fields.get(1)? == "FLOCK" && fields.get(5)?.rsplit(':').next()? == inode;
+        is_ours.then(|| fields[4].parse().ok())?
+    })
 }
 
 /// The kernel releases the lock of a process that has ended, so only a suspended holder is a problem.
-fn lock(home: &Home) -> Result<Lock> {
-    let failure = match home.lock("doctor") {
-        Ok(_lock) => return Ok(Lock { is_locked: false, problem: None }),
-        Err(failure) if failure.exit == Exit::TryAgain => failure,
-        Err(failure) => return Err(failure),
-    };
-    // "mf up (pid 17) is changing this stack"
-    let pid = failure.message.split_once("(pid ").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
-    let problem = pid.filter(|pid| is_stopped(*pid)).map(|pid: i32| {
-        let holder = failure.message.split(" is changing").next().unwrap_or_default();
-        format!("{holder} holds the lock of this stack and is suspended. Continue it: kill -CONT {pid}")
-    });
-    Ok(Lock { is_locked: true, problem })
+fn lock_problem(home: &Home, holder: i32) -> Option<String> {
+    let command = fs::read_to_string(home.lock_file()).unwrap_or_default();
+    is_stopped(holder).then(|| {
+        let command = if command.is_empty() { "another mf" } else { command.trim() };
+        format!("{command} holds the lock of this stack and is suspended. Continue it: kill -CONT {holder}")
+    })
 }
 
 /// Whether SIGSTOP or Ctrl-Z has stopped a process.

@@ -46,7 +46,7 @@ async function submit(changed, refused) {
       submitButton.disabled = false;
       refused();
     } else {
-      showProblem(problem.message);
+      showProblem(problem.status === 403 ? "The current password is wrong." : problem.message);
       (problem.status === 403 ? form.elements.current : form.elements.next).focus();
     }
   } finally {
