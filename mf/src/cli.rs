@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, chaos, check, completions, doctor, down, env, events, kill, logs, man, ps, run, supervise, test, up,
-    verify,
+    bench, build, chaos, check, completions, doctor, down, env, events, kill, logs, man, ps, restart, run, scale,
+    supervise, test, up, verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
@@ -37,6 +37,8 @@ enum Command {
     Down(down::Args),
     Ps(ps::Args),
     Run(run::Args),
+    Scale(scale::Args),
+    Restart(restart::Args),
     Kill(kill::Args),
     Logs(logs::Args),
     Env(env::Args),
@@ -104,6 +106,8 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Down(args) => down::run(args).await?,
         Command::Ps(args) => ps::run(args).await?,
         Command::Run(args) => run::run(args).await?,
+        Command::Scale(args) => scale::run(args).await?,
+        Command::Restart(args) => restart::run(args).await?,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args)?,

@@ -146,11 +146,11 @@ impl<'a> Launcher<'a> {
         Ok(())
     }
 
-    /// Starts the instances that are missing: of the monolith, and of each service as many as the settings say.
-    pub async fn instances(&self) -> Result<Vec<String>> {
+    /// Starts the instances that are missing to these numbers. Returns their names.
+    pub async fn start_missing(&self, desired: &[(&'static Service, u16)]) -> Result<Vec<String>> {
         let processes = self.client.list().await?;
         let mut missing = Vec::new();
-        for (service, count) in self.desired() {
+        for &(service, count) in desired {
             let running = instances_of(&processes, service);
             let count = count.saturating_sub(u16::try_from(running.len()).unwrap_or(u16::MAX));
             for name in free_names(service, &running, count) {
@@ -160,7 +160,8 @@ impl<'a> Launcher<'a> {
         self.start_instances(missing).await
     }
 
-    fn desired(&self) -> Vec<(&'static Service, u16)> {
+    /// Returns how many instances the settings say: one of the monolith, and their number of each service.
+    pub fn desired(&self) -> Vec<(&'static Service, u16)> {
         let mut desired = vec![(Service::named(MONOLITH), 1)];
         if self.stack.settings.stage == Stage::Services {
             desired.extend(self.stack.settings.instances.iter());
@@ -193,17 +194,17 @@ impl<'a> Launcher<'a> {
         Ok(new.into_iter().map(|launch| launch.name).collect())
     }
 
-    /// Stops the newest instances of services that have more than the settings say.
-    pub async fn scale_down(&self) -> Result<()> {
+    /// Stops the newest instances of services that have more than these numbers. Returns their names.
+    pub async fn stop_surplus(&self, desired: &[(&'static Service, u16)]) -> Result<Vec<String>> {
         let processes = self.client.list().await?;
         let mut surplus = Vec::new();
-        for (service, count) in self.desired() {
+        for &(service, count) in desired {
             surplus.extend(instances_of(&processes, service).into_iter().skip(count.into()));
         }
         if !surplus.is_empty() {
-            self.client.stop(surplus, |ended| self.progress.print_ended(&ended)).await?;
+            self.client.stop(surplus.clone(), |ended| self.progress.print_ended(&ended)).await?;
         }
-        Ok(())
+        Ok(surplus)
     }
 
     /// Stops what this launcher started; everything and the supervisor itself, if that was started, too.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
 use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
 use serde::{Deserialize, Serialize};
@@ -29,11 +30,15 @@ impl std::fmt::Debug for Registry {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Instance {
+    /// It is in the key, not in the value.
+    #[serde(skip)]
+    pub service: String,
     pub address: String,
     pub version: String,
     #[serde(default)]
     pub commit: Option<String>,
     pub weight: Option<u16>,
+    pub started: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,7 +141,12 @@ impl Registry {
             let parts: Vec<&str> = key.split('/').skip(2).collect();
             // Entries with unknown keys or values are skipped.
             match parts.as_slice() {
-                ["services", _, instance] => insert(&mut snapshot.instances, instance, value),
+                ["services", service, name] => {
+                    insert(&mut snapshot.instances, name, value);
+                    if let Some(instance) = snapshot.instances.get_mut(*name) {
+                        (*service).clone_into(&mut instance.service);
+                    }
+                }
                 ["routes", service] => insert(&mut snapshot.routes, service, value),
                 ["authority", part] => insert(&mut snapshot.authority, part, value),
                 ["balancer", _, instance] => {

@@ -16,6 +16,8 @@ use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::supervisor::{self, inherited_environment, priority};
 
+pub const WEIGHT_VARIABLE: &str = "FLACK_WEIGHT";
+
 /// What an instance is started with.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -96,8 +98,9 @@ impl Stack {
         let mut environment = self.environment(service, name);
         // In this order: an option is more specific than the build, and what identifies the instance is fixed.
         environment.0.extend(build.env.clone());
-        environment.0.extend(env.clone());
-        environment = environment.with("FLACK_VERSION", &build.version).with("FLACK_WEIGHT", weight.to_string());
+        let own_env = Environment(env.clone()).with(WEIGHT_VARIABLE, weight.to_string());
+        environment.0.extend(own_env.0.clone());
+        environment = environment.with("FLACK_VERSION", &build.version);
         if let Some(commit) = &build.commit {
             environment = environment.with("FLACK_COMMIT", commit);
         }
@@ -106,6 +109,7 @@ impl Stack {
             group: service.name.to_owned(),
             version: Some(build.version.clone()),
             env: environment,
+            own_env,
             stop: Stop { signal: StopSignal::Terminate, seconds_max: INSTANCE_STOP_SECONDS_MAX },
             ..supervisor::spec(name, priority::INSTANCE, program, self.home.path().to_path_buf())
         })

@@ -56,6 +56,7 @@ pub fn spec(name: &str, priority: u8, program: PathBuf, working_directory: PathB
         program,
         args: Vec::new(),
         env: inherited_environment(),
+        own_env: Environment::default(),
         working_directory,
         stop: Stop { signal: StopSignal::Terminate, seconds_max: 10 },
     }

@@ -69,6 +69,7 @@ pub(crate) fn start(
         name: spec.name.clone(),
         group: spec.group.clone(),
         version: spec.version.clone(),
+        own_env: spec.own_env.clone(),
         state: State::Running,
         pid: Some(pid),
         restarts: 0,

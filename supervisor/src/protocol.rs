@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Spec;
+use crate::spec::{Environment, Spec};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +58,9 @@ pub struct ProcessStatus {
     /// From the process's [`Spec`].
     #[serde(default)]
     pub version: Option<String>,
+    /// From the process's [`Spec`].
+    #[serde(default)]
+    pub own_env: Environment,
     pub state: State,
     pub pid: Option<i32>,
     pub restarts: u32,

@@ -22,6 +22,9 @@ pub struct Spec {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub env: Environment,
+    /// The part of `env` that only this process has, and not its group. Its replacement gets it, too.
+    #[serde(default)]
+    pub own_env: Environment,
     pub working_directory: PathBuf,
     pub stop: Stop,
 }

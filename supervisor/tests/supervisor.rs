@@ -42,6 +42,7 @@ impl Supervisor {
             program: "/bin/sh".into(),
             args: vec!["-c".to_owned(), script.to_owned()],
             env: Environment(BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())])),
+            own_env: Environment::default(),
             working_directory: self.folder.path().to_path_buf(),
             stop: Stop { signal: StopSignal::Terminate, seconds_max: 1 },
         }
@@ -137,13 +138,15 @@ async fn a_killed_process_is_restarted_unless_the_client_says_otherwise() {
 }
 
 #[tokio::test]
-async fn a_restarted_process_keeps_its_version() {
+async fn a_restarted_process_keeps_its_version_and_its_own_environment() {
     let supervisor = Supervisor::start().await;
-    let spec = Spec { version: Some("2".to_owned()), ..supervisor.spec("one", 0, "exec sleep 60") };
+    let own_env = Environment::default().with("COLOUR", "green");
+    let spec = Spec { version: Some("2".to_owned()), own_env, ..supervisor.spec("one", 0, "exec sleep 60") };
     supervisor.client.start(spec).await.expect("it starts");
     supervisor.client.kill("one", true).await.expect("it is killed");
     let status = supervisor.wait_for("one", |status| status.restarts == 1).await;
     assert_eq!(status.version.as_deref(), Some("2"));
+    assert_eq!(status.own_env, Environment::default().with("COLOUR", "green"));
     supervisor.shutdown().await;
 }
 

@@ -120,7 +120,7 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
-    use flack_supervisor::State;
+    use flack_supervisor::{Environment, State};
 
     fn listed() -> Vec<ProcessStatus> {
         [
@@ -135,6 +135,7 @@ mod tests {
             name: name.to_owned(),
             group: service.to_owned(),
             version: None,
+            own_env: Environment::default(),
             state: State::Running,
             pid: None,
             restarts: 0,

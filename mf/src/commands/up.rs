@@ -126,9 +126,9 @@ async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result
     }
     launcher.balancer().await?;
     if args.instances.is_some() {
-        launcher.scale_down().await?;
+        launcher.stop_surplus(&launcher.desired()).await?;
     }
-    launcher.instances().await?;
+    launcher.start_missing(&launcher.desired()).await?;
     let began = Instant::now();
     let problem = loop {
         let problem = match probe::get(&format!("127.0.0.1:{}", launcher.stack.ports.public), "/").await {
@@ -182,13 +182,13 @@ fn print_result(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
     for (command, effect) in [
         ("bin/mfps", "show what runs where"),
         ("bin/mflogs -f", "follow all logs"),
-        ("bin/mfrun users", "start one more instance of users"),
+        ("bin/mfscale users=2", "run two instances of users"),
         (kill.as_str(), "kill -9 an instance, and see it restart"),
         (docs.as_str(), "read and try the API"),
         (stats.as_str(), "see the load balancer's statistics"),
         ("bin/mfdown", "stop everything; the data stays"),
     ] {
-        if stage == Stage::Services || !command.contains("mfrun") {
+        if stage == Stage::Services || !command.contains("mfscale") {
             print_line!("    {command:36} {effect}");
         }
     }

@@ -235,7 +235,7 @@ fn names<'a>(processes: impl Iterator<Item = &'a ProcessStatus>) -> Vec<&'a str>
 mod tests {
     use chrono::Utc;
     use clap::Parser;
-    use flack_supervisor::State;
+    use flack_supervisor::{Environment, State};
 
     use super::*;
 
@@ -250,7 +250,17 @@ mod tests {
             let (name, group) = (name.to_owned(), group.to_owned());
             let started = Utc::now();
             let state = State::Running;
-            ProcessStatus { name, group, state, version: None, pid: None, restarts: 0, started, last_end: None }
+            ProcessStatus {
+                name,
+                group,
+                state,
+                version: None,
+                own_env: Environment::default(),
+                pid: None,
+                restarts: 0,
+                started,
+                last_end: None,
+            }
         });
         Cli::parse_from(std::iter::once(&"verify").chain(arguments)).options.check_names(&processes)
     }

@@ -4,6 +4,7 @@ mod support;
 
 mod doctor;
 mod nats;
+mod scale;
 mod stores;
 mod usage;
 mod versions;

@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// One instance of users, and of ui, which answers `/`.
+pub const FEW_INSTANCES: &str = "users=1,ui=1,tokens=0,messages=0,websocket=0";
+
 pub struct Stack {
     pub home: TempDir,
     pub port: u16,
@@ -48,6 +51,26 @@ impl Stack {
     pub fn up(&self) -> String {
         let port = self.port.to_string();
         self.expect(&["up", "--detach", "--only", "infra", "--port", &port], 0)
+    }
+
+    /// Starts or changes the stack with services, too. Their programs must be built.
+    pub fn up_with(&self, instances: &str) {
+        let port = self.port.to_string();
+        let mut command = self.mf(&["up", "--detach", "--instances", instances, "--port", &port]);
+        let output = command.env("LIMIT_REQUESTS_PER_10S", "1000000").output().expect("mf runs");
+        assert!(output.status.success(), "mf up printed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs a command that prints JSON, and returns it.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "mf {arguments:?} printed:\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Keeps the programs beside `mf` as a version, with a variable for its instances.
+    pub fn keep_version(&self, version: &str, env: &str) {
+        self.expect(&["build", "--version", version, "--no-build", "--env", env], 0);
     }
 
     /// Returns one process from `mf ps --json`.

@@ -7,26 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Stack, wait_for};
-
-/// A stack with one instance of users, and of ui, which answers `/`.
-const FEW_INSTANCES: &str = "users=1,ui=1,tokens=0,messages=0,websocket=0";
-
-fn up(stack: &Stack) {
-    let port = stack.port.to_string();
-    stack.expect(&["up", "--detach", "--instances", FEW_INSTANCES, "--port", &port], 0);
-}
-
-fn json(stack: &Stack, arguments: &[&str]) -> Value {
-    let output = stack.run(arguments);
-    assert!(output.status.success(), "mf {arguments:?} printed:\n{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-/// Keeps the programs beside `mf` as a version.
-fn keep(stack: &Stack, version: &str, env: &str) {
-    stack.expect(&["build", "--version", version, "--no-build", "--env", env], 0);
-}
+use crate::support::{FEW_INSTANCES, Stack, wait_for};
 
 fn get(address: &str, path: &str) -> (u16, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -42,13 +23,13 @@ fn address(stack: &Stack, instance: &str) -> String {
 #[test]
 fn instances_of_several_versions_of_a_service_run_side_by_side() {
     let stack = Stack::new();
-    keep(&stack, "2", "FLACK_FAULTS=slow=1ms");
-    keep(&stack, "2-bad", "FLACK_FAULTS=errors=100%");
-    keep(&stack, "2-migration", "FLACK_FAULTS=migration");
-    keep(&stack, "unused", "RUST_LOG=info");
-    up(&stack);
+    stack.keep_version("2", "FLACK_FAULTS=slow=1ms");
+    stack.keep_version("2-bad", "FLACK_FAULTS=errors=100%");
+    stack.keep_version("2-migration", "FLACK_FAULTS=migration");
+    stack.keep_version("unused", "RUST_LOG=info");
+    stack.up_with(FEW_INSTANCES);
 
-    let started = json(&stack, &["run", "users", "--version", "2", "--weight", "10", "--json"]);
+    let started = stack.json(&["run", "users", "--version", "2", "--weight", "10", "--json"]);
     assert_eq!((&started["instances"][0], &started["version"]), (&"users-2".into(), &"2".into()));
     stack.expect(&["run", "users", "--version", "2-bad", "--env", "FLACK_FAULTS=errors=50%"], 0);
     let versions = ["users-1", "users-2", "users-3"].map(|name| stack.process(name).expect(name)["version"].clone());
@@ -78,7 +59,7 @@ fn instances_of_several_versions_of_a_service_run_side_by_side() {
     let output = stack.expect(&["build", "--version", "2", "--no-build"], 78);
     assert!(output.contains("version 2 runs (users-2)"), "{output}");
 
-    let listed = json(&stack, &["build", "ls", "--json"]);
+    let listed = stack.json(&["build", "ls", "--json"]);
     let used_by = |version: &str| {
         let row = listed.as_array().expect("rows").iter().find(|row| row["version"] == version).expect(version);
         row["used_by"].clone()
@@ -94,8 +75,8 @@ fn instances_of_several_versions_of_a_service_run_side_by_side() {
 #[test]
 fn mfup_starts_the_version_of_the_settings() {
     let stack = Stack::new();
-    up(&stack);
-    keep(&stack, "2", "RUST_LOG=info");
+    stack.up_with(FEW_INSTANCES);
+    stack.keep_version("2", "RUST_LOG=info");
     let path = stack.home.path().join("stack.json");
     let mut settings: Value = serde_json::from_str(&fs::read_to_string(&path).expect("settings")).expect("JSON");
     settings["versions"] = serde_json::json!({"users": "2"});
@@ -103,7 +84,7 @@ fn mfup_starts_the_version_of_the_settings() {
 
     assert!(stack.expect(&["build", "prune", "--keep", "0"], 0).contains("No version"), "the settings name it");
     stack.expect(&["kill", "users-1"], 0);
-    up(&stack);
+    stack.up_with(FEW_INSTANCES);
     assert_eq!(stack.process("users-1").expect("it runs")["version"], "2");
     assert_eq!(stack.process("ui-1").expect("it runs")["version"], env!("CARGO_PKG_VERSION"));
     stack.expect(&["run", "users"], 0);
@@ -193,14 +174,14 @@ fn a_version_is_built_from_a_commit_without_a_change_of_the_working_tree() {
     assert_eq!(fs::read_to_string(repository.source()).expect("the source"), "three");
     // Without a name, the version is the commit.
     let output = repository.build(&stack, &["--from", "one"], 0);
-    let listed = json(&stack, &["build", "ls", "--json"]);
+    let listed = stack.json(&["build", "ls", "--json"]);
     let newest = listed[1]["version"].as_str().expect("a version");
     assert!(output.contains(newest) && listed[1]["commit"] == newest, "{output}\n{listed}");
 
     // The working tree itself, with its uncommitted change.
     repository.build(&stack, &["--version", "3"], 0);
     assert_eq!(program(&stack, "3"), "three");
-    let listed = json(&stack, &["build", "ls", "--json"]);
+    let listed = stack.json(&["build", "ls", "--json"]);
     assert!(listed[1]["commit"].as_str().is_some_and(|commit| commit.ends_with("-dirty")), "{listed}");
 }
 

@@ -182,6 +182,7 @@ mod tests {
             program: "/folder/flack-users".into(),
             args: vec!["argument".to_owned()],
             env,
+            own_env: Environment::default(),
             working_directory: "/".into(),
             stop: Stop { signal: StopSignal::Terminate, seconds_max: 1 },
         }

@@ -208,7 +208,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use chrono::Utc;
-    use flack_supervisor::State;
+    use flack_supervisor::{Environment, State};
 
     use super::*;
 
@@ -220,6 +220,7 @@ mod tests {
             name: (*name).to_owned(),
             group: name.split('-').next().unwrap_or_default().to_owned(),
             version: None,
+            own_env: Environment::default(),
             state: State::Running,
             pid: Some(1),
             restarts: 0,
