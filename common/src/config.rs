@@ -2,7 +2,7 @@
 //!
 //! The only command-line argument is `--help`: everything else is in the environment. All problems are reported
 //! together, before a port is bound. Secrets are `SecretString`: no `Debug` output, log line or error message can
-//! contain them.
+//! contain them. A secret may be in a file, as in a container: `DATABASE_URL_FILE` instead of `DATABASE_URL`.
 //!
 //! ```ignore
 //! #[derive(conf::Conf)]
@@ -14,7 +14,15 @@
 //! }
 //! ```
 
-use std::{fs::File, net::SocketAddr, path::PathBuf, process::exit};
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::exit,
+};
 
 use conf::Conf;
 use secrecy::SecretString;
@@ -33,13 +41,37 @@ const VERSION_CHARACTERS_MAX: usize = 32;
 const COMMIT_CHARACTERS_MAX: usize = 64;
 const CONNECTIONS_MAX_LIMIT: u32 = 1000;
 
+/// Variables whose value may be in a file instead: `<name>_FILE` is its path.
+const SECRETS: [&str; 3] = ["DATABASE_URL", "NATS_PASSWORD", "ETCD_PASSWORD"];
+
 /// Reads `C` from the environment; prints all problems to standard error and exits with 64 if there are any.
 pub fn parse_or_exit<C: Conf>() -> C {
-    C::try_parse().unwrap_or_else(|problems| {
+    let environment = with_secrets_of_files(env::vars_os().collect()).unwrap_or_else(|problem| {
+        eprintln!("{problem}");
+        exit(i32::from(EXIT_CODE_CONFIGURATION))
+    });
+    C::try_parse_from(env::args_os(), environment).unwrap_or_else(|problems| {
         let _ = problems.print();
         // `--help` prints the manual of the variables.
         exit(if problems.exit_code() == 0 { 0 } else { i32::from(EXIT_CODE_CONFIGURATION) })
     })
+}
+
+/// Adds the secrets that are in files. Line breaks at the end of a file are not part of the secret.
+fn with_secrets_of_files(
+    mut environment: BTreeMap<OsString, OsString>,
+) -> Result<BTreeMap<OsString, OsString>, String> {
+    for name in SECRETS {
+        let variable = format!("{name}_FILE");
+        let Some(path) = environment.remove(OsStr::new(&variable)) else { continue };
+        let secret = fs::read_to_string(&path)
+            .map_err(|error| format!("{variable}: {} cannot be read: {error}", Path::new(&path).display()))?;
+        let secret = secret.trim_end_matches(['\r', '\n']);
+        if environment.insert(name.into(), secret.into()).is_some() {
+            return Err(format!("set {name} or {variable}, not both"));
+        }
+    }
+    Ok(environment)
 }
 
 /// The process's name, address and version.
@@ -51,7 +83,8 @@ pub struct ProcessConfig {
     /// Address to listen on; port 0 takes any free one
     #[conf(env = "FLACK_LISTEN", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// Host at which others reach this process; the host of `FLACK_LISTEN` when absent
+    /// Host at which others reach this process; when absent the host of `FLACK_LISTEN`, or the name of this machine if
+    /// that is 0.0.0.0 (in a container its id, which other containers of its network can resolve)
     #[conf(env = "FLACK_ADVERTISE", value_parser = parse_host)]
     pub advertise: Option<String>,
     /// Version of the program, for `/health` and the registry; the package's version when absent
@@ -80,6 +113,19 @@ impl ProcessConfig {
             let mut random = Uuid::new_v4().simple().to_string();
             random.truncate(8);
             format!("{service}-{random}")
+        })
+    }
+
+    /// Returns the host at which others reach this process; none if it is the host of `listen`.
+    pub fn advertised_host(&self) -> Result<Option<String>, String> {
+        if self.advertise.is_some() || !self.listen.ip().is_unspecified() {
+            return Ok(self.advertise.clone());
+        }
+        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let host = name.as_deref().and_then(|name| parse_host(name).ok());
+        host.map(Some).ok_or_else(|| {
+            let listen = self.listen;
+            format!("FLACK_LISTEN is {listen}, and this machine has no host name: set FLACK_ADVERTISE to its address")
         })
     }
 }

@@ -91,18 +91,18 @@ where
 {
     let instance = process.instance_name(service.name);
     telemetry::set_instance(&instance);
-    if registry.is_some() && process.listen.ip().is_unspecified() && process.advertise.is_none() {
-        error!(
-            "FLACK_LISTEN is {}, which other hosts cannot reach: set FLACK_ADVERTISE to the name of this host",
-            process.listen
-        );
-        return ExitCode::from(EXIT_CODE_CONFIGURATION);
-    }
+    let advertise = match registry.map(|_| process.advertised_host()).transpose() {
+        Ok(advertise) => advertise.flatten(),
+        Err(problem) => {
+            error!("{problem}");
+            return ExitCode::from(EXIT_CODE_CONFIGURATION);
+        }
+    };
     let result = async {
         let shutdown = signals::listen()?;
         let listener = bind(process).await?;
         let identity = Identity {
-            advertise: process.advertise.clone(),
+            advertise,
             version: process.version().to_owned(),
             commit: process.commit.clone(),
             weight: process.weight,

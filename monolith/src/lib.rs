@@ -11,7 +11,7 @@ pub mod config;
 pub mod guard;
 pub mod events;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use axum::Router;
 use flack_api::{
@@ -20,15 +20,17 @@ use flack_api::{
     tokens::{self, TokensApi},
     users::{self, UsersApi},
 };
+use flack_catalogue::Service;
 use flack_common::{
     auth::Verifier,
     authority::Authority,
-    config::LimitsConfig,
+    config::{LimitsConfig, parse_or_exit},
     database,
     events::{Events, InProcess, JetStream, publish_journal},
-    process::{App, Background, Readiness},
+    process::{self, App, Background, Readiness},
     quota::WriteLimit,
     registry::{Registry, keys},
+    telemetry,
 };
 use flack_users::config::GuessLimits;
 use flack_websocket::{Limits, Peers};
@@ -41,6 +43,17 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
 
 /// The name of the process, its backend and its stream. Its database is called `flack`.
 pub const SERVICE: &str = flack_catalogue::MONOLITH;
+
+/// Runs the monolith as a process, until a signal or an error ends it.
+pub async fn main() -> ExitCode {
+    telemetry::init(SERVICE);
+    let config: Config = parse_or_exit();
+    let (process, registry) = (config.process(), config.registry.clone());
+    process::run(Service::named(SERVICE), &process, registry.as_ref(), |background, registry| {
+        build(config, background, registry)
+    })
+    .await
+}
 
 /// Connects to everything the process needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Option<Registry>) -> anyhow::Result<App> {

@@ -167,3 +167,31 @@ fn an_instance_without_a_configured_name_gets_a_unique_one() {
     assert!(one.starts_with("users-") && one.len() == "users-".len() + 8, "{one}");
     assert_ne!(one, other);
 }
+
+#[test]
+fn a_secret_may_be_in_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "hush\n").unwrap();
+    let path = |path: &Path| BTreeMap::from([("NATS_PASSWORD_FILE".into(), path.as_os_str().to_owned())]);
+    let environment = with_secrets_of_files(path(file.path())).unwrap();
+    assert_eq!(environment, BTreeMap::from([("NATS_PASSWORD".into(), "hush".into())]));
+
+    let problem = with_secrets_of_files(path(Path::new("/nowhere/password"))).unwrap_err();
+    assert!(problem.contains("NATS_PASSWORD_FILE: /nowhere/password cannot be read"), "{problem}");
+    let mut both = path(file.path());
+    both.insert("NATS_PASSWORD".into(), "hush".into());
+    let problem = with_secrets_of_files(both).unwrap_err();
+    assert!(problem.contains("not both") && !problem.contains("hush"), "{problem}");
+}
+
+#[test]
+fn a_process_that_listens_on_all_addresses_advertises_a_name_that_others_can_resolve() {
+    let host = |listen, advertise: &[(&'static str, &'static str)]| {
+        let variables = [("DATABASE_URL", "postgres://localhost/users"), ("FLACK_LISTEN", listen)];
+        read(&[&variables[..], advertise].concat()).unwrap().process.advertised_host().unwrap()
+    };
+    let machine = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    assert_eq!(host("0.0.0.0:8000", &[]).as_deref(), Some(machine.as_str()));
+    assert_eq!(host("0.0.0.0:8000", &[("FLACK_ADVERTISE", "10.0.0.7")]).as_deref(), Some("10.0.0.7"));
+    assert_eq!(host("127.0.0.1:8000", &[]), None);
+}

@@ -15,7 +15,7 @@ pub mod handlers;
 pub mod nicknames;
 pub mod events;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use flack_api::{
     Layered,
@@ -27,7 +27,7 @@ use flack_common::{
     config::{LimitsConfig, ServiceConfig},
     events::{consume, publish_journal},
     fetch::PublicFetcher,
-    process::{App, Background, Readiness},
+    process::{self, App, Background, Readiness},
     quota::WriteLimit,
     registry::Registry,
     service::Connections,
@@ -58,6 +58,11 @@ pub fn start(
         preview::run(store.clone(), fetcher.clone(), Arc::clone(&linked), ownership.clone(), stopping.clone())
     });
     api
+}
+
+/// Runs the service as a process, until a signal or an error ends it.
+pub async fn main() -> ExitCode {
+    process::main(Service::named(SERVICE), |config: &ServiceConfig| config, build).await
 }
 
 /// Connects to everything the service needs and starts it.

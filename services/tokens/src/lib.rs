@@ -15,7 +15,7 @@ pub mod consumer;
 pub mod cleanup;
 pub mod events;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use flack_api::{
     Context, Layered,
@@ -28,7 +28,7 @@ use flack_common::{
     authority::Ownership,
     events::{Events, consume, publish_journal},
     http,
-    process::{App, Background, Readiness},
+    process::{self, App, Background, Readiness},
     quota::WriteLimit,
     registry::Registry,
     service::Connections,
@@ -66,6 +66,11 @@ pub async fn start(
     publisher.start(&ownership, background);
     cleanup::start(store.clone(), ownership, background);
     Ok(Arc::new(Tokens::new(store, keys, publisher, users)))
+}
+
+/// Runs the service as a process, until a signal or an error ends it.
+pub async fn main() -> ExitCode {
+    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }
 
 /// Connects to everything the service needs and starts it.

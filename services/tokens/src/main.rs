@@ -2,11 +2,7 @@
 
 use std::process::ExitCode;
 
-use flack_catalogue::Service;
-use flack_common::process;
-use flack_tokens::{SERVICE, build, config::Config};
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
+    flack_tokens::main().await
 }

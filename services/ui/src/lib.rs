@@ -12,17 +12,18 @@ pub mod store;
 pub mod handlers;
 pub mod events;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use axum::Router;
 use flack_api::{
     Layered, VerifyToken, docs,
     ui::{self, UiApi},
 };
+use flack_catalogue::Service;
 use flack_common::{
     config::ServiceConfig,
     events::publish_journal,
-    process::{App, Background, Readiness},
+    process::{self, App, Background, Readiness},
     quota::WriteLimit,
     registry::Registry,
     service::Connections,
@@ -45,6 +46,11 @@ pub fn start(pool: &PgPool) -> Arc<dyn UiApi> {
 /// The routes of the browser app, of the ui API, and of the documents of every API.
 pub fn router(api: Arc<dyn UiApi>, verify: Arc<dyn VerifyToken>) -> Router {
     pages::router().merge(ui::router(api, verify)).merge(docs::router())
+}
+
+/// Runs the service as a process, until a signal or an error ends it.
+pub async fn main() -> ExitCode {
+    process::main(Service::named(SERVICE), |config: &ServiceConfig| config, build).await
 }
 
 /// Connects to everything the service needs and starts it.

@@ -18,16 +18,17 @@ pub mod presence;
 pub mod nickname_keys;
 pub mod events;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use flack_api::{
     Layered,
     users::{self, UsersApi},
 };
+use flack_catalogue::Service;
 use flack_common::{
     authority::Ownership,
     events::publish_journal,
-    process::{App, Background, Readiness},
+    process::{self, App, Background, Readiness},
     quota::WriteLimit,
     registry::Registry,
     service::Connections,
@@ -58,6 +59,11 @@ pub async fn start(
     presence::start(store.clone(), ownership.clone(), background);
     guesses::start_cleanup(store.clone(), ownership, background);
     Ok(Arc::new(Users::new(store, limits)))
+}
+
+/// Runs the service as a process, until a signal or an error ends it.
+pub async fn main() -> ExitCode {
+    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }
 
 /// Connects to everything the service needs and starts it.

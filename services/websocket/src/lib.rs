@@ -21,14 +21,15 @@ mod resume;
 mod typing;
 mod connection;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use axum::Router;
 use flack_api::{messages::MessagesClient, users::UsersClient};
+use flack_catalogue::Service;
 use flack_common::{
     events::Events,
     http,
-    process::{App, Background, Readiness},
+    process::{self, App, Background, Readiness},
     registry::Registry,
     service::Connections,
 };
@@ -84,6 +85,11 @@ pub fn start(
         permits,
         background: background.clone(),
     })
+}
+
+/// Runs the service as a process, until a signal or an error ends it.
+pub async fn main() -> ExitCode {
+    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
 }
 
 /// Connects the service to its database, events and peers, and starts it.
