@@ -9,8 +9,10 @@ use crate::failure::{Failure, Result};
 use crate::home::repository;
 use crate::infra::programs;
 
-/// The stack's programs and the verifier, without the checks, which have large dependencies. `bin/mf` builds the same.
-pub const BUILD_PROGRAMS: &[&str] = &["build", "--workspace", "--exclude", "flack-schema", "--bins"];
+/// The stack's programs and the verifier, without the checks, which have large dependencies, and without the program
+/// for containers, which contains all others. `bin/mf` builds the same.
+pub const BUILD_PROGRAMS: &[&str] =
+    &["build", "--workspace", "--exclude", "flack-schema", "--exclude", "flack-program", "--bins"];
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");

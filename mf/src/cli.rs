@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, chaos, check, completions, doctor, down, env, events, kill, logs, man, ps, restart, run, scale,
-    supervise, test, up, verify,
+    bench, build, chaos, check, completions, container, doctor, down, env, events, kill, logs, man, ps, restart, run,
+    scale, supervise, test, up, verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
@@ -54,6 +54,8 @@ enum Command {
     Man(man::Args),
     #[command(hide = true)]
     Supervise(supervise::Args),
+    #[command(hide = true)]
+    Container(container::Args),
 }
 
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -122,6 +124,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args)?,
         Command::Supervise(_) => supervise::run().await?,
+        Command::Container(args) => container::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

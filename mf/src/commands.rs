@@ -5,6 +5,7 @@ pub mod build;
 pub mod chaos;
 pub mod check;
 pub mod completions;
+pub mod container;
 pub mod doctor;
 pub mod down;
 pub mod env;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use flack_catalogue::{MONOLITH, Service};
+use flack_catalogue::{MONOLITH, SERVICES, Service};
 use flack_supervisor::{Client, Ended, ProcessStatus, Spec, State};
 use tokio::process::Child;
 
@@ -59,7 +59,7 @@ impl<'a> Launcher<'a> {
         self.wait("postgres", async || postgres::ready(ports, secrets).await.map_err(|error| error.to_string()))
             .await?;
         step.update("creating databases and roles");
-        postgres::set_up(ports, secrets).await.map_err(|error| {
+        postgres::set_up(ports, secrets, &SERVICES).await.map_err(|error| {
             failure!(Internal, "PostgreSQL's databases cannot be created: {error}. See mflogs postgres")
         })?;
         let note = note.map(|note| format!("; {note}")).unwrap_or_default();

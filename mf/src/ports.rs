@@ -1,4 +1,5 @@
-//! The ports of a stack. All follow from the public one, so that a second stack needs only one other number.
+//! The ports of a stack. All follow from the public one, so that a second stack needs only one other number. In
+//! containers, each store has a host name and its usual port.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,6 +13,14 @@ pub struct Ports {
     pub nats: u16,
     pub postgres: u16,
     pub stats: u16,
+    /// Where etcd and NATS are.
+    hosts: Hosts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hosts {
+    etcd: &'static str,
+    nats: &'static str,
 }
 
 /// The largest public port for which all other ports are valid.
@@ -28,7 +37,30 @@ impl Ports {
             nats: public + 12,
             postgres: public + 14,
             stats: public + STATS_OFFSET,
+            hosts: Hosts { etcd: "127.0.0.1", nats: "127.0.0.1" },
         }
+    }
+
+    /// Returns the ports in `docker-compose.yml`.
+    pub fn in_containers() -> Self {
+        Self {
+            public: 8080,
+            internal: 8081,
+            etcd: 2379,
+            etcd_peer: 2380,
+            nats: 4222,
+            postgres: 5432,
+            stats: 8404,
+            hosts: Hosts { etcd: "etcd", nats: "nats" },
+        }
+    }
+
+    pub fn etcd_url(&self) -> String {
+        format!("https://{}:{}", self.hosts.etcd, self.etcd)
+    }
+
+    pub fn nats_url(&self) -> String {
+        format!("nats://{}:{}", self.hosts.nats, self.nats)
     }
 
     pub fn named(&self) -> [(&'static str, u16); 7] {

@@ -82,6 +82,13 @@ impl Secrets {
         home::read_json(&home.secrets())
     }
 
+    /// Returns what the container of a service's PostgreSQL needs.
+    #[must_use]
+    pub fn of_database(&self, service: &str) -> Self {
+        let account = Account { nats: String::new(), etcd: None, ..self.account(service).clone() };
+        Self { postgres: self.postgres.clone(), etcd: None, accounts: [(service.to_owned(), account)].into() }
+    }
+
     pub fn account(&self, name: &str) -> &Account {
         self.accounts.get(name).expect("load_or_create generates an account for every name")
     }

@@ -80,7 +80,7 @@ impl Stack {
                     account.postgres, self.ports.postgres
                 ),
             )
-            .with("NATS_URL", format!("nats://127.0.0.1:{}", self.ports.nats))
+            .with("NATS_URL", self.ports.nats_url())
             .with("NATS_USER", service.name)
             .with("NATS_PASSWORD", &account.nats)
             .with("INTERNAL_URL", format!("http://127.0.0.1:{}", self.ports.internal))

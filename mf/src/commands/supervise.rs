@@ -3,6 +3,7 @@
 use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::nats;
+use crate::stack::Stack;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -13,7 +14,11 @@ pub async fn run() -> Result<()> {
     let home = Home::from_environment()?;
     let paths = home.supervisor()?;
     let keeping = tokio::spawn(async move {
-        let Err(error) = nats::keep(&home).await;
+        let keep = async || {
+            let stack = Stack::open(&home)?;
+            nats::keep(&stack.ports, &stack.secrets).await
+        };
+        let Err(error) = keep().await;
         tracing::error!(error = format!("{error:#}"), "streams that NATS loses are not made again; run mfup");
     });
     let ended = flack_supervisor::run(paths).await;

@@ -112,7 +112,8 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if args.fast {
         // Of its tests, these need no stack.
-        report.tests(&[&tests[..], &["--test", "language", "--test", "call_graph"]].concat(), &server.url()?).await?;
+        let without_stack = ["--test", "language", "--test", "call_graph", "--test", "compose"];
+        report.tests(&[&tests[..], &without_stack].concat(), &server.url()?).await?;
         tests.extend(["--exclude", STACK_TESTS]);
     }
     tests.extend(args.filter.as_deref());

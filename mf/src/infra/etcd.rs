@@ -5,6 +5,7 @@ mod certificates;
 mod accounts;
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
@@ -25,7 +26,7 @@ const ROOT: &str = "root";
 const DEADLINE: Duration = Duration::from_secs(5);
 
 pub fn spec(home: &Home, ports: &Ports) -> Spec {
-    let (client, peer) = (url(ports), format!("https://127.0.0.1:{}", ports.etcd_peer));
+    let (client, peer) = (ports.etcd_url(), format!("https://127.0.0.1:{}", ports.etcd_peer));
     let (server_files, peer_files) = (Files::server(home), Files::peer(home));
     let args = [
         "--name=flack",
@@ -65,18 +66,32 @@ pub fn spec(home: &Home, ports: &Ports) -> Spec {
     }
 }
 
-fn url(ports: &Ports) -> String {
-    format!("https://127.0.0.1:{}", ports.etcd)
-}
-
 /// Returns the variables with which an account's process connects.
 pub fn client_environment(home: &Home, ports: &Ports, account: &str) -> [(&'static str, String); 4] {
     let files = Files::client(home, account);
     [
-        ("ETCD_URL", url(ports)),
+        ("ETCD_URL", ports.etcd_url()),
         ("ETCD_CA_FILE", ca(home).display().to_string()),
         ("ETCD_CERT_FILE", files.certificate.display().to_string()),
         ("ETCD_KEY_FILE", files.key.display().to_string()),
+    ]
+}
+
+/// Returns the files of an account, by their names in its container: its certificate, and the CA's.
+pub fn client_files(home: &Home, account: &str) -> [(&'static str, PathBuf); 3] {
+    let Files { certificate, key } = Files::client(home, account);
+    [("ca.pem", ca(home)), ("client.pem", certificate), ("client.key", key)]
+}
+
+/// Returns the files of etcd itself, by their names in its container.
+pub fn server_files(home: &Home) -> [(&'static str, PathBuf); 5] {
+    let (server, peer) = (Files::server(home), Files::peer(home));
+    [
+        ("ca.pem", ca(home)),
+        ("server.pem", server.certificate),
+        ("server.key", server.key),
+        ("peer.pem", peer.certificate),
+        ("peer.key", peer.key),
     ]
 }
 
@@ -102,5 +117,22 @@ pub async fn connect(home: &Home, ports: &Ports) -> Result<Client, Error> {
         .ca_certificate(Certificate::from_pem(fs::read(ca(home))?))
         .identity(Identity::from_pem(fs::read(files.certificate)?, fs::read(files.key)?));
     let options = ConnectOptions::new().with_tls(tls).with_connect_timeout(DEADLINE).with_timeout(DEADLINE);
-    Client::connect([url(ports)], Some(options)).await
+    Client::connect([ports.etcd_url()], Some(options)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etcd_in_a_container_has_the_same_options() {
+        let compose = include_str!("../../../docker-compose.yml");
+        let home = Home::at(std::path::Path::new("/nowhere")).expect("a home");
+        for option in spec(&home, &Ports::in_containers()).args {
+            // Paths differ, and addresses on which other containers connect.
+            let is_own = option.contains("/nowhere") || option.starts_with("--listen-client-urls=");
+            let (name, _) = option.split_once('=').filter(|_| is_own).unwrap_or((option.as_str(), ""));
+            assert!(compose.contains(&format!("- {name}")), "docker-compose.yml lacks {name}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectError, ConnectOptions};
@@ -23,13 +24,14 @@ use crate::home::{self, Home};
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::secrets::{OPERATOR, Secrets};
-use crate::stack::Stack;
 use crate::supervisor::{self, priority};
 
 /// More than the five streams reserve together: 512 MiB each.
 const STORE_MAX: &str = "4GB";
 /// The account of NATS that has the streams. In capitals, because the services' accounts have their names.
 const STREAMS: &str = "STREAMS";
+/// In a container only.
+const MONITORING_PORT: u16 = 8222;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub fn spec(home: &Home) -> Spec {
@@ -53,7 +55,7 @@ pub fn adopt_streams(home: &Home) -> Result<()> {
 /// Whether NATS accepts the accounts of the operator and of every service.
 pub async fn ready(ports: &Ports, secrets: &Secrets) -> bool {
     let users = SERVICES.iter().map(|service| service.name).chain([OPERATOR]);
-    try_join_all(users.map(|user| options(secrets, user).connect(url(ports)))).await.is_ok()
+    try_join_all(users.map(|user| options(secrets, user).connect(ports.nats_url()))).await.is_ok()
 }
 
 /// Makes a running NATS read its configuration again. It keeps its clients.
@@ -64,11 +66,7 @@ pub fn reload(pid: i32) -> Result<()> {
 
 /// Connects with the operator's account. The client reconnects automatically.
 pub async fn connect(ports: &Ports, secrets: &Secrets) -> std::result::Result<Client, ConnectError> {
-    options(secrets, OPERATOR).connect(url(ports)).await
-}
-
-fn url(ports: &Ports) -> String {
-    format!("nats://127.0.0.1:{}", ports.nats)
+    options(secrets, OPERATOR).connect(ports.nats_url()).await
 }
 
 fn options(secrets: &Secrets, user: &str) -> ConnectOptions {
@@ -93,10 +91,9 @@ pub async fn set_up(ports: &Ports, secrets: &Secrets) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes streams that NATS has lost, as long as the supervisor runs.
-pub async fn keep(home: &Home) -> anyhow::Result<Infallible> {
-    let Stack { ports, secrets, .. } = Stack::open(home)?;
-    let client = options(&secrets, OPERATOR).retry_on_initial_connect().connect(url(&ports)).await?;
+/// Makes streams that NATS has lost, until the process ends.
+pub async fn keep(ports: &Ports, secrets: &Secrets) -> anyhow::Result<Infallible> {
+    let client = options(secrets, OPERATOR).retry_on_initial_connect().connect(ports.nats_url()).await?;
     Ok(keep_streams(&client, &owners()).await)
 }
 
@@ -105,24 +102,31 @@ pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<bool> 
     let folder = home.nats();
     std::fs::create_dir_all(&folder).map_err(Failure::cannot_write(&folder))?;
     std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).map_err(Failure::cannot_write(&folder))?;
-    let (path, text) = (folder.join("nats.conf"), configuration(home, ports, secrets));
+    let listener = format!("listen: \"127.0.0.1:{}\"", ports.nats);
+    let (path, text) = (folder.join("nats.conf"), configuration(&listener, &folder, secrets));
     if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
         return Ok(false);
     }
     home::write_private(&path, &text).map(|()| true)
 }
 
-fn configuration(home: &Home, ports: &Ports, secrets: &Secrets) -> String {
+/// Returns the configuration for a container, whose health check asks the monitoring port. Only processes in the
+/// container can connect to that port.
+pub fn configuration_in_container(ports: &Ports, store: &Path, secrets: &Secrets) -> String {
+    let listener = format!("listen: \"0.0.0.0:{}\"\nhttp: \"127.0.0.1:{MONITORING_PORT}\"", ports.nats);
+    configuration(&listener, store, secrets)
+}
+
+fn configuration(listener: &str, store: &Path, secrets: &Secrets) -> String {
     let accounts: String = SERVICES.iter().map(|service| account(service, secrets)).collect();
     format!(
         "# mf writes this file at every start.\n\
-         listen: \"127.0.0.1:{}\"\n\
+         {listener}\n\
          server_name: flack\n\
          jetstream {{ store_dir: \"{}\", max_file_store: {STORE_MAX} }}\n\
          accounts {{\n  {STREAMS} {{\n    jetstream: enabled\n    \
          users: [{{ user: {OPERATOR}, password: \"{}\" }}]\n    exports: [\n{}    ]\n  }}\n{accounts}}}\n",
-        ports.nats,
-        home.nats().display(),
+        store.display(),
         secrets.account(OPERATOR).nats,
         exports()
     )

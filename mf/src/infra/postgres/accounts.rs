@@ -1,6 +1,6 @@
 //! Databases and roles: one pair per service.
 
-use flack_catalogue::SERVICES;
+use flack_catalogue::Service;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -12,12 +12,12 @@ pub async fn ready(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error> 
     connect(ports, secrets).await?.close().await
 }
 
-/// Creates missing databases and roles, and sets every role's password to the one in the stack's secrets.
-pub async fn set_up(ports: &Ports, secrets: &Secrets) -> Result<(), sqlx::Error> {
+/// Creates missing databases and roles of services, and sets every role's password to the one in the stack's secrets.
+pub async fn set_up(ports: &Ports, secrets: &Secrets, services: &[Service]) -> Result<(), sqlx::Error> {
     let mut connection = connect(ports, secrets).await?;
     // PostgreSQL logs a failed statement, and these contain passwords.
     sqlx::query("set log_min_error_statement = panic").execute(&mut connection).await?;
-    for service in &SERVICES {
+    for service in services {
         let name = service.database;
         // Safe to format: names are from the catalogue, and passwords are letters and digits.
         let password = &secrets.account(service.name).postgres;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use flack_catalogue::SERVICES;
+use flack_catalogue::{SERVICES, Service};
 use flack_supervisor::{Spec, Stop, StopSignal};
 use nix::unistd::{Uid, User, geteuid};
 
@@ -80,11 +80,15 @@ impl Server {
     /// Creates the data folder unless it exists. Returns a note if it is not in the state folder.
     pub async fn create(&self, home: &Home, secrets: &Secrets) -> Result<Option<String>> {
         let (data, note) = folder::choose(home, account().as_ref())?;
-        if !data.join("PG_VERSION").exists() {
-            self.initdb(&data, secrets).await?;
-        }
-        write_as_account(&data.join("pg_hba.conf"), &access_rules())?;
+        self.create_in(&data, secrets, &access_rules(&SERVICES, "127.0.0.1/32")).await?;
         Ok(note)
+    }
+
+    pub(super) async fn create_in(&self, data: &Path, secrets: &Secrets, access_rules: &str) -> Result<()> {
+        if !data.join("PG_VERSION").exists() {
+            self.initdb(data, secrets).await?;
+        }
+        write_as_account(&data.join("pg_hba.conf"), access_rules)
     }
 
     async fn initdb(&self, data: &Path, secrets: &Secrets) -> Result<()> {
@@ -123,30 +127,35 @@ impl Server {
     }
 
     pub fn spec(&self, home: &Home, ports: &Ports) -> Spec {
-        let command = self.command("postgres");
-        let mut args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         // Not the link itself, which is in a folder that PostgreSQL's user may not enter (see folder.rs).
         let data = fs::read_link(home.postgres()).unwrap_or_else(|_| home.postgres());
-        args.extend(["-D".to_owned(), data.display().to_string()]);
+        let command = self.serve(&data, "127.0.0.1", ports.postgres, CONNECTIONS_MAX);
+        Spec {
+            args: command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            env: inherited_environment().with("LC_ALL", "C.UTF-8"),
+            stop: Stop { signal: StopSignal::Interrupt, seconds_max: 20 },
+            ..supervisor::spec("postgres", priority::STORE, command.get_program().into(), "/".into())
+        }
+    }
+
+    /// Returns the command that serves a data folder.
+    pub(super) fn serve(&self, data: &Path, listen: &str, port: u16, connections_max: u32) -> Command {
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(data);
         for setting in [
-            "listen_addresses=127.0.0.1",
-            &format!("port={}", ports.postgres),
             // No Unix socket: every user of the machine connects over loopback, with a password.
             "unix_socket_directories=",
-            &format!("max_connections={CONNECTIONS_MAX}"),
+            &format!("listen_addresses={listen}"),
+            &format!("port={port}"),
+            &format!("max_connections={connections_max}"),
             "shared_buffers=64MB",
             "timezone=UTC",
             "log_timezone=UTC",
             "log_line_prefix=%m [%p] %q%u@%d ",
         ] {
-            args.extend(["-c".to_owned(), setting.to_owned()]);
+            command.args(["-c", setting]);
         }
-        Spec {
-            args,
-            env: inherited_environment().with("LC_ALL", "C.UTF-8"),
-            stop: Stop { signal: StopSignal::Interrupt, seconds_max: 20 },
-            ..supervisor::spec("postgres", priority::STORE, command.get_program().into(), "/".into())
-        }
+        command
     }
 
     /// Returns a command that runs a program of this PostgreSQL, not as root. `setpriv` keeps the pid.
@@ -171,14 +180,14 @@ pub(super) fn account() -> Option<User> {
     if geteuid() == Uid::from_raw(0) { User::from_name(ACCOUNT).ok().flatten() } else { None }
 }
 
-/// Returns `pg_hba.conf`: each role may connect only to its own database.
-fn access_rules() -> String {
+/// Returns `pg_hba.conf`: each role may connect only to its own database, from these addresses.
+pub(super) fn access_rules(services: &[Service], addresses: &str) -> String {
     use std::fmt::Write;
 
     let mut rules = "# mf writes this file at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
-    for service in &SERVICES {
+    for service in services {
         let name = service.database;
-        writeln!(rules, "host {name} {name} 127.0.0.1/32 scram-sha-256").expect("a string takes every write");
+        writeln!(rules, "host {name} {name} {addresses} scram-sha-256").expect("a string takes every write");
     }
     rules
 }
