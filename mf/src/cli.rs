@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, chaos, check, completions, container, doctor, down, env, events, kill, logs, man, ps, restart, run,
-    scale, supervise, test, up, verify,
+    bench, build, chaos, check, completions, container, dev, doctor, down, env, events, kill, logs, man, ps, restart,
+    routes, run, scale, supervise, test, up, verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
@@ -39,9 +39,11 @@ enum Command {
     Run(run::Args),
     Scale(scale::Args),
     Restart(restart::Args),
+    Routes(routes::Args),
     Kill(kill::Args),
     Logs(logs::Args),
     Env(env::Args),
+    Dev(dev::Args),
     Events(events::Args),
     Verify(verify::Args),
     Chaos(chaos::Args),
@@ -110,9 +112,11 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(args).await?,
         Command::Scale(args) => scale::run(args).await?,
         Command::Restart(args) => restart::run(args).await?,
+        Command::Routes(args) => routes::run(args).await?,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args)?,
+        Command::Dev(args) => Box::pin(dev::run(args)).await?,
         Command::Events(args) => return events::run(args).await,
         Command::Verify(args) => return verify::run(args).await,
         Command::Chaos(args) => return Box::pin(chaos::run(args)).await,

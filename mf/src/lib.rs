@@ -22,6 +22,7 @@ pub mod settings;
 pub mod infra;
 pub mod launch;
 pub mod registry;
+pub mod splits;
 pub mod stack;
 pub mod supervisor;
 pub mod upgrade;

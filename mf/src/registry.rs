@@ -1,4 +1,5 @@
-//! The registry: `mf` writes the first routes and owners, and reads instances and what the balancer's agent reports.
+//! The registry: `mf` writes the first routes and owners, and splits, and reads instances and what the balancer's agent
+//! reports.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
 use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
+use flack_common::registry::{Split, keys};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -39,6 +41,9 @@ pub struct Instance {
     pub commit: Option<String>,
     pub weight: Option<u16>,
     pub started: Option<DateTime<Utc>>,
+    /// Whether the instance is about to stop.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +70,20 @@ pub struct Snapshot {
     pub balancer: BTreeMap<String, String>,
     pub routes: BTreeMap<String, Route>,
     pub authority: BTreeMap<String, Authority>,
+    pub splits: BTreeMap<String, Split>,
+}
+
+impl Snapshot {
+    /// Returns the instances of a service that are not about to stop, by version.
+    pub fn versions(&self, service: &Service) -> BTreeMap<String, Vec<String>> {
+        let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, instance) in &self.instances {
+            if instance.service == service.name && !instance.draining {
+                versions.entry(instance.version.clone()).or_default().push(name.clone());
+            }
+        }
+        versions
+    }
 }
 
 impl Registry {
@@ -128,6 +147,30 @@ impl Registry {
         Ok(entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
+    /// Writes the split of a service, in place of the one that it has.
+    pub async fn put_split(&self, service: &Service, split: &Split) -> Result<()> {
+        let key = keys::split(service.name);
+        let put = self.client.kv_client().put(key.as_str(), json!(split).to_string(), None).await;
+        put.with_context(|| format!("{key} cannot be written to the registry")).map(drop)
+    }
+
+    /// Deletes the split of a service, if there is one.
+    pub async fn delete_split(&self, service: &Service) -> Result<()> {
+        let key = keys::split(service.name);
+        let deleted = self.client.kv_client().delete(key.as_str(), None).await;
+        deleted.with_context(|| format!("{key} cannot be deleted from the registry")).map(drop)
+    }
+
+    /// Deletes the split of a service if it is still this one.
+    pub async fn delete_split_if(&self, service: &Service, split: &Split) -> Result<()> {
+        let key = keys::split(service.name);
+        let if_equal = Txn::new()
+            .when([Compare::value(key.as_str(), CompareOp::Equal, json!(split).to_string())])
+            .and_then([TxnOp::delete(key.as_str(), None)]);
+        let deleted = self.client.kv_client().txn(if_equal).await;
+        deleted.with_context(|| format!("{key} cannot be deleted from the registry")).map(drop)
+    }
+
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let answer = self
             .client
@@ -147,6 +190,7 @@ impl Registry {
                         (*service).clone_into(&mut instance.service);
                     }
                 }
+                ["splits", service] => insert(&mut snapshot.splits, service, value),
                 ["routes", service] => insert(&mut snapshot.routes, service, value),
                 ["authority", part] => insert(&mut snapshot.authority, part, value),
                 ["balancer", _, instance] => {

@@ -32,7 +32,7 @@ pub struct Launch {
 }
 
 /// An instance needs at most 5 s until the balancer has drained it, and 10 s for requests in flight.
-const INSTANCE_STOP_SECONDS_MAX: u64 = 20;
+pub const INSTANCE_STOP_SECONDS_MAX: u64 = 20;
 
 #[derive(Debug, Clone)]
 pub struct Stack {

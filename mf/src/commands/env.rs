@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use flack_catalogue::{MONOLITH, Service};
+use flack_supervisor::Environment;
 
 use crate::failure::Result;
 use crate::help::examples;
@@ -33,25 +34,36 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let stack = Stack::open(&Home::from_environment()?)?;
-    let all = stack.environment(args.service, &format!("{}-by-hand", args.service)).0;
-    let inherited = inherited_environment().0;
-    let own = all.into_iter().filter(|(name, _)| !inherited.contains_key(name));
-    let (secret, open): (Vec<_>, Vec<_>) = own.partition(|(name, _)| is_secret(name));
-    let shown: BTreeMap<String, String> =
-        open.into_iter().chain(secret.iter().filter(|_| args.secrets).cloned()).collect();
+    let environment = stack.environment(args.service, &format!("{}-by-hand", args.service));
     if args.json {
+        let (mut shown, secret) = own(environment);
+        shown.extend(secret.into_iter().filter(|_| args.secrets));
         print_json(&shown);
-        return Ok(());
+    } else {
+        print(environment, args.secrets);
     }
+    Ok(())
+}
+
+/// Prints shell lines that export the variables of an instance.
+pub(super) fn print(environment: Environment, with_secrets: bool) {
+    let (mut shown, secret) = own(environment);
+    let hidden: Vec<String> = if with_secrets { Vec::new() } else { secret.keys().cloned().collect() };
+    shown.extend(secret.into_iter().filter(|_| with_secrets));
     for (name, value) in shown {
         // The path of the state folder may contain a quote.
         print_line!("export {name}='{}'", value.replace('\'', r"'\''"));
     }
-    if !args.secrets {
-        let names: Vec<&str> = secret.iter().map(|(name, _)| name.as_str()).collect();
-        print_line!("# not shown, because they are secret (use --secrets): {}", names.join(", "));
+    if !hidden.is_empty() {
+        print_line!("# not shown, because they are secret (use --secrets): {}", hidden.join(", "));
     }
-    Ok(())
+}
+
+/// Returns the variables that the shell does not have: those that may be shown, and secret ones.
+fn own(environment: Environment) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let inherited = inherited_environment().0;
+    let own = environment.0.into_iter().filter(|(name, _)| !inherited.contains_key(name));
+    own.partition(|(name, _)| !is_secret(name))
 }
 
 fn is_secret(name: &str) -> bool {

@@ -4,6 +4,7 @@ mod support;
 
 mod doctor;
 mod nats;
+mod routes;
 mod scale;
 mod stores;
 mod usage;

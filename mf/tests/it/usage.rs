@@ -55,6 +55,8 @@ fn commands_that_need_a_stack_name_the_command_that_starts_one() {
         &["restart", "users"],
         &["kill", "users-1"],
         &["env", "users"],
+        &["dev", "users"],
+        &["routes"],
         &["logs"],
         &["verify", "delivery"],
     ] {
@@ -132,9 +134,10 @@ fn completions_and_manual_pages_cover_the_short_names() {
 #[test]
 fn help_succeeds_and_shows_examples_and_exit_codes() {
     let stack = Stack::new();
-    for command in
-        ["up", "down", "ps", "run", "scale", "restart", "kill", "logs", "env", "events", "verify", "build", "test"]
-    {
+    for command in [
+        "up", "down", "ps", "run", "scale", "restart", "kill", "logs", "env", "dev", "routes", "events", "verify",
+        "build", "test",
+    ] {
         let output = stack.expect(&[command, "--help"], 0);
         assert!(output.contains("Examples:") && output.contains("Exit codes:"), "{output}");
     }
