@@ -57,11 +57,15 @@ fn names(stack: &Stack) -> Result<Vec<String>> {
 
 /// Returns the processes of the stack that SIGSTOP has stopped.
 fn stopped(stack: &Stack) -> Result<Vec<String>> {
+    Ok(stopped_of(&pids(stack)?))
+}
+
+fn stopped_of(pids: &[(String, i64)]) -> Vec<String> {
     let is_stopped = |pid: i64| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
     };
-    Ok(pids(stack)?.into_iter().filter(|(_, pid)| is_stopped(*pid)).map(|(name, _)| name).collect())
+    pids.iter().filter(|(_, pid)| is_stopped(*pid)).map(|(name, _)| name.clone()).collect()
 }
 
 async fn a_plan_is_the_same_for_a_seed_and_changes_nothing(World { stack, .. }: World) -> Result<()> {
@@ -107,13 +111,21 @@ async fn faults_of_every_kind_are_made_and_undone_and_no_request_fails_that_is_r
 async fn running_chaos(stack: &Stack) -> Result<(Child, Vec<String>)> {
     let arguments = ["chaos", "--kinds", "stop", "--seconds", "120", "--seed", "1"];
     let mut command = stack.operator().command(&arguments)?;
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let (names, _) = wait_for("a stopped process", || async {
-        let stopped = stopped(stack)?;
+    // Before, because mfps waits for the answers of a stopped process, until the fault is over.
+    let pids = pids(stack)?;
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let waited = wait_for("a stopped process", || async {
+        let stopped = stopped_of(&pids);
         Ok((!stopped.is_empty()).then_some(stopped))
-    })
-    .await?;
-    Ok((child, names))
+    });
+    match waited.await {
+        Ok((names, _)) => Ok((child, names)),
+        Err(error) => {
+            interrupt(&child)?;
+            child.wait()?;
+            Err(error)
+        }
+    }
 }
 
 async fn ctrl_c_undoes_a_fault(World { stack, .. }: World) -> Result<()> {
