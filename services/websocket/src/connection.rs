@@ -2,10 +2,11 @@
 //!
 //! `upgrade` accepts it if there is a permit (`permits`). `stream` counts the client's frames. `hello` reads the first
 //! frame and answers it. `session` then serves the client: it reads frames (`incoming`), performs the actions that they
-//! request (`actions`), and writes (`outgoing`).
+//! request (`actions`), and writes (`outgoing`). When the instance drains, sessions end in batches (`draining`).
 
 mod context;
 mod permits;
+mod draining;
 mod stream;
 mod outgoing;
 mod incoming;
@@ -15,4 +16,5 @@ mod hello;
 pub mod upgrade;
 
 pub use context::{Peers, SocketContext};
+pub use draining::Draining;
 pub use permits::Permits;

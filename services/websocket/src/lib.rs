@@ -37,7 +37,7 @@ use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{
     config::Config,
-    connection::{Permits, SocketContext, upgrade},
+    connection::{Draining, Permits, SocketContext, upgrade},
     feed::Feed,
     inbox::{store::Inbox, writer},
     resume::Resume,
@@ -82,6 +82,7 @@ pub fn start(
         typing: TypingSignals::start(service, events, background),
         peers,
         limits,
+        draining: Draining::start(&permits, background),
         permits,
         background: background.clone(),
     })

@@ -7,7 +7,7 @@ use flack_common::process::Background;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::permits::Permits;
+use super::{draining::Draining, permits::Permits};
 use crate::{feed::Feed, limits::Limits, resume::Resume, typing::TypingSignals};
 
 /// The parts that websocket depends on: generated clients in the service, the parts themselves in the monolith.
@@ -35,5 +35,6 @@ pub struct SocketContext {
     pub peers: Peers,
     pub limits: Limits,
     pub permits: Permits,
+    pub draining: Draining,
     pub background: Background,
 }

@@ -93,6 +93,11 @@ impl Permits {
         Some(UserConnectionPermit { permits: self.clone(), user_id, token_id, token_check })
     }
 
+    /// Returns the number of open connections.
+    pub fn connections(&self) -> usize {
+        self.counts().total.all
+    }
+
     /// Receives the ids of revoked tokens, and requests a token check of their connections.
     pub async fn follow_revocations(self, mut revoked: broadcast::Receiver<Uuid>) {
         loop {

@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
 
     async fn run_until_error(&mut self) -> Result<Infallible, CloseReason> {
         let context = self.context;
-        let stopping = context.background.stopping();
+        let draining = context.draining.batch();
         let mut running: Option<RunningAction<'_>> = None;
         self.outgoing.deliver(&context.feed).await?;
         loop {
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
                 // The first branch that is ready runs. Frames from the client are before its events, which they delay
                 // only briefly, because they are rate limited.
                 biased;
-                () = stopping.cancelled() => return Err(CloseReason::Draining),
+                () = draining.cancelled() => return Err(CloseReason::Draining),
                 outcome = completed(&mut running) => {
                     running = None;
                     self.complete(outcome).await?;
