@@ -10,3 +10,4 @@ pub mod socket;
 pub mod suite;
 pub mod cases;
 pub mod delivery;
+pub mod load;

@@ -1,21 +1,12 @@
 //! Failures on a real stack: what users notice when processes are killed, stopped or unavailable.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::MetadataExt,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use flack_conformance::{
     cases,
     client::{Auth, Client, wait_for},
+    load::Load,
     socket::{Socket, is_message},
     stack::{Stack, Stage},
     suite::{self, Case, World},
@@ -71,7 +62,7 @@ async fn a_new_instance_is_used_within_a_second_of_its_start(World { client, sta
 }
 
 async fn no_get_fails_while_an_instance_crashes(World { client, stack }: World) -> Result<()> {
-    let load = Load::start(&client, "/api/users?online=1");
+    let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     let restarts = restarts(&stack.ps()?, "users");
     stack.mf_ok(&["kill", "users", "--hard"])?;
@@ -89,7 +80,7 @@ async fn no_get_fails_while_an_instance_crashes(World { client, stack }: World) 
 async fn no_get_fails_while_an_instance_drains(World { client, stack }: World) -> Result<()> {
     stack.mf_ok(&["run", "users"])?;
     let draining = names(&stack.ps()?, "users").pop().context("no instance")?;
-    let load = Load::start(&client, "/api/users?online=1");
+    let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     stack.mf_ok(&["kill", &draining])?;
     load.continues().await?;
@@ -162,7 +153,7 @@ async fn an_instance_can_drain_without_the_agent(World { client, stack }: World)
     stack.mf_ok(&["run", "users"])?;
     let draining = names(&stack.ps()?, "users").pop().context("no instance")?;
     stack.mf_ok(&["kill", "agent", "--hard", "--no-restart"])?;
-    let load = Load::start(&client, "/api/users?online=1");
+    let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     stack.mf_ok(&["kill", &draining])?;
     load.continues().await?;
@@ -198,7 +189,7 @@ async fn drain_a_websocket_instance(client: &Client, stack: &Stack) -> Result<()
 }
 
 async fn requests_succeed_without_the_agent(World { client, stack }: World) -> Result<()> {
-    let load = Load::start(&client, "/api/users?online=1");
+    let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     stack.mf_ok(&["kill", "agent", "--hard"])?;
     load.continues().await?;
@@ -288,68 +279,6 @@ async fn dropped_logs(stack: &Stack) -> Result<usize> {
     let metrics = http.get(format!("{}/metrics", stack.stats_url())).send().await?.text().await?;
     let line = metrics.lines().find_map(|line| line.strip_prefix("haproxy_process_dropped_logs_total "));
     line.context("no metric of dropped logs")?.trim().parse().context("the metric is no number")
-}
-
-/// A load of GET requests from a few tasks, until it is dropped.
-struct Load {
-    answered: Arc<AtomicUsize>,
-    failures: Arc<std::sync::Mutex<Vec<String>>>,
-    ended: Arc<AtomicBool>,
-}
-
-/// How many requests are sent concurrently.
-const LOAD_TASKS: usize = 4;
-/// How many more answers [`Load::continues`] waits for.
-const LOAD_ANSWERS: usize = 200;
-/// The load ends after this time, also when its case hangs.
-const LOAD_TIME_MAX: Duration = Duration::from_mins(1);
-
-impl Load {
-    fn start(client: &Client, path: &'static str) -> Self {
-        let load = Self { answered: Arc::default(), failures: Arc::default(), ended: Arc::default() };
-        let start = Instant::now();
-        for _ in 0..LOAD_TASKS {
-            let (client, answered) = (client.clone(), Arc::clone(&load.answered));
-            let (failures, ended) = (Arc::clone(&load.failures), Arc::clone(&load.ended));
-            tokio::spawn(async move {
-                while !ended.load(Ordering::Relaxed) && start.elapsed() < LOAD_TIME_MAX {
-                    match client.get(path, Auth::None, StatusCode::OK).await {
-                        Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) => {
-                            failures.lock().expect("no panic under the lock").push(format!("{error:#}"));
-                        }
-                    }
-                }
-            });
-        }
-        load
-    }
-
-    async fn warmed_up(&self) -> Result<()> {
-        self.continues().await
-    }
-
-    /// Waits for [`LOAD_ANSWERS`] more answers.
-    async fn continues(&self) -> Result<()> {
-        let goal = self.answered.load(Ordering::Relaxed) + LOAD_ANSWERS;
-        wait_for("more answers", || async { Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(())) })
-            .await?;
-        Ok(())
-    }
-
-    fn end_without_failure(self) -> Result<()> {
-        self.ended.store(true, Ordering::Relaxed);
-        let failures = self.failures.lock().expect("no panic under the lock");
-        let answered = self.answered.load(Ordering::Relaxed);
-        ensure!(failures.is_empty(), "{} of {answered} failed, the first: {}", failures.len(), failures[0]);
-        Ok(())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
 }
 
 fn processes(ps: &Value) -> impl Iterator<Item = &Value> {
