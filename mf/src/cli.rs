@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     bench, build, chaos, check, completions, container, dev, doctor, down, env, events, kill, logs, man, ps, restart,
-    routes, run, scale, supervise, test, up, verify,
+    routes, run, scale, supervise, test, up, upgrade, verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
@@ -40,6 +40,7 @@ enum Command {
     Scale(scale::Args),
     Restart(restart::Args),
     Routes(routes::Args),
+    Upgrade(upgrade::Args),
     Kill(kill::Args),
     Logs(logs::Args),
     Env(env::Args),
@@ -113,6 +114,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Scale(args) => scale::run(args).await?,
         Command::Restart(args) => restart::run(args).await?,
         Command::Routes(args) => routes::run(args).await?,
+        Command::Upgrade(args) => return Box::pin(upgrade::run(args)).await,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args)?,

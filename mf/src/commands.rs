@@ -22,4 +22,5 @@ pub mod scale;
 pub mod supervise;
 pub mod test;
 pub mod up;
+pub mod upgrade;
 pub mod verify;

@@ -4,10 +4,18 @@
 //! steps. Leaves to others: the builds of versions (`builds`), the start of processes (`launch`, the supervisor), and
 //! the share of the users that a canary gets (the balancer's agent).
 //!
-//! Reading order: `options`, `order`, `record`, `counters`, `verdict`, `store`, then what drives an upgrade.
+//! Reading order: the pure parts (`options`, `order`, `record`, `counters`, `verdict`), `store` (etcd), `plan` (the
+//! start), `observation`, then what drives an upgrade: `driver`, `rolling`, `revert`, `canary`.
 
 pub mod options;
 pub mod order;
 pub mod record;
 pub mod counters;
 pub mod verdict;
+pub mod store;
+pub mod plan;
+pub mod observation;
+pub mod driver;
+mod rolling;
+mod revert;
+mod canary;

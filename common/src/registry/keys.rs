@@ -9,6 +9,7 @@ pub const AUTHORITY: &str = "/flack/authority/";
 pub const BALANCER: &str = "/flack/balancer/";
 pub const JWKS: &str = "/flack/jwks/";
 pub const REVOKED: &str = "/flack/revoked/";
+pub const UPGRADES: &str = "/flack/upgrades/";
 
 /// Returns the key of a service's definition: its paths and its exposure.
 pub fn service(name: &str) -> String {
@@ -48,6 +49,26 @@ pub fn jwk(key_id: &str) -> String {
 /// Returns the key of a revoked token, which has a lease until the token expires.
 pub fn revoked(token_id: &str) -> String {
     format!("{REVOKED}{token_id}")
+}
+
+/// Returns the key of the last upgrade of a service. `mf` writes it, and the keys below it.
+pub fn upgrade(service: &str) -> String {
+    format!("{UPGRADES}{service}")
+}
+
+/// Returns the key of the terminal that drives the upgrade, which has a lease.
+pub fn upgrade_operator(service: &str) -> String {
+    format!("{UPGRADES}{service}/operator")
+}
+
+/// Returns the key with which another terminal promotes or aborts the upgrade.
+pub fn upgrade_request(service: &str) -> String {
+    format!("{UPGRADES}{service}/request")
+}
+
+/// Returns the prefix of the keys of finished upgrades.
+pub fn upgrade_history(service: &str) -> String {
+    format!("{UPGRADES}{service}/history/")
 }
 
 /// Splits the key after `prefix` at `/`: `/flack/services/users/users-1` after `SERVICES` is `["users", "users-1"]`.

@@ -18,6 +18,9 @@ pub struct Record {
     /// Why the upgrade is held, or was reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The version is bad, and is held because it must not be reverted automatically.
+    #[serde(default)]
+    pub is_bad: bool,
     pub judgement: Judgement,
     pub options: Options,
     /// Who gets the new version while it is tried.
@@ -226,15 +229,24 @@ impl fmt::Display for MemberState {
     }
 }
 
-impl fmt::Display for Audience {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Audience {
+    /// Returns the share of the users at a step, besides those that are chosen otherwise; none after the last step.
+    pub fn percentage(&self, step: usize) -> Option<u8> {
+        match self {
+            Self::Steps(steps) => steps.get(step).copied(),
+            Self::Header { .. } | Self::Users { .. } => (step == 0).then_some(0),
+        }
+    }
+
+    /// Returns who gets the version at a step.
+    pub fn describe(&self, step: usize) -> String {
         match self {
             Self::Steps(steps) => {
-                let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
-                write!(f, "{} % of the users", steps.join(", "))
+                let percentage = steps.get(step).or(steps.last()).copied().unwrap_or(0);
+                format!("{percentage} % of the users")
             }
-            Self::Header { name, value } => write!(f, "requests with {name}: {value}"),
-            Self::Users { nicknames, .. } => write!(f, "{}", nicknames.join(", ")),
+            Self::Header { name, value } => format!("requests with {name}: {value}"),
+            Self::Users { nicknames, .. } => nicknames.join(", "),
         }
     }
 }
@@ -271,6 +283,7 @@ pub(super) mod tests {
             to: "2".to_owned(),
             phase: Phase::Rolling,
             reason: None,
+            is_bad: false,
             judgement: Judgement::Traffic,
             options: options(&[]),
             audience: None,
@@ -324,6 +337,15 @@ pub(super) mod tests {
         assert_eq!(record.working_phase(), Phase::Trying);
         record.audience = None;
         assert_eq!(record.working_phase(), Phase::Rolling);
+    }
+
+    #[test]
+    fn a_try_ends_after_its_last_step() {
+        let audience = Audience::Steps(vec![5, 50]);
+        assert_eq!([0, 1, 2].map(|step| audience.percentage(step)), [Some(5), Some(50), None]);
+        assert_eq!(audience.describe(2), "50 % of the users");
+        let header = Audience::Header { name: "X-Canary".to_owned(), value: "1".to_owned() };
+        assert_eq!([0, 1].map(|step| header.percentage(step)), [Some(0), None]);
     }
 
     #[test]

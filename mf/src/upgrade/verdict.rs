@@ -21,7 +21,7 @@ const MEAN_DIFFERENCE_SECONDS_MAX: f64 = 0.005;
 const P99_RATIO_MAX: f64 = 1.2;
 const P99_DIFFERENCE_SECONDS_MAX: f64 = 0.05;
 /// With fewer requests of an operation on either side, its average is not compared.
-const MEAN_REQUESTS_MIN: u64 = 20;
+const MEAN_REQUESTS_MIN: u64 = 50;
 /// With fewer, the 99th percentile is the time of one or two requests.
 const P99_REQUESTS_MIN: u64 = 500;
 
@@ -223,6 +223,6 @@ mod tests {
                 ("POST /api/tokens 200".to_owned(), histogram(&[(100, slow)])),
             ]),
         };
-        assert_eq!(with(30, 200).judge(&with(300, 25), 100), Verdict::Good);
+        assert_eq!(with(60, 200).judge(&with(300, 60), 100), Verdict::Good);
     }
 }

@@ -59,6 +59,7 @@ fn commands_that_need_a_stack_name_the_command_that_starts_one() {
         &["routes"],
         &["logs"],
         &["verify", "delivery"],
+        &["upgrade", "status"],
     ] {
         let output = stack.expect(arguments, 69);
         assert!(output.contains("mfup") || output.contains("ever started"), "mf {arguments:?} printed:\n{output}");
@@ -136,7 +137,7 @@ fn help_succeeds_and_shows_examples_and_exit_codes() {
     let stack = Stack::new();
     for command in [
         "up", "down", "ps", "run", "scale", "restart", "kill", "logs", "env", "dev", "routes", "events", "verify",
-        "build", "test",
+        "upgrade", "build", "test",
     ] {
         let output = stack.expect(&[command, "--help"], 0);
         assert!(output.contains("Examples:") && output.contains("Exit codes:"), "{output}");
