@@ -38,6 +38,8 @@ const RESTORE_TIME_MIN: Duration = Duration::from_mins(1);
 const ABORTED: &str = "it was aborted";
 /// Lines of a process's log in a reason.
 const LOG_LINES: usize = 12;
+/// Lines of a process's log in which the cause of its end is searched.
+const LOG_LINES_READ: usize = 1_000;
 
 #[derive(Debug)]
 pub struct Driver<'a> {
@@ -327,16 +329,17 @@ impl<'a> Driver<'a> {
         let ends_now = restarts_max == 0 && process.state != State::Running;
         (has_ended || ends_now).then(|| {
             let end = process.last_end.as_deref().unwrap_or("ended");
-            format!("{name} {end}{}", self.last_lines(name))
+            // The supervisor may have started it again: the cause is before the lines of the new process.
+            let mut lines = logs::tail(&self.stack.home.log(name), LOG_LINES_READ);
+            if let Some(cause) = lines.iter().rposition(|line| line.starts_with("ERROR")) {
+                lines.truncate(cause + 1);
+            }
+            format!("{name} {end}{}", last_lines(name, &lines[lines.len().saturating_sub(LOG_LINES)..]))
         })
     }
 
     fn last_lines(&self, name: &str) -> String {
-        let lines = logs::tail(&self.stack.home.log(name), LOG_LINES);
-        if lines.is_empty() {
-            return format!(", and logged nothing; see mflogs {name}");
-        }
-        format!(". Its last lines:\n    {}\n  More: mflogs {name}", lines.join("\n    "))
+        last_lines(name, &logs::tail(&self.stack.home.log(name), LOG_LINES))
     }
 
     /// Observes the new version beside the old one until there is a verdict.
@@ -481,4 +484,11 @@ impl<'a> Driver<'a> {
             sleep(READY_POLL_INTERVAL).await;
         }
     }
+}
+
+fn last_lines(name: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return format!(", and logged nothing; see mflogs {name}");
+    }
+    format!(". Its last lines:\n    {}\n  More: mflogs {name}", lines.join("\n    "))
 }
