@@ -172,15 +172,9 @@ impl Registry {
     }
 
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        let answer = self
-            .client
-            .kv_client()
-            .get("/flack/", Some(GetOptions::new().with_prefix()))
-            .await
-            .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
         let mut snapshot = Snapshot::default();
-        for pair in answer.kvs() {
-            let (Ok(key), value) = (pair.key_str(), pair.value()) else { continue };
+        for (key, value) in self.entries().await? {
+            let value = value.as_bytes();
             let parts: Vec<&str> = key.split('/').skip(2).collect();
             // Entries with unknown keys or values are skipped.
             match parts.as_slice() {

@@ -80,9 +80,12 @@ async fn a_migration_that_waits_for_a_table_lets_other_statements_pass(pool: PgP
     };
     // Twice, so that it has given up once. The statement ends although the reader's transaction never does.
     for _ in 0..2 {
-        while !is_waiting().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let waiting = async {
+            while !is_waiting().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the migration waits for the lock");
         sqlx::query("insert into things values (1)").execute(&pool).await.unwrap();
     }
     assert!(!alter.is_finished());
