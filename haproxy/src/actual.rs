@@ -10,6 +10,7 @@ use crate::{
     ServerName,
     admin_socket::AdminSocket,
     maps::{self, Maps},
+    servers::UNAVAILABLE,
 };
 
 /// `srv_admin_state`: bits that HAProxy's management guide lists under "show servers state".
@@ -106,7 +107,8 @@ fn servers(state: &str, stat: &str) -> BTreeMap<ServerName, ActualServer> {
         };
         Some((name, server))
     };
-    rows(state, ' ').filter_map(server).collect()
+    let is_instance = |row: &HashMap<&str, &str>| row.get("srv_name") != Some(&UNAVAILABLE);
+    rows(state, ' ').filter(is_instance).filter_map(server).collect()
 }
 
 fn admin_state(bits: u32) -> AdminState {

@@ -30,7 +30,7 @@ use crate::{
     desired::Desired,
     files::{Folder, Saved, save_latest},
     master_socket::reload,
-    plan::plan,
+    plan::{DrainTimes, Step, plan},
     render,
     servers::instance_of,
 };
@@ -100,6 +100,7 @@ impl Agent {
 
     /// Brings HAProxy closer to the desired state. Returns the pause before the next pass.
     async fn pass(&self, state: &mut State) -> Duration {
+        self.add_new_instances(state).await;
         let mut actual = Actual::read(&self.admin).await;
         state.log_haproxy(&actual);
         let mut desired = state.desired(actual.as_ref().ok());
@@ -135,7 +136,20 @@ impl Agent {
         let receiving = state.receiving(&desired, &actual);
         self.send_keys(state, receiving);
         send_if_changed(&self.saved, self.to_save(state, &desired));
+        state.actual = Some(actual);
         if state.failed_steps.is_empty() && !state.is_draining() { REPAIR_INTERVAL } else { BUSY_INTERVAL }
+    }
+
+    /// Adds the servers that the pass before has not seen, so that a new instance need not wait for the reading of the
+    /// actual state. The rest of the pass repeats what fails here.
+    async fn add_new_instances(&self, state: &mut State) {
+        let Some(before) = state.actual.take() else { return };
+        let steps = plan(&state.desired(Some(&before)), &before, &DrainTimes::new());
+        for step in &steps {
+            if matches!(step, Step::Add { server, .. } if !before.servers.contains_key(server)) {
+                let _ = apply(&self.admin, step).await;
+            }
+        }
     }
 
     fn send_keys(&self, state: &State, receiving: BTreeSet<ServerName>) {

@@ -1,19 +1,25 @@
 //! Applies a step of the plan through HAProxy's Runtime API.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use backon::{ConstantBuilder, Retryable as _};
 use tracing::info;
 
 use crate::{
     admin_socket::AdminSocket,
-    desired::{CHECK, on_marked_down},
+    desired::{SERVER_OPTIONS, on_marked_down},
     plan::Step,
     servers::{is_backup, service_of},
 };
 
 /// HAProxy reads a command with its payload into one buffer (`tune.bufsize`).
 const MAP_ENTRIES_PER_COMMAND_MAX: usize = 100;
+/// HAProxy closes idle connections within a millisecond or two. A later pass tries it again.
+const IDLE_CONNECTIONS_CLOSE: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_millis(2)).with_max_times(5);
+/// The discard service: no instance has this port.
+const NO_ADDRESS: &str = "addr 127.0.0.1 port 9";
 
 /// Applies a step and logs it.
 pub async fn apply(admin: &AdminSocket, step: &Step) -> anyhow::Result<()> {
@@ -21,7 +27,7 @@ pub async fn apply(admin: &AdminSocket, step: &Step) -> anyhow::Result<()> {
         Step::Add { server, address, weight } => {
             let more = on_marked_down(service_of(server)).unwrap_or_default();
             let backup = if is_backup(server) { "backup " } else { "" };
-            let add = format!("add server {server} {address} check {CHECK} {more} {backup}weight {weight}");
+            let add = format!("add server {server} {address} {SERVER_OPTIONS} {more} {backup}weight {weight}");
             let command = format!("{add}; enable health {server}; enable server {server}");
             expect(admin, &command, "registered").await?;
         }
@@ -34,8 +40,11 @@ pub async fn apply(admin: &AdminSocket, step: &Step) -> anyhow::Result<()> {
         Step::Drain { server } => expect(admin, &format!("set server {server} state drain"), "").await?,
         Step::Remove { server, close_sessions } => {
             let close = if *close_sessions { format!("shutdown sessions server {server}; ") } else { String::new() };
-            let command = format!("set server {server} state maint; {close}del server {server}");
-            expect(admin, &command, "deleted").await?;
+            // HAProxy deletes no server with idle connections. It closes those of any server whose address changes. In
+            // maintenance it closes only those of a server that was up.
+            admin.send(&format!("set server {server} state maint; {close}set server {server} {NO_ADDRESS}")).await?;
+            let delete = async || expect(admin, &format!("del server {server}"), "deleted").await;
+            delete.retry(IDLE_CONNECTIONS_CLOSE).await?;
         }
         Step::ReplaceMap { file, entries } => replace_map(admin, file, entries).await?,
     }

@@ -9,10 +9,10 @@ use flack_common::registry::Balance;
 
 use crate::{
     config::Config,
-    desired::{CHECK, Desired, Server, on_marked_down},
+    desired::{Desired, SERVER_OPTIONS, Server, on_marked_down},
     errors::{headers_too_large, http_errors, misdirected, refuse},
     hosts::{self, PublicHosts},
-    servers::{backend_of, canary_backend, is_backup},
+    servers::{UNAVAILABLE, backend_of, canary_backend, is_backup},
 };
 
 const TEMPLATE: &str = include_str!("../haproxy.cfg");
@@ -53,7 +53,7 @@ fn fill(config: &Config, desired: &Desired, structure: &str, with_servers: bool)
     let words = [
         ("{{structure}}", structure.to_owned()),
         ("{{connections_max}}", config.connections_max().to_string()),
-        ("{{check}}", CHECK.to_owned()),
+        ("{{server_options}}", SERVER_OPTIONS.to_owned()),
         ("{{errors}}", http_errors()),
         ("{{public_listen}}", config.public_listen.to_string()),
         ("{{internal_listen}}", config.internal_listen.to_string()),
@@ -88,7 +88,9 @@ fn backends(desired: &Desired, with_servers: bool) -> String {
         let servers = |backend: &str| servers(desired, backend, with_servers);
         let canary = canary_backend(service);
         format!(
-            "backend {service} from base\n{options}{}\n\
+            "backend {service} from base\n{options}{}    \
+             server {UNAVAILABLE} unix@unavailable.sock backup no-check\n    \
+             http-response deny deny_status 503 if {{ srv_name -m str {UNAVAILABLE} }}\n\n\
              backend {canary} from base\n    option allbackups\n{options}{}\n",
             servers(service),
             servers(&canary)

@@ -9,6 +9,9 @@
 /// Names in the registry contain neither a slash nor a dot.
 pub type ServerName = String;
 
+/// The server that answers 503 when no instance can. It is in the configuration of each service's backend, and not an
+/// instance.
+pub const UNAVAILABLE: &str = "unavailable.503";
 const CANARY: &str = ".canary";
 const BACKUP: &str = ".backup";
 

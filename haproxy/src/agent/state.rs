@@ -34,6 +34,8 @@ pub(super) struct State {
     /// The last error of writing the files, so that it is logged once.
     pub(super) save_error: Option<String>,
     pub(super) failed_steps: Vec<Step>,
+    /// HAProxy's state at the end of the pass.
+    pub(super) actual: Option<Actual>,
     addresses: Addresses,
     draining_since: BTreeMap<ServerName, Instant>,
     /// None before the first pass.

@@ -99,8 +99,11 @@ async fn a_restarted_haproxy_has_its_servers_and_routes_without_agent_and_etcd()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manually_deleted_server_is_added_again() {
     let (stack, _users) = Stack::start_with_users().await;
-    let answer = stack.admin.send("set server users/users-1 state maint; del server users/users-1").await;
-    assert!(answer.expect("HAProxy answers").contains("deleted"));
+    eventually("HAProxy has closed the kept connections, and deletes the server", async || {
+        let answer = stack.admin.send("set server users/users-1 state maint; del server users/users-1").await;
+        answer.expect("HAProxy answers").contains("deleted")
+    })
+    .await;
     stack.wait_for_instance(PATH, "users-1").await;
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 mod lifecycle;
 mod failures;
+mod connections;
 mod listeners;
 mod routes;
 mod splits;

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use flack_common::registry::keys;
+use flack_haproxy::servers::UNAVAILABLE;
 use flack_testing::eventually;
 use reqwest::RequestBuilder;
 use tokio::time::timeout;
@@ -28,11 +29,14 @@ async fn split(stack: &Stack, split: &str) {
 async fn wait_for_servers(stack: &Stack, expected: &[&str]) {
     eventually(&format!("the servers are {expected:?}"), async || {
         let state = stack.admin.send("show servers state").await.unwrap_or_default();
-        let rows = state.lines().filter(|line| line.contains(" users"));
+        let rows = state.lines().filter(|line| line.contains(" users") && !line.contains(UNAVAILABLE));
         let fields: Vec<Vec<&str>> = rows.map(|line| line.split(' ').collect()).collect();
         let mut servers: Vec<&str> = fields.iter().map(|fields| fields[3]).collect();
         servers.sort_unstable();
-        servers == expected && fields.iter().all(|fields| fields[6] == "0")
+        // A canary backend with backups only is about to get its canary.
+        let has_canary = fields.iter().any(|fields| fields[1] == "users.canary" && !fields[3].ends_with(".backup"));
+        let is_split = expected.iter().any(|server| server.ends_with(".backup"));
+        servers == expected && has_canary == is_split && fields.iter().all(|fields| fields[6] == "0")
     })
     .await;
 }

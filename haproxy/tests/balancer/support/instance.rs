@@ -1,7 +1,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -33,13 +33,17 @@ pub struct Instance {
     pub service: String,
     pub address: SocketAddr,
     ready: Arc<AtomicBool>,
+    /// The correlation ids of the requests that it has received with the method `POST`.
+    pub posts: Arc<Mutex<Vec<String>>>,
     registration: Option<Registration>,
     closing: CancellationToken,
     server: JoinHandle<()>,
     runtime: Option<Runtime>,
 }
 
-async fn answer(State((name, ready)): State<(String, Arc<AtomicBool>)>, request: Request) -> Response {
+type Shared = (String, Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
+
+async fn answer(State((name, ready, posts)): State<Shared>, request: Request) -> Response {
     let path = request.uri().path();
     let is_ready = path != "/ready" || ready.load(Ordering::Relaxed);
     let mut status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -52,6 +56,9 @@ async fn answer(State((name, ready)): State<(String, Arc<AtomicBool>)>, request:
     let header = |header: &str| {
         request.headers().get(header).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     };
+    if request.method() == "POST" {
+        posts.lock().expect("no request panicked").push(header("x-correlation-id"));
+    }
     let body = format!("{} {}", header("x-correlation-id"), header("x-forwarded-for"));
     (status, [("x-flack-instance", name)], body).into_response()
 }
@@ -62,7 +69,8 @@ impl Instance {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let ready = Arc::new(AtomicBool::new(true));
-        let router = Router::new().fallback(answer).with_state((name.to_owned(), ready.clone()));
+        let posts = Arc::default();
+        let router = Router::new().fallback(answer).with_state((name.to_owned(), ready.clone(), Arc::clone(&posts)));
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
         let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
@@ -71,7 +79,7 @@ impl Instance {
             axum::serve(listener, router).with_graceful_shutdown(closed).await.expect("the server runs");
         });
         let (name, service) = (name.to_owned(), service.to_owned());
-        Self { name, service, address, ready, registration: None, closing, server, runtime: Some(runtime) }
+        Self { name, service, address, ready, posts, registration: None, closing, server, runtime: Some(runtime) }
     }
 
     /// Listens and registers.

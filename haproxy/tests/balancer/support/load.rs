@@ -4,13 +4,22 @@ use std::sync::{
 };
 
 use flack_testing::eventually;
+use reqwest::Method;
 use tokio::task::JoinSet;
 
 use super::Stack;
 
-const CLIENTS: usize = 8;
+pub const CLIENTS: usize = 8;
 
-/// Clients that send requests in a loop, and record failures.
+/// The requests of a load.
+#[derive(Debug, Clone, Copy)]
+pub enum Requests {
+    Get,
+    Post,
+    PostWithIdempotencyKey,
+}
+
+/// Clients that send requests in a loop, and record failures. Each request has a correlation id of its own.
 pub struct Load {
     stop: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
@@ -19,15 +28,28 @@ pub struct Load {
 }
 
 impl Load {
+    /// Starts to send `GET`.
     pub fn start(stack: &Stack, path: &str) -> Self {
+        Self::start_with(stack, path, Requests::Get)
+    }
+
+    pub fn start_with(stack: &Stack, path: &str, kind: Requests) -> Self {
         let (stop, requests, failures) = (Arc::default(), Arc::default(), Arc::default());
         let mut load = Self { stop, requests, failures, clients: JoinSet::new() };
-        for _ in 0..CLIENTS {
+        for client in 0..CLIENTS {
             let (stop, requests, failures) = (load.stop.clone(), load.requests.clone(), load.failures.clone());
             let (http, url) = (stack.http.clone(), format!("{}{path}", stack.public));
+            let method = if matches!(kind, Requests::Get) { Method::GET } else { Method::POST };
             load.clients.spawn(async move {
+                let mut number = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    let failure = match http.get(&url).send().await {
+                    number += 1;
+                    let id = format!("{kind:?}-{client}-{number}");
+                    let mut request = http.request(method.clone(), &url).header("X-Correlation-ID", &id);
+                    if matches!(kind, Requests::PostWithIdempotencyKey) {
+                        request = request.header("Idempotency-Key", &id);
+                    }
+                    let failure = match request.send().await {
                         Ok(answer) if answer.status() == 200 => None,
                         Ok(answer) => Some(answer.status().to_string()),
                         Err(error) => Some(format!("{error:?}")),
@@ -47,11 +69,16 @@ impl Load {
     }
 
     /// Ends the load. Panics when a request has failed.
-    pub async fn end_without_failure(mut self) {
+    pub async fn end_without_failure(self) {
+        let (requests, failures) = self.end().await;
+        assert!(failures.is_empty(), "{} of {requests} requests failed: {:?}", failures.len(), failures.first());
+    }
+
+    /// Ends the load. Returns the number of requests, and the failures.
+    pub async fn end(mut self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
-        let requests = self.requests.load(Ordering::Relaxed);
-        let failures = self.failures.lock().expect("no client panicked");
-        assert!(failures.is_empty(), "{} of {requests} requests failed: {:?}", failures.len(), failures.first());
+        let failures = std::mem::take(&mut *self.failures.lock().expect("no client panicked"));
+        (self.requests.load(Ordering::Relaxed), failures)
     }
 }

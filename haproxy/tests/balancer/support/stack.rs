@@ -74,8 +74,9 @@ impl Stack {
             ("PUBLIC_LISTEN", public.clone()),
             ("INTERNAL_LISTEN", internal.clone()),
             ("STATS_LISTEN", stats.clone()),
-            // `Load` sends more than the default from one address.
+            // `Load` sends more than the defaults from one address.
             ("LIMIT_REQUESTS_PER_10S", "10000000".to_owned()),
+            ("LIMIT_WRITES_PER_10S", "10000000".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
