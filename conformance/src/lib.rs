@@ -8,6 +8,7 @@ pub mod contract;
 pub mod client;
 pub mod socket;
 pub mod suite;
+pub mod benchmark;
 pub mod cases;
 pub mod delivery;
 pub mod load;

@@ -28,7 +28,7 @@ const TASKS: usize = 4;
 /// How many more answers [`Load::continues`] waits for.
 const ANSWERS: usize = 200;
 /// The load ends after this time, also when its case hangs.
-const TIME_MAX: Duration = Duration::from_mins(3);
+const TIME_MAX: Duration = Duration::from_mins(15);
 /// The paths of a mixed load, which reach all services except websocket.
 const READS: [&str; 3] = ["/api/users?online=1", "/api/messages", "/"];
 /// One of so many requests of a mixed load posts a message, and one issues a token.

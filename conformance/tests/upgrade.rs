@@ -23,7 +23,7 @@ const VERSIONS: [(&str, &str); 7] = [
     ("2", "RUST_LOG=info"),
     ("3", "RUST_LOG=info"),
     ("errors", "FLACK_FAULTS=errors=10%"),
-    ("slow", "FLACK_FAULTS=slow=100ms"),
+    ("slow", "FLACK_FAULTS=slow=5x"),
     ("never-ready", "FLACK_FAULTS=not-ready"),
     ("exits", "FLACK_FAULTS=exit=3s"),
     ("migration", "FLACK_FAULTS=migration"),
@@ -57,7 +57,7 @@ fn upgrades() -> Vec<Case> {
         a_version_that_does_not_become_ready_is_reverted,
         a_version_that_exits_is_reverted,
         a_version_whose_migration_fails_is_reverted,
-        an_upgrade_without_traffic_holds_until_it_is_promoted_and_a_second_one_is_refused,
+        an_upgrade_without_traffic_holds_until_it_is_promoted_and_refuses_other_commands,
         an_upgrade_without_traffic_is_reverted_at_its_deadline,
         an_upgrade_is_aborted_without_a_failed_request,
         an_upgrade_whose_terminal_was_killed_is_resumed_after_a_restart_of_etcd,
@@ -66,6 +66,7 @@ fn upgrades() -> Vec<Case> {
         a_canary_is_promoted_without_a_failed_request,
         a_bad_canary_is_reverted,
         wrong_arguments_change_nothing,
+        a_new_instance_has_the_weight_of_the_one_that_it_replaces,
     ]
 }
 
@@ -176,7 +177,7 @@ async fn refused_version(stack: &Stack, version: &str, options: &[&str]) -> Resu
     Ok(text)
 }
 
-async fn an_upgrade_without_traffic_holds_until_it_is_promoted_and_a_second_one_is_refused(
+async fn an_upgrade_without_traffic_holds_until_it_is_promoted_and_refuses_other_commands(
     World { stack, .. }: World,
 ) -> Result<()> {
     let operator = stack.operator();
@@ -192,6 +193,11 @@ async fn an_upgrade_without_traffic_holds_until_it_is_promoted_and_a_second_one_
     let second = stack.mf(&["upgrade", "roll", "users", "--to", "2"])?;
     ensure!(second.status.code() == Some(75), "{}", text(&second));
     ensure!(text(&second).contains("users is being upgraded by"), "{}", text(&second));
+    for other in [&["scale", "users=3"][..], &["run", "users"], &["restart", "users"]] {
+        let refused = stack.mf(other)?;
+        ensure!(refused.status.code() == Some(75), "{other:?}: {}", text(&refused));
+        ensure!(text(&refused).contains("users is being upgraded from 2 to 3 since"), "{}", text(&refused));
+    }
 
     stack.mf_ok(&["upgrade", "promote"])?;
     let status = upgrade.wait().await?;
@@ -318,6 +324,28 @@ async fn a_bad_canary_is_reverted(World { client, stack }: World) -> Result<()> 
     ensure!(before > 0, "nobody has used the canary");
     load.continues().await?;
     ensure!(load.failed() == before, "requests fail after the canary was reverted");
+    Ok(())
+}
+
+async fn a_new_instance_has_the_weight_of_the_one_that_it_replaces(World { stack, .. }: World) -> Result<()> {
+    stack.mf_ok(&["run", "tokens", "--weight", "50"])?;
+    let weights = || -> Result<Vec<(u64, String)>> {
+        let ps = stack.ps()?;
+        let processes = ps["processes"].as_array().into_iter().flatten();
+        let of_tokens = processes.filter(|process| process["service"] == "tokens");
+        let mut weights: Vec<_> = of_tokens
+            .filter_map(|process| Some((process["weight"].as_u64()?, process["version"].as_str()?.to_owned())))
+            .collect();
+        weights.sort();
+        Ok(weights)
+    };
+    let before = weights()?;
+    ensure!(before.iter().map(|(weight, _)| *weight).eq([50, 100]), "{before:?}");
+    let output = in_background(&stack.operator(), &[&["upgrade", "undo", "tokens"], &FAST[..]].concat()).await?;
+    ensure!(output.status.success(), "{}", text(&output));
+    let after = weights()?;
+    ensure!(after.iter().map(|(weight, _)| *weight).eq([50, 100]), "{after:?}");
+    ensure!(before.iter().zip(&after).all(|(before, after)| before.1 != after.1), "{before:?}, {after:?}");
     Ok(())
 }
 

@@ -14,14 +14,15 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use flack_catalogue::{SERVICES, Service};
 use flack_common::config::parse_version;
-use flack_supervisor::Client;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
 use crate::infra::programs;
 use crate::settings::Settings;
+use crate::stack::Stack;
 use crate::supervisor;
+use crate::upgrade::store::{Listed, Store};
 
 /// The version of the workspace's own programs.
 pub const WORKSPACE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -127,22 +128,34 @@ pub fn remove(home: &Home, version: &str) -> Result<()> {
     fs::remove_dir_all(&folder).map_err(Failure::cannot_write(&folder))
 }
 
-/// Returns who needs each version: running instances, and services whose setting names it.
-pub async fn users(home: &Home, settings: Option<&Settings>) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// Returns which instances of each version run.
+pub async fn running(home: &Home) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut running: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     if let Some(client) = supervisor::find(home).await? {
-        for (version, user) in running(&client).await? {
-            users.entry(version).or_default().insert(user);
+        for process in client.list().await? {
+            if let Some(version) = process.version {
+                running.entry(version).or_default().insert(process.name);
+            }
         }
     }
+    Ok(running)
+}
+
+/// Returns who needs each version: running instances, services whose setting names it, and the last upgrade of each
+/// service, which may be taken back.
+pub async fn users(home: &Home, settings: Option<&Settings>) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut users = running(home).await?;
     for (service, version) in settings.into_iter().flat_map(|settings| &settings.versions) {
         users.entry(version.clone()).or_default().insert(format!("the setting of {service}"));
     }
+    if supervisor::find(home).await?.is_some() {
+        for Listed { record, .. } in Store::open(&Stack::open(home)?).await?.list().await? {
+            for version in [record.from, record.to] {
+                users.entry(version).or_default().insert(format!("the last upgrade of {}", record.service));
+            }
+        }
+    }
     Ok(users)
-}
-
-async fn running(client: &Client) -> Result<impl Iterator<Item = (String, String)>> {
-    Ok(client.list().await?.into_iter().filter_map(|process| Some((process.version?, process.name))))
 }
 
 /// Parses `NAME=value`, a variable of a build or of an instance.

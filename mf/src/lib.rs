@@ -39,6 +39,7 @@ pub mod probe;
 pub mod progress;
 pub mod signals;
 pub mod suggestion;
+pub mod test_users;
 pub mod time;
 
 pub use cli::run;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flack_catalogue::Service;
 use flack_common::registry::WEIGHT_DEFAULT;
-use flack_supervisor::{Environment, Spec, Stop, StopSignal};
+use flack_supervisor::{Environment, ProcessStatus, Spec, Stop, StopSignal};
 
 use crate::builds::{self, Build};
 use crate::failure::Result;
@@ -16,7 +16,7 @@ use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::supervisor::{self, inherited_environment, priority};
 
-pub const WEIGHT_VARIABLE: &str = "FLACK_WEIGHT";
+const WEIGHT_VARIABLE: &str = "FLACK_WEIGHT";
 
 /// What an instance is started with.
 #[derive(Debug, Clone)]
@@ -29,6 +29,15 @@ pub struct Launch {
     pub weight: u16,
     /// Variables besides those of the stack and of the build.
     pub env: BTreeMap<String, String>,
+}
+
+impl Launch {
+    /// Returns the start of an instance with the weight and the variables that another one was started with.
+    pub fn like(other: Option<&ProcessStatus>, service: &'static Service, name: String, build: Build) -> Self {
+        let mut env = other.map(|other| other.own_env.0.clone()).unwrap_or_default();
+        let weight = env.remove(WEIGHT_VARIABLE).and_then(|weight| weight.parse().ok()).unwrap_or(WEIGHT_DEFAULT);
+        Self { service, name, build, weight, env }
+    }
 }
 
 /// An instance needs at most 5 s until the balancer has drained it, and 10 s for requests in flight.
@@ -89,7 +98,7 @@ impl Stack {
     /// Returns what an instance is started with by default: the version of the settings.
     pub fn launch(&self, service: &'static Service, name: String) -> Result<Launch> {
         let build = builds::find(&self.home, self.settings.version(service))?;
-        Ok(Launch { service, name, build, weight: WEIGHT_DEFAULT, env: BTreeMap::new() })
+        Ok(Launch::like(None, service, name, build))
     }
 
     /// Returns the specification of an instance's process.

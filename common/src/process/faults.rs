@@ -1,4 +1,4 @@
-//! Faults for tests and workshops: a version that is bad in a known way (`FLACK_FAULTS=errors=10%,slow=50ms`).
+//! Faults for tests and workshops: a version that is bad in a known way (`FLACK_FAULTS=errors=10%,slow=5x`).
 //!
 //! Owns the syntax, and how each fault shows. Faults are set by the environment of a process only; nobody can switch
 //! them on from outside.
@@ -20,13 +20,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use flack_api::Problem;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use super::App;
 
 /// No fault lasts longer, so that a mistake in the unit is noticed.
 const DURATION_MAX: Duration = Duration::from_mins(10);
+const SLOW_TIMES_MAX: u32 = 1_000;
 const EXIT_CODE: i32 = 1;
 
 /// The faults of a process. The default has none.
@@ -34,14 +35,21 @@ const EXIT_CODE: i32 = 1;
 pub struct Faults {
     /// `errors=10%`: this share of the requests gets the answer 500.
     errors_percent: u8,
-    /// `slow=50ms`: each request waits this time before it is handled.
-    slow: Option<Duration>,
+    slow: Option<Slow>,
     /// `exit=3s`: the process ends with exit code 1 after this time.
     exit: Option<Duration>,
     /// `not-ready`: `/ready` answers 503, and the instance does not register.
     not_ready: bool,
     /// `migration`: the start fails where the migrations of the database would run.
     migration: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slow {
+    /// `slow=50ms`: each request takes this much longer.
+    By(Duration),
+    /// `slow=5x`: each request takes this many times as long.
+    Times(u32),
 }
 
 impl FromStr for Faults {
@@ -52,13 +60,13 @@ impl FromStr for Faults {
         for fault in text.split(',').map(str::trim) {
             match fault.split_once('=').unwrap_or((fault, "")) {
                 ("errors", share) => faults.errors_percent = parse_percent(share)?,
-                ("slow", time) => faults.slow = Some(parse_duration(time)?),
+                ("slow", slow) => faults.slow = Some(parse_slow(slow)?),
                 ("exit", time) => faults.exit = Some(parse_duration(time)?),
                 ("not-ready", "") => faults.not_ready = true,
                 ("migration", "") => faults.migration = true,
                 _ => {
                     return Err(format!(
-                        "`{fault}` is not a fault; faults are errors=10%, slow=50ms, exit=3s, not-ready, migration"
+                        "`{fault}` is not a fault; faults are errors=10%, slow=50ms, slow=5x, exit=3s, not-ready, migration"
                     ));
                 }
             }
@@ -72,6 +80,12 @@ fn parse_percent(text: &str) -> Result<u8, String> {
         .and_then(|number| number.parse().ok())
         .filter(|percent| (1..=100).contains(percent))
         .ok_or_else(|| format!("`{text}` is not a share; use 1% to 100%"))
+}
+
+fn parse_slow(text: &str) -> Result<Slow, String> {
+    let Some(number) = text.strip_suffix('x') else { return parse_duration(text).map(Slow::By) };
+    let times = number.parse().ok().filter(|times| (2..=SLOW_TIMES_MAX).contains(times));
+    times.map(Slow::Times).ok_or_else(|| format!("`{text}` is not a multiple; use 2x to {SLOW_TIMES_MAX}x"))
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -88,7 +102,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 impl fmt::Display for Faults {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errors = (self.errors_percent > 0).then(|| format!("errors={}%", self.errors_percent));
-        let slow = self.slow.map(|time| format!("slow={}ms", time.as_millis()));
+        let slow = self.slow.map(|slow| match slow {
+            Slow::By(time) => format!("slow={}ms", time.as_millis()),
+            Slow::Times(times) => format!("slow={times}x"),
+        });
         let exit = self.exit.map(|time| format!("exit={}ms", time.as_millis()));
         let not_ready = self.not_ready.then(|| "not-ready".to_owned());
         let migration = self.migration.then(|| "migration".to_owned());
@@ -138,20 +155,23 @@ async fn misbehave(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Some(time) = faults.slow {
-        sleep(time).await;
-    }
+    let began = Instant::now();
     if faults.fails(requests.fetch_add(1, Ordering::Relaxed)) {
         return Problem::internal().into_response();
     }
-    next.run(request).await
+    let response = next.run(request).await;
+    match faults.slow {
+        Some(Slow::By(time)) => sleep(time).await,
+        Some(Slow::Times(times)) => sleep(began.elapsed() * (times - 1)).await,
+        None => {}
+    }
+    response
 }
 
 #[cfg(test)]
 mod tests {
     use axum::{Router, body::Body, routing::get};
     use http::StatusCode;
-    use tokio::time::Instant;
     use tower::ServiceExt;
 
     use super::*;
@@ -162,12 +182,22 @@ mod tests {
     }
 
     fn app(text: &str) -> App {
-        let router = Router::new().route("/", get(async || "fine"));
+        let router = Router::new().route("/", get(async || "fine")).route(
+            "/10ms",
+            get(async || {
+                sleep(Duration::from_millis(10)).await;
+                "fine"
+            }),
+        );
         faults(text).inject(App { router, readiness: Readiness::new() })
     }
 
     async fn status(app: &App) -> StatusCode {
-        let request = Request::get("/").body(Body::empty()).expect("a request");
+        status_of(app, "/").await
+    }
+
+    async fn status_of(app: &App, path: &str) -> StatusCode {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
         app.router.clone().oneshot(request).await.expect("it answers").status()
     }
 
@@ -175,6 +205,7 @@ mod tests {
     fn faults_are_written_as_they_are_read() {
         let all = "errors=10%,slow=50ms,exit=3000ms,not-ready,migration";
         assert_eq!(faults(all).to_string(), all);
+        assert_eq!(faults("slow=5x").to_string(), "slow=5x");
         assert_eq!(faults("exit=3s, errors=100%").to_string(), "errors=100%,exit=3000ms");
     }
 
@@ -189,6 +220,7 @@ mod tests {
             ("errors=101%", "`101%` is not a share"),
             ("slow=50", "`50` is not a time"),
             ("slow=-1s", "`-1s` is not a time"),
+            ("slow=1x", "`1x` is not a multiple"),
             ("exit=601s", "at most 600 s"),
         ] {
             let error = text.parse::<Faults>().expect_err(text);
@@ -213,6 +245,10 @@ mod tests {
         let app = app("slow=50ms");
         let began = Instant::now();
         assert_eq!(status(&app).await, StatusCode::OK);
+        assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
+
+        let (app, began) = (self::app("slow=5x"), Instant::now());
+        assert_eq!(status_of(&app, "/10ms").await, StatusCode::OK);
         assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
     }
 

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Background, Readiness};
 
 /// The buckets of the histograms: from a cached read to a request near its deadline.
-const SECONDS_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const SECONDS_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Requested several times a second, therefore neither logged nor counted.
 pub const PATHS: [&str; 3] = ["/health", "/ready", "/metrics"];

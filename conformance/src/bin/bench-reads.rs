@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use flack_conformance::{
+    benchmark,
     client::{Auth, Client},
     contract::Contract,
     stack::{Stack, Stage},
@@ -23,7 +24,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    signal::unix::{SignalKind, signal},
+    runtime::Builder,
     task::JoinSet,
 };
 
@@ -71,34 +72,8 @@ struct Measurement {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
-        }
-    };
     // One thread: the load generator takes little of the processor time that it measures.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.context("the runtime cannot be started").and_then(|runtime| {
-        runtime.block_on(async {
-            let (mut interrupted, mut terminated) =
-                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            // A dropped run stops its stack.
-            tokio::select! {
-                result = run(&arguments) => result,
-                _ = interrupted.recv() => bail!("interrupted"),
-                _ = terminated.recv() => bail!("interrupted"),
-            }
-        })
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("the measurement failed: {error:#}");
-            ExitCode::from(70)
-        }
-    }
+    benchmark::main(Builder::new_current_thread(), async |arguments: Arguments| run(&arguments).await.map(|()| true))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

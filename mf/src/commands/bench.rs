@@ -25,11 +25,12 @@ use crate::signals::interrupted;
     "mfbench fan-out              # deliveries per second on one core, and their latency",
     "mfbench reads                # GET /api/messages: requests per second, processor time of each process",
     "mfbench reads --seconds 30 --stage services --json",
+    "mfbench upgrades             # requests that fail while services are upgraded, killed or frozen",
     "mfbench reads --help         # all options",
 ]))]
 pub struct Args {
     benchmark: Benchmark,
-    /// Options of `reads`
+    /// Options of `reads` and `upgrades`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
 }
@@ -42,16 +43,16 @@ enum Benchmark {
     FanOut,
     /// `GET /api/messages` through the balancer, on a stack of each stage
     Reads,
+    /// Failed requests and lost messages while services are upgraded, killed and frozen
+    Upgrades,
 }
-
-/// The program that measures reads.
-const READS: &str = "bench-reads";
 
 pub async fn run(args: Args) -> Result<ExitCode> {
     let example = match args.benchmark {
         Benchmark::IdleSockets => "idle-sockets",
         Benchmark::FanOut => "fan-out",
-        Benchmark::Reads => return reads(&args.options).await,
+        Benchmark::Reads => return on_stack("bench-reads", &args.options).await,
+        Benchmark::Upgrades => return on_stack("bench-upgrades", &args.options).await,
     };
     if !args.options.is_empty() {
         return Err(failure!(Usage, "{example} has no options"));
@@ -71,12 +72,12 @@ async fn websocket(example: &str, database: &TemporaryServer) -> Result<ExitCode
 }
 
 /// Builds every program, because the stacks that are measured run them, and the measurement itself.
-async fn reads(options: &[OsString]) -> Result<ExitCode> {
+async fn on_stack(program: &str, options: &[OsString]) -> Result<ExitCode> {
     if !cargo::run(&["build", "--release", "--workspace", "--bins"]).await? {
         return Err(failure!(Internal, "the programs cannot be built; cargo printed the errors above"));
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let mut command = Command::new(repository().join(target).join("release").join(READS));
+    let mut command = Command::new(repository().join(target).join("release").join(program));
     command.args(options).current_dir(repository()).kill_on_drop(true);
     execute(command).await
 }

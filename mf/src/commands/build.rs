@@ -165,12 +165,11 @@ async fn compile_commit(commit: &str, args: &Args) -> Result<PathBuf> {
 
 /// The supervisor would restart a crashed instance with other programs.
 async fn refuse_if_running(home: &Home, version: &str) -> Result<()> {
-    let users = builds::users(home, None).await?;
-    match users.get(version) {
-        Some(users) => Err(failure!(
+    match builds::running(home).await?.get(version) {
+        Some(instances) => Err(failure!(
             Contradiction,
             "version {version} runs ({}): choose another version, or stop these instances first",
-            users.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            instances.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
         )),
         None => Ok(()),
     }

@@ -23,7 +23,7 @@ use crate::home::Home;
 use crate::output::print_json;
 use crate::signals::interrupted;
 use crate::stack::Stack;
-use crate::supervisor;
+use crate::{supervisor, test_users};
 
 /// A plan needs time for at least one fault. The client that posts uses one token, which expires after an hour.
 const SECONDS: std::ops::RangeInclusive<i64> = 10..=1800;
@@ -40,7 +40,7 @@ const RECOVERY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// writes its log to /dev/full.
 ///
 /// Meanwhile clients read, sign in, and post messages with an Idempotency-Key, through the balancer (22 requests/s).
-/// They repeat what fails, for at most 15 s. The messages, and a user `chaos-...`, stay in the stack.
+/// They repeat what fails, for at most 15 s. Their user and messages are removed afterwards.
 ///
 /// Ctrl-C undoes everything. If this command is killed, `mfchaos restore`, mfup, mfdown or the next mfchaos does it.
 /// Exit code 1 means that a request failed in spite of its retries, or that a message was lost or stored twice.
@@ -111,7 +111,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }
     require_whole(&client).await?;
     let before: Vec<(String, String)> = instances(&client).await?;
-    let traffic = Traffic::start(stack.url()).await?;
+    let stem = format!("chaos-{:08x}", rand::random::<u32>());
+    let traffic = Traffic::start(stack.url(), &stem).await?;
     eprintln!("{} faults in {} s, seed {seed}. Ctrl-C undoes them.", faults.len(), args.seconds);
     let made = tokio::select! {
         made = make(Faults { stack: &stack, client: &client, record: &mut record }, &faults, args.seconds) => made,
@@ -119,11 +120,19 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     };
     let ended = Instant::now();
     let restored = record.restore(Some(&client)).await;
-    made?;
-    restored?;
-    recover(&stack, &client, &before).await?;
-    let recovery_milliseconds = ended.elapsed().as_millis();
-    let (requests, messages) = traffic.finish().await?;
+    let result = async {
+        made?;
+        restored?;
+        recover(&stack, &client, &before).await?;
+        let recovery_milliseconds = ended.elapsed().as_millis();
+        Ok((recovery_milliseconds, traffic.finish().await?))
+    };
+    let result: Result<_> = result.await;
+    match test_users::remove(&stack, &stem).await {
+        Ok(removed) => eprintln!("{removed}"),
+        Err(error) => eprintln!("the user {stem}-1 and its messages cannot be removed: {error}. Their data stays"),
+    }
+    let (recovery_milliseconds, (requests, messages)) = result?;
     let report = Report { seed, seconds: args.seconds, faults, requests, messages, recovery_milliseconds };
     if args.json {
         print_json(&report);

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use flack_catalogue::{SERVICES, Service};
-use flack_common::registry::WEIGHT_DEFAULT;
-use flack_supervisor::{Client, ProcessStatus};
+use flack_supervisor::Client;
 use serde::Serialize;
 
 use crate::builds;
@@ -16,8 +15,9 @@ use crate::progress::Progress;
 use crate::services::{self, ALL};
 use crate::settings::INSTANCES_MAX;
 use crate::signals::interrupted;
-use crate::stack::{Launch, Stack, WEIGHT_VARIABLE, free_names};
+use crate::stack::{Launch, Stack, free_names};
 use crate::supervisor;
+use crate::upgrade::store::Store;
 
 /// Replace instances by new ones, one after the other
 ///
@@ -74,6 +74,7 @@ pub async fn run(args: Args) -> Result<()> {
         }
         selected.push(service);
     }
+    Store::open(&stack).await?.require_no_upgrade(&selected).await?;
     let mut replaced = Vec::new();
     for service in selected {
         restart(&stack, &client, service, args.max_parallel, &mut replaced).await?;
@@ -107,7 +108,8 @@ async fn restart(
         let new = free_names(service, &taken, max_parallel);
         let replacements = old.iter().zip(new).map(|(old, new)| {
             let process = before.iter().find(|process| process.name == *old).expect("its name is of this list");
-            replacement(stack, service, process, new)
+            let version = process.version.as_deref().unwrap_or(stack.settings.version(service));
+            Ok(Launch::like(Some(process), service, new, builds::find(&stack.home, version)?))
         });
         let replacements = replacements.collect::<Result<Vec<_>>>()?;
         // A launcher for each step: a failure undoes this step only.
@@ -127,12 +129,4 @@ async fn restart(
         replaced.extend(old.iter().cloned().zip(new).map(|(old, new)| Replaced { old, new }));
     }
     Ok(())
-}
-
-/// Returns what replaces an instance: the same version and the same variables of its own.
-fn replacement(stack: &Stack, service: &'static Service, old: &ProcessStatus, name: String) -> Result<Launch> {
-    let version = old.version.as_deref().unwrap_or(stack.settings.version(service));
-    let mut env = old.own_env.0.clone();
-    let weight = env.remove(WEIGHT_VARIABLE).and_then(|weight| weight.parse().ok()).unwrap_or(WEIGHT_DEFAULT);
-    Ok(Launch { service, name, build: builds::find(&stack.home, version)?, weight, env })
 }

@@ -16,6 +16,7 @@ use crate::services;
 use crate::settings::INSTANCES_MAX;
 use crate::stack::{Launch, Stack, free_names};
 use crate::supervisor;
+use crate::upgrade::store::Store;
 
 /// Start one more instance of a service
 ///
@@ -66,6 +67,7 @@ pub async fn run(args: Args) -> Result<()> {
             taken.len()
         ));
     }
+    Store::open(&stack).await?.require_no_upgrade(&[service]).await?;
     let progress = Progress::new();
     let launcher = Launcher::new(&stack, &client, &progress);
     let began = Instant::now();

@@ -14,6 +14,7 @@ use crate::settings::{Instances, Settings, Stage, UpOptions};
 use crate::signals::interrupted;
 use crate::stack::Stack;
 use crate::supervisor;
+use crate::upgrade::store::Store;
 
 /// Change how many instances of services run
 ///
@@ -48,12 +49,14 @@ pub async fn run(args: Args) -> Result<()> {
             "this stack has the stage monolith: it runs no services, and the monolith always has one instance"
         ));
     }
-    let options = UpOptions { instances: Some(counts.clone()), ..UpOptions::default() };
+    let desired: Vec<(&'static Service, u16)> = counts.iter().collect();
+    let services: Vec<&Service> = desired.iter().map(|(service, _)| *service).collect();
+    Store::open(&stack).await?.require_no_upgrade(&services).await?;
+    let options = UpOptions { instances: Some(counts), ..UpOptions::default() };
     stack.settings = Settings::merge(Some(&stack.settings), &options)?;
 
     let (began, progress) = (Instant::now(), Progress::new());
     let launcher = Launcher::new(&stack, &client, &progress);
-    let desired: Vec<(&'static Service, u16)> = counts.iter().collect();
     let result = tokio::select! {
         result = launcher.start_missing(&desired) => result,
         () = interrupted() => Err(failure!(Interrupted, "interrupted; what this command had started is stopped again")),

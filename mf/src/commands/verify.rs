@@ -2,8 +2,6 @@
 //!
 //! Checks the names of processes before the run, and removes the users and messages of the run afterwards.
 
-mod cleanup;
-
 use std::process::{ExitCode, Stdio};
 
 use clap::ValueEnum;
@@ -22,7 +20,7 @@ use crate::home::Home;
 use crate::infra::programs;
 use crate::signals::interrupted;
 use crate::stack::Stack;
-use crate::{suggestion, supervisor};
+use crate::{suggestion, supervisor, test_users};
 
 const PROGRAM: &str = "verify-delivery";
 /// The instance that publishes the posted messages at that moment.
@@ -159,7 +157,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         eprintln!("mf: the users {stem}-... and their messages are kept");
         Ok(())
     } else {
-        cleanup::remove(&stack, &stem).await.map(|removed| eprintln!("mf: {removed}"))
+        test_users::remove(&stack, &stem).await.map(|removed| eprintln!("mf: {removed}"))
     };
     let removed = removed.map_err(|error| {
         failure!(Internal, "the users {stem}-... and their messages cannot be removed: {error}. Their data stays")

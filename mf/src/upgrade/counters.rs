@@ -224,7 +224,7 @@ pub(super) mod tests {
     /// Requests that took at most the milliseconds of a bucket.
     pub fn histogram(requests: &[(u64, u64)]) -> Histogram {
         let mut histogram = Histogram::default();
-        for bound in [1_000, 10_000, 100_000, 1_000_000] {
+        for bound in [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000] {
             let count = requests.iter().filter(|(ms, _)| ms * 1_000 <= bound).map(|(_, count)| count).sum();
             histogram.buckets.insert(bound, count);
         }

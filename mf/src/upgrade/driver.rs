@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use flack_catalogue::Service;
-use flack_common::registry::WEIGHT_DEFAULT;
 use flack_supervisor::{Client, Ended, ProcessStatus, State};
 use tokio::time::sleep;
 
@@ -230,8 +229,8 @@ impl<'a> Driver<'a> {
         }
         self.record.progressed = Utc::now();
         self.write().await?;
-        for name in &names {
-            self.ensure(name, &build).await?;
+        for (index, name) in names.iter().enumerate() {
+            self.ensure(name, &build, index).await?;
         }
         Ok(names)
     }
@@ -245,23 +244,23 @@ impl<'a> Driver<'a> {
             .filter(|member| member.side == side && member.state == MemberState::Starting)
             .cloned()
             .collect();
-        for member in &starting {
-            self.ensure(&member.name, &builds::find(&self.stack.home, &member.version)?).await?;
+        for (index, member) in starting.iter().enumerate() {
+            self.ensure(&member.name, &builds::find(&self.stack.home, &member.version)?, index).await?;
         }
         Ok(starting.into_iter().map(|member| member.name).collect())
     }
 
-    async fn ensure(&self, name: &str, build: &builds::Build) -> Result<()> {
-        if self.client.list().await?.iter().any(|process| process.name == name) {
+    /// Starts an instance unless it runs, with the weight and the variables of the one that it is to replace: the
+    /// `index`th of the old ones. When all of these are stopped, it is like any other.
+    async fn ensure(&self, name: &str, build: &builds::Build, index: usize) -> Result<()> {
+        let processes = self.client.list().await?;
+        if processes.iter().any(|process| process.name == name) {
             return Ok(());
         }
-        let launch = Launch {
-            service: self.service,
-            name: name.to_owned(),
-            build: build.clone(),
-            weight: WEIGHT_DEFAULT,
-            env: std::collections::BTreeMap::new(),
-        };
+        let old = self.record.names(Side::Old, &[MemberState::Serving]);
+        let like = old.get(index).and_then(|old| processes.iter().find(|process| process.name == *old));
+        let like = like.or_else(|| processes.iter().find(|process| process.group == self.service.name));
+        let launch = Launch::like(like, self.service, name.to_owned(), build.clone());
         Ok(self.client.start(self.stack.instance(&launch)?).await.map(drop)?)
     }
 

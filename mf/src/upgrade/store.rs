@@ -14,6 +14,7 @@ use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, GetResponse, KeyValue, PutOptions, SortOrder,
     SortTarget, Txn, TxnOp,
 };
+use flack_catalogue::Service;
 use flack_common::registry::{InstanceEntry, keys};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,26 @@ impl Store {
             }
         }
         Ok(listed)
+    }
+
+    /// Fails if one of these services is being upgraded: another command must not change its instances.
+    pub async fn require_no_upgrade(&self, services: &[&Service]) -> Result<()> {
+        for Listed { record, driver } in self.list().await? {
+            if record.phase.is_final() || services.iter().all(|service| service.name != record.service) {
+                continue;
+            }
+            let (service, phase, since) = (&record.service, record.phase, record.started.format("%H:%M:%S UTC"));
+            let driver =
+                driver.map_or("no terminal; continue it with mfupgrade resume".to_owned(), |driver| driver.name);
+            return Err(failure!(
+                TryAgain,
+                "{service} is being upgraded from {} to {} since {since} ({phase}; by {driver}). Wait, or take it back: \
+                 mfupgrade abort {service}",
+                record.from,
+                record.to
+            ));
+        }
+        Ok(())
     }
 
     /// Returns the finished upgrades of a service, newest first.

@@ -6,7 +6,7 @@ use crate::help::examples;
 use crate::home::Home;
 use crate::settings::Settings;
 
-/// Delete old versions, except those that an instance or a setting uses
+/// Delete old versions, except those that an instance, a setting or the last upgrade of a service uses
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&["mfbuild prune", "mfbuild prune --keep 0"]))]
 pub(super) struct Args {

@@ -91,17 +91,15 @@ struct State {
 }
 
 impl Traffic {
-    /// Registers a user, and starts the clients.
-    pub async fn start(base: String) -> failure::Result<Self> {
+    /// Registers a user whose nickname begins with `stem`, and starts the clients.
+    pub async fn start(base: String, stem: &str) -> failure::Result<Self> {
         let started = Instant::now();
         let state = State { counts: Counts::default(), last_success: started, acknowledged: BTreeSet::new() };
         let http = flack_common::http::client();
         let shared = Shared { http, base, started, is_over: AtomicBool::new(false), state: Mutex::new(state) };
         let shared = Arc::new(shared);
         let began = chrono::Utc::now().timestamp();
-        let [mut id, password] = [Uuid::new_v4(), Uuid::new_v4()].map(|random| random.simple().to_string());
-        id.truncate(8);
-        let nickname = format!("chaos-{id}");
+        let (nickname, password) = (format!("{stem}-1"), Uuid::new_v4().simple().to_string());
         let (user_id, token) = shared.sign_up(&nickname, &password).await.map_err(|problem| {
             failure!(Unavailable, "the traffic cannot start: {problem}. mfps shows what runs; mfup starts the rest")
         })?;

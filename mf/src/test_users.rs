@@ -1,4 +1,4 @@
-//! Removes the users of a run with their tokens and messages. The API has no operation for it, so this is SQL with the
+//! Removes the users of a run of `mf verify` or `mf chaos` with their tokens and messages. The API has no operation for it, so this is SQL with the
 //! superuser's account. The triggers write the deletions to the journal, as any change of data: consumers follow.
 
 use std::fmt;
@@ -16,7 +16,7 @@ const BATCH_ROWS: i64 = 500;
 const TABLES: [(&str, &str); 3] = [("messages", "user_id"), ("tokens", "user_id"), ("users", "id")];
 
 #[derive(Debug, Default)]
-pub(super) struct Removed {
+pub struct Removed {
     users: usize,
     messages: u64,
 }
@@ -28,7 +28,7 @@ impl fmt::Display for Removed {
 }
 
 /// Removes the users whose nicknames begin with `stem`, from all databases.
-pub(super) async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
+pub async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
     let mut databases = Vec::new();
     for service in &SERVICES {
         databases.push(postgres::connect_to(&stack.ports, &stack.secrets, service.database).await?);
@@ -43,7 +43,7 @@ pub(super) async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
     }
     let mut removed = Removed { users: users.len(), messages: 0 };
     for database in &mut databases {
-        sqlx::query("set flack.correlation_id = 'mf-verify'").execute(&mut *database).await?;
+        sqlx::query("set flack.correlation_id = 'mf'").execute(&mut *database).await?;
         for (table, column) in TABLES {
             if has_table(database, table).await? {
                 let rows = delete(database, table, column, &users).await?;
