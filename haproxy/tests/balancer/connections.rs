@@ -119,3 +119,28 @@ async fn requests_on_connections_to_the_last_instance_get_503_when_it_crashes() 
         assert!(other.is_none() && !failures.is_empty(), "{other:?} instead of 503");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_a_crashed_instance_has_received_is_repeated_only_with_an_idempotency_key() {
+    let (stack, instances) = start_three().await;
+    let mut instances = Vec::from(instances);
+    for has_key in [false, true] {
+        let load = Load::start(&stack, PATH);
+        load.more(200).await;
+        load.end_without_failure().await;
+        let id = format!("key-{has_key}");
+        let mut request = stack.http.post(format!("{}{PATH}/slow", stack.public)).header("X-Correlation-ID", &id);
+        if has_key {
+            request = request.header("Idempotency-Key", &id);
+        }
+        let answer = tokio::spawn(request.send());
+        let has_received = |instance: &Instance| instance.posts.lock().expect("no request panicked").contains(&id);
+        eventually("an instance receives it", async || instances.iter().any(has_received)).await;
+        let receiver = instances.iter().position(has_received).expect("just now");
+        instances.remove(receiver).crash();
+
+        let answer = answer.await.expect("no panic");
+        assert_eq!(answer.is_ok_and(|answer| answer.status() == 200), has_key);
+        assert_eq!(instances.iter().filter(|instance| has_received(instance)).count(), usize::from(has_key));
+    }
+}

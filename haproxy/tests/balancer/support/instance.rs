@@ -44,6 +44,12 @@ pub struct Instance {
 type Shared = (String, Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
 
 async fn answer(State((name, ready, posts)): State<Shared>, request: Request) -> Response {
+    let headers = request.headers();
+    let [correlation_id, forwarded_for] = ["x-correlation-id", "x-forwarded-for"]
+        .map(|name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned());
+    if request.method() == "POST" {
+        posts.lock().expect("no request panicked").push(correlation_id.clone());
+    }
     let path = request.uri().path();
     let is_ready = path != "/ready" || ready.load(Ordering::Relaxed);
     let mut status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -53,14 +59,7 @@ async fn answer(State((name, ready, posts)): State<Shared>, request: Request) ->
     if path.ends_with("/slow") {
         tokio::time::sleep(SLOW).await;
     }
-    let header = |header: &str| {
-        request.headers().get(header).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-    };
-    if request.method() == "POST" {
-        posts.lock().expect("no request panicked").push(header("x-correlation-id"));
-    }
-    let body = format!("{} {}", header("x-correlation-id"), header("x-forwarded-for"));
-    (status, [("x-flack-instance", name)], body).into_response()
+    (status, [("x-flack-instance", name)], format!("{correlation_id} {forwarded_for}")).into_response()
 }
 
 impl Instance {
