@@ -31,7 +31,6 @@ use crate::{
     files::{Folder, Saved, save_latest},
     master_socket::reload,
     plan::{DrainTimes, Step, plan},
-    render,
     servers::instance_of,
 };
 use state::State;
@@ -61,7 +60,7 @@ pub struct Agent {
 impl Agent {
     pub fn new(registry: Registry, config: Config, dir: PathBuf) -> Self {
         let admin = AdminSocket::new(dir.join("admin.sock"));
-        let folder = Folder::new(dir, config.program.clone());
+        let folder = Folder::new(dir, config.clone());
         let (saved, keys) = (watch::Sender::default(), watch::Sender::default());
         Self { registry, config, folder, admin, saved, keys }
     }
@@ -135,7 +134,7 @@ impl Agent {
         }
         let receiving = state.receiving(&desired, &actual);
         self.send_keys(state, receiving);
-        send_if_changed(&self.saved, self.to_save(state, &desired));
+        send_if_changed(&self.saved, to_save(state, &desired));
         state.actual = Some(actual);
         if state.failed_steps.is_empty() && !state.is_draining() { REPAIR_INTERVAL } else { BUSY_INTERVAL }
     }
@@ -159,13 +158,13 @@ impl Agent {
 
     /// Returns whether a new worker runs.
     async fn reload_if_needed(&self, state: &mut State, desired: &Desired, actual: &Actual) -> bool {
-        let structure = render::structure(&self.config, desired);
+        let structure = state.structure(&self.config, desired);
         let has_failed = |(failed, at): &(String, Instant)| *failed == structure && at.elapsed() < RELOAD_PAUSE;
         if actual.structure == structure || state.failed_reload.as_ref().is_some_and(has_failed) {
             return false;
         }
         let result = async {
-            self.folder.save(&self.to_save(state, desired)).await?;
+            self.folder.save(&to_save(state, desired)).await?;
             reload(self.folder.dir(), &self.admin, &structure).await.context("reload")
         };
         match result.await {
@@ -182,19 +181,19 @@ impl Agent {
         }
     }
 
-    fn to_save(&self, state: &State, desired: &Desired) -> Saved {
-        Saved { files: render::files(&self.config, desired), last_known: state.last_known.clone() }
-    }
-
     /// Writes the files while HAProxy does not answer. Returns the pause before the next pass.
     async fn save_now(&self, state: &mut State, desired: &Desired) -> Duration {
-        let error = self.folder.save(&self.to_save(state, desired)).await.err().map(|error| format!("{error:#}"));
+        let error = self.folder.save(&to_save(state, desired)).await.err().map(|error| format!("{error:#}"));
         if let Some(error) = error.as_ref().filter(|_| error != state.save_error) {
             error!(error, "the files for the start of HAProxy are not up to date");
         }
         state.save_error = error;
         if state.save_error.is_none() { HAPROXY_AWAY_INTERVAL } else { REPAIR_INTERVAL }
     }
+}
+
+fn to_save(state: &State, desired: &Desired) -> Saved {
+    Saved { desired: desired.clone(), last_known: state.last_known.clone() }
 }
 
 fn send_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) {

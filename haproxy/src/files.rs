@@ -18,8 +18,10 @@ use tokio::{
 use tracing::{error, warn};
 
 use crate::{
+    config::Config,
+    desired::Desired,
     last_known::LastKnown,
-    render::{CONFIGURATION, Files},
+    render::{self, CONFIGURATION},
 };
 
 const STATE: &str = "state.json";
@@ -32,7 +34,7 @@ const PROGRAMS: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
 /// Everything that a restart needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Saved {
-    pub files: Files,
+    pub desired: Desired,
     pub last_known: LastKnown,
 }
 
@@ -40,14 +42,14 @@ pub struct Saved {
 #[derive(Debug, Clone)]
 pub struct Folder {
     dir: PathBuf,
-    program: Option<PathBuf>,
+    config: Config,
     /// The current content. The lock also serializes writers.
     written: Arc<Mutex<Saved>>,
 }
 
 impl Folder {
-    pub fn new(dir: PathBuf, program: Option<PathBuf>) -> Self {
-        Self { dir, program, written: Arc::default() }
+    pub fn new(dir: PathBuf, config: Config) -> Self {
+        Self { dir, config, written: Arc::default() }
     }
 
     pub fn dir(&self) -> &Path {
@@ -75,10 +77,11 @@ impl Folder {
         let state = serde_json::to_string(&saved.last_known).context("the state is plain data")?;
         replace(&self.dir.join(STATE), &state)?;
         // The maps first: the check of the configuration reads them.
-        for (file, text) in saved.files.iter().filter(|(file, _)| **file != CONFIGURATION) {
+        let files = render::files(&self.config, &saved.desired);
+        for (file, text) in files.iter().filter(|(file, _)| **file != CONFIGURATION) {
             replace(&self.dir.join(file), text)?;
         }
-        let configuration = saved.files.get(CONFIGURATION).context("there is always a configuration")?;
+        let configuration = files.get(CONFIGURATION).context("there is always a configuration")?;
         let draft = format!("{CONFIGURATION}.new");
         fs::write(self.dir.join(&draft), configuration).context("cannot write to HAPROXY_DIR; is the disk full?")?;
         self.check(&draft).await?;
@@ -88,7 +91,7 @@ impl Folder {
     }
 
     async fn check(&self, draft: &str) -> anyhow::Result<()> {
-        let programs = self.program.iter().map(PathBuf::as_path).chain(PROGRAMS.iter().map(Path::new));
+        let programs = self.config.program.iter().map(PathBuf::as_path).chain(PROGRAMS.iter().map(Path::new));
         for program in programs {
             let check = Command::new(program)
                 .args(["-c", "-q", "-f", draft])

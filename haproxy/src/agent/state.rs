@@ -7,17 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flack_common::registry::Mirror;
+use flack_common::registry::{Balance, Mirror};
 use tokio::{net::lookup_host, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
     ServerName,
     actual::{Actual, AdminState},
+    config::Config,
     desired::{Addresses, Desired},
     last_known::LastKnown,
     plan::{DrainTimes, Step},
+    render,
     servers::instance_of,
+    splits::MatchNames,
 };
 
 /// A draining instance with sessions is acknowledged after this time: it receives nothing new, and its sessions may
@@ -37,6 +40,8 @@ pub(super) struct State {
     /// HAProxy's state at the end of the pass.
     pub(super) actual: Option<Actual>,
     addresses: Addresses,
+    /// The structure of the pass before, and what it follows from.
+    structure: Option<(BTreeMap<String, Balance>, MatchNames, String)>,
     draining_since: BTreeMap<ServerName, Instant>,
     /// None before the first pass.
     haproxy_answers: Option<bool>,
@@ -86,6 +91,19 @@ impl State {
         let servers = desired.servers.iter().map(|(name, server)| (name.clone(), server.address.to_string()));
         self.last_known.servers = servers.collect();
         desired
+    }
+
+    /// Returns the structure of the configuration. Rendering it takes as long as the rest of a pass.
+    pub(super) fn structure(&mut self, config: &Config, desired: &Desired) -> String {
+        if let Some((backends, match_names, structure)) = &self.structure
+            && *backends == desired.backends
+            && *match_names == desired.match_names
+        {
+            return structure.clone();
+        }
+        let structure = render::structure(config, desired);
+        self.structure = Some((desired.backends.clone(), desired.match_names.clone(), structure.clone()));
+        structure
     }
 
     /// Logs when HAProxy begins or ceases to answer.
