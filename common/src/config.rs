@@ -14,6 +14,8 @@
 //! }
 //! ```
 
+pub mod container;
+
 use std::{
     collections::BTreeMap,
     env,
@@ -77,7 +79,8 @@ fn with_secrets_of_files(
 /// The process's name, address and version.
 #[derive(Conf, Debug, Clone)]
 pub struct ProcessConfig {
-    /// Name of this instance, such as `users-1`; generated when absent
+    /// Name of this instance, such as `users-1`; when absent that of its container (`flack_users_1` is `users-1`), else
+    /// generated
     #[conf(env = "FLACK_INSTANCE", value_parser = parse_instance)]
     pub instance: Option<String>,
     /// Address to listen on; port 0 takes any free one
@@ -107,9 +110,10 @@ impl ProcessConfig {
         self.version.as_deref().unwrap_or(VERSION)
     }
 
-    /// Returns the instance's name: as configured, else `<service>-<8 hex digits>`.
+    /// Returns the instance's name: as configured, else that of its container, else `<service>-<8 hex digits>`.
     pub fn instance_name(&self, service: &str) -> String {
-        self.instance.clone().unwrap_or_else(|| {
+        let configured = self.instance.clone();
+        configured.or_else(|| container::instance(service, &container::own_name()?)).unwrap_or_else(|| {
             let mut random = Uuid::new_v4().simple().to_string();
             random.truncate(8);
             format!("{service}-{random}")
@@ -157,6 +161,9 @@ pub struct RegistryConfig {
     /// Private key (PEM) of the client certificate
     #[conf(env = "ETCD_KEY_FILE", value_parser = parse_file)]
     pub key_file: Option<PathBuf>,
+    /// Name in the registry's certificate, when the URL has another one or an address
+    #[conf(env = "ETCD_SERVER_NAME", value_parser = parse_host)]
+    pub server_name: Option<String>,
     /// Registry user, of a registry that uses passwords
     #[conf(env = "ETCD_USER")]
     pub user: Option<String>,
@@ -168,7 +175,8 @@ pub struct RegistryConfig {
 impl RegistryConfig {
     /// Returns the configuration of a registry that needs neither certificate nor password, as in tests.
     pub fn without_credentials(url: impl Into<String>) -> Self {
-        Self { url: url.into(), ca_file: None, cert_file: None, key_file: None, user: None, password: None }
+        let url = url.into();
+        Self { url, ca_file: None, cert_file: None, key_file: None, server_name: None, user: None, password: None }
     }
 }
 

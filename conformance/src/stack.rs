@@ -116,7 +116,12 @@ impl Stack {
     }
 
     pub fn operator(&self) -> Operator {
-        Operator { home: Some(self.home.path().to_path_buf()) }
+        let home = self.home.path().display().to_string();
+        // Not the containers that may run beside it.
+        let selects = [("MF_HOME", home), ("MF_RUNTIME", "process".to_owned())];
+        let limits = LIMITS.into_iter().filter(|(name, _)| env::var_os(name).is_none());
+        let limits = limits.map(|(name, value)| (name, value.to_owned()));
+        Operator { environment: selects.into_iter().chain(limits).collect() }
     }
 
     /// Runs `mf <arguments>` on this stack.
@@ -135,21 +140,24 @@ impl Stack {
     }
 }
 
-/// `mf` for one stack: that of a state folder, or by default that of the environment.
+/// `mf` for one stack: that of a state folder or of a project of containers, or by default that of the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Operator {
-    home: Option<PathBuf>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Operator {
+    /// Returns that of a stack in containers. `home` is for what `mf` stores.
+    pub fn of_containers(project: &str, home: &Path) -> Self {
+        let runtime = ("MF_RUNTIME", "docker".to_owned());
+        let project = ("COMPOSE_PROJECT_NAME", project.to_owned());
+        Self { environment: vec![runtime, project, ("MF_HOME", home.display().to_string())] }
+    }
+
     /// Prepares `mf <arguments>`.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(mf_program()?);
-        command.args(arguments);
-        if let Some(home) = &self.home {
-            command.env("MF_HOME", home);
-            command.envs(LIMITS.into_iter().filter(|(name, _)| env::var_os(name).is_none()));
-        }
+        command.args(arguments).envs(self.environment.iter().cloned());
         Ok(command)
     }
 

@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
 use crate::infra::programs;
+use crate::runtime::Runtime;
 use crate::settings::Settings;
-use crate::stack::Stack;
-use crate::supervisor;
 use crate::upgrade::store::{Listed, Store};
 
 /// The version of the workspace's own programs.
@@ -129,10 +128,10 @@ pub fn remove(home: &Home, version: &str) -> Result<()> {
 }
 
 /// Returns which instances of each version run.
-pub async fn running(home: &Home) -> Result<BTreeMap<String, BTreeSet<String>>> {
+pub async fn running(runtime: Option<&Runtime>) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut running: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    if let Some(client) = supervisor::find(home).await? {
-        for process in client.list().await? {
+    if let Some(runtime) = runtime {
+        for process in runtime.list().await? {
             if let Some(version) = process.version {
                 running.entry(version).or_default().insert(process.name);
             }
@@ -143,13 +142,17 @@ pub async fn running(home: &Home) -> Result<BTreeMap<String, BTreeSet<String>>> 
 
 /// Returns who needs each version: running instances, services whose setting names it, and the last upgrade of each
 /// service, which may be taken back.
-pub async fn users(home: &Home, settings: Option<&Settings>) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let mut users = running(home).await?;
+pub async fn users(
+    home: &Home,
+    runtime: Option<&Runtime>,
+    settings: Option<&Settings>,
+) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut users = running(runtime).await?;
     for (service, version) in settings.into_iter().flat_map(|settings| &settings.versions) {
         users.entry(version.clone()).or_default().insert(format!("the setting of {service}"));
     }
-    if supervisor::find(home).await?.is_some() {
-        for Listed { record, .. } in Store::open(&Stack::open(home)?).await?.list().await? {
+    if let Some(runtime) = runtime {
+        for Listed { record, .. } in Store::open(&runtime.stack(home).await?).await?.list().await? {
             for version in [record.from, record.to] {
                 users.entry(version).or_default().insert(format!("the last upgrade of {}", record.service));
             }

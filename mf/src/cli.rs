@@ -117,7 +117,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Upgrade(args) => return Box::pin(upgrade::run(args)).await,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
-        Command::Env(args) => env::run(&args)?,
+        Command::Env(args) => env::run(&args).await?,
         Command::Dev(args) => Box::pin(dev::run(args)).await?,
         Command::Events(args) => return events::run(args).await,
         Command::Verify(args) => return verify::run(args).await,

@@ -32,6 +32,11 @@ impl Home {
         Self::at(&path)
     }
 
+    /// Whether the environment selects the folder.
+    pub fn is_chosen() -> bool {
+        std::env::var_os("MF_HOME").is_some_and(|path| !path.is_empty())
+    }
+
     pub fn at(path: &Path) -> Result<Self> {
         let root = std::path::absolute(path).map_err(Failure::cannot_write(path))?;
         // The canonical path, so that two paths to one folder are the same stack.
@@ -42,8 +47,16 @@ impl Home {
     pub fn create(&mut self) -> Result<()> {
         // If we are root, PostgreSQL runs as another user, which must be able to enter this folder.
         let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
-        let private =
-            ["log", "run", "secrets", "secrets/etcd", "haproxy", "nats", "builds"].map(|folder| (folder, 0o700));
+        self.create_folders(mode, &["log", "run", "secrets", "secrets/etcd", "haproxy", "nats", "builds"])
+    }
+
+    /// Creates the folder of a stack in containers, whose data is in volumes.
+    pub fn create_for_containers(&mut self) -> Result<()> {
+        self.create_folders(0o700, &["secrets", "secrets/etcd"])
+    }
+
+    fn create_folders(&mut self, mode: u32, private: &[&str]) -> Result<()> {
+        let private = private.iter().map(|folder| (*folder, 0o700));
         for (folder, mode) in std::iter::once(("", mode)).chain(private) {
             let path = self.root.join(folder);
             let exists = path.is_dir();

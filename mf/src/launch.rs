@@ -11,10 +11,10 @@ use crate::builds::WORKSPACE_VERSION;
 use crate::failure::{Failure, Result};
 use crate::infra::postgres::{self, Server};
 use crate::infra::{etcd, haproxy, nats};
-use crate::logs;
 use crate::probe;
 use crate::progress::Progress;
 use crate::registry::Registry;
+use crate::runtime::Runtime;
 use crate::settings::Stage;
 use crate::stack::{Launch, Stack, free_names, number};
 
@@ -30,14 +30,14 @@ const LOG_LINES: usize = 12;
 #[derive(Debug)]
 pub struct Launcher<'a> {
     pub stack: &'a Stack,
-    pub client: &'a Client,
+    pub runtime: &'a Runtime,
     pub progress: &'a Progress,
     started: RefCell<Vec<String>>,
 }
 
 impl<'a> Launcher<'a> {
-    pub fn new(stack: &'a Stack, client: &'a Client, progress: &'a Progress) -> Self {
-        Self { stack, client, progress, started: RefCell::default() }
+    pub fn new(stack: &'a Stack, runtime: &'a Runtime, progress: &'a Progress) -> Self {
+        Self { stack, runtime, progress, started: RefCell::default() }
     }
 
     /// Returns the names of the processes that this launcher started.
@@ -45,16 +45,16 @@ impl<'a> Launcher<'a> {
         self.started.borrow().clone()
     }
 
-    /// Starts PostgreSQL, etcd and NATS, with the accounts of all services.
-    pub async fn stores(&self, server: &Server) -> Result<()> {
-        tokio::try_join!(self.postgres(server), self.etcd(), self.nats()).map(drop)
+    /// Starts PostgreSQL, etcd and NATS as processes, with the accounts of all services.
+    pub async fn stores(&self, client: &Client, server: &Server) -> Result<()> {
+        tokio::try_join!(self.postgres(client, server), self.etcd(client), self.nats(client)).map(drop)
     }
 
-    async fn postgres(&self, server: &Server) -> Result<()> {
+    async fn postgres(&self, client: &Client, server: &Server) -> Result<()> {
         let step = self.progress.step("postgres", "creating its data folder");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
         let note = server.create(home, secrets).await?;
-        self.ensure(server.spec(home, ports)).await?;
+        self.ensure(client, server.spec(home, ports)).await?;
         step.update("waiting until it accepts connections");
         self.wait("postgres", async || postgres::ready(ports, secrets).await.map_err(|error| error.to_string()))
             .await?;
@@ -67,7 +67,7 @@ impl<'a> Launcher<'a> {
         Ok(())
     }
 
-    async fn etcd(&self) -> Result<()> {
+    async fn etcd(&self, client: &Client) -> Result<()> {
         let step = self.progress.step("etcd", "starting");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
         if etcd::runs_without_tls(ports).await {
@@ -78,7 +78,7 @@ impl<'a> Launcher<'a> {
             ));
         }
         etcd::issue_certificates(home)?;
-        self.ensure(etcd::spec(home, ports)).await?;
+        self.ensure(client, etcd::spec(home, ports)).await?;
         self.wait("etcd", async || etcd::ready(home, ports).await).await?;
         step.update("creating accounts");
         etcd::set_up(home, ports).await?;
@@ -91,10 +91,10 @@ impl<'a> Launcher<'a> {
         Ok(())
     }
 
-    async fn nats(&self) -> Result<()> {
+    async fn nats(&self, client: &Client) -> Result<()> {
         let step = self.progress.step("nats", "starting");
         let (home, ports, secrets) = (&self.stack.home, &self.stack.ports, &self.stack.secrets);
-        let running = self.client.list().await?.into_iter().find(|process| process.name == "nats");
+        let running = client.list().await?.into_iter().find(|process| process.name == "nats");
         let has_changed = nats::configure(home, ports, secrets)?;
         // The second condition is for a command that was interrupted before it reloaded NATS.
         let is_configured = running.is_some() && !has_changed && nats::ready(ports, secrets).await;
@@ -106,7 +106,7 @@ impl<'a> Launcher<'a> {
             }
             Some(_) => {}
         }
-        self.ensure(nats::spec(home)).await?;
+        self.ensure(client, nats::spec(home)).await?;
         self.wait("nats", async || {
             let is_ready = nats::ready(ports, secrets).await;
             is_ready.then_some(()).ok_or_else(|| "it does not accept the accounts of all services".to_owned())
@@ -120,23 +120,23 @@ impl<'a> Launcher<'a> {
         Ok(())
     }
 
-    /// Starts the agent, then HAProxy, which needs the configuration that the agent writes.
-    pub async fn balancer(&self) -> Result<()> {
+    /// Starts the agent as a process, then HAProxy, which needs the configuration that the agent writes.
+    pub async fn balancer(&self, client: &Client) -> Result<()> {
         let step = self.progress.step("haproxy", "the agent writes its configuration");
         let (home, ports) = (&self.stack.home, &self.stack.ports);
         let configuration = home.haproxy().join("haproxy.cfg");
-        if !self.client.list().await?.iter().any(|process| process.name == "agent") {
+        if !client.list().await?.iter().any(|process| process.name == "agent") {
             // A file of an earlier run may have other ports, and must not be taken for the new one.
             let _ = std::fs::remove_file(&configuration);
         }
-        self.ensure(haproxy::agent(home, ports)?).await?;
+        self.ensure(client, haproxy::agent(home, ports)?).await?;
         self.wait("agent", async || {
             configuration.exists().then_some(()).ok_or_else(|| "haproxy.cfg is not written".to_owned())
         })
         .await?;
         step.update("starting");
-        self.ensure(haproxy::balancer(home)).await?;
-        let stats = format!("127.0.0.1:{}", ports.stats);
+        self.ensure(client, haproxy::balancer(home)).await?;
+        let stats = ports.stats_address();
         self.wait("haproxy", async || {
             let response = probe::get(&stats, "/metrics").await;
             response.map(drop).ok_or_else(|| "no response on the stats port".to_owned())
@@ -148,13 +148,13 @@ impl<'a> Launcher<'a> {
 
     /// Starts the instances that are missing to these numbers. Returns their names.
     pub async fn start_missing(&self, desired: &[(&'static Service, u16)]) -> Result<Vec<String>> {
-        let processes = self.client.list().await?;
+        let processes = self.runtime.list().await?;
         let mut missing = Vec::new();
         for &(service, count) in desired {
             let running = instances_of(&processes, service);
             let count = count.saturating_sub(u16::try_from(running.len()).unwrap_or(u16::MAX));
             for name in free_names(service, &running, count) {
-                missing.push(self.stack.launch(service, name)?);
+                missing.push(self.stack.launch(self.runtime, service, name).await?);
             }
         }
         self.start_instances(missing).await
@@ -175,7 +175,11 @@ impl<'a> Launcher<'a> {
         let starts = new.iter().map(|launch| async move {
             let Launch { service, name, build, .. } = launch;
             let step = self.progress.step(name, "starting");
-            self.ensure(self.stack.instance(launch)?).await?;
+            if !self.runtime.list().await?.iter().any(|process| process.name == *name) {
+                // Before the start, so that Ctrl-C right after it stops the process.
+                self.started.borrow_mut().push(name.clone());
+                self.runtime.start(self.stack, launch).await?;
+            }
             step.update("waiting until it is ready and in the balancer");
             self.wait(name, async || match registry.is_in_balancer(service.name, name).await {
                 Ok(true) => Ok(()),
@@ -184,7 +188,8 @@ impl<'a> Launcher<'a> {
             })
             .await?;
             let snapshot = registry.snapshot().await?;
-            let address = snapshot.instances.get(name).map_or("an unknown address", |instance| &instance.address);
+            let address = snapshot.instances.get(name).map(|instance| self.runtime.address(&instance.address));
+            let address = address.unwrap_or_else(|| "an unknown address".to_owned());
             let version =
                 if build.version == WORKSPACE_VERSION { String::new() } else { format!(", version {}", build.version) };
             step.done(&format!("ready on {address}{version}"));
@@ -196,13 +201,13 @@ impl<'a> Launcher<'a> {
 
     /// Stops the newest instances of services that have more than these numbers. Returns their names.
     pub async fn stop_surplus(&self, desired: &[(&'static Service, u16)]) -> Result<Vec<String>> {
-        let processes = self.client.list().await?;
+        let processes = self.runtime.list().await?;
         let mut surplus = Vec::new();
         for &(service, count) in desired {
             surplus.extend(instances_of(&processes, service).into_iter().skip(count.into()));
         }
         if !surplus.is_empty() {
-            self.client.stop(surplus.clone(), |ended| self.progress.print_ended(&ended)).await?;
+            self.runtime.stop(surplus.clone(), |ended| self.progress.print_ended(&ended)).await?;
         }
         Ok(surplus)
     }
@@ -210,13 +215,13 @@ impl<'a> Launcher<'a> {
     /// Stops what this launcher started; everything and the supervisor itself, if that was started, too.
     pub async fn undo(&self, supervisor: Option<Child>) {
         let print = |ended: Ended| self.progress.print_ended(&ended);
-        let undone = match supervisor {
-            Some(mut supervisor) => {
-                let undone = self.client.shutdown(print).await;
+        let undone = match (self.runtime, supervisor) {
+            (Runtime::Processes(client), Some(mut supervisor)) => {
+                let undone = client.shutdown(print).await;
                 let _ = supervisor.wait().await;
-                undone
+                undone.map_err(Failure::from)
             }
-            None => self.client.stop(self.started(), print).await,
+            _ => self.runtime.stop(self.started(), print).await,
         };
         if let Err(error) = undone {
             self.progress.print(&format!("not everything could be stopped: {error}. Use mfdown."));
@@ -224,14 +229,14 @@ impl<'a> Launcher<'a> {
     }
 
     /// Starts a process unless the supervisor has it, even if it is crash looping there.
-    async fn ensure(&self, spec: Spec) -> Result<()> {
+    async fn ensure(&self, client: &Client, spec: Spec) -> Result<()> {
         let name = spec.name.clone();
-        if self.client.list().await?.iter().any(|process| process.name == name) {
+        if client.list().await?.iter().any(|process| process.name == name) {
             return Ok(());
         }
         // Before the request, so that Ctrl-C right after it stops the process.
         self.started.borrow_mut().push(name);
-        Ok(self.client.start(spec).await.map(drop)?)
+        Ok(client.start(spec).await.map(drop)?)
     }
 
     /// Waits until the check passes. Fails at the timeout, or as soon as the process is gone or restarts repeatedly.
@@ -242,21 +247,21 @@ impl<'a> Launcher<'a> {
             let Err(problem) = check().await else { return Ok(()) };
             if status_read.elapsed() >= STATUS_POLL_INTERVAL {
                 status_read = Instant::now();
-                let processes = self.client.list().await?;
+                let processes = self.runtime.list().await?;
                 let process = processes.iter().find(|process| process.name == name);
                 if began.elapsed() > READY_TIMEOUT || process.is_none_or(cannot_become_ready) {
-                    return Err(self.not_ready(name, process, &problem, began.elapsed()));
+                    return Err(self.not_ready(name, process, &problem, began.elapsed()).await);
                 }
             }
             tokio::time::sleep(READY_POLL_INTERVAL).await;
         }
     }
 
-    fn not_ready(&self, name: &str, process: Option<&ProcessStatus>, problem: &str, after: Duration) -> Failure {
+    async fn not_ready(&self, name: &str, process: Option<&ProcessStatus>, problem: &str, after: Duration) -> Failure {
         let state = process.map_or_else(|| "gone".to_owned(), |process| process.state.to_string());
         let last_end =
             process.and_then(|process| process.last_end.as_ref()).map(|end| format!(", it {end}")).unwrap_or_default();
-        let mut lines = logs::tail(&self.stack.home.log(name), LOG_LINES);
+        let mut lines = self.runtime.tail(&self.stack.home, name, LOG_LINES).await;
         if lines.is_empty() {
             lines.push("(nothing)".to_owned());
         }

@@ -1,8 +1,8 @@
-//! `mf` runs, observes and breaks a flack stack on this machine.
+//! `mf` runs, observes and breaks a flack stack on this machine, as processes or in containers.
 //!
-//! It owns the processes of a stack, the state folder with settings and secrets, and the accounts in PostgreSQL, etcd
-//! and NATS. It leaves to others: database schemas (each service migrates its own), and HAProxy's configuration (its
-//! agent's).
+//! It owns the processes and containers of a stack, the state folder with settings and secrets, and the accounts in
+//! PostgreSQL, etcd and NATS. It leaves to others: database schemas (each service migrates its own), and HAProxy's
+//! configuration (its agent's).
 
 // First, because the others use their macros.
 #[macro_use]
@@ -22,6 +22,7 @@ pub mod settings;
 pub mod infra;
 pub mod launch;
 pub mod registry;
+pub mod runtime;
 pub mod splits;
 pub mod stack;
 pub mod supervisor;

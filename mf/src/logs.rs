@@ -1,16 +1,18 @@
-//! The logs of all processes: read from their files, sorted by time, one readable line per entry.
+//! The logs of all processes: read from their files or from Docker, sorted by time, one readable line per entry.
 
 mod level;
 mod line;
 mod read;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use futures::stream::SelectAll;
 
 pub use level::Level;
 pub use line::Line;
@@ -18,9 +20,12 @@ use line::Parser;
 
 use crate::failure::Result;
 use crate::home::Home;
+use crate::runtime::Containers;
 use crate::suggestion;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How soon the log of a new container is followed.
+const LIST_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines that a search shows unless a number is given: the newest ones.
 pub const FOUND_LINES_MAX: usize = 100_000;
 
@@ -65,10 +70,10 @@ impl Filter {
     }
 
     /// Returns a failure for a name without a log.
-    fn check_names(&self, files: &BTreeMap<String, PathBuf>) -> Result<()> {
-        let is_known = |wanted: &&String| files.keys().any(|name| *wanted == name || *wanted == service_of(name));
+    fn check_names<'a>(&self, logs: impl Iterator<Item = &'a String> + Clone) -> Result<()> {
+        let is_known = |wanted: &&String| logs.clone().any(|name| *wanted == name || *wanted == service_of(name));
         let Some(unknown) = self.names.iter().find(|wanted| !is_known(wanted)) else { return Ok(()) };
-        let hint = suggestion::among(unknown, "logs", files.keys().map(String::as_str));
+        let hint = suggestion::among(unknown, "logs", logs.map(String::as_str));
         Err(failure!(Usage, "there is no log of `{unknown}`; {hint}"))
     }
 }
@@ -83,49 +88,114 @@ pub fn service_of(name: &str) -> &str {
 
 /// Returns the last lines of one log, formatted.
 pub fn tail(path: &Path, count: usize) -> Vec<String> {
-    let lines = read::last(path, count).unwrap_or_default();
-    line::parse_all("", &lines, Utc::now()).iter().map(Line::message).collect()
+    formatted(&read::last(path, count).unwrap_or_default())
+}
+
+/// Formats the lines of one log.
+pub fn formatted(lines: &[String]) -> Vec<String> {
+    line::parse_all("", lines, Utc::now()).iter().map(Line::message).collect()
 }
 
 /// Prints the last lines of the selected logs, merged. Searches all that the logs contain.
 pub fn show(home: &Home, filter: &Filter, format: Format, count: usize) -> Result<()> {
     let files = files(home);
-    filter.check_names(&files)?;
-    let (mut lines, mut found) = (Vec::new(), 0);
+    filter.check_names(files.keys())?;
+    let mut found = Found::default();
     for (name, path) in files.iter().filter(|(name, _)| filter.selects(name)) {
-        let (last, matching) = search(name, path, filter, count);
-        lines.extend(last);
-        found += matching;
+        let mut search = Search::new(name, filter, count);
+        // A log that was removed meanwhile has no lines.
+        let _ = read::each(path, |text| search.push(text));
+        found.add(search.end(read::written(path)));
     }
-    lines.sort_by_key(|line| line.time);
-    let surplus = lines.len().saturating_sub(count);
-    print(&lines[surplus..], format);
-    if count == FOUND_LINES_MAX && found > count {
-        eprintln!(
-            "mf: only the newest {count} of {found} lines are shown. Narrow the search: --since, --grep, --level."
-        );
-    }
+    found.print(format, count);
     Ok(())
 }
 
-/// Returns the last matching lines of a log, and the number of all.
-fn search(name: &str, path: &Path, filter: &Filter, count: usize) -> (VecDeque<Line>, usize) {
-    let (mut last, mut found) = (VecDeque::new(), 0);
-    let mut receive = |line: Line| {
-        if !filter.matches(&line) {
-            return;
+/// The same for containers.
+pub async fn show_containers(containers: &Containers, filter: &Filter, format: Format, count: usize) -> Result<()> {
+    let names = containers.with_logs().await?;
+    filter.check_names(names.iter())?;
+    let is_search = filter.level.is_some() || filter.text.is_some() || filter.since.is_some();
+    let mut found = Found::default();
+    for name in names.iter().filter(|name| filter.selects(name)) {
+        let tail = (!is_search).then_some(count);
+        let mut lines = std::pin::pin!(containers.lines(name, tail, false, filter.since).await?);
+        let mut search = Search::new(name, filter, count);
+        while let Some(line) = lines.next().await {
+            search.push(&line?);
         }
-        found += 1;
-        last.push_back(line);
-        if last.len() > count {
-            last.pop_front();
+        found.add(search.end(Utc::now()));
+    }
+    found.print(format, count);
+    Ok(())
+}
+
+/// The search in one log.
+struct Search<'a> {
+    parser: Parser<'a>,
+    filter: &'a Filter,
+    count: usize,
+    /// The last matching lines.
+    last: VecDeque<Line>,
+    /// The number of all matching lines.
+    found: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(name: &'a str, filter: &'a Filter, count: usize) -> Self {
+        Self { parser: Parser::new(name), filter, count, last: VecDeque::new(), found: 0 }
+    }
+
+    fn push(&mut self, text: &str) {
+        let mut lines = Vec::new();
+        self.parser.push(text, &mut |line| lines.push(line));
+        self.receive(lines);
+    }
+
+    /// Ends the search in a log that was written last at this time.
+    fn end(mut self, written: DateTime<Utc>) -> Self {
+        let mut lines = Vec::new();
+        self.parser.end(written, &mut |line| lines.push(line));
+        self.receive(lines);
+        self
+    }
+
+    fn receive(&mut self, lines: Vec<Line>) {
+        for line in lines.into_iter().filter(|line| self.filter.matches(line)) {
+            self.found += 1;
+            self.last.push_back(line);
+            if self.last.len() > self.count {
+                self.last.pop_front();
+            }
         }
-    };
-    let mut parser = Parser::new(name);
-    // A log that was removed meanwhile has no lines.
-    let _ = read::each(path, |text| parser.push(text, &mut receive));
-    parser.end(read::written(path), &mut receive);
-    (last, found)
+    }
+}
+
+/// The result of the searches in all logs.
+#[derive(Default)]
+struct Found {
+    lines: Vec<Line>,
+    count: usize,
+}
+
+impl Found {
+    fn add(&mut self, search: Search<'_>) {
+        self.lines.extend(search.last);
+        self.count += search.found;
+    }
+
+    /// Prints the newest lines, the oldest of them first.
+    fn print(mut self, format: Format, count: usize) {
+        self.lines.sort_by_key(|line| line.time);
+        let surplus = self.lines.len().saturating_sub(count);
+        print(&self.lines[surplus..], format);
+        let found = self.count;
+        if count == FOUND_LINES_MAX && found > count {
+            eprintln!(
+                "mf: only the newest {count} of {found} lines are shown. Narrow the search: --since, --grep, --level."
+            );
+        }
+    }
 }
 
 /// Prints new lines until standard output is closed. Logs of new processes are printed from their first line.
@@ -147,6 +217,38 @@ pub async fn follow(home: &Home, filter: &Filter, format: Format) -> Result<()> 
         lines.sort_by_key(|line| line.time);
         if !print(&lines, format) {
             return Ok(());
+        }
+    }
+}
+
+/// The same for containers.
+pub async fn follow_containers(containers: &Containers, filter: &Filter, format: Format) -> Result<()> {
+    let mut followed: BTreeSet<String> = BTreeSet::new();
+    let mut lines = SelectAll::new();
+    let mut is_first = true;
+    let mut list = tokio::time::interval(LIST_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = list.tick() => {
+                let running = containers.list().await?.into_iter().map(|process| process.name);
+                let running: BTreeSet<String> = running.filter(|name| filter.selects(name)).collect();
+                for name in running.iter().filter(|name| !followed.contains(*name)) {
+                    // The log of a container that was started since then is new.
+                    let tail = if is_first { Some(0) } else { None };
+                    let name = name.clone();
+                    let added = containers.lines(&name, tail, true, None).await?;
+                    lines.push(Box::pin(added.map(move |line| (name.clone(), line))));
+                }
+                (followed, is_first) = (running, false);
+            }
+            // A log ends when its container does.
+            Some((name, Ok(line))) = lines.next() => {
+                let mut parsed = line::parse_all(&name, &[line], Utc::now());
+                parsed.retain(|line| filter.matches(line));
+                if !print(&parsed, format) {
+                    return Ok(());
+                }
+            }
         }
     }
 }
@@ -177,7 +279,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("users-1.log");
         fs::write(&path, text).expect("written");
-        let (last, found) = search("users-1", &path, filter, count);
+        let mut search = Search::new("users-1", filter, count);
+        read::each(&path, |text| search.push(text)).expect("it is there");
+        let Search { last, found, .. } = search.end(read::written(&path));
         (last.iter().map(Line::message).collect(), found)
     }
 

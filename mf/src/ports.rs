@@ -1,8 +1,12 @@
 //! The ports of a stack. All follow from the public one, so that a second stack needs only one other number. In
-//! containers, each store has a host name and its usual port.
+//! containers each store has its usual port, and a host of its own: a name within their network, and an address from
+//! outside.
 
+use std::fmt;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
+
+use flack_catalogue::SERVICES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
@@ -13,19 +17,44 @@ pub struct Ports {
     pub nats: u16,
     pub postgres: u16,
     pub stats: u16,
-    /// Where etcd and NATS are.
     hosts: Hosts,
 }
 
+/// Where the parts of a stack are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hosts {
-    etcd: &'static str,
-    nats: &'static str,
+pub struct Hosts {
+    pub public: Host,
+    pub haproxy: Host,
+    pub etcd: Host,
+    pub nats: Host,
+    /// This machine, as the balancer reaches it.
+    pub machine: Host,
+    /// By service; none if its PostgreSQL does not run.
+    pub postgres: [Option<Host>; SERVICES.len()],
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    Name(&'static str),
+    Address(Ipv4Addr),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+const LOCAL: Host = Host::Address(Ipv4Addr::LOCALHOST);
+/// The name in etcd's certificate, when it is reached at the address of its container.
+pub const ETCD_NAME: &str = "etcd";
 
 /// The largest public port for which all other ports are valid.
 pub const PUBLIC_MAX: u16 = u16::MAX - STATS_OFFSET;
-const STATS_OFFSET: u16 = 324;
+pub const STATS_OFFSET: u16 = 324;
 
 impl Ports {
     pub fn of(public: u16) -> Self {
@@ -37,12 +66,20 @@ impl Ports {
             nats: public + 12,
             postgres: public + 14,
             stats: public + STATS_OFFSET,
-            hosts: Hosts { etcd: "127.0.0.1", nats: "127.0.0.1" },
+            hosts: Hosts {
+                public: LOCAL,
+                haproxy: LOCAL,
+                etcd: LOCAL,
+                nats: LOCAL,
+                machine: LOCAL,
+                postgres: [Some(LOCAL); _],
+            },
         }
     }
 
-    /// Returns the ports in `docker-compose.yml`.
+    /// Returns the ports in `docker-compose.yml`, with the names of the hosts as a container resolves them.
     pub fn in_containers() -> Self {
+        let (haproxy, etcd, nats) = (Host::Name("haproxy"), Host::Name(ETCD_NAME), Host::Name("nats"));
         Self {
             public: 8080,
             internal: 8081,
@@ -51,8 +88,56 @@ impl Ports {
             nats: 4222,
             postgres: 5432,
             stats: 8404,
-            hosts: Hosts { etcd: "etcd", nats: "nats" },
+            // PostgreSQL's is its own container.
+            hosts: Hosts { public: haproxy, haproxy, etcd, nats, machine: LOCAL, postgres: [Some(LOCAL); _] },
         }
+    }
+
+    /// Returns the ports in `docker-compose.yml`, reached from outside of the network.
+    pub fn of_containers(hosts: Hosts, public: u16) -> Self {
+        Self { public, hosts, ..Self::in_containers() }
+    }
+
+    pub fn public_address(&self) -> String {
+        format!("{}:{}", self.hosts.public, self.public)
+    }
+
+    /// Returns where a process of this machine listens, so that the balancer reaches it.
+    pub fn machine(&self) -> Host {
+        self.hosts.machine
+    }
+
+    pub fn etcd_address(&self) -> String {
+        format!("{}:{}", self.hosts.etcd, self.etcd)
+    }
+
+    pub fn nats_address(&self) -> String {
+        format!("{}:{}", self.hosts.nats, self.nats)
+    }
+
+    pub fn internal_address(&self) -> String {
+        format!("{}:{}", self.hosts.haproxy, self.internal)
+    }
+
+    pub fn stats_address(&self) -> String {
+        format!("{}:{}", self.hosts.haproxy, self.stats)
+    }
+
+    /// Returns the host of a service's database; none if its PostgreSQL does not run.
+    pub fn postgres_host(&self, database: &str) -> Option<Host> {
+        let position = SERVICES.iter().position(|service| service.database == database);
+        // PostgreSQL's own database is for the superuser, natively and in each container.
+        position.map_or(Some(LOCAL), |position| self.hosts.postgres[position])
+    }
+
+    pub fn postgres_address(&self, database: &str) -> String {
+        self.postgres_host(database)
+            .map_or_else(|| "(does not run)".to_owned(), |host| format!("{host}:{}", self.postgres))
+    }
+
+    /// Returns the name that etcd's certificate must have, unless it is that of the URL.
+    pub fn etcd_server_name(&self) -> Option<&'static str> {
+        (self.hosts.etcd != LOCAL && matches!(self.hosts.etcd, Host::Address(_))).then_some(ETCD_NAME)
     }
 
     pub fn etcd_url(&self) -> String {

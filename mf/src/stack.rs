@@ -6,17 +6,18 @@ use flack_catalogue::Service;
 use flack_common::registry::WEIGHT_DEFAULT;
 use flack_supervisor::{Environment, ProcessStatus, Spec, Stop, StopSignal};
 
-use crate::builds::{self, Build};
+use crate::builds::Build;
 use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::etcd;
 use crate::ports::Ports;
 use crate::registry::Registry;
+use crate::runtime::Runtime;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::supervisor::{self, inherited_environment, priority};
 
-const WEIGHT_VARIABLE: &str = "FLACK_WEIGHT";
+pub const WEIGHT_VARIABLE: &str = "FLACK_WEIGHT";
 
 /// What an instance is started with.
 #[derive(Debug, Clone)]
@@ -70,34 +71,32 @@ impl Stack {
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.public)
+        format!("http://{}", self.ports.public_address())
     }
 
     /// Returns the environment of an instance. The services' READMEs explain each variable.
     pub fn environment(&self, service: &Service, instance: &str) -> Environment {
         let account = self.secrets.account(service.name);
         let database = service.database;
+        let postgres = self.ports.postgres_address(database);
         let etcd = etcd::client_environment(&self.home, &self.ports, service.name);
         let environment = etcd.into_iter().fold(inherited_environment(), |env, (name, value)| env.with(name, value));
         environment
             .with("FLACK_INSTANCE", instance)
-            .with("FLACK_LISTEN", "127.0.0.1:0")
+            .with("FLACK_LISTEN", format!("{}:0", self.ports.machine()))
             .with(
                 "DATABASE_URL",
-                format!(
-                    "postgres://{database}:{}@127.0.0.1:{}/{database}?sslmode=disable",
-                    account.postgres, self.ports.postgres
-                ),
+                format!("postgres://{database}:{}@{postgres}/{database}?sslmode=disable", account.postgres),
             )
             .with("NATS_URL", self.ports.nats_url())
             .with("NATS_USER", service.name)
             .with("NATS_PASSWORD", &account.nats)
-            .with("INTERNAL_URL", format!("http://127.0.0.1:{}", self.ports.internal))
+            .with("INTERNAL_URL", format!("http://{}", self.ports.internal_address()))
     }
 
     /// Returns what an instance is started with by default: the version of the settings.
-    pub fn launch(&self, service: &'static Service, name: String) -> Result<Launch> {
-        let build = builds::find(&self.home, self.settings.version(service))?;
+    pub async fn launch(&self, runtime: &Runtime, service: &'static Service, name: String) -> Result<Launch> {
+        let build = runtime.build(&self.home, self.settings.version(service)).await?;
         Ok(Launch::like(None, service, name, build))
     }
 

@@ -273,6 +273,9 @@ async fn tls(config: &RegistryConfig) -> anyhow::Result<Option<TlsOptions>> {
     let Some(ca) = &config.ca_file else { return Ok(None) };
     let read = async |path: &Path| fs::read(path).await.with_context(|| format!("{} cannot be read", path.display()));
     let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?));
+    if let Some(name) = &config.server_name {
+        tls = tls.domain_name(name);
+    }
     if let (Some(certificate), Some(key)) = (&config.cert_file, &config.key_file) {
         tls = tls.identity(Identity::from_pem(read(certificate).await?, read(key).await?));
     }

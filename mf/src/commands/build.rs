@@ -16,8 +16,8 @@ use crate::cargo;
 use crate::failure::{Failure, Result};
 use crate::git;
 use crate::help::examples;
-use crate::home::Home;
 use crate::infra::programs;
+use crate::runtime::{self, Runtime};
 
 const RELEASE: &str = "release";
 
@@ -26,6 +26,9 @@ const RELEASE: &str = "release";
 /// With --version or --from the programs of the services are kept in the state folder (builds/<version>/), beside those
 /// of other versions: mfrun <service> --version V starts one. --from builds a commit in a checkout of its own
 /// (target/versions/), so that the working tree stays as it is.
+///
+/// Of a stack in containers, a version is an image: that of docker-compose with the program that was built here, or
+/// with --no-build the same program, and with the variables of --env.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = examples(&[
     "mfbuild                                   # what mfup runs",
@@ -111,8 +114,14 @@ async fn compile(command: Command) -> Result<()> {
 
 /// Builds programs and keeps them as a version.
 async fn keep(args: Args, began: Instant) -> Result<()> {
-    let mut home = Home::from_environment()?;
-    home.create()?;
+    let (mut home, runtime) = runtime::find().await?;
+    let containers = match &runtime {
+        Some(Runtime::Containers(containers)) => Some(containers),
+        _ => None,
+    };
+    if containers.is_none() {
+        home.create()?;
+    }
     let commit = match &args.from {
         Some(reference) => Some(git::resolve(reference).await?),
         None if args.no_build => None,
@@ -124,20 +133,30 @@ async fn keep(args: Args, began: Instant) -> Result<()> {
         (None, Some(commit)) => commit.clone(),
         (None, None) => unreachable!("only --from has no --version, and it has a commit"),
     };
+    let mut arguments =
+        if containers.is_some() { vec!["build", "--package", "flack-program"] } else { arguments(&args) };
+    arguments.extend((containers.is_some() && profile(&args) == RELEASE).then_some("--release"));
     // Before the build, which takes long, and again after it.
-    refuse_if_running(&home, &version).await?;
+    refuse_if_running(runtime.as_ref(), &version).await?;
     let programs = if args.no_build {
         programs::mf()?.parent().map(Path::to_path_buf).unwrap_or_default()
     } else if args.from.is_some() {
-        compile_commit(commit.as_deref().unwrap_or_default(), &args).await?
+        compile_commit(commit.as_deref().unwrap_or_default(), &arguments).await?
     } else {
-        compile(cargo::command(&arguments(&args))).await?;
-        cargo::target().join(profile(&args))
+        compile(cargo::command(&arguments)).await?;
+        cargo::target()
     };
-    refuse_if_running(&home, &version).await?;
+    let programs = if args.no_build { programs } else { programs.join(profile(&args)) };
+    refuse_if_running(runtime.as_ref(), &version).await?;
     let release = programs.ends_with(RELEASE);
     let build = Build { version, commit, built: Utc::now(), release, env: args.env.into_iter().collect() };
-    builds::install(&home, &build, &programs)?;
+    match containers {
+        Some(containers) => {
+            let program = (!args.no_build).then(|| programs.join("flack"));
+            containers.install(&build, program.as_deref()).await?;
+        }
+        None => builds::install(&home, &build, &programs)?,
+    }
     let (version, seconds) = (&build.version, began.elapsed().as_secs_f64());
     let commit = build.commit.map(|commit| format!(", commit {commit}")).unwrap_or_default();
     print_line!(
@@ -146,8 +165,8 @@ async fn keep(args: Args, began: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Builds a commit in a checkout of its own, and returns the folder of its programs.
-async fn compile_commit(commit: &str, args: &Args) -> Result<PathBuf> {
+/// Builds a commit in a checkout of its own, and returns its target folder.
+async fn compile_commit(commit: &str, arguments: &[&str]) -> Result<PathBuf> {
     let target = cargo::target().join("versions");
     fs::create_dir_all(&target).map_err(Failure::cannot_write(&target))?;
     let lock = File::create(target.join("lock")).map_err(Failure::cannot_write(&target))?;
@@ -157,15 +176,15 @@ async fn compile_commit(commit: &str, args: &Args) -> Result<PathBuf> {
     }
     let checkout = target.join("checkout");
     git::check_out(commit, &checkout).await?;
-    let mut command = cargo::command(&arguments(args));
+    let mut command = cargo::command(arguments);
     command.current_dir(&checkout).env("CARGO_TARGET_DIR", &target);
     compile(command).await?;
-    Ok(target.join(profile(args)))
+    Ok(target)
 }
 
 /// The supervisor would restart a crashed instance with other programs.
-async fn refuse_if_running(home: &Home, version: &str) -> Result<()> {
-    match builds::running(home).await?.get(version) {
+async fn refuse_if_running(runtime: Option<&Runtime>, version: &str) -> Result<()> {
+    match builds::running(runtime).await?.get(version) {
         Some(instances) => Err(failure!(
             Contradiction,
             "version {version} runs ({}): choose another version, or stop these instances first",

@@ -9,21 +9,21 @@ mod traffic;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use flack_supervisor::{Client, State};
+use flack_supervisor::State;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::faults::{Faults, wait_until_ready};
-use self::plan::{Fault, Kind, Victims, plan};
+use self::plan::{Fault, Kind, Peer, Victims, plan};
 pub use self::record::Record;
 use self::traffic::{Counts, Messages, Traffic};
 use crate::failure::{Failure, Result};
 use crate::help::examples;
-use crate::home::Home;
 use crate::output::print_json;
+use crate::runtime::{self, Runtime};
 use crate::signals::interrupted;
 use crate::stack::Stack;
-use crate::{supervisor, test_users};
+use crate::test_users;
 
 /// A plan needs time for at least one fault. The client that posts uses one token, which expires after an hour.
 const SECONDS: std::ops::RangeInclusive<i64> = 10..=1800;
@@ -37,7 +37,8 @@ const RECOVERY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// never a victim, because it has the only copy of the data; no fault deletes or fills a file. For a partition, this
 /// command starts one more instance with a relay in the place of etcd, NATS, PostgreSQL, the internal listener or the
 /// balancer, and cuts the relay: that needs no root, and ends no connection. For full-disk-of-logs, one more instance
-/// writes its log to /dev/full.
+/// writes its log to /dev/full. In containers, stop and slow are docker pause, and a partition is docker network
+/// disconnect: from the network of the database, or from that of all others.
 ///
 /// Meanwhile clients read, sign in, and post messages with an Idempotency-Key, through the balancer (22 requests/s).
 /// They repeat what fails, for at most 15 s. Their user and messages are removed afterwards.
@@ -90,13 +91,12 @@ struct Report {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let home = Home::from_environment()?;
     if args.command.is_some() {
-        return restore(&home).await;
+        return restore().await;
     }
-    let client = supervisor::require(&home).await?;
-    let stack = Stack::open(&home)?;
-    let victims = Victims::of(&client.list().await?);
+    let (home, runtime) = runtime::require().await?;
+    let stack = runtime.stack(&home).await?;
+    let victims = Victims::of(&runtime.list().await?, Peer::all(&runtime));
     let kinds = kinds(&args, &victims)?;
     let seed = args.seed.unwrap_or_else(rand::random);
     let faults = plan(seed.into(), Duration::from_secs(args.seconds.into()), &kinds, &victims);
@@ -106,31 +106,31 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }
     let _lock = home.lock("chaos")?;
     let mut record = Record::load(&home)?;
-    for restored in record.restore(Some(&client)).await? {
+    for restored in record.restore(Some(&runtime)).await? {
         eprintln!("undone of an earlier run: {restored}");
     }
-    require_whole(&client).await?;
-    let before: Vec<(String, String)> = instances(&client).await?;
+    require_whole(&runtime).await?;
+    let before: Vec<(String, String)> = instances(&runtime).await?;
     let stem = format!("chaos-{:08x}", rand::random::<u32>());
     let traffic = Traffic::start(stack.url(), &stem).await?;
     eprintln!("{} faults in {} s, seed {seed}. Ctrl-C undoes them.", faults.len(), args.seconds);
     let made = tokio::select! {
-        made = make(Faults { stack: &stack, client: &client, record: &mut record }, &faults, args.seconds) => made,
+        made = make(Faults { stack: &stack, runtime: &runtime, record: &mut record }, &faults, args.seconds) => made,
         () = interrupted() => Err(failure!(Interrupted, "interrupted; all faults are undone")),
     };
     let ended = Instant::now();
-    let restored = record.restore(Some(&client)).await;
+    let restored = record.restore(Some(&runtime)).await;
     let result = async {
         made?;
         restored?;
-        recover(&stack, &client, &before).await?;
+        recover(&stack, &runtime, &before).await?;
         let recovery_milliseconds = ended.elapsed().as_millis();
         Ok((recovery_milliseconds, traffic.finish().await?))
     };
     let result: Result<_> = result.await;
     match test_users::remove(&stack, &stem).await {
         Ok(removed) => eprintln!("{removed}"),
-        Err(error) => eprintln!("the user {stem}-1 and its messages cannot be removed: {error}. Their data stays"),
+        Err(error) => eprintln!("the user {stem}-... and its messages cannot be removed: {error}. Their data stays"),
     }
     let (recovery_milliseconds, (requests, messages)) = result?;
     let report = Report { seed, seconds: args.seconds, faults, requests, messages, recovery_milliseconds };
@@ -161,8 +161,8 @@ fn kinds(args: &Args, victims: &Victims) -> Result<Vec<Kind>> {
 }
 
 /// A stack with problems would be blamed for them.
-async fn require_whole(client: &Client) -> Result<()> {
-    match client.list().await?.into_iter().find(|process| process.state != State::Running) {
+async fn require_whole(runtime: &Runtime) -> Result<()> {
+    match runtime.list().await?.into_iter().find(|process| process.state != State::Running) {
         Some(process) => Err(failure!(
             Unavailable,
             "{} is {}: mfchaos needs a stack whose processes all run. See mflogs {}",
@@ -175,9 +175,9 @@ async fn require_whole(client: &Client) -> Result<()> {
 }
 
 /// Returns name and service of each instance.
-async fn instances(client: &Client) -> Result<Vec<(String, String)>> {
+async fn instances(runtime: &Runtime) -> Result<Vec<(String, String)>> {
     let is_instance = |group: &str| flack_catalogue::Service::find(group).is_some();
-    let listed = client.list().await?.into_iter().filter(|process| is_instance(&process.group));
+    let listed = runtime.list().await?.into_iter().filter(|process| is_instance(&process.group));
     Ok(listed.map(|process| (process.name, process.group)).collect())
 }
 
@@ -193,9 +193,9 @@ async fn make(mut making: Faults<'_>, faults: &[Fault], seconds: u16) -> Result<
 }
 
 /// Waits until all processes run and the balancer uses all instances again.
-async fn recover(stack: &Stack, client: &Client, instances: &[(String, String)]) -> Result<()> {
+async fn recover(stack: &Stack, runtime: &Runtime, instances: &[(String, String)]) -> Result<()> {
     let deadline = Instant::now() + RECOVERY_TIMEOUT;
-    while let Err(problem) = require_whole(client).await {
+    while let Err(problem) = require_whole(runtime).await {
         if Instant::now() > deadline {
             return Err(Failure { exit: crate::failure::Exit::Internal, ..problem });
         }
@@ -208,12 +208,13 @@ async fn recover(stack: &Stack, client: &Client, instances: &[(String, String)])
     Ok(())
 }
 
-async fn restore(home: &Home) -> Result<ExitCode> {
+async fn restore() -> Result<ExitCode> {
+    let (home, runtime) = runtime::find().await?;
     if !home.exists() {
-        return Err(supervisor::not_running(home));
+        return Err(runtime::not_running(&home)?);
     }
     let _lock = home.lock("chaos restore")?;
-    let restored = Record::load(home)?.restore(supervisor::find(home).await?.as_ref()).await?;
+    let restored = Record::load(&home)?.restore(runtime.as_ref()).await?;
     if restored.is_empty() {
         print_line!("There is nothing to undo in {}.", home.path().display());
     }

@@ -22,7 +22,7 @@ use crate::services;
 use crate::settings::Stage;
 
 /// Where every container has its volume, unless `MF_HOME` is set.
-const VOLUME: &str = "/var/lib/flack";
+pub const VOLUME: &str = "/var/lib/flack";
 /// etcd and NATS start at the same time as the command that waits for them.
 const STORES_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -92,7 +92,8 @@ fn secrets(home: &Home) -> Result<Secrets> {
     Secrets::load(home)?.ok_or_else(missing)
 }
 
-fn stage(profiles: &str) -> Result<Stage> {
+/// Returns the stage of a stack with these profiles of `docker-compose.yml`.
+pub fn stage(profiles: &str) -> Result<Stage> {
     let profiles: Vec<&str> = profiles.split(',').map(str::trim).filter(|profile| !profile.is_empty()).collect();
     match profiles.iter().find(|profile| !["monolith", "services"].contains(profile)) {
         Some(profile) => Err(failure!(Usage, "there is no profile `{profile}`; profiles are monolith, services")),

@@ -15,15 +15,14 @@ use tokio::time::{sleep, timeout};
 use crate::commands::env;
 use crate::failure::{Failure, Result};
 use crate::help::examples;
-use crate::home::Home;
 use crate::infra::programs;
 use crate::probe;
 use crate::registry::{Registry, Snapshot};
+use crate::runtime;
 use crate::services;
 use crate::signals::interrupted;
 use crate::splits::{self, Audience};
 use crate::stack::{INSTANCE_STOP_SECONDS_MAX, Stack};
-use crate::supervisor;
 use crate::upgrade::counters;
 
 /// The version of the working tree. A second `mf dev` of the same service has `dev-2`.
@@ -84,9 +83,8 @@ enum End {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    supervisor::require(&home).await?;
-    let stack = &Stack::open(&home)?;
+    let (home, runtime) = runtime::require().await?;
+    let stack = &runtime.stack(&home).await?;
     let registry = &stack.registry().await?;
     let snapshot = registry.snapshot().await?;
     let service = args.service;
@@ -105,7 +103,7 @@ pub async fn run(args: Args) -> Result<()> {
     let environment = stack
         .environment(service, &session.instance)
         .with("FLACK_VERSION", version)
-        .with("FLACK_LISTEN", format!("127.0.0.1:{}", args.port));
+        .with("FLACK_LISTEN", format!("{}:{}", stack.ports.machine(), args.port));
     env::print(environment.clone(), args.secrets);
     let mut command = match args.command.as_slice() {
         [] => Command::new(programs::own(&service.program())?),
@@ -213,7 +211,7 @@ impl Session<'_> {
 
     /// Returns how many requests the instance has answered; none while HAProxy does not respond.
     async fn count(&self) -> Option<u64> {
-        let csv = probe::get(&format!("127.0.0.1:{}", self.stack.ports.stats), "/stats;csv").await?.body;
+        let csv = probe::get(&self.stack.ports.stats_address(), "/stats;csv").await?.body;
         let servers = counters::servers(&csv);
         let of_instance = servers.iter().filter(|server| server.name == self.instance);
         Some(of_instance.map(|server| server.counters.responses).sum())

@@ -1,5 +1,6 @@
 //! `mf doctor`: what is wrong with this machine and this stack, and the command that repairs it.
 
+mod containers;
 mod machine;
 mod processes;
 mod registry;
@@ -17,6 +18,7 @@ use crate::help::examples;
 use crate::home::Home;
 use crate::output::print_json;
 use crate::ports::Ports;
+use crate::runtime::{self, Kind, Runtime};
 use crate::settings::{PORT_DEFAULT, Settings};
 use crate::stack::Stack;
 use crate::supervisor;
@@ -26,7 +28,8 @@ const RECHECK_AFTER: Duration = Duration::from_secs(2);
 
 /// Show what is wrong with this machine and this stack, and the command that repairs it
 ///
-/// It changes nothing. Without a stack it checks what mfup needs: packages, PostgreSQL, ports, disk, limits.
+/// It changes nothing. Without a stack it checks what mfup needs: packages, PostgreSQL, ports, disk, limits. Of a stack
+/// in containers it checks the engine, the images, the containers with their health, and volumes without a stack.
 /// Exit code 1 means that there is a problem.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
@@ -55,8 +58,12 @@ impl Check {
 }
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
-    let home = Home::from_environment()?;
-    let checks = checks(&home).await?;
+    let (home, runtime) = runtime::find().await?;
+    let checks = match runtime {
+        Some(Runtime::Containers(containers)) => containers::checks(&home, containers).await?,
+        _ if Kind::from_environment()? == Some(Kind::Docker) => containers::before_start(&home).await,
+        _ => checks(&home).await?,
+    };
     let is_good = checks.iter().all(|check| check.problems.is_empty());
     if args.json {
         print_json(&serde_json::json!({ "home": home.path(), "ok": is_good, "checks": checks }));
@@ -88,8 +95,13 @@ async fn checks(home: &Home) -> Result<Vec<Check>> {
     checks.extend(processes::checks(home, client.as_ref()).await?);
     checks.push(machine::certificates(home));
     let (Some(client), Ok(stack)) = (client, Stack::open(home)) else { return Ok(checks) };
-    checks.push(Check::new("registry", registry_problems(&stack, &client).await));
-    let dead = match events::dead(&stack).await {
+    checks.extend(of_stack(&stack, &Runtime::Processes(client)).await);
+    Ok(checks)
+}
+
+/// Returns what the registry and the events of a running stack report.
+async fn of_stack(stack: &Stack, runtime: &Runtime) -> Vec<Check> {
+    let dead = match events::dead(stack).await {
         Ok(ids) if ids.is_empty() => None,
         Ok(ids) => Some(format!(
             "events that were not processed or not published: {}, the first is {}. Show them: mfevents dead list",
@@ -98,13 +110,12 @@ async fn checks(home: &Home) -> Result<Vec<Check>> {
         )),
         Err(failure) => Some(failure.message),
     };
-    checks.push(Check::new("events", dead));
-    Ok(checks)
+    vec![Check::new("registry", registry_problems(stack, runtime).await), Check::new("events", dead)]
 }
 
 /// Returns the problems that are there twice.
-async fn registry_problems(stack: &Stack, client: &flack_supervisor::Client) -> Vec<String> {
-    let read = async || match Facts::read(stack, client).await {
+async fn registry_problems(stack: &Stack, runtime: &Runtime) -> Vec<String> {
+    let read = async || match Facts::read(stack, runtime).await {
         Ok(facts) => facts.problems(),
         Err(failure) => vec![failure.message],
     };

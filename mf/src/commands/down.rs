@@ -9,6 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
 use crate::infra::postgres;
+use crate::runtime::{self, Containers, Runtime, compose};
 use crate::supervisor;
 
 /// Stop the whole stack
@@ -49,6 +50,9 @@ const CREATED: [&str; 17] = [
 ];
 
 pub async fn run(args: Args) -> Result<()> {
+    if let Some(containers) = find_containers().await? {
+        return down(&containers, args.purge).await;
+    }
     let home = Home::from_environment()?;
     if !home.exists() {
         print_line!("No stack runs in {}.", home.path().display());
@@ -58,7 +62,7 @@ pub async fn run(args: Args) -> Result<()> {
     let mut any_ended = false;
     let client = supervisor::find(&home).await?;
     // A process that is stopped by SIGSTOP does not drain.
-    Record::load(&home)?.restore(client.as_ref()).await?;
+    Record::load(&home)?.restore(client.clone().map(Runtime::Processes).as_ref()).await?;
     if let Some(client) = client {
         client.shutdown(|ended| eprintln!("{:12} {}", ended.name, ended.outcome)).await?;
         any_ended = true;
@@ -78,6 +82,49 @@ pub async fn run(args: Args) -> Result<()> {
             home.path().display()
         );
     }
+    Ok(())
+}
+
+/// Returns the stack in containers that is to be stopped; none if the environment selects processes.
+async fn find_containers() -> Result<Option<Containers>> {
+    match (runtime::Kind::from_environment()?, runtime::find().await?) {
+        // Also one that is stopped, which --purge deletes.
+        (Some(runtime::Kind::Docker), _) => match Containers::find(true).await? {
+            None => Err(failure!(Unavailable, "there is no stack in containers")),
+            some => Ok(some),
+        },
+        (_, (_, Some(Runtime::Containers(containers)))) => Ok(Some(containers)),
+        _ => Ok(None),
+    }
+}
+
+async fn down(containers: &Containers, purge: bool) -> Result<()> {
+    let home = containers.home(&Home::from_environment()?)?;
+    let lock = home.lock("down")?;
+    // A paused container does not drain.
+    Record::load(&home)?.restore(Some(&Runtime::Containers(containers.clone()))).await?;
+    let project = &containers.project;
+    let mut command = containers.compose().await?;
+    compose::set_stage(&mut command, containers.settings(&home).await?.stage);
+    command.args(["down", "--remove-orphans"]);
+    if !purge {
+        compose::run(command).await?;
+        print_line!(
+            "The stack {project} is stopped. Its data stays: mfup --runtime docker uses it again, MF_RUNTIME=docker \
+             mfdown --purge deletes it."
+        );
+        return Ok(());
+    }
+    // Before the containers are removed, which name the image of compose.
+    let images = containers.images().await.unwrap_or_default();
+    command.arg("--volumes");
+    compose::run(command).await?;
+    for image in images {
+        containers.remove_image(&image).await?;
+    }
+    drop(lock);
+    fs::remove_dir_all(home.path()).map_err(Failure::cannot_write(home.path()))?;
+    print_line!("The stack {project} is stopped, and its data, secrets and versions are deleted.");
     Ok(())
 }
 

@@ -7,10 +7,9 @@ use flack_supervisor::Environment;
 
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::output::print_json;
+use crate::runtime;
 use crate::services;
-use crate::stack::Stack;
 use crate::supervisor::inherited_environment;
 
 /// Print the environment to run a service by hand
@@ -32,8 +31,8 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let stack = Stack::open(&Home::from_environment()?)?;
+pub async fn run(args: &Args) -> Result<()> {
+    let stack = runtime::open().await?;
     let environment = stack.environment(args.service, &format!("{}-by-hand", args.service));
     if args.json {
         let (mut shown, secret) = own(environment);

@@ -21,7 +21,7 @@ use flack_catalogue::Service;
 
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
+use crate::runtime;
 use crate::services;
 use crate::stack::Stack;
 
@@ -50,7 +50,7 @@ enum Command {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let stack = Stack::open(&Home::from_environment()?)?;
+    let stack = runtime::open().await?;
     match args.command {
         Command::Tail(args) => tail::run(&stack, args).await?,
         Command::Lag(args) => return lag::run(&stack, &args).await,

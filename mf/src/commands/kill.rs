@@ -5,9 +5,9 @@ use flack_supervisor::ProcessStatus;
 
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
+use crate::runtime::{self, Runtime};
 use crate::stack::number;
-use crate::{suggestion, supervisor};
+use crate::suggestion;
 
 /// Stop an instance for good, or kill it as if it had crashed
 ///
@@ -44,23 +44,26 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    let client = supervisor::require(&home).await?;
-    let names = choose(&client.list().await?, &args.names, args.all)?;
+    let (_, runtime) = runtime::require().await?;
+    let names = choose(&runtime.list().await?, &args.names, args.all)?;
     let mut results = Vec::new();
     if args.hard {
-        let kills = names.iter().map(|name| client.kill(name, !args.no_restart));
+        let kills = names.iter().map(|name| runtime.kill(name, !args.no_restart));
+        let restarts = match &runtime {
+            Runtime::Processes(_) => "the supervisor restarts it",
+            Runtime::Containers(_) => "it is started again",
+        };
         for (name, killed) in names.iter().zip(futures::future::join_all(kills).await) {
             let how = match (killed?, args.no_restart) {
-                (Some(pid), false) => format!("killed (pid {pid}); the supervisor restarts it"),
+                (Some(pid), false) => format!("killed (pid {pid}); {restarts}"),
                 (Some(pid), true) => format!("killed (pid {pid}), for good"),
-                (None, false) => "was not running; the supervisor restarts it".to_owned(),
+                (None, false) => format!("was not running; {restarts}"),
                 (None, true) => "was not running, and is not restarted".to_owned(),
             };
             results.push((name.clone(), how));
         }
     } else {
-        client.stop(names, |ended| results.push((ended.name, ended.outcome))).await?;
+        runtime.stop(names, |ended| results.push((ended.name, ended.outcome))).await?;
     }
     if args.json {
         let results: Vec<_> =

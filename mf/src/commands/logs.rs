@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::logs::{self, FOUND_LINES_MAX, Filter, Format, Level};
+use crate::runtime::{self, Runtime};
 use crate::time;
 
 const LINES_DEFAULT: usize = 50;
@@ -50,8 +50,12 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    if !home.logs().is_dir() {
+    let (home, runtime) = runtime::find().await?;
+    let containers = match runtime {
+        Some(Runtime::Containers(containers)) => Some(containers),
+        _ => None,
+    };
+    if containers.is_none() && !home.logs().is_dir() {
         return Err(failure!(
             Unavailable,
             "there are no logs in {}: no stack was ever started there. Start one with mfup",
@@ -67,13 +71,20 @@ pub async fn run(args: Args) -> Result<()> {
     let is_search = args.since.is_some() || args.level.is_some() || args.grep.is_some();
     let lines = args.lines.unwrap_or(if is_search { FOUND_LINES_MAX } else { LINES_DEFAULT });
     let filter = Filter { names: args.names, level: args.level, since: args.since, text: args.grep };
-    match logs::show(&home, &filter, format, lines) {
+    let shown = match &containers {
+        Some(containers) => logs::show_containers(containers, &filter, format, lines).await,
+        None => logs::show(&home, &filter, format, lines),
+    };
+    match shown {
         // The process may be started later.
         Err(_) if args.follow => {}
         result => result?,
     }
     if args.follow {
-        logs::follow(&home, &filter, format).await?;
+        match &containers {
+            Some(containers) => logs::follow_containers(containers, &filter, format).await?,
+            None => logs::follow(&home, &filter, format).await?,
+        }
     }
     Ok(())
 }

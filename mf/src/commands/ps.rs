@@ -16,8 +16,7 @@ use crate::failure::{Failure, Result};
 use crate::help::examples;
 use crate::home::Home;
 use crate::output::print_json;
-use crate::stack::Stack;
-use crate::supervisor;
+use crate::runtime;
 
 /// Show what runs where: version, health, memory, routes
 ///
@@ -45,17 +44,19 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    let Some(client) = supervisor::find(&home).await? else { return Err(not_running(&home)?) };
-    let stack = Stack::open(&home)?;
+    let (home, runtime) = match runtime::find().await? {
+        (home, Some(runtime)) => (home, runtime),
+        (home, None) => return Err(not_running(&home)?),
+    };
+    let stack = runtime.stack(&home).await?;
     // https://no-color.org
     let is_coloured =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = |view: &View| if args.wide { table::wide_lines(view) } else { table::lines(view, is_coloured) };
     if args.watch {
-        return watch::run(&stack, &client, lines).await;
+        return watch::run(&stack, &runtime, lines).await;
     }
-    let view = view::collect(&stack, &client).await?;
+    let view = view::collect(&stack, &runtime).await?;
     if args.json {
         print_json(&view);
     } else {
@@ -67,9 +68,9 @@ pub async fn run(args: Args) -> Result<()> {
 fn not_running(home: &Home) -> Result<Failure> {
     let orphans = if home.exists() { orphans::find(&home.supervisor()?) } else { Vec::new() };
     if orphans.is_empty() {
-        return Ok(supervisor::not_running(home));
+        return runtime::not_running(home);
     }
-    let failure = supervisor::not_running(home);
+    let failure = runtime::not_running(home)?;
     let orphans = orphans.join(", ");
     let hint =
         format!("Its supervisor was killed, and these processes still run: {orphans}. mfdown and mfup stop them.");

@@ -3,20 +3,17 @@
 use std::time::Instant;
 
 use flack_catalogue::{SERVICES, Service};
-use flack_supervisor::Client;
 use serde::Serialize;
 
-use crate::builds;
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::launch::{Launcher, instances_of};
 use crate::progress::Progress;
+use crate::runtime::{self, Runtime};
 use crate::services::{self, ALL};
 use crate::settings::INSTANCES_MAX;
 use crate::signals::interrupted;
 use crate::stack::{Launch, Stack, free_names};
-use crate::supervisor;
 use crate::upgrade::store::Store;
 
 /// Replace instances by new ones, one after the other
@@ -50,12 +47,11 @@ struct Replaced {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    let client = supervisor::require(&home).await?;
+    let (home, runtime) = runtime::require().await?;
     let _lock = home.lock("restart")?;
-    let stack = Stack::open(&home)?;
+    let stack = runtime.stack(&home).await?;
     let began = Instant::now();
-    let processes = client.list().await?;
+    let processes = runtime.list().await?;
     let is_selected = |service: &Service| args.services.iter().any(|name| name == ALL || name == service.name);
     let mut selected = Vec::new();
     for service in SERVICES.iter().filter(|service| is_selected(service)) {
@@ -77,7 +73,7 @@ pub async fn run(args: Args) -> Result<()> {
     Store::open(&stack).await?.require_no_upgrade(&selected).await?;
     let mut replaced = Vec::new();
     for service in selected {
-        restart(&stack, &client, service, args.max_parallel, &mut replaced).await?;
+        restart(&stack, &runtime, service, args.max_parallel, &mut replaced).await?;
     }
     let milliseconds = began.elapsed().as_millis();
     if args.json {
@@ -95,25 +91,26 @@ pub async fn run(args: Args) -> Result<()> {
 
 async fn restart(
     stack: &Stack,
-    client: &Client,
+    runtime: &Runtime,
     service: &'static Service,
     max_parallel: u16,
     replaced: &mut Vec<Replaced>,
 ) -> Result<()> {
     let progress = Progress::new();
-    let before = client.list().await?;
+    let before = runtime.list().await?;
     let names = instances_of(&before, service);
     for old in names.chunks(max_parallel.into()) {
-        let taken = instances_of(&client.list().await?, service);
+        let taken = instances_of(&runtime.list().await?, service);
         let new = free_names(service, &taken, max_parallel);
-        let replacements = old.iter().zip(new).map(|(old, new)| {
+        let mut replacements = Vec::new();
+        for (old, new) in old.iter().zip(new) {
             let process = before.iter().find(|process| process.name == *old).expect("its name is of this list");
             let version = process.version.as_deref().unwrap_or(stack.settings.version(service));
-            Ok(Launch::like(Some(process), service, new, builds::find(&stack.home, version)?))
-        });
-        let replacements = replacements.collect::<Result<Vec<_>>>()?;
+            let build = runtime.build(&stack.home, version).await?;
+            replacements.push(Launch::like(Some(process), service, new, build));
+        }
         // A launcher for each step: a failure undoes this step only.
-        let launcher = Launcher::new(stack, client, &progress);
+        let launcher = Launcher::new(stack, runtime, &progress);
         let started = tokio::select! {
             result = launcher.start_instances(replacements) => result,
             () = interrupted() => Err(failure!(Interrupted, "interrupted; {} keeps running", old.join(", "))),
@@ -125,7 +122,7 @@ async fn restart(
                 return Err(failure);
             }
         };
-        client.stop(old.to_vec(), |ended| progress.print_ended(&ended)).await?;
+        runtime.stop(old.to_vec(), |ended| progress.print_ended(&ended)).await?;
         replaced.extend(old.iter().cloned().zip(new).map(|(old, new)| Replaced { old, new }));
     }
     Ok(())

@@ -6,16 +6,14 @@ use clap::Subcommand;
 use flack_catalogue::{MONOLITH, Service};
 use flack_common::registry::{Split, keys};
 
-use crate::builds;
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::output::print_json;
 use crate::registry::{Registry, Snapshot};
+use crate::runtime::{self, Runtime};
 use crate::services;
 use crate::splits::{self, Audience};
 use crate::stack::Stack;
-use crate::supervisor;
 
 /// Show which service and version gets a request, and give a version to some users
 ///
@@ -80,19 +78,18 @@ struct Set {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    supervisor::require(&home).await?;
-    let stack = Stack::open(&home)?;
+    let (home, runtime) = runtime::require().await?;
+    let stack = runtime.stack(&home).await?;
     let registry = stack.registry().await?;
     match args.command {
         None | Some(Command::Show) => show::run(&registry.snapshot().await?, args.json),
-        Some(Command::Set(set)) => write(&stack, &registry, &set, args.json).await?,
+        Some(Command::Set(set)) => write(&runtime, &stack, &registry, &set, args.json).await?,
         Some(Command::Clear { service, dry_run }) => clear(&registry, service, dry_run, args.json).await?,
     }
     Ok(())
 }
 
-async fn write(stack: &Stack, registry: &Registry, set: &Set, json: bool) -> Result<()> {
+async fn write(runtime: &Runtime, stack: &Stack, registry: &Registry, set: &Set, json: bool) -> Result<()> {
     let Set { service, version, audience, dry_run } = set;
     if audience.are_empty() {
         return Err(failure!(
@@ -101,7 +98,7 @@ async fn write(stack: &Stack, registry: &Registry, set: &Set, json: bool) -> Res
         ));
     }
     let snapshot = registry.snapshot().await?;
-    check_version(stack, &snapshot, service, version)?;
+    check_version(runtime, stack, &snapshot, service, version).await?;
     let split = audience.split(stack, &snapshot, version).await?;
     if !dry_run {
         registry.put_split(service, &split).await?;
@@ -123,9 +120,15 @@ async fn write(stack: &Stack, registry: &Registry, set: &Set, json: bool) -> Res
 
 /// A version that neither runs nor is built is most likely a typing error. One that is built may start later: with a
 /// split, no user gets it before it should.
-fn check_version(stack: &Stack, snapshot: &Snapshot, service: &Service, version: &str) -> Result<()> {
+async fn check_version(
+    runtime: &Runtime,
+    stack: &Stack,
+    snapshot: &Snapshot,
+    service: &Service,
+    version: &str,
+) -> Result<()> {
     let versions = snapshot.versions(service);
-    if versions.contains_key(version) || builds::find(&stack.home, version).is_ok() {
+    if versions.contains_key(version) || runtime.build(&stack.home, version).await.is_ok() {
         return Ok(());
     }
     let running: Vec<&str> = versions.keys().map(String::as_str).collect();

@@ -9,13 +9,12 @@ use flack_common::registry::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use crate::builds;
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::launch::{Launcher, instances_of};
 use crate::progress::Progress;
+use crate::runtime;
 use crate::services;
 use crate::settings::INSTANCES_MAX;
-use crate::stack::{Launch, Stack, free_names};
-use crate::supervisor;
+use crate::stack::{Launch, free_names};
 use crate::upgrade::store::Store;
 
 /// Start one more instance of a service
@@ -52,11 +51,10 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    let client = supervisor::require(&home).await?;
+    let (home, runtime) = runtime::require().await?;
     let _lock = home.lock("run")?;
-    let stack = Stack::open(&home)?;
-    let (service, taken) = (args.service, instances_of(&client.list().await?, args.service));
+    let stack = runtime.stack(&home).await?;
+    let (service, taken) = (args.service, instances_of(&runtime.list().await?, args.service));
     if service.name == MONOLITH && !taken.is_empty() {
         return Err(failure!(Usage, "the monolith runs already; it always has one instance"));
     }
@@ -69,9 +67,9 @@ pub async fn run(args: Args) -> Result<()> {
     }
     Store::open(&stack).await?.require_no_upgrade(&[service]).await?;
     let progress = Progress::new();
-    let launcher = Launcher::new(&stack, &client, &progress);
+    let launcher = Launcher::new(&stack, &runtime, &progress);
     let began = Instant::now();
-    let build = builds::find(&home, args.version.as_deref().unwrap_or(stack.settings.version(service)))?;
+    let build = runtime.build(&home, args.version.as_deref().unwrap_or(stack.settings.version(service))).await?;
     let env: BTreeMap<String, String> = args.env.into_iter().collect();
     let launch = |name| Launch { service, name, build: build.clone(), weight: args.weight, env: env.clone() };
     let new = free_names(service, &taken, args.count).into_iter().map(launch).collect();

@@ -7,13 +7,11 @@ use flack_catalogue::Service;
 
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::launch::{Launcher, instances_of};
 use crate::progress::Progress;
+use crate::runtime;
 use crate::settings::{Instances, Settings, Stage, UpOptions};
 use crate::signals::interrupted;
-use crate::stack::Stack;
-use crate::supervisor;
 use crate::upgrade::store::Store;
 
 /// Change how many instances of services run
@@ -39,10 +37,9 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     let counts: Instances = args.counts.join(",").parse().map_err(|why| failure!(Usage, "{why}"))?;
-    let home = Home::from_environment()?;
-    let client = supervisor::require(&home).await?;
+    let (home, runtime) = runtime::require().await?;
     let _lock = home.lock("scale")?;
-    let mut stack = Stack::open(&home)?;
+    let mut stack = runtime.stack(&home).await?;
     if stack.settings.stage == Stage::Monolith {
         return Err(failure!(
             Contradiction,
@@ -56,7 +53,7 @@ pub async fn run(args: Args) -> Result<()> {
     stack.settings = Settings::merge(Some(&stack.settings), &options)?;
 
     let (began, progress) = (Instant::now(), Progress::new());
-    let launcher = Launcher::new(&stack, &client, &progress);
+    let launcher = Launcher::new(&stack, &runtime, &progress);
     let result = tokio::select! {
         result = launcher.start_missing(&desired) => result,
         () = interrupted() => Err(failure!(Interrupted, "interrupted; what this command had started is stopped again")),
@@ -73,7 +70,7 @@ pub async fn run(args: Args) -> Result<()> {
     let stopped = launcher.stop_surplus(&desired).await?;
 
     let milliseconds = began.elapsed().as_millis();
-    let processes = client.list().await?;
+    let processes = runtime.list().await?;
     let instances: BTreeMap<&str, Vec<String>> =
         desired.iter().map(|(service, _)| (service.name, instances_of(&processes, service))).collect();
     if args.json {

@@ -1,5 +1,7 @@
 //! `mf up`: starts a stack, or what is missing of it.
 
+mod containers;
+
 use std::time::{Duration, Instant};
 
 use flack_supervisor::{Client, orphans};
@@ -17,6 +19,7 @@ use crate::output::print_json;
 use crate::ports::{PUBLIC_MAX, Ports};
 use crate::probe;
 use crate::progress::Progress;
+use crate::runtime::{self, Runtime};
 use crate::settings::{Instances, Settings, Stage, UpOptions};
 use crate::signals::interrupted;
 use crate::stack::Stack;
@@ -27,13 +30,20 @@ use crate::supervisor;
 /// Starts PostgreSQL, etcd, NATS, HAProxy with its agent, the monolith and the services, and waits until each is ready.
 /// Without --detach it stays in the foreground and shows the logs; Ctrl-C stops the stack. If the stack runs already,
 /// mfup starts what is missing, and --instances changes how many instances of each service run.
+///
+/// With --runtime docker the stack runs in containers, which docker-compose starts; it builds the images if they are
+/// missing. All other commands then operate the containers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mfup                                     # then open http://127.0.0.1:8080",
     "mfup --detach --instances users=2,websocket=2",
+    "mfup --runtime docker                    # in containers, with docker-compose.yml",
     "MF_HOME=/tmp/before mfup --detach --stage monolith --port 9080    # a second stack beside the first",
 ]))]
 pub struct Args {
+    /// Where the stack runs [default: `MF_RUNTIME`, else where one runs, else process]
+    #[arg(long, value_enum)]
+    runtime: Option<runtime::Kind>,
     /// Return as soon as the stack is ready; mfdown stops it
     #[arg(long)]
     detach: bool,
@@ -59,6 +69,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn run(args: Args) -> Result<()> {
+    let is_docker = match args.runtime.or(runtime::Kind::from_environment()?) {
+        Some(kind) => kind == runtime::Kind::Docker,
+        None => matches!(runtime::find().await?, (_, Some(Runtime::Containers(_)))),
+    };
+    if is_docker {
+        return containers::run(args).await;
+    }
     let mut home = Home::from_environment()?;
     home.create()?;
     let lock = home.lock("up")?;
@@ -68,7 +85,8 @@ pub async fn run(args: Args) -> Result<()> {
     let progress = Progress::new();
 
     let running = supervisor::find(&home).await?;
-    for restored in Record::load(&home)?.restore(running.as_ref()).await? {
+    let runtime = running.clone().map(Runtime::Processes);
+    for restored in Record::load(&home)?.restore(runtime.as_ref()).await? {
         progress.print(&format!("undone, because mfchaos was killed: {restored}"));
     }
     if running.is_some()
@@ -100,9 +118,10 @@ pub async fn run(args: Args) -> Result<()> {
         None => supervisor::start(&stack.home).await.map(|(client, child)| (client, Some(child)))?,
     };
     let was_running = supervisor.is_none();
-    let launcher = Launcher::new(&stack, &client, &progress);
+    let runtime = Runtime::Processes(client.clone());
+    let launcher = Launcher::new(&stack, &runtime, &progress);
     let result = tokio::select! {
-        result = launch(&launcher, &server, &args) => result,
+        result = launch(&launcher, &client, &server, &args) => result,
         () = interrupted() => {
             Err(failure!(Interrupted, "interrupted; what this command had started is stopped again"))
         }
@@ -119,19 +138,24 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result<()> {
-    Box::pin(launcher.stores(server)).await?;
+async fn launch(launcher: &Launcher<'_>, client: &Client, server: &Server, args: &Args) -> Result<()> {
+    Box::pin(launcher.stores(client, server)).await?;
     if args.only.is_some() {
         return Ok(());
     }
-    launcher.balancer().await?;
+    launcher.balancer(client).await?;
     if args.instances.is_some() {
         launcher.stop_surplus(&launcher.desired()).await?;
     }
     launcher.start_missing(&launcher.desired()).await?;
+    wait_for_answer(launcher.stack).await
+}
+
+/// Waits until the balancer answers a request with the page of the chat.
+async fn wait_for_answer(stack: &Stack) -> Result<()> {
     let began = Instant::now();
     let problem = loop {
-        let problem = match probe::get(&format!("127.0.0.1:{}", launcher.stack.ports.public), "/").await {
+        let problem = match probe::get(&stack.ports.public_address(), "/").await {
             Some(response) if response.status < 500 => return Ok(()),
             Some(response) => format!("returns status {}", response.status),
             None => "does not respond".to_owned(),
@@ -141,14 +165,14 @@ async fn launch(launcher: &Launcher<'_>, server: &Server, args: &Args) -> Result
         }
         tokio::time::sleep(ANSWER_POLL_INTERVAL).await;
     };
-    let url = launcher.stack.url();
+    let url = stack.url();
     Err(failure!(Internal, "everything is started, but {url}/ {problem}. See mfps and mflogs haproxy"))
 }
 
 fn print_result(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
     let (stack, started) = (launcher.stack, launcher.started());
     let (url, stage) = (stack.url(), stack.settings.stage);
-    let stats = format!("http://127.0.0.1:{}/stats", stack.ports.stats);
+    let stats = format!("http://{}/stats", stack.ports.stats_address());
     if args.json {
         print_json(&serde_json::json!({
             "url": url, "home": stack.home.path(), "stage": stage, "instances": stack.settings.instances,
@@ -192,9 +216,10 @@ fn print_result(launcher: &Launcher<'_>, was_running: bool, args: &Args) {
             print_line!("    {command:36} {effect}");
         }
     }
-    if std::env::var_os("MF_HOME").is_some_and(|home| !home.is_empty()) {
-        let home = stack.home.path().display();
-        print_line!("\nThis stack is not the default one: set MF_HOME={home} for these commands, too.");
+    if Home::is_chosen() {
+        let variables = launcher.runtime.environment(&stack.home);
+        let variables: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        print_line!("\nThis stack is not the default one: set {} for these commands, too.", variables.join(" "));
     }
 }
 

@@ -10,10 +10,10 @@ use clap::builder::PossibleValuesParser;
 use flack_catalogue::{SERVICES, Service};
 use flack_common::registry::MatchText;
 
-use crate::builds;
 use crate::failure::Result;
 use crate::help::examples;
 use crate::output::print_json;
+use crate::runtime::Runtime;
 use crate::services;
 use crate::upgrade::options::Options;
 use crate::upgrade::order::order;
@@ -166,12 +166,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         Action::Roll { service, to, options, dry_run } => {
             let services =
                 if service == ALL { order() } else { vec![Service::find(&service).expect("clap checks it")] };
-            check_version(&session, &services, &to)?;
+            check_version(&session, &services, &to).await?;
             let intent = Intent { kind: Kind::Roll, to, audience: None, judgement: Judgement::Traffic, options };
             start(&session, services, intent, dry_run).await
         }
         Action::Try { service, to, audience, no_wait, options, dry_run } => {
-            check_version(&session, &[service], &to)?;
+            check_version(&session, &[service], &to).await?;
             let audience = Some(session.audience(audience, &options).await?);
             let intent = Intent { kind: Kind::Try, to, audience, judgement: Judgement::Traffic, options };
             session.returns_when_good = no_wait;
@@ -186,7 +186,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
                 )
             })?;
             let to = last.from;
-            check_version(&session, &[service], &to)?;
+            check_version(&session, &[service], &to).await?;
             let intent = Intent { kind: Kind::Undo, to, audience: None, judgement: Judgement::Health, options };
             start(&session, vec![service], intent, dry_run).await
         }
@@ -216,9 +216,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// Checks that every service can be started in this version, before anything changes.
-fn check_version(session: &Session, services: &[&'static Service], version: &str) -> Result<()> {
-    let build = builds::find(&session.stack.home, version)?;
-    services.iter().try_for_each(|service| build.program(&session.stack.home, service).map(drop))
+async fn check_version(session: &Session, services: &[&'static Service], version: &str) -> Result<()> {
+    let build = session.runtime.build(&session.stack.home, version).await?;
+    match session.runtime {
+        Runtime::Processes(_) => {
+            services.iter().try_for_each(|service| build.program(&session.stack.home, service).map(drop))
+        }
+        // An image has the programs of all services.
+        Runtime::Containers(_) => Ok(()),
+    }
 }
 
 async fn start(session: &Session, services: Vec<&'static Service>, intent: Intent, dry_run: bool) -> Result<ExitCode> {

@@ -16,11 +16,9 @@ use tokio::process::Command;
 
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::infra::programs;
 use crate::signals::interrupted;
-use crate::stack::Stack;
-use crate::{suggestion, supervisor, test_users};
+use crate::{runtime, suggestion, test_users};
 
 const PROGRAM: &str = "verify-delivery";
 /// The instance that publishes the posted messages at that moment.
@@ -129,15 +127,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     if options.dropping > options.sockets {
         return Err(failure!(Usage, "--dropping {}: there are only {} sockets", options.dropping, options.sockets));
     }
-    let home = Home::from_environment()?;
-    let stack = Stack::open(&home)?;
-    options.check_names(&supervisor::require(&home).await?.list().await?)?;
+    let (home, runtime) = runtime::require().await?;
+    let stack = runtime.stack(&home).await?;
+    options.check_names(&runtime.list().await?)?;
     let program = programs::own(PROGRAM)?;
     // No other run and no user has nicknames that begin with this.
     let stem = format!("verify-{:08x}", rand::rng().random::<u32>());
     let mut command = Command::new(program);
     command.args(["--url", &stack.url(), "--stem", &stem]).args(options.json.then_some("--json")).arg(options.plan());
-    command.env("MF_HOME", home.path()).env("FLACK_MF", programs::mf()?).stdin(Stdio::null());
+    command.envs(runtime.environment(&home)).env("FLACK_MF", programs::mf()?).stdin(Stdio::null());
     let mut verifier = command
         .kill_on_drop(true)
         .spawn()

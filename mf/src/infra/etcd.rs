@@ -67,14 +67,16 @@ pub fn spec(home: &Home, ports: &Ports) -> Spec {
 }
 
 /// Returns the variables with which an account's process connects.
-pub fn client_environment(home: &Home, ports: &Ports, account: &str) -> [(&'static str, String); 4] {
+pub fn client_environment(home: &Home, ports: &Ports, account: &str) -> Vec<(&'static str, String)> {
     let files = Files::client(home, account);
-    [
+    let variables = [
         ("ETCD_URL", ports.etcd_url()),
         ("ETCD_CA_FILE", ca(home).display().to_string()),
         ("ETCD_CERT_FILE", files.certificate.display().to_string()),
         ("ETCD_KEY_FILE", files.key.display().to_string()),
-    ]
+    ];
+    let server_name = ports.etcd_server_name().map(|name| ("ETCD_SERVER_NAME", name.to_owned()));
+    variables.into_iter().chain(server_name).collect()
 }
 
 /// Returns the files of an account, by their names in its container: its certificate, and the CA's.
@@ -113,9 +115,12 @@ pub async fn runs_without_tls(ports: &Ports) -> bool {
 /// Returns a client with root's certificate. It connects at its first request.
 pub async fn connect(home: &Home, ports: &Ports) -> Result<Client, Error> {
     let files = Files::client(home, ROOT);
-    let tls = TlsOptions::new()
+    let mut tls = TlsOptions::new()
         .ca_certificate(Certificate::from_pem(fs::read(ca(home))?))
         .identity(Identity::from_pem(fs::read(files.certificate)?, fs::read(files.key)?));
+    if let Some(name) = ports.etcd_server_name() {
+        tls = tls.domain_name(name);
+    }
     let options = ConnectOptions::new().with_tls(tls).with_connect_timeout(DEADLINE).with_timeout(DEADLINE);
     Client::connect([ports.etcd_url()], Some(options)).await
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use flack_catalogue::Service;
-use flack_supervisor::{Client, Ended, ProcessStatus, State};
+use flack_supervisor::{Ended, ProcessStatus, State};
 use tokio::time::sleep;
 
 use super::observation::{Meter, Observation, Reading};
@@ -16,8 +16,8 @@ use super::verdict::Verdict;
 use crate::builds;
 use crate::failure::{Exit, Result};
 use crate::home::HomeLock;
-use crate::logs;
 use crate::progress::Progress;
+use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::stack::{Launch, Stack};
 
@@ -43,7 +43,7 @@ const LOG_LINES_READ: usize = 1_000;
 #[derive(Debug)]
 pub struct Driver<'a> {
     pub stack: &'a Stack,
-    pub client: &'a Client,
+    pub runtime: &'a Runtime,
     pub progress: &'a Progress,
     pub store: Store,
     pub claim: &'a mut Claim,
@@ -80,7 +80,7 @@ pub(super) enum Hold {
 impl<'a> Driver<'a> {
     pub fn new(
         stack: &'a Stack,
-        client: &'a Client,
+        runtime: &'a Runtime,
         progress: &'a Progress,
         store: Store,
         claim: &'a mut Claim,
@@ -89,7 +89,7 @@ impl<'a> Driver<'a> {
     ) -> Self {
         Self {
             stack,
-            client,
+            runtime,
             progress,
             store,
             claim,
@@ -141,14 +141,14 @@ impl<'a> Driver<'a> {
     /// if a new instance is gone.
     async fn find_missing(&mut self) -> Result<Option<String>> {
         use MemberState::{Observed, Serving};
-        let processes = self.client.list().await?;
+        let processes = self.runtime.list().await?;
         for name in self.record.names(Side::Old, &[Serving]) {
             if !processes.iter().any(|process| process.name == name) {
                 self.record.set(&name, MemberState::Stopped);
             }
         }
         let new = self.record.names(Side::New, &[Observed, Serving]);
-        Ok(new.iter().find_map(|name| self.problem(&processes, name, 0)))
+        Ok(self.problem(&processes, &new, 0).await)
     }
 
     /// Continues stops that a killed terminal had begun.
@@ -213,16 +213,16 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) async fn reading(&self) -> Result<Option<Reading>> {
-        let instances = self.store.instances(self.service.name).await?;
+        let instances = self.runtime.reachable(self.store.instances(self.service.name).await?);
         Ok(Reading::take(&self.stack.ports, &instances).await)
     }
 
     /// Starts instances of a version. The record names them before they run.
     pub(super) async fn start(&mut self, count: usize, version: &str, side: Side) -> Result<Vec<String>> {
-        let build = builds::find(&self.stack.home, version)?;
+        let build = self.runtime.build(&self.stack.home, version).await?;
         let mut names = Vec::new();
         for _ in 0..count {
-            let processes = self.client.list().await?;
+            let processes = self.runtime.list().await?;
             let name = free_name(self.service, &processes, &self.record.members);
             self.record.members.push(Member::new(name.clone(), version, side, MemberState::Starting));
             names.push(name);
@@ -245,7 +245,8 @@ impl<'a> Driver<'a> {
             .cloned()
             .collect();
         for (index, member) in starting.iter().enumerate() {
-            self.ensure(&member.name, &builds::find(&self.stack.home, &member.version)?, index).await?;
+            let build = self.runtime.build(&self.stack.home, &member.version).await?;
+            self.ensure(&member.name, &build, index).await?;
         }
         Ok(starting.into_iter().map(|member| member.name).collect())
     }
@@ -253,7 +254,7 @@ impl<'a> Driver<'a> {
     /// Starts an instance unless it runs, with the weight and the variables of the one that it is to replace: the
     /// `index`th of the old ones. When all of these are stopped, it is like any other.
     async fn ensure(&self, name: &str, build: &builds::Build, index: usize) -> Result<()> {
-        let processes = self.client.list().await?;
+        let processes = self.runtime.list().await?;
         if processes.iter().any(|process| process.name == name) {
             return Ok(());
         }
@@ -261,7 +262,7 @@ impl<'a> Driver<'a> {
         let like = old.get(index).and_then(|old| processes.iter().find(|process| process.name == *old));
         let like = like.or_else(|| processes.iter().find(|process| process.group == self.service.name));
         let launch = Launch::like(like, self.service, name.to_owned(), build.clone());
-        Ok(self.client.start(self.stack.instance(&launch)?).await.map(drop)?)
+        self.runtime.start(self.stack, &launch).await
     }
 
     /// Waits until instances are in the balancer. An instance of the new version must not end meanwhile.
@@ -278,16 +279,14 @@ impl<'a> Driver<'a> {
             if names.iter().all(|name| in_balancer.contains(name)) {
                 break;
             }
-            let processes = self.client.list().await?;
-            for name in names {
-                if let Some(problem) = self.problem(&processes, name, restarts_max) {
-                    return Ok(Outcome::Bad(problem));
-                }
+            let processes = self.runtime.list().await?;
+            if let Some(problem) = self.problem(&processes, names, restarts_max).await {
+                return Ok(Outcome::Bad(problem));
             }
             if began.elapsed() > deadline {
                 let late = names.iter().find(|name| !in_balancer.contains(name)).expect("one is not in the balancer");
                 let seconds = deadline.as_secs_f64();
-                let reason = format!("{late} did not become ready within {seconds} s{}", self.last_lines(late));
+                let reason = format!("{late} did not become ready within {seconds} s{}", self.last_lines(late).await);
                 return Ok(Outcome::Bad(reason));
             }
             if side == Side::New && self.take_request().await? == Some(Request::Abort) {
@@ -319,26 +318,30 @@ impl<'a> Driver<'a> {
         Ok(request)
     }
 
-    /// Returns how a process has ended, if it has.
-    fn problem(&self, processes: &[ProcessStatus], name: &str, restarts_max: u32) -> Option<String> {
-        let Some(process) = processes.iter().find(|process| process.name == name) else {
-            return Some(format!("{name} is gone: another command has stopped it"));
-        };
-        let has_ended = process.restarts > restarts_max || process.state == State::CrashLooping;
-        let ends_now = restarts_max == 0 && process.state != State::Running;
-        (has_ended || ends_now).then(|| {
-            let end = process.last_end.as_deref().unwrap_or("ended");
-            // The supervisor may have started it again: the cause is before the lines of the new process.
-            let mut lines = logs::tail(&self.stack.home.log(name), LOG_LINES_READ);
-            if let Some(cause) = lines.iter().rposition(|line| line.starts_with("ERROR")) {
-                lines.truncate(cause + 1);
+    /// Returns how the first of these processes that has ended has done so.
+    async fn problem(&self, processes: &[ProcessStatus], names: &[String], restarts_max: u32) -> Option<String> {
+        for name in names {
+            let Some(process) = processes.iter().find(|process| process.name == *name) else {
+                return Some(format!("{name} is gone: another command has stopped it"));
+            };
+            let has_ended = process.restarts > restarts_max || process.state == State::CrashLooping;
+            let ends_now = restarts_max == 0 && process.state != State::Running;
+            if has_ended || ends_now {
+                let end = process.last_end.as_deref().unwrap_or("ended");
+                // It may have been started again: the cause is before the lines of the new process.
+                let mut lines = self.runtime.tail(&self.stack.home, name, LOG_LINES_READ).await;
+                if let Some(cause) = lines.iter().rposition(|line| line.starts_with("ERROR")) {
+                    lines.truncate(cause + 1);
+                }
+                let lines = last_lines(name, &lines[lines.len().saturating_sub(LOG_LINES)..]);
+                return Some(format!("{name} {end}{lines}"));
             }
-            format!("{name} {end}{}", last_lines(name, &lines[lines.len().saturating_sub(LOG_LINES)..]))
-        })
+        }
+        None
     }
 
-    fn last_lines(&self, name: &str) -> String {
-        last_lines(name, &logs::tail(&self.stack.home.log(name), LOG_LINES))
+    async fn last_lines(&self, name: &str) -> String {
+        last_lines(name, &self.runtime.tail(&self.stack.home, name, LOG_LINES).await)
     }
 
     /// Observes the new version beside the old one until there is a verdict.
@@ -354,8 +357,8 @@ impl<'a> Driver<'a> {
                 Some(Request::Promote) | None => {}
             }
             let new = self.new_names();
-            let processes = self.client.list().await?;
-            if let Some(problem) = new.iter().find_map(|name| self.problem(&processes, name, 0)) {
+            let processes = self.runtime.list().await?;
+            if let Some(problem) = self.problem(&processes, &new, 0).await {
                 return Ok(Outcome::Bad(problem));
             }
             if let Some(reading) = self.reading().await? {
@@ -438,11 +441,11 @@ impl<'a> Driver<'a> {
         let began = Instant::now();
         let steps: Vec<_> = names.iter().map(|name| self.progress.step(name, "draining")).collect();
         let mut ended: Vec<Ended> = Vec::new();
-        let listed = self.client.list().await?;
+        let listed = self.runtime.list().await?;
         let running: Vec<String> =
             names.iter().filter(|name| listed.iter().any(|process| process.name == **name)).cloned().collect();
         if !running.is_empty() {
-            self.client.stop(running, |end| ended.push(end)).await?;
+            self.runtime.stop(running, |end| ended.push(end)).await?;
         }
         for (name, step) in names.iter().zip(steps) {
             let outcome = ended.iter().find(|end| end.name == *name).map_or("had ended already", |end| &end.outcome);
@@ -450,7 +453,8 @@ impl<'a> Driver<'a> {
             let sockets = if sockets > 0 { format!("; it had {sockets} sockets") } else { String::new() };
             step.done(&format!("{outcome}{sockets}"));
             if let Some(end) = ended.iter().find(|end| end.name == *name && end.forced) {
-                self.print(&format!("{} was killed: its drain deadline passed{}", end.name, self.last_lines(name)));
+                let lines = self.last_lines(name).await;
+                self.print(&format!("{} was killed: its drain deadline passed{lines}", end.name));
             }
             self.record.set(name, MemberState::Stopped);
         }

@@ -28,7 +28,7 @@ pub struct Reading {
 impl Reading {
     /// Reads the balancer's statistics and the metrics of these instances; none if the balancer does not answer.
     pub async fn take(ports: &Ports, instances: &BTreeMap<String, InstanceEntry>) -> Option<Self> {
-        let balancer = format!("127.0.0.1:{}", ports.stats);
+        let balancer = ports.stats_address();
         let metrics = instances.iter().map(|(name, entry)| async move {
             let response = probe::get(&entry.address, "/metrics").await?;
             Some((name.clone(), response.body))

@@ -41,13 +41,13 @@ impl Driver<'_> {
             self.record.set(name, Stopping);
         }
         self.write().await?;
-        let processes = self.client.list().await?;
+        let processes = self.runtime.list().await?;
         let running: Vec<String> =
             names.iter().filter(|name| processes.iter().any(|process| process.name == **name)).cloned().collect();
         if !running.is_empty() {
-            let client = self.client;
+            let runtime = self.runtime;
             let mut ended = Vec::new();
-            let stop = client.stop(running, |end| ended.push(end));
+            let stop = runtime.stop(running, |end| ended.push(end));
             let (stopped, left) = tokio::join!(stop, self.wait_until_out(&names, began));
             stopped?;
             left?;

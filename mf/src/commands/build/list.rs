@@ -3,8 +3,8 @@
 use crate::builds;
 use crate::failure::Result;
 use crate::help::examples;
-use crate::home::Home;
 use crate::output::{or_dash, print_json, table};
+use crate::runtime::{self, Runtime};
 use crate::settings::Settings;
 
 /// List the versions, the newest first, and which instances and settings use them
@@ -17,9 +17,13 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args) -> Result<()> {
-    let home = Home::from_environment()?;
-    let (builds, settings) = (builds::list(&home)?, Settings::load(&home)?);
-    let mut users = builds::users(&home, settings.as_ref()).await?;
+    let (home, runtime) = runtime::find().await?;
+    let builds = match &runtime {
+        Some(Runtime::Containers(containers)) => containers.builds().await?,
+        _ => builds::list(&home)?,
+    };
+    let settings = Settings::load(&home)?;
+    let mut users = builds::users(&home, runtime.as_ref(), settings.as_ref()).await?;
     let rows = builds.into_iter().map(|build| {
         let used_by = users.remove(&build.version).unwrap_or_default();
         (build, used_by)

@@ -5,18 +5,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use flack_catalogue::Service;
+use flack_supervisor::Spec;
 use flack_supervisor::process::Identity;
-use flack_supervisor::{Client, Spec};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{Action, Fault, Peer};
 use super::record::{Change, Record, signal};
 use super::relay::Relay;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::launch::instances_of;
 use crate::registry::Registry;
-use crate::stack::{Stack, free_names};
+use crate::runtime::{Containers, Runtime};
+use crate::stack::{Launch, Stack, free_names};
 
 /// A slow process is stopped for the first part of each turn, and runs for the second.
 const SLOW_STOPPED: Duration = Duration::from_millis(80);
@@ -30,7 +31,7 @@ const BEHIND_RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 pub struct Faults<'a> {
     pub stack: &'a Stack,
-    pub client: &'a Client,
+    pub runtime: &'a Runtime,
     pub record: &'a mut Record,
 }
 
@@ -38,7 +39,7 @@ impl Faults<'_> {
     pub async fn make(&mut self, fault: &Fault) -> Result<()> {
         let lasts = Duration::from_millis(fault.lasts_milliseconds);
         match &fault.action {
-            Action::Kill { process } => self.client.kill(process, true).await.map(drop).map_err(Failure::from),
+            Action::Kill { process } => self.runtime.kill(process, true).await.map(drop),
             Action::Stop { process } => self.stop(process, lasts).await,
             Action::Slow { process } => self.slow(process, lasts).await,
             Action::Partition { service, from } => self.partition(service, *from, lasts).await,
@@ -47,35 +48,58 @@ impl Faults<'_> {
     }
 
     async fn stop(&mut self, name: &str, lasts: Duration) -> Result<()> {
-        let Some(process) = self.record_stop(name).await? else { return Ok(()) };
-        signal(process, Signal::SIGSTOP);
+        let Some(victim) = self.record_stop(name).await? else { return Ok(()) };
+        self.pause(&victim, true).await?;
         sleep(lasts).await;
-        signal(process, Signal::SIGCONT);
-        Ok(())
+        self.pause(&victim, false).await
     }
 
     async fn slow(&mut self, name: &str, lasts: Duration) -> Result<()> {
-        let Some(process) = self.record_stop(name).await? else { return Ok(()) };
+        let Some(victim) = self.record_stop(name).await? else { return Ok(()) };
         let end = Instant::now() + lasts;
         while Instant::now() < end {
-            signal(process, Signal::SIGSTOP);
+            self.pause(&victim, true).await?;
             sleep(SLOW_STOPPED).await;
-            signal(process, Signal::SIGCONT);
+            self.pause(&victim, false).await?;
             sleep(SLOW_RUNS).await;
         }
         Ok(())
     }
 
+    /// Stops or continues a process.
+    async fn pause(&self, victim: &Change, paused: bool) -> Result<()> {
+        match (self.runtime, victim) {
+            (Runtime::Containers(containers), Change::Paused { name }) => containers.pause(name, paused).await,
+            (_, Change::Stopped { process, .. }) => {
+                signal(*process, if paused { Signal::SIGSTOP } else { Signal::SIGCONT });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Records that a process is stopped. Returns nothing if it does not run: it has just crashed by itself.
-    async fn record_stop(&mut self, name: &str) -> Result<Option<Identity>> {
-        let listed = self.client.list().await?;
-        let pid = listed.iter().find(|process| process.name == name).and_then(|process| process.pid);
-        let Some(process) = pid.and_then(Identity::of) else { return Ok(None) };
-        self.record.add(Change::Stopped { name: name.to_owned(), process })?;
-        Ok(Some(process))
+    async fn record_stop(&mut self, name: &str) -> Result<Option<Change>> {
+        let listed = self.runtime.list().await?;
+        let Some(pid) = listed.iter().find(|process| process.name == name).and_then(|process| process.pid) else {
+            return Ok(None);
+        };
+        let name = name.to_owned();
+        let change = match self.runtime {
+            Runtime::Processes(_) => Identity::of(pid).map(|process| Change::Stopped { name, process }),
+            Runtime::Containers(_) => Some(Change::Paused { name }),
+        };
+        if let Some(change) = &change {
+            self.record.add(change.clone())?;
+        }
+        Ok(change)
     }
 
     async fn partition(&mut self, service: &'static Service, from: Peer, lasts: Duration) -> Result<()> {
+        let client = match self.runtime {
+            Runtime::Processes(client) => client,
+            Runtime::Containers(containers) => return self.disconnect(containers, service, from, lasts).await,
+        };
         let ports = self.stack.ports;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let relay = Relay::start(|port| match from {
@@ -83,37 +107,63 @@ impl Faults<'_> {
             Peer::Events => local(ports.nats),
             Peer::Database => local(ports.postgres),
             Peer::Services => local(ports.internal),
-            Peer::Balancer => SocketAddr::from((BEHIND_RELAY, port)),
+            Peer::Balancer | Peer::Network => SocketAddr::from((BEHIND_RELAY, port)),
         });
         let relay = relay.await.map_err(|error| failure!(Internal, "no port for a relay: {error}"))?;
-        let name = self.start_instance(service, |spec| through_relay(spec, from, relay.port)).await?;
+        let launch = self.record_instance(service).await?;
+        client.start(through_relay(self.stack.instance(&launch)?, from, relay.port)).await?;
+        self.wait_until_ready(&launch).await?;
         relay.cut();
         sleep(lasts).await;
         relay.repair();
         // The relay is still needed: the instance drains through it.
-        self.stop_instance(name).await
+        self.stop_instance(launch.name).await
+    }
+
+    /// A partition in containers: an instance leaves a network, and connects again.
+    async fn disconnect(
+        &mut self,
+        containers: &Containers,
+        service: &'static Service,
+        from: Peer,
+        lasts: Duration,
+    ) -> Result<()> {
+        let launch = self.record_instance(service).await?;
+        containers.start(&launch, None).await?;
+        self.wait_until_ready(&launch).await?;
+        let connection = containers.disconnect(&launch.name, from == Peer::Database).await?;
+        sleep(lasts).await;
+        containers.connect(&launch.name, connection).await?;
+        self.stop_instance(launch.name).await
     }
 
     async fn full_disk(&mut self, service: &'static Service, lasts: Duration) -> Result<()> {
-        let name = self.start_instance(service, with_full_disk).await?;
+        let launch = self.record_instance(service).await?;
+        match self.runtime {
+            Runtime::Processes(client) => {
+                client.start(with_full_disk(self.stack.instance(&launch)?)).await.map(drop)?;
+            }
+            Runtime::Containers(containers) => containers.start(&launch, Some(&full_disk_script())).await?,
+        }
+        self.wait_until_ready(&launch).await?;
         sleep(lasts).await;
-        self.stop_instance(name).await
+        self.stop_instance(launch.name).await
     }
 
-    /// Starts one more instance and waits until the balancer uses it.
-    async fn start_instance(&mut self, service: &'static Service, change: impl FnOnce(Spec) -> Spec) -> Result<String> {
-        let taken = instances_of(&self.client.list().await?, service);
+    /// Records one more instance, which is about to be started.
+    async fn record_instance(&mut self, service: &'static Service) -> Result<Launch> {
+        let taken = instances_of(&self.runtime.list().await?, service);
         let name = free_names(service, &taken, 1).remove(0);
         self.record.add(Change::Instance { name: name.clone() })?;
-        let launch = self.stack.launch(service, name.clone())?;
-        self.client.start(change(self.stack.instance(&launch)?)).await?;
-        let registry = self.stack.registry().await?;
-        wait_until_ready(&registry, service.name, &name).await?;
-        Ok(name)
+        self.stack.launch(self.runtime, service, name).await
+    }
+
+    async fn wait_until_ready(&self, launch: &Launch) -> Result<()> {
+        wait_until_ready(&self.stack.registry().await?, launch.service.name, &launch.name).await
     }
 
     async fn stop_instance(&self, name: String) -> Result<()> {
-        Ok(self.client.stop(vec![name], |_| {}).await?)
+        self.runtime.stop(vec![name], |_| {}).await
     }
 }
 
@@ -146,7 +196,7 @@ fn through_relay(spec: Spec, peer: Peer, port: u16) -> Spec {
         Peer::Database => vec![("DATABASE_URL", replaced("DATABASE_URL"))],
         Peer::Services => vec![("INTERNAL_URL", replaced("INTERNAL_URL"))],
         // It registers the relay's address, which has the same port.
-        Peer::Balancer => vec![
+        Peer::Balancer | Peer::Network => vec![
             ("FLACK_LISTEN", format!("{BEHIND_RELAY}:{port}")),
             ("FLACK_ADVERTISE", Ipv4Addr::LOCALHOST.to_string()),
         ],
@@ -155,11 +205,14 @@ fn through_relay(spec: Spec, peer: Peer, port: u16) -> Spec {
     Spec { env, ..spec }
 }
 
+fn full_disk_script() -> String {
+    format!("exec \"$0\" \"$@\" >{FULL_DISK} 2>&1")
+}
+
 /// Connects the output of a process with a full disk: the supervisor opens the log, and the shell replaces it.
 fn with_full_disk(spec: Spec) -> Spec {
-    let script = format!("exec \"$0\" \"$@\" >{FULL_DISK} 2>&1");
     let program = spec.program.display().to_string();
-    let args = ["-c".to_owned(), script, program].into_iter().chain(spec.args).collect();
+    let args = ["-c".to_owned(), full_disk_script(), program].into_iter().chain(spec.args).collect();
     Spec { program: "/bin/sh".into(), args, ..spec }
 }
 

@@ -11,6 +11,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde::{Serialize, Serializer};
 
+use crate::runtime::Runtime;
 use crate::settings::INSTANCES_MAX;
 
 /// The pause before each fault: in it clients reach the state before the fault again.
@@ -48,9 +49,19 @@ pub enum Peer {
     Services,
     /// Requests that come from the balancer.
     Balancer,
+    /// All of these except the database, which in containers has a network of its own.
+    Network,
 }
 
-const PEERS: [Peer; 5] = [Peer::Registry, Peer::Events, Peer::Database, Peer::Services, Peer::Balancer];
+impl Peer {
+    /// Returns the peers from which an instance can be cut off.
+    pub fn all(runtime: &Runtime) -> &'static [Self] {
+        match runtime {
+            Runtime::Processes(_) => &[Self::Registry, Self::Events, Self::Database, Self::Services, Self::Balancer],
+            Runtime::Containers(_) => &[Self::Database, Self::Network],
+        }
+    }
+}
 
 /// What a fault does to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,6 +110,7 @@ pub struct Victims {
     pausable: Vec<String>,
     /// For faults with an instance of their own.
     services: Vec<&'static Service>,
+    peers: &'static [Peer],
 }
 
 impl Victims {
@@ -106,7 +118,7 @@ impl Victims {
     ///
     /// PostgreSQL is never a victim: it has the only copy of the data. HAProxy is killed, but not stopped: a crashed
     /// balancer is restarted at once, a stopped one would only make every request wait.
-    pub fn of(processes: &[ProcessStatus]) -> Self {
+    pub fn of(processes: &[ProcessStatus], peers: &'static [Peer]) -> Self {
         let mut any: Vec<String> = processes
             .iter()
             .filter(|process| process.group != "postgres")
@@ -119,7 +131,7 @@ impl Victims {
             // Not the monolith, which always has one instance.
             .filter(|service| (1..usize::from(INSTANCES_MAX)).contains(&instances(service)))
             .collect();
-        Self { any, pausable, services }
+        Self { any, pausable, services, peers }
     }
 
     /// Whether a fault of this kind can meet anything.
@@ -165,7 +177,7 @@ fn action(kind: Kind, victims: &Victims, random: &mut StdRng) -> Option<Action> 
         Kind::Stop => Action::Stop { process: victims.pausable.choose(random)?.clone() },
         Kind::Slow => Action::Slow { process: victims.pausable.choose(random)?.clone() },
         Kind::Partition => {
-            Action::Partition { service: victims.services.choose(random)?, from: *PEERS.choose(random)? }
+            Action::Partition { service: victims.services.choose(random)?, from: *victims.peers.choose(random)? }
         }
         Kind::FullDiskOfLogs => Action::FullDiskOfLogs { service: victims.services.choose(random)? },
     })
@@ -199,6 +211,7 @@ impl fmt::Display for Peer {
             Self::Database => "PostgreSQL",
             Self::Services => "the internal listener",
             Self::Balancer => "the balancer",
+            Self::Network => "everything except its database",
         })
     }
 }
@@ -227,7 +240,7 @@ mod tests {
             started: Utc::now(),
             last_end: None,
         };
-        Victims::of(&names.iter().map(process).collect::<Vec<_>>())
+        Victims::of(&names.iter().map(process).collect::<Vec<_>>(), &[Peer::Registry, Peer::Database])
     }
 
     fn stack() -> Victims {

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use flack_supervisor::Client;
 use flack_supervisor::process::Identity;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
+use crate::runtime::Runtime;
 
 /// A change that has to be undone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ use crate::home::{self, Home};
 pub enum Change {
     /// A process that gets SIGSTOP, once or many times.
     Stopped { name: String, process: Identity },
+    /// A container that is paused, once or many times.
+    Paused { name: String },
     /// An instance that was started for a fault.
     Instance { name: String },
 }
@@ -53,8 +55,8 @@ impl Record {
         home::write_json(&self.path, &self.changes)
     }
 
-    /// Undoes all changes, and returns what it did. Without a supervisor, processes continue as orphans do.
-    pub async fn restore(&mut self, client: Option<&Client>) -> Result<Vec<String>> {
+    /// Undoes all changes, and returns what it did. Without a runtime, processes continue as orphans do.
+    pub async fn restore(&mut self, runtime: Option<&Runtime>) -> Result<Vec<String>> {
         let mut restored = Vec::new();
         let mut instances = Vec::new();
         for change in &self.changes {
@@ -63,15 +65,23 @@ impl Record {
                     signal(*process, Signal::SIGCONT);
                     restored.push(format!("{name} continues"));
                 }
+                Change::Paused { name } => {
+                    // It fails if the container is not paused at this moment.
+                    if let Some(Runtime::Containers(containers)) = runtime
+                        && containers.pause(name, false).await.is_ok()
+                    {
+                        restored.push(format!("{name} continues"));
+                    }
+                }
                 Change::Stopped { .. } => {}
                 Change::Instance { name } => instances.push(name.clone()),
             }
         }
-        if let Some(client) = client {
-            let listed = client.list().await?;
+        if let Some(runtime) = runtime {
+            let listed = runtime.list().await?;
             instances.retain(|name| listed.iter().any(|process| process.name == *name));
             if !instances.is_empty() {
-                client.stop(instances, |ended| restored.push(format!("{} {}", ended.name, ended.outcome))).await?;
+                runtime.stop(instances, |ended| restored.push(format!("{} {}", ended.name, ended.outcome))).await?;
             }
         }
         self.changes.clear();

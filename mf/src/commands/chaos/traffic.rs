@@ -99,8 +99,8 @@ impl Traffic {
         let shared = Shared { http, base, started, is_over: AtomicBool::new(false), state: Mutex::new(state) };
         let shared = Arc::new(shared);
         let began = chrono::Utc::now().timestamp();
-        let (nickname, password) = (format!("{stem}-1"), Uuid::new_v4().simple().to_string());
-        let (user_id, token) = shared.sign_up(&nickname, &password).await.map_err(|problem| {
+        let password = Uuid::new_v4().simple().to_string();
+        let (nickname, user_id, token) = shared.sign_up(stem, &password).await.map_err(|problem| {
             failure!(Unavailable, "the traffic cannot start: {problem}. mfps shows what runs; mfup starts the rest")
         })?;
         let mut clients = JoinSet::new();
@@ -181,12 +181,20 @@ impl Shared {
         self.http.request(method, format!("{}{path}", self.base)).timeout(ATTEMPT_TIMEOUT)
     }
 
-    async fn sign_up(&self, nickname: &str, password: &str) -> Result<(i64, String), String> {
-        let body = json!({ "nickname": nickname, "password": password });
-        let register = || self.request(Method::POST, "/api/users").json(&body);
+    /// Registers a user, and returns its nickname, its id and a token.
+    async fn sign_up(&self, stem: &str, password: &str) -> Result<(String, i64, String), String> {
+        let register = || {
+            // Another one for each attempt: one without an answer may have registered its user.
+            let mut id = Uuid::new_v4().simple().to_string();
+            id.truncate(8);
+            let body = json!({ "nickname": format!("{stem}-{id}"), "password": password });
+            self.request(Method::POST, "/api/users").json(&body)
+        };
         let user = self.send("POST /api/users", register).await?;
         let id = user["id"].as_i64().ok_or("the answer to the registration has no id")?;
-        Ok((id, self.sign_in(nickname, password).await?))
+        let nickname = user["nickname"].as_str().ok_or("the answer to the registration has no nickname")?.to_owned();
+        let token = self.sign_in(&nickname, password).await?;
+        Ok((nickname, id, token))
     }
 
     /// Returns a token.

@@ -69,7 +69,7 @@ fn is_stopped(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
-fn chaos(home: &Home) -> Result<Option<String>> {
+pub(super) fn chaos(home: &Home) -> Result<Option<String>> {
     let changes = Record::load(home)?.changes().len();
     let problem = format!("mfchaos was killed and has left {changes} changes. Undo them: mfchaos restore");
     Ok((changes > 0).then_some(problem))

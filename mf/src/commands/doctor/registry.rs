@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{TimeDelta, Utc};
 use flack_catalogue::{MONOLITH, SERVICES, Service};
 use flack_common::registry::{AuthorityEntry, InstanceEntry, Route, keys};
-use flack_supervisor::{Client, State};
+use flack_supervisor::State;
 use serde_json::Value;
 
 use crate::failure::Result;
+use crate::runtime::Runtime;
 use crate::stack::Stack;
 
 /// An instance that has just started is not registered yet.
@@ -33,10 +34,10 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) async fn read(stack: &Stack, client: &Client) -> Result<Self> {
+    pub(super) async fn read(stack: &Stack, runtime: &Runtime) -> Result<Self> {
         let mut facts = Self::of(&stack.registry().await?.entries().await?);
         let is_old = |started| Utc::now() - started > TimeDelta::seconds(START_SECONDS_MAX);
-        let listed = client.list().await?.into_iter();
+        let listed = runtime.list().await?.into_iter();
         facts.running = listed
             .filter(|process| process.state == State::Running && is_old(process.started))
             .filter(|process| Service::find(&process.group).is_some())

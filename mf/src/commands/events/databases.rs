@@ -17,14 +17,14 @@ impl Database {
     pub(super) async fn open(stack: &Stack, owner: &'static Service) -> Result<Self> {
         let connection = postgres::connect_to(&stack.ports, &stack.secrets, owner.database)
             .await
-            .map_err(|error| unreachable_postgres(stack, &error))?;
+            .map_err(|error| unreachable_postgres(stack, owner.database, &error))?;
         Ok(Self { owner, connection })
     }
 
-    /// Opens all databases with tables: a service that was never started has none.
+    /// Opens all databases with tables: a service that was never started has none, and in containers no PostgreSQL.
     pub(super) async fn open_all(stack: &Stack) -> Result<Vec<Self>> {
         let mut databases = Vec::new();
-        for owner in &SERVICES {
+        for owner in SERVICES.iter().filter(|owner| stack.ports.postgres_host(owner.database).is_some()) {
             let mut database = Self::open(stack, owner).await?;
             if database.is_migrated().await? {
                 databases.push(database);
@@ -77,10 +77,10 @@ pub(super) fn failed(owner: &'static Service, error: &sqlx::Error) -> Failure {
     }
 }
 
-fn unreachable_postgres(stack: &Stack, error: &sqlx::Error) -> Failure {
+fn unreachable_postgres(stack: &Stack, database: &str, error: &sqlx::Error) -> Failure {
     failure!(
         Unavailable,
-        "PostgreSQL does not respond on port {} ({error}). mfps shows what runs; mfup starts what is missing",
-        stack.ports.postgres
+        "PostgreSQL does not respond at {} ({error}). mfps shows what runs; mfup starts what is missing",
+        stack.ports.postgres_address(database)
     )
 }

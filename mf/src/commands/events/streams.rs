@@ -21,8 +21,8 @@ pub(super) async fn connect(stack: &Stack) -> Result<Context> {
     let client = nats::connect(&stack.ports, &stack.secrets).await.map_err(|error| {
         failure!(
             Unavailable,
-            "NATS does not respond on port {} ({error}). mfps shows what runs; mfup starts what is missing",
-            stack.ports.nats
+            "NATS does not respond at {} ({error}). mfps shows what runs; mfup starts what is missing",
+            stack.ports.nats_address()
         )
     })?;
     Ok(async_nats::jetstream::new(client))

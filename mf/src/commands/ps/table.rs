@@ -77,8 +77,8 @@ fn shortened(text: &str, width: usize) -> String {
 
 fn cells(row: &Row) -> ([String; 10], Condition) {
     let (state, condition) = state(row);
-    // On this machine the port is enough.
-    let port = row.address.as_ref().map(|address| address.trim_start_matches("127.0.0.1:").to_owned());
+    // The address is of this machine, or in Docker's network; --wide shows it.
+    let port = row.address.as_ref().map(|address| address.rsplit(':').next().unwrap_or_default().to_owned());
     let cells = [
         row.name.clone(),
         or_dash(row.version.as_ref()),
@@ -108,9 +108,9 @@ fn state(row: &Row) -> (&'static str, Condition) {
         ("not ready", _) => ("not ready", Condition::Changing),
         ("ready" | "accepting", Some("DOWN")) => ("down", Condition::Bad),
         ("ready", None) if row.registry => ("not in LB", Condition::Changing),
-        // The agent has no health check; the supervisor watches it.
+        // These have no health check; the supervisor or Docker watches them.
         ("ready" | "accepting", _) => ("ready", Condition::Good),
-        ("-", _) if row.registry || row.service == "agent" => ("running", Condition::Good),
+        ("-", _) if row.registry || matches!(row.service.as_str(), "agent" | "streams") => ("running", Condition::Good),
         ("-", _) => ("starting", Condition::Changing),
         _ => ("no answer", Condition::Bad),
     }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flack_catalogue::{MONOLITH, SERVICES, Service};
+use flack_supervisor::ProcessStatus;
 use flack_supervisor::process::memory_kib;
-use flack_supervisor::{Client, ProcessStatus};
 use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::metrics::{Balancer, Metrics};
 use crate::failure::{Failure, Result};
 use crate::infra::{etcd, nats};
-use crate::ports::Ports;
 use crate::probe;
 use crate::registry::{Authority, Instance, Route, Snapshot};
+use crate::runtime::Runtime;
 use crate::settings::Stage;
 use crate::stack::{Stack, number};
 
@@ -68,15 +68,18 @@ pub(super) struct Row {
     pub(super) metrics: Metrics,
 }
 
-pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
+pub(super) async fn collect(stack: &Stack, runtime: &Runtime) -> Result<View> {
     let mut problems = Vec::new();
-    let processes = client.list().await?;
+    let processes = runtime.list().await?;
     let registry = async { Ok(stack.registry().await?.snapshot().await?) }.await;
-    let registry = registry.unwrap_or_else(|failure: Failure| {
+    let mut registry = registry.unwrap_or_else(|failure: Failure| {
         problems.push(failure.message);
         Snapshot::default()
     });
-    let csv = probe::get(&local(stack.ports.stats), "/stats;csv").await;
+    for instance in registry.instances.values_mut() {
+        instance.address = runtime.address(&instance.address);
+    }
+    let csv = probe::get(&stack.ports.stats_address(), "/stats;csv").await;
     let balancer = Balancer::parse(&csv.map(|response| response.body).unwrap_or_default());
     let by_hand = registry.instances.iter().filter(|(name, _)| processes.iter().all(|process| process.name != **name));
     let by_hand = futures::future::join_all(by_hand.map(|(name, instance)| row_by_hand(name, instance, &balancer)));
@@ -105,21 +108,23 @@ pub(super) async fn collect(stack: &Stack, client: &Client) -> Result<View> {
 async fn row(process: &ProcessStatus, stack: &Stack, registry: &Snapshot, balancer: &Balancer) -> Row {
     let ports = &stack.ports;
     let instance = registry.instances.get(&process.name);
-    let port = match process.group.as_str() {
-        "postgres" => Some(ports.postgres),
-        "etcd" => Some(ports.etcd),
-        "nats" => Some(ports.nats),
-        "haproxy" => Some(ports.public),
+    // In containers, each owner has its own PostgreSQL: `postgres-users`.
+    let database = process.name.strip_prefix("postgres-").unwrap_or("postgres");
+    let infrastructure = match process.group.as_str() {
+        "postgres" => Some(ports.postgres_address(database)),
+        "etcd" => Some(ports.etcd_address()),
+        "nats" => Some(ports.nats_address()),
+        "haproxy" => Some(ports.public_address()),
         _ => None,
     };
-    let address = instance.map(|instance| instance.address.clone()).or_else(|| port.map(local));
+    let address = instance.map(|instance| instance.address.clone()).or(infrastructure);
     let health = match (process.pid, process.group.as_str(), instance) {
         (None, ..) => "down",
-        (_, "postgres", _) => postgres_health(ports).await,
+        (_, "postgres", _) => postgres_health(&ports.postgres_address(database)).await,
         (_, "etcd", _) if etcd::ready(&stack.home, ports).await.is_ok() => "ready",
         (_, "nats", _) if nats::ready(ports, &stack.secrets).await => "ready",
         (_, "etcd" | "nats", _) => NOT_ANSWERING,
-        (_, "haproxy", _) => answers(ports.stats, "/metrics").await,
+        (_, "haproxy", _) => answers(&ports.stats_address(), "/metrics").await,
         (_, _, Some(instance)) => health(&instance.address).await,
         _ => "-",
     };
@@ -204,23 +209,18 @@ async fn health(address: &str) -> &'static str {
     }
 }
 
-async fn answers(port: u16, path: &str) -> &'static str {
-    if probe::is_ok(&local(port), path).await { "ready" } else { NOT_ANSWERING }
+async fn answers(address: &str, path: &str) -> &'static str {
+    if probe::is_ok(address, path).await { "ready" } else { NOT_ANSWERING }
 }
 
-async fn postgres_health(ports: &Ports) -> &'static str {
-    let connect = TcpStream::connect(local(ports.postgres));
-    let connected = tokio::time::timeout(POSTGRES_TIMEOUT, connect).await;
+async fn postgres_health(address: &str) -> &'static str {
+    let connected = tokio::time::timeout(POSTGRES_TIMEOUT, TcpStream::connect(address)).await;
     if matches!(connected, Ok(Ok(_))) { "accepting" } else { NOT_ANSWERING }
-}
-
-fn local(port: u16) -> String {
-    format!("127.0.0.1:{port}")
 }
 
 /// Returns the position of a service in the list, which is in start order.
 fn order(service: &str) -> usize {
-    ["postgres", "etcd", "nats", "agent", "haproxy"]
+    ["postgres", "etcd", "nats", "streams", "agent", "haproxy"]
         .into_iter()
         .chain(SERVICES.iter().map(|service| service.name))
         .position(|known| known == service)

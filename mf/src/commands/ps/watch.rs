@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
-use flack_supervisor::Client;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::metrics::Metrics;
 use super::view::{self, View};
 use crate::failure::Result;
+use crate::runtime::Runtime;
 use crate::signals::interrupted;
 use crate::stack::Stack;
 
@@ -47,7 +47,7 @@ fn write(text: &str) {
 }
 
 /// Draws until Ctrl-C. Into a file or a pipe it prints one table after the other.
-pub(super) async fn run(stack: &Stack, client: &Client, lines: impl Fn(&View) -> Vec<String>) -> Result<()> {
+pub(super) async fn run(stack: &Stack, runtime: &Runtime, lines: impl Fn(&View) -> Vec<String>) -> Result<()> {
     let screen = Screen::open();
     let mut earlier = VecDeque::new();
     let mut ticks = interval(REDRAW_INTERVAL);
@@ -55,7 +55,7 @@ pub(super) async fn run(stack: &Stack, client: &Client, lines: impl Fn(&View) ->
     let drawing = async {
         loop {
             ticks.tick().await;
-            let mut view = view::collect(stack, client).await?;
+            let mut view = view::collect(stack, runtime).await?;
             set_p99(&mut view, &mut earlier);
             let mut lines = lines(&view);
             if screen.is_some() {

@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use flack_catalogue::{MONOLITH, Service};
 use flack_common::registry::{Split, keys};
-use flack_supervisor::Client;
 use tokio::time::sleep;
 
 use super::{AudienceArgs, view};
 use crate::failure::{Exit, Result};
-use crate::home::Home;
 use crate::infra::postgres;
 use crate::launch::instances_of;
 use crate::progress::Progress;
+use crate::runtime::{self, Runtime};
 use crate::settings::Stage;
 use crate::signals::interrupted;
 use crate::stack::Stack;
-use crate::supervisor;
 use crate::upgrade::driver::Driver;
 use crate::upgrade::options::Options;
 use crate::upgrade::plan::{Intent, plan};
@@ -36,17 +34,16 @@ pub(super) struct Session {
     pub(super) store: Store,
     /// See [`Driver::returns_when_good`].
     pub(super) returns_when_good: bool,
-    client: Client,
+    pub(super) runtime: Runtime,
     progress: Progress,
 }
 
 impl Session {
     pub(super) async fn open() -> Result<Self> {
-        let home = Home::from_environment()?;
-        let client = supervisor::require(&home).await?;
-        let stack = Stack::open(&home)?;
+        let (home, runtime) = runtime::require().await?;
+        let stack = runtime.stack(&home).await?;
         let store = Store::open(&stack).await?;
-        Ok(Self { stack, store, returns_when_good: false, client, progress: Progress::new() })
+        Ok(Self { stack, store, returns_when_good: false, runtime, progress: Progress::new() })
     }
 
     pub(super) async fn list(&self, service: Option<&Service>) -> Result<Vec<Listed>> {
@@ -86,7 +83,7 @@ impl Session {
         if self.gets_no_requests(service) {
             intent.judgement = Judgement::Health;
         }
-        Ok(plan(service, intent, &self.client.list().await?))
+        Ok(plan(service, intent, &self.runtime.list().await?))
     }
 
     /// After the migration no route leads to the monolith: there is no traffic to judge it by.
@@ -113,7 +110,7 @@ impl Session {
             Ok(Some(record)) => self.drive(service, claim, record).await,
             Ok(None) => {
                 claim.release().await;
-                let runs = !instances_of(&self.client.list().await?, service).is_empty();
+                let runs = !instances_of(&self.runtime.list().await?, service).is_empty();
                 let to = &intent.to;
                 if runs {
                     print_line!("{service} runs version {to} already");
@@ -163,7 +160,7 @@ impl Session {
     }
 
     async fn note_instances_started_by_hand(&self, service: &Service) -> Result<()> {
-        let supervised = instances_of(&self.client.list().await?, service);
+        let supervised = instances_of(&self.runtime.list().await?, service);
         for name in self.store.instances(service.name).await?.into_keys() {
             if !supervised.contains(&name) {
                 self.progress.print(&format!("{name} was started by hand; it is not upgraded"));
@@ -174,8 +171,8 @@ impl Session {
 
     /// Drives an upgrade to its end, and releases the claim in any case.
     async fn drive(&self, service: &'static Service, mut claim: Claim, record: Record) -> Result<bool> {
-        let (stack, client, progress) = (&self.stack, &self.client, &self.progress);
-        let mut driver = Driver::new(stack, client, progress, self.store.clone(), &mut claim, service, record);
+        let (stack, runtime, progress) = (&self.stack, &self.runtime, &self.progress);
+        let mut driver = Driver::new(stack, runtime, progress, self.store.clone(), &mut claim, service, record);
         driver.returns_when_good = self.returns_when_good;
         let result = tokio::select! {
             result = Box::pin(driver.drive()) => result,

@@ -56,8 +56,11 @@ async fn connect(ports: &Ports, secrets: &Secrets) -> Result<PgConnection, sqlx:
 /// Connects to a database as the superuser.
 pub async fn connect_to(ports: &Ports, secrets: &Secrets, database: &str) -> Result<PgConnection, sqlx::Error> {
     // Without the operator's PG* variables and ~/.pgpass, which are for other servers.
+    let Some(host) = ports.postgres_host(database) else {
+        return Err(sqlx::Error::Configuration(format!("the PostgreSQL of {database} does not run").into()));
+    };
     let options = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
+        .host(&host.to_string())
         .port(ports.postgres)
         .username("postgres")
         .password(&secrets.postgres)

@@ -80,7 +80,7 @@ impl Server {
     /// Creates the data folder unless it exists. Returns a note if it is not in the state folder.
     pub async fn create(&self, home: &Home, secrets: &Secrets) -> Result<Option<String>> {
         let (data, note) = folder::choose(home, account().as_ref())?;
-        self.create_in(&data, secrets, &access_rules(&SERVICES, "127.0.0.1/32")).await?;
+        self.create_in(&data, secrets, &access_rules(&SERVICES, "127.0.0.1/32", "127.0.0.1/32")).await?;
         Ok(note)
     }
 
@@ -180,11 +180,12 @@ pub(super) fn account() -> Option<User> {
     if geteuid() == Uid::from_raw(0) { User::from_name(ACCOUNT).ok().flatten() } else { None }
 }
 
-/// Returns `pg_hba.conf`: each role may connect only to its own database, from these addresses.
-pub(super) fn access_rules(services: &[Service], addresses: &str) -> String {
+/// Returns `pg_hba.conf`: each role may connect only to its own database, from these addresses. The superuser connects
+/// from others.
+pub(super) fn access_rules(services: &[Service], addresses: &str, superuser: &str) -> String {
     use std::fmt::Write;
 
-    let mut rules = "# mf writes this file at every start.\nhost all postgres 127.0.0.1/32 scram-sha-256\n".to_owned();
+    let mut rules = format!("# mf writes this file at every start.\nhost all postgres {superuser} scram-sha-256\n");
     for service in services {
         let name = service.database;
         writeln!(rules, "host {name} {name} {addresses} scram-sha-256").expect("a string takes every write");
