@@ -15,9 +15,9 @@ use crate::{
     splits::{self, MatchNames},
 };
 
-/// How HAProxy checks servers, and how many idle connections it keeps to each. Also in the configuration, because servers
-/// that are added later do not inherit it from there. Without the options for the pool, HAProxy opens a connection to
-/// them for each request.
+/// How HAProxy checks servers, and how many idle connections it keeps to each. Also in the configuration, because
+/// servers that are added later do not inherit it from there. Without the options for the pool, HAProxy opens a
+/// connection to them for each request.
 pub const SERVER_OPTIONS: &str = "check inter 200ms fastinter 100ms downinter 300ms fall 2 rise 1 observe layer4 \
                                   error-limit 1 on-error mark-down pool-purge-delay 5s pool-max-conn 500";
 

@@ -66,7 +66,8 @@ impl FromStr for Faults {
                 ("migration", "") => faults.migration = true,
                 _ => {
                     return Err(format!(
-                        "`{fault}` is not a fault; faults are errors=10%, slow=50ms, slow=5x, exit=3s, not-ready, migration"
+                        "`{fault}` is not a fault; faults are errors=10%, slow=50ms, slow=5x, exit=3s, not-ready, \
+                         migration"
                     ));
                 }
             }

@@ -29,8 +29,8 @@ const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub async fn serve(home: &Home, ports: &Ports, secrets: &Secrets, service: &Service) -> Result<()> {
     let server = Server::find(home)?;
     let data = home.postgres();
-    // Only the owner of the database, and the machine of the engine, are in a network with this container. `mf` connects
-    // from that machine as the superuser, whose password no other container has.
+    // Only the owner of the database, and the machine of the engine, are in a network with this container. `mf`
+    // connects from that machine as the superuser, whose password no other container has.
     let rules = access_rules(std::slice::from_ref(service), "all", "samenet");
     server.create_in(&data, secrets, &rules).await?;
 
