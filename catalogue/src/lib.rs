@@ -69,7 +69,12 @@ pub static SERVICES: [Service; 6] = [
         holds_connections: false,
         has_authority: false,
     },
-    Service { paths: &["=/", "/static", "/stats", "/api/ui", "/api/docs"], publishes_events: true, ..service("ui") },
+    Service {
+        paths: &["=/", "/static", "/stats", "/api/ui", "/api/docs"],
+        publishes_events: true,
+        has_authority: true,
+        ..service("ui")
+    },
     Service { paths: &["/api/users"], publishes_events: true, has_authority: true, ..service("users") },
     Service {
         paths: &["/api/tokens"],

@@ -1,18 +1,28 @@
 //! Cargo, run in the repository, or in a checkout of another commit.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 
 use tokio::process::Command;
 
 use crate::failure::{Failure, Result};
 use crate::home::repository;
 use crate::infra::programs;
+use crate::signals::interrupted;
 
-/// The stack's programs and the verifier, without the checks, which have large dependencies, and without the program
-/// for containers, which contains all others. `bin/mf` builds the same.
-pub const BUILD_PROGRAMS: &[&str] =
-    &["build", "--workspace", "--exclude", "flack-schema", "--exclude", "flack-program", "--bins"];
+/// The stack's programs and the verifier, without the checks, which have dependencies of their own, and without the
+/// program for containers, which contains all others. `bin/mf` builds the same.
+pub const BUILD_PROGRAMS: &[&str] = &[
+    "build",
+    "--workspace",
+    "--exclude",
+    "flack-schema",
+    "--exclude",
+    "flack-handover-model",
+    "--exclude",
+    "flack-program",
+    "--bins",
+];
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
@@ -43,6 +53,20 @@ pub async fn build_program(package: &str, program: &str) -> Result<bool> {
     let mut arguments = vec!["build", "--package", package, "--bin", program];
     arguments.extend(is_release.then_some("--release"));
     run(&arguments).await
+}
+
+/// Runs a program until it ends, or until mf is interrupted. Returns its exit code.
+pub async fn execute(program: &str, mut command: Command) -> Result<ExitCode> {
+    let mut child = command
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failure!(Internal, "{program} cannot be started: {error}"))?;
+    let status = tokio::select! {
+        status = child.wait() => status.map_err(|error| cannot_run(&error))?,
+        () = interrupted() => return Err(failure!(Interrupted, "interrupted")),
+    };
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map(ExitCode::from).ok_or_else(|| failure!(Internal, "{program} was stopped by a signal"))
 }
 
 pub fn cannot_run(error: &std::io::Error) -> Failure {

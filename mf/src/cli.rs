@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, chaos, check, completions, container, dev, doctor, down, env, events, kill, logs, man, ps, restart,
-    routes, run, scale, supervise, test, up, upgrade, verify,
+    bench, build, chaos, check, completions, container, dev, doctor, down, env, events, kill, logs, man, migrate, ps,
+    restart, routes, run, scale, supervise, test, up, upgrade, verify,
 };
 use crate::failure::Failure;
 use crate::help::EXIT_CODES;
@@ -41,6 +41,7 @@ enum Command {
     Restart(restart::Args),
     Routes(routes::Args),
     Upgrade(upgrade::Args),
+    Migrate(migrate::Args),
     Kill(kill::Args),
     Logs(logs::Args),
     Env(env::Args),
@@ -115,6 +116,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Restart(args) => restart::run(args).await?,
         Command::Routes(args) => routes::run(args).await?,
         Command::Upgrade(args) => return Box::pin(upgrade::run(args)).await,
+        Command::Migrate(args) => return migrate::run(args).await,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args).await?,

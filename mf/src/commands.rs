@@ -14,6 +14,7 @@ pub mod events;
 pub mod kill;
 pub mod logs;
 pub mod man;
+pub mod migrate;
 pub mod ps;
 pub mod restart;
 pub mod routes;

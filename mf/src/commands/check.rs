@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::cargo::{self, cannot_run};
+use crate::cargo;
 use crate::failure::Result;
 use crate::help::examples;
 use crate::home::repository;
 use crate::infra::postgres::TemporaryServer;
 use crate::infra::programs;
-use crate::signals::interrupted;
 
 const PROGRAM: &str = "check-schema";
 
@@ -68,15 +67,9 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 
 async fn execute(what: &str, options: &[OsString], database: Option<&TemporaryServer>) -> Result<ExitCode> {
     let mut command = tokio::process::Command::new(programs::own(PROGRAM)?);
-    command.arg(what).args(options).env("MF_REPOSITORY", repository()).kill_on_drop(true);
+    command.arg(what).args(options).env("MF_REPOSITORY", repository());
     if let Some(database) = database {
         command.env("DATABASE_URL", database.url()?);
     }
-    let mut child = command.spawn().map_err(|error| failure!(Internal, "{PROGRAM} cannot be started: {error}"))?;
-    let status = tokio::select! {
-        status = child.wait() => status.map_err(|error| cannot_run(&error))?,
-        () = interrupted() => return Err(failure!(Interrupted, "interrupted")),
-    };
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.map(ExitCode::from).ok_or_else(|| failure!(Internal, "{PROGRAM} was stopped by a signal"))
+    cargo::execute(PROGRAM, command).await
 }
