@@ -25,6 +25,10 @@ pub struct Event<U> {
     pub time: DateTime<Utc>,
     /// Version of the entity. A consumer ignores an event that is not newer than the version that it has stored.
     pub version: i64,
+    /// Grows with each change of the entity's owner. Changes of one entity have the order (epoch, journal id). Absent
+    /// in events of older versions: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
     /// The request that made the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,

@@ -10,8 +10,8 @@ pub mod keys;
 
 mod model;
 pub use model::{
-    AuthorityEntry, Balance, BalancerState, Exposure, InstanceEntry, Match, MatchText, MatchTextError, PathPattern,
-    PathPatternError, Route, ServiceDefinition, Split, WEIGHT_DEFAULT, WEIGHT_MAX,
+    Balance, BalancerState, Exposure, InstanceEntry, Match, MatchText, MatchTextError, PathPattern, PathPatternError,
+    Route, ServiceDefinition, Split, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 
 mod client;

@@ -6,11 +6,12 @@ use sqlx::{PgPool, migrate::Migrator};
 
 use crate::{
     auth::Verifier,
+    authority::Authority,
     config::ServiceConfig,
     database,
     events::{Events, JetStream},
     process::Background,
-    registry::Registry,
+    registry::{Registry, keys},
 };
 
 /// The connections of a service.
@@ -19,12 +20,15 @@ pub struct Connections {
     pub pool: PgPool,
     pub events: Events,
     pub verifier: Arc<Verifier>,
+    /// The fences of the database follow it already.
+    pub authority: Authority,
 }
 
 impl Connections {
-    /// Connects to the database and migrates it, connects to the events, and reads keys and revocations from the
-    /// registry.
+    /// Connects to the database and migrates it, connects to the events, and reads owners, keys and revocations from
+    /// the registry. `service` is the process's service.
     pub async fn open(
+        service: &'static str,
         config: &ServiceConfig,
         migrations: &Migrator,
         registry: &Registry,
@@ -32,8 +36,10 @@ impl Connections {
     ) -> anyhow::Result<Self> {
         let pool = database::connect(&config.database).await?;
         database::migrate(&pool, migrations).await?;
+        let authority = Authority::from_registry(service, registry.mirror(keys::AUTHORITY).await?);
+        authority.keep_fences(&pool, background).await?;
         let events = Events::JetStream(JetStream::connect(&config.events).await?);
         let verifier = Verifier::from_registry(registry, background).await?;
-        Ok(Self { pool, events, verifier })
+        Ok(Self { pool, events, verifier, authority })
     }
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
-use flack_catalogue::{MONOLITH, SERVICES, Service, extracted};
+use flack_catalogue::{Service, extracted};
 use flack_common::registry::{Split, keys};
+use flack_handover::{Entry, Part, Side};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -52,12 +53,6 @@ pub struct Route {
     pub percentage: u8,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Authority {
-    pub owner: String,
-    pub epoch: u64,
-}
-
 #[derive(Debug, Deserialize)]
 struct BalancerState {
     state: String,
@@ -69,7 +64,7 @@ pub struct Snapshot {
     pub instances: BTreeMap<String, Instance>,
     pub balancer: BTreeMap<String, String>,
     pub routes: BTreeMap<String, Route>,
-    pub authority: BTreeMap<String, Authority>,
+    pub authority: BTreeMap<String, Entry>,
     pub splits: BTreeMap<String, Split>,
 }
 
@@ -96,12 +91,12 @@ impl Registry {
     /// may have changed them.
     pub async fn seed(&self, stage: Stage) -> Result<()> {
         let mut seeds = Vec::new();
-        for part in SERVICES.iter().filter(|service| service.has_authority) {
+        for part in Part::ALL.into_iter().filter(|part| part.has_data()) {
             let owner = match stage {
-                Stage::Services => part.name,
-                Stage::Monolith => MONOLITH,
+                Stage::Services => Side::Service,
+                Stage::Monolith => Side::Monolith,
             };
-            seeds.push((format!("/flack/authority/{part}"), json!({"owner": owner, "epoch": 1})));
+            seeds.push((keys::authority(part.service().name), json!(Entry::initial(part, owner))));
         }
         if stage == Stage::Services {
             seeds.extend(extracted().map(|service| {
@@ -119,7 +114,7 @@ impl Registry {
                 .with_context(|| format!("{key} cannot be written to the registry"))?;
         }
         let authority = self.snapshot().await?.authority;
-        let owner = authority.get(SIGNER).map(|authority| authority.owner.as_str());
+        let owner = authority.get(SIGNER).map(Entry::owner);
         etcd::allow_signing(&mut self.client.clone(), owner).await
     }
 
@@ -186,7 +181,10 @@ impl Registry {
                 }
                 ["splits", service] => insert(&mut snapshot.splits, service, value),
                 ["routes", service] => insert(&mut snapshot.routes, service, value),
-                ["authority", part] => insert(&mut snapshot.authority, part, value),
+                ["authority", part] => {
+                    let entry = Part::find(part).and_then(|part| Entry::decode(part, str::from_utf8(value).ok()?).ok());
+                    snapshot.authority.extend(entry.map(|entry| ((*part).to_owned(), entry)));
+                }
                 ["balancer", _, instance] => {
                     if let Ok(state) = serde_json::from_slice::<BalancerState>(value) {
                         snapshot.balancer.insert((*instance).to_owned(), state.state);

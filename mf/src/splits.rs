@@ -7,6 +7,7 @@ use std::fmt;
 
 use flack_catalogue::Service;
 use flack_common::registry::{Match, MatchText, Split};
+use flack_handover::Entry;
 use sqlx::Row;
 
 use crate::failure::Result;
@@ -79,7 +80,7 @@ pub async fn user_ids(stack: &Stack, snapshot: &Snapshot, nicknames: &[String]) 
             nicknames.len()
         ));
     }
-    let owner = snapshot.authority.get("users").map_or("users", |authority| authority.owner.as_str());
+    let owner = snapshot.authority.get("users").map_or("users", Entry::owner);
     let owner = Service::find(owner)
         .ok_or_else(|| failure!(Internal, "the owner of users is `{owner}`, which is not in the catalogue"))?;
     let failed = |error: sqlx::Error| {

@@ -1,5 +1,6 @@
-//! Removes the users of a run of `mf verify` or `mf chaos` with their tokens and messages. The API has no operation for it, so this is SQL with the
-//! superuser's account. The triggers write the deletions to the journal, as any change of data: consumers follow.
+//! Removes the users of a run of `mf verify` or `mf chaos` with their tokens and messages. The API has no operation for
+//! it, so this is SQL with the superuser's account. The triggers write the deletions to the journal, as any change of
+//! data: consumers follow.
 
 use std::fmt;
 
@@ -27,7 +28,7 @@ impl fmt::Display for Removed {
     }
 }
 
-/// Removes the users whose nicknames begin with `stem`, from all databases.
+/// Removes the users whose nicknames begin with `stem`, from the databases that own them.
 pub async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
     let mut databases = Vec::new();
     // In containers, the stage monolith has one database.
@@ -36,7 +37,7 @@ pub async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
     }
     let mut users: Vec<i64> = Vec::new();
     for database in &mut databases {
-        if has_table(database, "users").await? {
+        if owns_table(database, "users").await? {
             let found = sqlx::query_scalar("select id from users where starts_with(nickname, $1 || '-')").bind(stem);
             let found: Vec<i64> = found.fetch_all(database).await?;
             users.extend(found);
@@ -46,7 +47,7 @@ pub async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
     for database in &mut databases {
         sqlx::query("set flack.correlation_id = 'mf'").execute(&mut *database).await?;
         for (table, column) in TABLES {
-            if has_table(database, table).await? {
+            if owns_table(database, table).await? {
                 let rows = delete(database, table, column, &users).await?;
                 removed.messages += if table == "messages" { rows } else { 0 };
             }
@@ -55,9 +56,19 @@ pub async fn remove(stack: &Stack, stem: &str) -> sqlx::Result<Removed> {
     Ok(removed)
 }
 
-/// A service that never ran has no tables.
-async fn has_table(database: &mut PgConnection, table: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select to_regclass($1) is not null").bind(table).fetch_one(database).await
+/// Whether the database has a table and is its owner; replicas follow the owner. A service that never ran has no
+/// tables.
+async fn owns_table(database: &mut PgConnection, table: &str) -> sqlx::Result<bool> {
+    if !sqlx::query_scalar("select to_regclass('part_tables') is not null").fetch_one(&mut *database).await? {
+        return Ok(false);
+    }
+    let owned = sqlx::query_scalar(
+        "select exists (
+             select from part_tables inner join ownership using (part)
+             where target = to_regclass($1) and role = 'owner'
+         )",
+    );
+    owned.bind(table).fetch_one(database).await
 }
 
 async fn delete(database: &mut PgConnection, table: &str, column: &str, users: &[i64]) -> sqlx::Result<u64> {

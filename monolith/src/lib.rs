@@ -18,6 +18,7 @@ use flack_api::{
     Layered, VerifyToken,
     messages::{self, MessagesApi},
     tokens::{self, TokensApi},
+    ui::UiApi,
     users::{self, UsersApi},
 };
 use flack_catalogue::Service;
@@ -83,6 +84,7 @@ pub async fn start(
         }
         None => (Verifier::standalone(), Authority::standalone(SERVICE)),
     };
+    authority.keep_fences(&pool, background).await?;
     publish_journal(SERVICE, &pool, &events, events::map, background);
 
     let guard = Guard(authority.clone());
@@ -104,8 +106,9 @@ pub async fn start(
     let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(guard.clone(), tokens));
     let messages = flack_messages::start(&pool, limits, authority.of(flack_messages::SERVICE), background);
     let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(writes.clone(), messages));
-    let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(guard, messages));
-    let ui = Arc::new(Layered::new(writes, flack_ui::start(&pool)));
+    let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(guard.clone(), messages));
+    let ui: Arc<dyn UiApi> = Arc::new(Layered::new(writes, flack_ui::start(&pool)));
+    let ui = Arc::new(Layered::new(guard, ui));
 
     let verify: Arc<dyn VerifyToken> = Arc::clone(&verifier) as _;
     let peers = Peers {

@@ -9,6 +9,7 @@ mod etcd;
 mod nats;
 mod port;
 mod wait;
+pub mod ownership;
 
 pub use client::{Answer, Call, Client};
 pub use etcd::Etcd;

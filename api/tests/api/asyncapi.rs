@@ -187,7 +187,7 @@ fn the_envelope_has_the_members_of_every_event_except_type_and_data() {
     assert!(members.remove("type") && members.remove("data"));
     assert_eq!(names(&envelope["properties"]), members);
 
-    let least = Event { correlation_id: None, ..full };
+    let least = Event { epoch: None, correlation_id: None, ..full };
     let mut members = names(&serde_json::to_value(least).unwrap());
     assert!(members.remove("type") && members.remove("data"));
     let required = envelope["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());

@@ -13,6 +13,7 @@ fn changed() -> Event<UsersEvent> {
         operation: Operation::Update,
         time: "2026-11-21T20:00:00Z".parse().unwrap(),
         version: 3,
+        epoch: Some(2),
         correlation_id: Some("abc".to_owned()),
         union: UsersEvent::UserChanged(UserModel {
             id: 17,
@@ -29,8 +30,8 @@ fn changed() -> Event<UsersEvent> {
 #[test]
 fn an_event_is_its_envelope_with_type_and_data() {
     let expected = json!({
-        "id": "users-42", "operation": "update", "time": "2026-11-21T20:00:00Z", "version": 3, "correlation_id": "abc",
-        "type": "user_changed",
+        "id": "users-42", "operation": "update", "time": "2026-11-21T20:00:00Z", "version": 3, "epoch": 2,
+        "correlation_id": "abc", "type": "user_changed",
         "data": {"id": 17, "created_at": 1, "updated_at": 2, "last_seen_at": 3, "password_changed_at": 4,
                  "nickname": "alice", "online": true},
     });

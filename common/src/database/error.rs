@@ -4,6 +4,8 @@ use flack_api::Problem;
 use thiserror::Error;
 use tracing::{error, warn};
 
+use crate::authority;
+
 /// An error of a store: a domain error, or an error of the database.
 ///
 /// In a store, `?` converts `sqlx::Error` and `Problem` into it. In a handler, `?` converts it into a `Problem`.
@@ -48,6 +50,10 @@ impl From<StoreError> for Problem {
                 warn!(error = %error, "write refused: the queue of unpublished events is full");
                 Self::unavailable("writing (the events pipeline has been unavailable for too long)")
             }
+            StoreError::Database(error) if is_fenced(&error) => {
+                warn!(error = %error, "write refused: this database is not the owner");
+                authority::refused("this data is moving to another process; try again in a moment".to_owned())
+            }
             StoreError::Database(error) if is_unavailable(&error) => {
                 warn!(error = %error, "the database is unavailable or overloaded");
                 Self::unavailable("the database")
@@ -63,6 +69,11 @@ impl From<StoreError> for Problem {
 /// Raised by the journal's trigger; see `migrations/shared/`.
 fn is_queue_full(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("FLQ01"))
+}
+
+/// Raised by the trigger `ownership_check`; see `migrations/shared/`.
+fn is_fenced(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("FL001"))
 }
 
 /// Whether the same statement may succeed a moment later.

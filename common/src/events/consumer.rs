@@ -163,6 +163,7 @@ impl Consumer {
 
     async fn process_batch(&self, connection: &mut PgConnection, due: &[StoredEvent]) -> anyhow::Result<()> {
         let mut transaction = connection.begin().await?;
+        inbox::lock_kind(&mut transaction, self.kind).await?;
         let mut finished: Vec<(&StoredEvent, bool)> = Vec::with_capacity(due.len());
         let mut failing: HashSet<(&str, &str)> = HashSet::new();
         for event in due {

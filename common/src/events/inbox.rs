@@ -35,7 +35,12 @@ impl StoredEvent {
         self.payload.get("correlation_id").and_then(Value::as_str)
     }
 
-    /// Returns a number that grows with the changes of one entity, also across a delete and a new insert.
+    /// Returns the epoch of the owner that made the change; 0 if its version did not write one.
+    fn epoch(&self) -> i64 {
+        self.payload.get("epoch").and_then(Value::as_i64).unwrap_or(0)
+    }
+
+    /// Returns a number that grows with the changes of one entity by one owner, also across a delete and a new insert.
     fn journal_id(&self) -> anyhow::Result<i64> {
         let event_id = self.payload.get("id").and_then(Value::as_str).context("the event has no id")?;
         journal_id(event_id).with_context(|| format!("the event id {event_id} does not end in a number"))
@@ -182,20 +187,37 @@ pub(super) async fn next_due_seconds(connection: &mut PgConnection, stream: &str
     .await
 }
 
-/// Records the event as its entity's newest change. Returns false when this change or a newer one is recorded already.
+/// Waits until no consumer of another stream processes events of this kind: both sides of a part publish the same
+/// entities, and each must see what the other has recorded.
+pub(super) async fn lock_kind(transaction: &mut Transaction<'_, Postgres>, kind: Option<&str>) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtext('inbox_entity'), hashtext($1))")
+        .bind(kind.unwrap_or_default())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+/// Records the event as its entity's newest change. Returns false when this change or a newer one is recorded already,
+/// by (epoch, journal id). Two owners never have the same epoch, so their journal ids are not compared.
 pub(super) async fn advance(transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<bool> {
     let advanced = sqlx::query(
-        "insert into inbox_entity as processed (stream, kind, entity_id, journal_id, version)
-        values ($1, $2, $3, $4, $5)
+        "insert into inbox_entity as processed (stream, kind, entity_id, journal_id, version, epoch)
+        select $1, $2, $3, $4, $5, $6
+        where not exists (
+            select from inbox_offset
+            inner join inbox_entity as other using (stream)
+            where stream <> $1 and other.kind = $2 and other.entity_id = $3 and other.epoch > $6
+        )
         on conflict (stream, kind, entity_id) do update
-        set journal_id = excluded.journal_id, version = excluded.version
-        where processed.journal_id < excluded.journal_id",
+        set journal_id = excluded.journal_id, version = excluded.version, epoch = excluded.epoch
+        where (processed.epoch, processed.journal_id) < (excluded.epoch, excluded.journal_id)",
     )
     .bind(&event.stream)
     .bind(&event.kind)
     .bind(&event.entity_id)
     .bind(event.journal_id()?)
     .bind(event.version)
+    .bind(event.epoch())
     .execute(&mut **transaction)
     .await?;
     Ok(advanced.rows_affected() == 1)

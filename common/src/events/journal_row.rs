@@ -19,6 +19,8 @@ pub struct JournalRow {
     pub entity: String,
     pub entity_id: String,
     pub version: i64,
+    /// The epoch of the part at the time of the change.
+    pub epoch: i64,
     /// The columns without the omitted ones; for a delete, the row before it.
     pub row_data: Value,
     pub correlation_id: Option<String>,
@@ -49,6 +51,7 @@ struct Envelope<'a> {
     operation: &'a str,
     time: String,
     version: i64,
+    epoch: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<&'a str>,
     #[serde(flatten)]
@@ -69,6 +72,7 @@ impl MappedEvent {
             operation: &row.operation,
             time: row.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
             version: row.version,
+            epoch: row.epoch,
             correlation_id: row.correlation_id.as_deref(),
             union: &self.union,
         };

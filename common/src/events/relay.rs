@@ -270,7 +270,7 @@ impl Relay {
 async fn queued(connection: &mut PgConnection) -> sqlx::Result<Vec<JournalRow>> {
     sqlx::query_as(
         "select queue.id as queue_id, queue.replay, journal.id, journal.recorded_at, journal.operation, journal.entity,
-            journal.entity_id, journal.version, journal.row_data, journal.correlation_id
+            journal.entity_id, journal.version, journal.epoch, journal.row_data, journal.correlation_id
         from journal_queue as queue
         inner join journal on journal.recorded_at = queue.recorded_at and journal.id = queue.journal_id
         where queue.failed_at is null

@@ -5,7 +5,7 @@ pub const ROOT: &str = "/flack/";
 pub const SERVICES: &str = "/flack/services/";
 pub const ROUTES: &str = "/flack/routes/";
 pub const SPLITS: &str = "/flack/splits/";
-pub const AUTHORITY: &str = "/flack/authority/";
+pub use flack_handover::record::{PREFIX as AUTHORITY, key as authority};
 pub const BALANCER: &str = "/flack/balancer/";
 pub const JWKS: &str = "/flack/jwks/";
 pub const REVOKED: &str = "/flack/revoked/";
@@ -29,11 +29,6 @@ pub fn route(name: &str) -> String {
 /// Returns the key of a split: which requests of a service get another version.
 pub fn split(service: &str) -> String {
     format!("{SPLITS}{service}")
-}
-
-/// Returns the key of the owner of a part (users, tokens, messages).
-pub fn authority(part: &str) -> String {
-    format!("{AUTHORITY}{part}")
 }
 
 /// Returns the key that exists while the balancer sends traffic to an instance. The agent writes it.

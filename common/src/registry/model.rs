@@ -212,15 +212,6 @@ impl fmt::Display for MatchText {
     }
 }
 
-/// The owner of a part: `/flack/authority/<part>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuthorityEntry {
-    /// The name of a service.
-    pub owner: String,
-    /// Grows by one with each change of the owner.
-    pub epoch: i64,
-}
-
 /// The state of an instance in the balancer: `/flack/balancer/<service>/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerState {

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use backon::ExponentialBuilder;
 use flack_api::events::Event;
-use flack_common::events::{Consumer, Events, Handler, StoredEvent};
+use flack_common::events::{Consumer, Events, Handler, InProcess, Relay, StoredEvent};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     nats::{start_nats, stopped_nats},
-    things::{ThingsEvent, database, insert, relay, rename, replay_all, scalar, wait_for},
+    things::{ThingsEvent, database, insert, map, relay, rename, replay_all, scalar, wait_for},
 };
 
 /// Writes each name into the table `received`, and fails for `poison`.
@@ -153,6 +153,38 @@ async fn an_event_older_than_the_last_processed_one_is_ignored(pool: PgPool) {
     .await
     .unwrap();
     let ignored = "select count(*) from inbox where state = 'ignored'";
+    wait_for("it to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
+    assert_eq!(received(&pool).await, ["old", "new"]);
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_event_of_a_former_owner_is_ignored_after_one_of_the_present_owner(pool: PgPool) {
+    databases(&pool).await;
+    sqlx::query("select attach_part('things', '{thing}')").execute(&pool).await.unwrap();
+    // Two owners of one part, one after the other, with a stream each. Here they share the journal.
+    let bus = |owner| Events::InProcess(InProcess::new(owner));
+    let (former, present) = (bus("former"), bus("things"));
+    consume(&pool, &present);
+    tokio::spawn(Consumer::new("former", pool.clone(), former.clone(), Arc::new(Names)).run(CancellationToken::new()));
+    let publish = |owner, events: &Events| {
+        tokio::spawn(Relay::new(owner, pool.clone(), events.clone(), map).run(CancellationToken::new()))
+    };
+    let relay = publish("former", &former);
+    let id = insert(&pool, "old").await;
+    wait_until_received(&pool, &["old"]).await;
+    relay.abort();
+
+    sqlx::query("update ownership set epoch = 2").execute(&pool).await.unwrap();
+    rename(&pool, id, "new").await;
+    let relay = publish("things", &present);
+    wait_until_received(&pool, &["old", "new"]).await;
+    relay.abort();
+
+    // A late event of the former owner, whose journal id may be any.
+    sqlx::query("update thing set name = 'late' where id = $1").bind(id).execute(&pool).await.unwrap();
+    sqlx::query("update journal set epoch = 0 where row_data ->> 'name' = 'late'").execute(&pool).await.unwrap();
+    publish("former", &former);
+    let ignored = "select count(*) from inbox where state = 'ignored' and stream = 'FORMER'";
     wait_for("it to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
     assert_eq!(received(&pool).await, ["old", "new"]);
 }

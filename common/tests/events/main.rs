@@ -4,6 +4,7 @@ mod nats;
 mod things;
 
 mod journal;
+mod ownership;
 mod operations;
 mod relay;
 mod subscription;

@@ -1,5 +1,7 @@
 //! The guard: the monolith works on a part only when the registry names it as the owner.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use axum::http::{Method, StatusCode};
 use flack_common::registry::{Registry, keys};
 use flack_testing::{Etcd, eventually};
@@ -8,13 +10,15 @@ use sqlx::PgPool;
 
 use crate::support::{Monolith, PASSWORD};
 
+/// Each change of an owner has a new epoch.
 async fn name_owner(registry: &Registry, part: &str, owner: &str) {
-    let authority = json!({ "owner": owner, "epoch": 1 });
+    static EPOCH: AtomicI64 = AtomicI64::new(1);
+    let authority = json!({ "owner": owner, "epoch": EPOCH.fetch_add(1, Ordering::Relaxed) });
     registry.put(&keys::authority(part), authority.to_string(), None).await.expect("the registry");
 }
 
 async fn name_monolith(registry: &Registry) {
-    for part in ["users", "tokens", "messages"] {
+    for part in ["users", "tokens", "messages", "ui"] {
         name_owner(registry, part, "monolith").await;
     }
 }
@@ -125,13 +129,16 @@ async fn without_ownership_of_tokens_password_changes_are_stored_but_no_token_is
     name_owner(&registry, "tokens", "tokens").await;
     let flack = Monolith::beside(&pool, etcd.registry()).await;
     let ada = flack.register("ada").await;
+    let mut transaction = pool.begin().await.expect("a transaction");
+    sqlx::query("set local flack.applier = 'tokens'").execute(&mut *transaction).await.expect("the setting");
     for statement in [
         "insert into tokens (id, user_id, issued_at, expires_at)
          values (gen_random_uuid(), $1, now() - interval '1 minute', now() + interval '1 hour')",
         "update users set password_changed_at = now() where id = $1",
     ] {
-        sqlx::query(statement).bind(ada).execute(&pool).await.expect(statement);
+        sqlx::query(statement).bind(ada).execute(&mut *transaction).await.expect(statement);
     }
+    transaction.commit().await.expect("the transaction commits");
     eventually("both events are consumed", async || {
         let done: i64 = sqlx::query_scalar("select count(*) from inbox where state = 'done'")
             .fetch_one(&pool)
@@ -147,6 +154,24 @@ async fn without_ownership_of_tokens_password_changes_are_stored_but_no_token_is
     .await
     .expect("two counts");
     assert_eq!(stored, (1, 1));
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_database_refuses_writes_of_a_part_as_soon_as_the_process_has_read_the_record(pool: PgPool) {
+    let etcd = Etcd::start().await;
+    let registry = etcd.registry();
+    name_monolith(&registry).await;
+    let flack = Monolith::beside(&pool, etcd.registry()).await;
+    flack.register("ada").await;
+    let touch = async || sqlx::query("update users set online = online").execute(&pool).await;
+    touch().await.expect("the monolith is the owner");
+    name_owner(&registry, "users", "users").await;
+    eventually("the fence is closed", async || touch().await.is_err()).await;
+    let error = touch().await.expect_err("the service is the owner");
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    assert_eq!(code.as_deref(), Some("FL001"));
+    name_owner(&registry, "users", "monolith").await;
+    eventually("the fence is open", async || touch().await.is_ok()).await;
 }
 
 #[sqlx::test(migrations = false)]

@@ -4,6 +4,7 @@ mod support;
 mod use_cases;
 mod one_database;
 mod authority;
+mod ownership;
 mod previews;
 mod sockets;
 mod write_limit;

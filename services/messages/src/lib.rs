@@ -67,9 +67,9 @@ pub async fn main() -> ExitCode {
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier } =
-        Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool, &config.limits, Ownership::always(), &background);
+    let Connections { pool, events, verifier, authority } =
+        Connections::open(SERVICE, &config, &MIGRATIONS, &registry, &background).await?;
+    let api = start(&pool, &config.limits, authority.of(SERVICE), &background);
     let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
     let service = Service::named(SERVICE);
     consume(service, nicknames::KIND, &pool, &events, &Arc::new(Nicknames), &background);

@@ -38,7 +38,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/ui");
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "ui";
 
-/// Starts the part over its database. It has no background tasks and no owner in the registry.
+/// Starts the part over its database. It has no background tasks.
 pub fn start(pool: &PgPool) -> Arc<dyn UiApi> {
     Arc::new(Ui::new(Store::new(pool.clone())))
 }
@@ -55,8 +55,8 @@ pub async fn main() -> ExitCode {
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier } =
-        Connections::open(&config, &MIGRATIONS, &registry, &background).await?;
+    let Connections { pool, events, verifier, .. } =
+        Connections::open(SERVICE, &config, &MIGRATIONS, &registry, &background).await?;
     let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), start(&pool)));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: router(api, verifier), readiness: Readiness::new().database(&pool) })

@@ -68,9 +68,9 @@ pub async fn main() -> ExitCode {
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier } =
-        Connections::open(&config.service, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool, config.limits, Ownership::always(), &background).await?;
+    let Connections { pool, events, verifier, authority } =
+        Connections::open(SERVICE, &config.service, &MIGRATIONS, &registry, &background).await?;
+    let api = start(&pool, config.limits, authority.of(SERVICE), &background).await?;
     let api = Arc::new(Layered::new(WriteLimit::new(&config.service.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     Ok(App { router: users::router(api, verifier), readiness: Readiness::new().database(&pool) })

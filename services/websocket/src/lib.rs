@@ -95,8 +95,8 @@ pub async fn main() -> ExitCode {
 
 /// Connects the service to its database, events and peers, and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier } =
-        Connections::open(&config.service, &MIGRATIONS, &registry, &background).await?;
+    let Connections { pool, events, verifier, .. } =
+        Connections::open(SERVICE, &config.service, &MIGRATIONS, &registry, &background).await?;
     let url = &config.internal_listener.url;
     let peers = Peers {
         users: Arc::new(UsersClient::new(url, http::client())),

@@ -9,8 +9,8 @@ use stateright::{Checker as _, Expectation, HasDiscoveries, Model as _};
 const THERE_AND_BACK: Bounds = Bounds { writes: 2, steps: 6, faults: 0 };
 /// One change of the owner, with any fault at any moment, and the operator that completes or undoes it.
 const ONE_FAULT: Bounds = Bounds { writes: 2, steps: 2, faults: 1 };
-/// Two faults, which may meet: an operator is taken for dead, and a command of it arrives after the next one's. With two
-/// steps there are 5.6 million states, which take three times as long.
+/// Two faults, which may meet: an operator is taken for dead, and a command of it arrives after the next one's. With
+/// two steps there are 5.6 million states.
 const TWO_FAULTS: Bounds = Bounds { writes: 1, steps: 1, faults: 2 };
 
 const STATES_MIN: usize = 1_000_000;

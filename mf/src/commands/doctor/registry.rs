@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeDelta, Utc};
 use flack_catalogue::{MONOLITH, SERVICES, Service};
-use flack_common::registry::{AuthorityEntry, InstanceEntry, Route, keys};
+use flack_common::registry::{InstanceEntry, Route, keys};
+use flack_handover::{Entry, Part};
 use flack_supervisor::State;
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ pub(super) struct Facts {
     instances: BTreeMap<(String, String), InstanceEntry>,
     in_balancer: BTreeSet<(String, String)>,
     routes: BTreeMap<String, Route>,
-    authority: BTreeMap<String, AuthorityEntry>,
+    authority: BTreeMap<String, Entry>,
     splits: BTreeMap<String, Value>,
     upgrades: BTreeMap<String, Value>,
     /// Services whose upgrade a terminal drives.
@@ -57,7 +58,10 @@ impl Facts {
                     true
                 }
                 ["routes", service] => insert(&mut facts.routes, (*service).to_owned(), value),
-                ["authority", part] => insert(&mut facts.authority, (*part).to_owned(), value),
+                ["authority", part] => match Part::find(part).and_then(|part| Entry::decode(part, value).ok()) {
+                    Some(entry) => facts.authority.insert((*part).to_owned(), entry).is_none(),
+                    None => false,
+                },
                 ["splits", service] => insert(&mut facts.splits, (*service).to_owned(), value),
                 ["upgrades", service] => insert(&mut facts.upgrades, (*service).to_owned(), value),
                 ["upgrades", service, "operator"] => {
@@ -108,11 +112,7 @@ impl Facts {
                 problems.push(format!("nobody owns {part}: no process may write its data. Write its owner: mfup"));
                 continue;
             };
-            let owner = &authority.owner;
-            if Service::find(owner).is_none() {
-                problems.push(format!("{part} is owned by {owner}, which is no service. Restore etcd from a backup"));
-                continue;
-            }
+            let owner = authority.owner();
             // Without a route, the paths go to the default backend. A share of the users may go elsewhere while a part
             // changes its owner.
             let (goes_to, percentage) =
@@ -231,7 +231,7 @@ mod tests {
             ("/flack/routes/messages", None, "all requests of messages go to monolith"),
             ("/flack/authority/tokens", Some(r#"{"owner":"monolith","epoch":2}"#), "but monolith owns its data"),
             ("/flack/authority/tokens", None, "nobody owns tokens"),
-            ("/flack/authority/tokens", Some(r#"{"owner":"x","epoch":2}"#), "which is no service"),
+            ("/flack/authority/tokens", Some(r#"{"owner":"x","epoch":2}"#), "/flack/authority/tokens is not valid"),
             ("/flack/authority/tokens", Some("{"), "/flack/authority/tokens is not valid"),
             ("/flack/services/ui/ui-1", None, "which has no instance: mfrun ui"),
             ("/flack/services/users/users-2", Some(old), "users-2 of users is registered, but not in the balancer"),

@@ -87,8 +87,8 @@ async fn projections(database: &mut Database, owner: &Service) -> Result<Vec<Pro
 async fn check_authority(stack: &Stack, owner: &Service, reader: &Service, projections: &[Projection]) -> Result<()> {
     let registry = stack.registry().await?.snapshot().await?;
     for Projection { part, .. } in projections {
-        if let Some(authority) = registry.authority.get(part).filter(|authority| authority.owner != owner.name) {
-            let current = &authority.owner;
+        if let Some(authority) = registry.authority.get(part).filter(|authority| authority.owner() != owner.name) {
+            let current = authority.owner();
             return Err(failure!(
                 Contradiction,
                 "{part} is owned by {current} now. Use: mfevents replay {current} --rebuild {reader}"

@@ -157,8 +157,10 @@ fn end(view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     if !view.routes.is_empty() || !view.authority.is_empty() {
         let routes = view.routes.iter().map(|(name, route)| format!("{name} -> {} {}%", route.owner, route.percentage));
-        let owners =
-            view.authority.iter().map(|(name, owner)| format!("{name}: {} (epoch {})", owner.owner, owner.epoch));
+        let owners = view
+            .authority
+            .iter()
+            .map(|(name, owner)| format!("{name}: {} (epoch {})", owner.owner(), owner.record.epoch));
         lines.push(String::new());
         let none = view.routes.is_empty().then(|| "all to the monolith".to_owned());
         lines.extend(wrapped("routes  ", routes.chain(none)));
@@ -215,9 +217,11 @@ fn uptime(seconds: i64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use flack_handover::{Entry, Part, Side};
+
     use super::*;
     use crate::commands::ps::metrics::Metrics;
-    use crate::registry::{Authority, Route};
+    use crate::registry::Route;
 
     fn row(name: &str) -> Row {
         Row {
@@ -248,7 +252,11 @@ mod tests {
     fn view(processes: Vec<Row>) -> View {
         let services = ["messages", "tokens", "ui", "users", "websocket"];
         let route = |name: &&str| ((*name).to_owned(), Route { owner: (*name).to_owned(), percentage: 100 });
-        let owner = |name: &&str| ((*name).to_owned(), Authority { owner: (*name).to_owned(), epoch: 12 });
+        let owner = |part: Part| {
+            let mut entry = Entry::initial(part, Side::Service);
+            entry.record.epoch = 12;
+            (part.to_string(), entry)
+        };
         View {
             home: "/srv/flack".to_owned(),
             url: "http://127.0.0.1:8080".to_owned(),
@@ -257,7 +265,7 @@ mod tests {
             processes,
             without_instance: vec!["users"],
             routes: services.iter().map(route).collect(),
-            authority: services.iter().map(owner).collect::<BTreeMap<_, _>>(),
+            authority: Part::ALL.into_iter().map(owner).collect::<BTreeMap<_, _>>(),
             problems: Vec::new(),
         }
     }

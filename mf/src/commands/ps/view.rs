@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flack_catalogue::{MONOLITH, SERVICES, Service};
+use flack_handover::Entry;
 use flack_supervisor::ProcessStatus;
 use flack_supervisor::process::memory_kib;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use super::metrics::{Balancer, Metrics};
 use crate::failure::{Failure, Result};
 use crate::infra::{etcd, nats};
 use crate::probe;
-use crate::registry::{Authority, Instance, Route, Snapshot};
+use crate::registry::{Instance, Route, Snapshot};
 use crate::runtime::Runtime;
 use crate::settings::Stage;
 use crate::stack::{Stack, number};
@@ -32,7 +33,7 @@ pub(super) struct View {
     /// Services without an instance, although the stage has them.
     pub(super) without_instance: Vec<&'static str>,
     pub(super) routes: BTreeMap<String, Route>,
-    pub(super) authority: BTreeMap<String, Authority>,
+    pub(super) authority: BTreeMap<String, Entry>,
     /// What could not be read.
     pub(super) problems: Vec<String>,
 }

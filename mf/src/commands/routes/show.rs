@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use flack_catalogue::{MONOLITH, SERVICES};
 use flack_common::registry::Split;
+use flack_handover::Entry;
 use serde::Serialize;
 
 use super::notes;
 use crate::output::{self, print_json};
-use crate::registry::{Authority, Route, Snapshot};
+use crate::registry::{Route, Snapshot};
 use crate::splits::Audience;
 
 #[derive(Debug, Serialize)]
@@ -23,7 +24,7 @@ struct Row<'a> {
     service: &'static str,
     route: Option<&'a Route>,
     /// The owner of its data.
-    authority: Option<&'a Authority>,
+    authority: Option<&'a Entry>,
     /// The instances that are not about to stop, by version.
     versions: BTreeMap<String, Vec<String>>,
     split: Option<&'a Split>,
@@ -75,7 +76,7 @@ fn route(row: &Row) -> String {
 }
 
 fn owner(row: &Row) -> String {
-    row.authority.map_or_else(String::new, |authority| authority.owner.clone())
+    row.authority.map_or_else(String::new, |entry| entry.owner().to_owned())
 }
 
 fn gets(row: &Row, version: &str) -> String {

@@ -7,3 +7,4 @@ mod previews;
 mod nicknames;
 mod events;
 mod amplification;
+mod ownership;

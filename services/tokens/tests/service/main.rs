@@ -7,3 +7,4 @@ mod revocations;
 mod rotation;
 mod passwords;
 mod events;
+mod ownership;

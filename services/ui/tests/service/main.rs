@@ -5,3 +5,4 @@ mod api;
 mod pages;
 mod events;
 mod rename_a_column;
+mod ownership;

@@ -7,3 +7,4 @@ mod nicknames;
 mod passwords;
 mod presence;
 mod events;
+mod ownership;

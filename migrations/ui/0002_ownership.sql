@@ -1,0 +1,1 @@
+select attach_part('ui', '{preferences, read_markers}');

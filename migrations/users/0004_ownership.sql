@@ -1,0 +1,1 @@
+select attach_part('users', '{users, nickname_keys, credential_limits, known_addresses}');
