@@ -60,8 +60,8 @@ begin
 end
 $$;
 
--- Makes tables belong to a part, after `attach_journal`. A new database owns its parts: the processes pass on the record
--- of the registry before they serve (`flack_common::authority`), and without a registry there is no other side.
+-- Makes tables belong to a part, after `attach_journal`. A new database owns its parts: the processes pass on the
+-- record of the registry before they serve (`flack_common::authority`), and without a registry there is no other side.
 create function attach_part(part text, tables text[]) returns void
 language plpgsql as $$
 declare
