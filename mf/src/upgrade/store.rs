@@ -114,12 +114,11 @@ impl Store {
                 continue;
             }
             let (service, phase, since) = (&record.service, record.phase, record.started.format("%H:%M:%S UTC"));
-            let driver =
-                driver.map_or("no terminal; continue it with mfupgrade resume".to_owned(), |driver| driver.name);
+            let driver = driver.map_or("nobody; continue it with mfupgrade resume".to_owned(), |driver| driver.name);
             return Err(failure!(
                 TryAgain,
-                "{service} is being upgraded from {} to {} since {since} ({phase}; by {driver}). Wait, or take it back: \
-                 mfupgrade abort {service}",
+                "{service} is being upgraded from {} to {} since {since} ({phase}; by {driver}). Wait, or take it \
+                 back: mfupgrade abort {service}",
                 record.from,
                 record.to
             ));
