@@ -17,6 +17,8 @@ use clap::ValueEnum;
 use flack_common::config::parse_version;
 use flack_common::registry::InstanceEntry;
 use flack_supervisor::{Client, Ended, ProcessStatus};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 pub use containers::Containers;
 
@@ -126,9 +128,7 @@ impl Runtime {
     /// Returns the variables with which another `mf` operates the same stack, besides those of this process.
     pub fn environment(&self, home: &Home) -> Vec<(&'static str, String)> {
         match self {
-            Self::Processes(_) => {
-                vec![("MF_HOME", home.path().display().to_string()), (VARIABLE, "process".to_owned())]
-            }
+            Self::Processes(_) => vec![("MF_HOME", home.path().display().to_string())],
             Self::Containers(containers) => {
                 vec![(VARIABLE, "docker".to_owned()), (containers::PROJECT_VARIABLE, containers.project.clone())]
             }
@@ -165,6 +165,22 @@ impl Runtime {
         match self {
             Self::Processes(client) => Ok(client.kill(name, restart).await?),
             Self::Containers(containers) => containers.kill(name, restart).await,
+        }
+    }
+
+    /// Stops a process with its connections open, or lets it continue.
+    pub async fn pause(&self, name: &str, paused: bool) -> Result<()> {
+        match self {
+            Self::Processes(client) => {
+                let process = client.list().await?.into_iter().find(|process| process.name == name);
+                let pid = process.and_then(|process| process.pid);
+                let pid = pid.ok_or_else(|| failure!(Unavailable, "{name} does not run"))?;
+                let signal = if paused { Signal::SIGSTOP } else { Signal::SIGCONT };
+                // Each process of a stack has a process group of its own.
+                killpg(Pid::from_raw(pid), signal)
+                    .map_err(|error| failure!(Internal, "{name} (pid {pid}) cannot get {signal}: {error}"))
+            }
+            Self::Containers(containers) => containers.pause(name, paused).await,
         }
     }
 

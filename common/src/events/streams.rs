@@ -11,7 +11,7 @@ use async_nats::{
     connection::State,
     jetstream::{
         self, Context,
-        context::GetStreamErrorKind,
+        context::{CreateStreamErrorKind, GetStreamErrorKind},
         stream::{Config, DiscardPolicy, Info, Republish, Source, StorageType, Stream},
     },
 };
@@ -118,8 +118,17 @@ async fn find(context: &Context, name: &str) -> anyhow::Result<Option<Stream>> {
 }
 
 async fn create(context: &Context, owner: &str) -> anyhow::Result<()> {
-    let created = context.create_stream(config(owner, new_incarnation())).await;
-    created.map(drop).with_context(|| format!("stream {} cannot be created", stream_name(owner)))
+    match context.create_stream(config(owner, new_incarnation())).await {
+        Ok(_) => Ok(()),
+        // Another administrator has just made it, with another incarnation: `mf up` and its supervisor start together.
+        Err(error) if exists(&error.kind()) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("stream {} cannot be created", stream_name(owner))),
+    }
+}
+
+fn exists(kind: &CreateStreamErrorKind) -> bool {
+    let CreateStreamErrorKind::JetStream(error) = kind else { return false };
+    error.error_code() == jetstream::ErrorCode::STREAM_NAME_EXIST
 }
 
 fn new_incarnation() -> String {

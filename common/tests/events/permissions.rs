@@ -31,6 +31,15 @@ async fn start() -> (Nats, Events, Events) {
     (nats, owner, reader)
 }
 
+#[tokio::test]
+async fn administrators_may_make_a_stream_at_the_same_time() {
+    let nats = Nats::with_settings("").await;
+    let client = nats.client().await;
+    // Each of them finds no stream.
+    let made = futures::future::join_all((0..4).map(|_| prepare_stream(client, "things"))).await;
+    made.into_iter().collect::<Result<Vec<_>, _>>().expect("one of them has made it");
+}
+
 #[sqlx::test(migrations = false)]
 async fn the_documented_permissions_are_sufficient_to_publish_and_to_subscribe(pool: PgPool) {
     database(&pool).await;

@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    process::Command,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{sleep, sleep_until};
@@ -16,6 +16,10 @@ use crate::stack::Operator;
 
 /// Longer than a lease, and longer than PostgreSQL keeps the session of a frozen leader: a standby must take over.
 const FREEZE_TIME: Duration = Duration::from_secs(8);
+/// How long the command may take until the process continues.
+const CONTINUE_TIME: Duration = Duration::from_millis(500);
+/// The exit code of a command of `mf` that was interrupted.
+const INTERRUPTED: i32 = 130;
 /// Stands for the instance that publishes the posted messages at that moment.
 const RELAY: &str = "relay";
 /// The services that may publish posted messages, in the order in which their relays are checked.
@@ -28,7 +32,7 @@ const OWNERS: [&str; 2] = ["messages", "monolith"];
 pub enum Fault {
     /// `kill -9`. The supervisor restarts the process.
     Kill(String),
-    /// `kill -STOP` for a while: its connections stay open, as those of a paused machine do.
+    /// SIGSTOP or `docker pause` for a while: its connections stay open, as those of a paused machine do.
     Freeze(String),
     /// Another instance of the service is started, then this one is drained and stopped, as in an upgrade.
     Replace(String),
@@ -55,7 +59,7 @@ pub async fn inject(operator: Operator, faults: Vec<Fault>, time: Duration, prog
         let (fault, frozen) = tokio::task::spawn_blocking(move || begin(&operator, fault)).await??;
         progress.note(format!("after {:.0} s: {fault}", start.elapsed().as_secs_f64()));
         if let Some(frozen) = frozen {
-            sleep(FREEZE_TIME.saturating_sub(frozen.since.elapsed())).await;
+            sleep((FREEZE_TIME + CONTINUE_TIME).saturating_sub(frozen.since.elapsed())).await;
         }
         done.push(fault.to_string());
     }
@@ -71,10 +75,9 @@ fn begin(operator: &Operator, fault: Fault) -> Result<(Fault, Option<Frozen>)> {
         }
         Fault::Freeze(process) => {
             let process = concrete(operator, process)?;
-            let ps = operator.ps()?;
-            let pid = running(&ps, &process)?["pid"].as_u64().context("a process without a pid")?;
-            signal("STOP", pid)?;
-            Ok((Fault::Freeze(process), Some(Frozen { pid, since: Instant::now() })))
+            let seconds = FREEZE_TIME.as_secs().to_string();
+            let command = operator.command(&["kill", &process, "--freeze", &seconds])?.stdout(Stdio::null()).spawn()?;
+            Ok((Fault::Freeze(process), Some(Frozen { command, since: Instant::now() })))
         }
         Fault::Replace(process) => {
             let process = concrete(operator, process)?;
@@ -109,20 +112,19 @@ fn running<'a>(ps: &'a Value, process: &str) -> Result<&'a Value> {
 
 /// A frozen process. It continues when this is dropped, also when the run fails.
 struct Frozen {
-    pid: u64,
+    command: Child,
     since: Instant,
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        if let Err(error) = signal("CONT", self.pid) {
-            eprintln!("process {} may still be frozen: {error:#}", self.pid);
+        // After the time it has ended; before, it lets the process continue when it is interrupted.
+        if matches!(self.command.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(self.command.id().to_string()).status();
+        }
+        match self.command.wait() {
+            Ok(status) if status.success() || status.code() == Some(INTERRUPTED) => {}
+            other => eprintln!("a process may still be frozen: {other:?}; see mf doctor"),
         }
     }
-}
-
-fn signal(name: &str, pid: u64) -> Result<()> {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
-    ensure!(status.success(), "kill -{name} {pid}: {status}");
-    Ok(())
 }

@@ -1,13 +1,20 @@
 //! `mf kill`: stops instances, or makes them crash.
 
+use std::time::Duration;
+
 use flack_catalogue::extracted;
 use flack_supervisor::ProcessStatus;
+use tokio::time::sleep;
 
 use crate::failure::Result;
 use crate::help::examples;
 use crate::runtime::{self, Runtime};
+use crate::signals::interrupted;
 use crate::stack::number;
 use crate::suggestion;
+
+/// A process that is stopped for longer is one that does not run.
+const FREEZE_SECONDS_MAX: i64 = 600;
 
 /// Stop an instance for good, or kill it as if it had crashed
 ///
@@ -24,6 +31,7 @@ use crate::suggestion;
     "mfkill users-2 tokens-1             # several",
     "mfkill all                          # every instance of every service",
     "mfkill nats --hard --no-restart     # no events until mfup",
+    "mfkill messages-1 --freeze 8        # as if its machine were suspended",
 ]))]
 pub struct Args {
     /// Instances (users-1), services (users), other processes (etcd), or `all`
@@ -35,6 +43,10 @@ pub struct Args {
     /// kill -9
     #[arg(long)]
     hard: bool,
+    /// Stop it for so many seconds with its connections open (SIGSTOP, docker pause), then let it continue
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["hard", "no_restart"])]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=FREEZE_SECONDS_MAX))]
+    freeze: Option<u16>,
     /// With --hard: do not restart it
     #[arg(long, requires = "hard")]
     no_restart: bool,
@@ -47,7 +59,10 @@ pub async fn run(args: Args) -> Result<()> {
     let (_, runtime) = runtime::require().await?;
     let names = choose(&runtime.list().await?, &args.names, args.all)?;
     let mut results = Vec::new();
-    if args.hard {
+    if let Some(seconds) = args.freeze {
+        freeze(&runtime, &names, seconds).await?;
+        results.extend(names.into_iter().map(|name| (name, format!("was frozen for {seconds} s, and continues"))));
+    } else if args.hard {
         let kills = names.iter().map(|name| runtime.kill(name, !args.no_restart));
         let restarts = match &runtime {
             Runtime::Processes(_) => "the supervisor restarts it",
@@ -75,6 +90,29 @@ pub async fn run(args: Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Freezes processes. They continue after the time, or when this command is interrupted.
+async fn freeze(runtime: &Runtime, names: &[String], seconds: u16) -> Result<()> {
+    let mut frozen = Vec::new();
+    let mut result = Ok(());
+    for name in names {
+        result = runtime.pause(name, true).await;
+        if result.is_err() {
+            break;
+        }
+        frozen.push(name);
+    }
+    if result.is_ok() {
+        result = tokio::select! {
+            () = sleep(Duration::from_secs(seconds.into())) => Ok(()),
+            () = interrupted() => Err(failure!(Interrupted, "interrupted; {} continues", names.join(", "))),
+        };
+    }
+    for name in frozen {
+        runtime.pause(name, false).await?;
+    }
+    result
 }
 
 /// Returns the processes that the names select, each once. Fails before anything is stopped if one does not run.

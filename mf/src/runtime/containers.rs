@@ -244,11 +244,17 @@ impl Containers {
         let mut left = containers.clone();
         while let Some((container, end)) = stops.next().await {
             ended(end?);
-            let others = left.iter().filter(|other| other.service == container.service && other.id != container.id);
-            if container.is_instance() && others.count() > 0 {
-                self.remove(&container.id).await?;
-                left.retain(|other| other.id != container.id);
-            }
+            self.remove_unless_last(container, &mut left).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the container of an instance that has ended, unless it is the last one of its service.
+    async fn remove_unless_last(&self, container: &Container, left: &mut Vec<Container>) -> Result<()> {
+        let others = left.iter().filter(|other| other.service == container.service && other.id != container.id);
+        if container.is_instance() && others.count() > 0 {
+            self.remove(&container.id).await?;
+            left.retain(|other| other.id != container.id);
         }
         Ok(())
     }
@@ -294,6 +300,8 @@ impl Containers {
         if restart {
             let started = self.docker.start_container(&container.id, None).await;
             started.map_err(|error| failed(&format!("start {name} again"), &error))?;
+        } else {
+            self.remove_unless_last(&container, &mut self.all().await?).await?;
         }
         Ok(pid)
     }
