@@ -137,7 +137,8 @@ impl ProcessConfig {
 /// The database that this process owns.
 #[derive(Conf, Debug, Clone)]
 pub struct DatabaseConfig {
-    /// `postgres://user:password@host:port/database`
+    /// `postgres://user:password@host:port/database`; with TLS `?sslmode=verify-full`, and `&sslrootcert=<file>` for a
+    /// CA that this machine does not know
     #[conf(env = "DATABASE_URL", value_parser = parse_secret, secret)]
     pub url: SecretString,
     /// Maximum number of connections to the database
@@ -149,8 +150,8 @@ pub struct DatabaseConfig {
 #[derive(Conf, Debug, Clone)]
 #[conf(validation_predicate = registry_credentials)]
 pub struct RegistryConfig {
-    /// Registry URL, such as `https://127.0.0.1:2379`
-    #[conf(env = "ETCD_URL", value_parser = parse_http_url)]
+    /// Registry URL, such as `https://127.0.0.1:2379`; those of all members of a cluster, separated by commas
+    #[conf(env = "ETCD_URL", value_parser = parse_http_urls)]
     pub url: String,
     /// Certificate (PEM) of the CA that signed the registry's certificate; needed with https
     #[conf(env = "ETCD_CA_FILE", value_parser = parse_file)]
@@ -184,9 +185,19 @@ impl RegistryConfig {
 #[derive(Conf, Debug, Clone)]
 #[conf(validation_predicate = events_credentials)]
 pub struct EventsConfig {
-    /// NATS URL, such as `nats://127.0.0.1:4222`
-    #[conf(env = "NATS_URL", value_parser = parse_nats_url)]
+    /// NATS URL, such as `nats://127.0.0.1:4222`, or `tls://` to require TLS; those of all servers of a cluster,
+    /// separated by commas
+    #[conf(env = "NATS_URL", value_parser = parse_nats_urls)]
     pub url: String,
+    /// Certificate (PEM) of the CA that signed the certificate of NATS; when absent, the CAs of this machine
+    #[conf(env = "NATS_CA_FILE", value_parser = parse_file)]
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate (PEM), when NATS requires one
+    #[conf(env = "NATS_CERT_FILE", value_parser = parse_file)]
+    pub cert_file: Option<PathBuf>,
+    /// Private key (PEM) of the client certificate
+    #[conf(env = "NATS_KEY_FILE", value_parser = parse_file)]
+    pub key_file: Option<PathBuf>,
     /// NATS user; absent when NATS needs none
     #[conf(env = "NATS_USER")]
     pub user: Option<String>,
@@ -292,8 +303,22 @@ fn parse_http_url(text: &str) -> Result<String, String> {
     parse_url(text, &["http", "https"])
 }
 
-fn parse_nats_url(text: &str) -> Result<String, String> {
-    parse_url(text, &["nats", "tls"])
+fn parse_http_urls(text: &str) -> Result<String, String> {
+    parse_urls(text, &["http", "https"])
+}
+
+fn parse_nats_urls(text: &str) -> Result<String, String> {
+    parse_urls(text, &["nats", "tls"])
+}
+
+/// Parses URLs of one scheme, separated by commas.
+fn parse_urls(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let urls: Vec<String> = text.split(',').map(|url| parse_url(url.trim(), schemes)).collect::<Result<_, _>>()?;
+    let scheme = |url: &str| url.split(':').next().map(str::to_owned);
+    if urls.iter().any(|url| scheme(url) != scheme(&urls[0])) {
+        return Err("use the same scheme in all URLs".to_owned());
+    }
+    Ok(urls.join(","))
 }
 
 fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
@@ -326,7 +351,20 @@ fn registry_credentials(config: &RegistryConfig) -> Result<(), String> {
 }
 
 fn events_credentials(config: &EventsConfig) -> Result<(), String> {
-    both_or_neither(config.user.is_some(), config.password.is_some(), "NATS_USER and NATS_PASSWORD")
+    both_or_neither(config.user.is_some(), config.password.is_some(), "NATS_USER and NATS_PASSWORD")?;
+    both_or_neither(config.cert_file.is_some(), config.key_file.is_some(), "NATS_CERT_FILE and NATS_KEY_FILE")?;
+    if config.ca_file.is_some() && !config.url.starts_with("tls:") {
+        // Otherwise whoever answers at the address could ask for a connection without TLS.
+        return Err("NATS_CA_FILE is set: use tls in NATS_URL".to_owned());
+    }
+    Ok(())
+}
+
+impl EventsConfig {
+    /// Returns a configuration without credentials and TLS, as in tests.
+    pub fn without_credentials(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ca_file: None, cert_file: None, key_file: None, user: None, password: None }
+    }
 }
 
 fn both_or_neither(user: bool, password: bool, names: &str) -> Result<(), String> {

@@ -6,7 +6,7 @@ pub mod leader;
 mod error;
 mod migrations;
 
-use std::{str::FromStr, time::Duration};
+use std::{io, str::FromStr, time::Duration};
 
 use anyhow::bail;
 use backon::{ConstantBuilder, Retryable};
@@ -77,7 +77,7 @@ pub async fn connect(config: &DatabaseConfig) -> anyhow::Result<PgPool> {
             CONNECT_TIMEOUT.as_secs()
         ),
         Err(error) => {
-            bail!("{name} refuses the connection; check user, password and database in DATABASE_URL: {error}")
+            bail!("{name} cannot be used; check user, password, database and TLS in DATABASE_URL: {error}")
         }
     }
 }
@@ -104,6 +104,8 @@ pub(crate) async fn ping(pool: &PgPool) -> sqlx::Result<()> {
 /// Whether the database may accept connections soon: it does not listen yet, or it is starting up (57P03).
 fn is_starting(error: &sqlx::Error) -> bool {
     match error {
+        // A certificate that is not trusted.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => false,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(database) => database.code().as_deref() == Some("57P03"),
         _ => false,

@@ -73,9 +73,10 @@ where
     telemetry::init(service.name);
     let config: C = parse_or_exit();
     let ServiceConfig { process, registry, .. } = common(&config).clone();
-    run(service, &process, Some(&registry), |background, registry| {
+    // In a box, because the future is large.
+    Box::pin(run(service, &process, Some(&registry), |background, registry| {
         build(config, background, registry.expect("its configuration is present"))
-    })
+    }))
     .await
 }
 

@@ -1,5 +1,6 @@
 //! The keys below `/flack/balancer/`: `<service>/<instance>` is present while an instance receives requests. A stopping
-//! instance waits until its key is deleted. The agent's marker is there too (see `last_known`).
+//! instance waits until its key is deleted. With several balancers, each agent has a key of its own for each instance,
+//! `<service>/<instance>/<name of the balancer>`. The agents' marker is there too (see `last_known`).
 
 use std::collections::BTreeSet;
 
@@ -21,13 +22,14 @@ pub struct BalancerKeys {
 /// Keeps the keys equal to the desired ones, also when another process changes them. Fails when the registry does.
 pub async fn acknowledge(
     registry: Registry,
+    balancer: Option<String>,
     mut mirror: Mirror,
     mut desired: watch::Receiver<Option<BalancerKeys>>,
 ) -> Result<(), RegistryError> {
     loop {
         let keys = desired.borrow_and_update().clone();
         if let Some(keys) = keys.filter(|_| mirror.is_current()) {
-            write(&registry, &mirror, &keys).await?;
+            write(&registry, balancer.as_deref(), &mirror, &keys).await?;
         }
         tokio::select! {
             more = mirror.changed() => if !more { return Ok(()) },
@@ -36,21 +38,28 @@ pub async fn acknowledge(
     }
 }
 
-async fn write(registry: &Registry, mirror: &Mirror, desired: &BalancerKeys) -> Result<(), RegistryError> {
+async fn write(
+    registry: &Registry,
+    balancer: Option<&str>,
+    mirror: &Mirror,
+    desired: &BalancerKeys,
+) -> Result<(), RegistryError> {
     let copy = mirror.snapshot();
-    let actual: BTreeSet<ServerName> = copy
-        .keys()
-        .filter(|key| keys::segments(key, keys::BALANCER).len() == 2)
-        .map(|key| key[keys::BALANCER.len()..].to_owned())
-        .collect();
+    let suffix = balancer.map(|name| format!("/{name}")).unwrap_or_default();
+    let own = |key: &str| match (keys::segments(key, keys::BALANCER).as_slice(), balancer) {
+        ([service, instance], None) => Some(format!("{service}/{instance}")),
+        ([service, instance, name], Some(balancer)) if *name == balancer => Some(format!("{service}/{instance}")),
+        _ => None,
+    };
+    let actual: BTreeSet<ServerName> = copy.keys().filter_map(|key| own(key)).collect();
     // Deletions first, because a stopping instance waits for its own. A new instance does not wait.
     for name in actual.difference(&desired.receiving) {
-        registry.delete(&format!("{}{name}", keys::BALANCER)).await?;
+        registry.delete(&format!("{}{name}{suffix}", keys::BALANCER)).await?;
     }
     let state = BalancerState { state: "up".to_owned() };
     let state = serde_json::to_string(&state).expect("a state is plain data");
     for name in desired.receiving.difference(&actual) {
-        registry.put(&format!("{}{name}", keys::BALANCER), state.as_str(), None).await?;
+        registry.put(&format!("{}{name}{suffix}", keys::BALANCER), state.as_str(), None).await?;
     }
     if desired.marker_absent && !copy.contains_key(MARKER_KEY) {
         registry.put(MARKER_KEY, "{}", None).await?;

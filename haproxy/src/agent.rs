@@ -75,10 +75,14 @@ impl Agent {
         }
         background.spawn("files", save_latest(self.folder.clone(), self.saved.subscribe()));
         let (registry, copy, keys) = (self.registry.clone(), mirror.clone(), self.keys.clone());
-        background.supervise("acknowledgements", move || acknowledge(registry.clone(), copy.clone(), keys.subscribe()));
+        let name = self.config.name.clone();
+        background.supervise("acknowledgements", move || {
+            acknowledge(registry.clone(), name.clone(), copy.clone(), keys.subscribe())
+        });
 
         state.update(&mirror).await;
         loop {
+            state.resolve_again().await;
             let next_pass = Instant::now() + self.pass(&mut state).await;
             loop {
                 tokio::select! {

@@ -6,7 +6,7 @@ use conf::Conf;
 use flack_common::config::RegistryConfig;
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::hosts::PublicHosts;
+use crate::{hosts::PublicHosts, last_known::is_name};
 
 /// HAProxy opens two files for each connection, and some for reloads and checks.
 const FILES_PER_CONNECTION: u64 = 5;
@@ -29,6 +29,9 @@ pub struct Config {
     /// Folder that the agent and HAProxy share: configuration, maps, sockets
     #[conf(env = "HAPROXY_DIR")]
     pub dir: PathBuf,
+    /// Name of this balancer, when the stack has several, such as `haproxy-1`
+    #[conf(env = "BALANCER_NAME", value_parser = parse_name)]
+    pub name: Option<String>,
     /// Address of the public listener
     #[conf(env = "PUBLIC_LISTEN", default_value = "127.0.0.1:8080")]
     pub public_listen: SocketAddr,
@@ -81,6 +84,11 @@ impl Config {
             cores.saturating_mul(CREDENTIALS_PER_CORE_PER_10S)
         })
     }
+}
+
+/// The name becomes a part of a key.
+fn parse_name(text: &str) -> Result<String, String> {
+    is_name(text).then(|| text.to_owned()).ok_or_else(|| "use letters, digits and -, such as haproxy-1".to_owned())
 }
 
 fn connections_max(files_max: u64) -> u64 {

@@ -94,7 +94,7 @@ fn is_permanent(key: &str) -> bool {
 }
 
 /// Names become words of a configuration and of commands: they must not need quoting.
-fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !text.starts_with('-')

@@ -114,7 +114,7 @@ impl<'a> Launcher<'a> {
         .await?;
         if !is_configured {
             step.update("making the streams");
-            nats::set_up(ports, secrets).await?;
+            nats::set_up(ports, secrets, 1).await?;
         }
         step.done(&format!("ready on port {}", ports.nats));
         Ok(())

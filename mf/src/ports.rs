@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 
 use flack_catalogue::SERVICES;
 
@@ -18,6 +19,16 @@ pub struct Ports {
     pub postgres: u16,
     pub stats: u16,
     hosts: Hosts,
+    external: External,
+}
+
+/// Engines that somebody else runs, or that are clusters. Their URLs are separated by commas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct External {
+    pub etcd: Option<&'static str>,
+    pub nats: Option<&'static str>,
+    /// The certificate of the CA of NATS.
+    pub nats_ca: Option<&'static Path>,
 }
 
 /// Where the parts of a stack are.
@@ -74,6 +85,7 @@ impl Ports {
                 machine: LOCAL,
                 postgres: [Some(LOCAL); _],
             },
+            external: External::default(),
         }
     }
 
@@ -90,7 +102,14 @@ impl Ports {
             stats: 8404,
             // PostgreSQL's is its own container.
             hosts: Hosts { public: haproxy, haproxy, etcd, nats, machine: LOCAL, postgres: [Some(LOCAL); _] },
+            external: External::default(),
         }
+    }
+
+    /// Returns the same ports with other engines.
+    #[must_use]
+    pub fn with_external(self, external: External) -> Self {
+        Self { external, ..self }
     }
 
     /// Returns the ports in `docker-compose.yml`, reached from outside of the network.
@@ -140,12 +159,20 @@ impl Ports {
         (self.hosts.etcd != LOCAL && matches!(self.hosts.etcd, Host::Address(_))).then_some(ETCD_NAME)
     }
 
+    /// Returns the URLs of etcd's members, separated by commas.
     pub fn etcd_url(&self) -> String {
-        format!("https://{}:{}", self.hosts.etcd, self.etcd)
+        let own = || format!("https://{}:{}", self.hosts.etcd, self.etcd);
+        self.external.etcd.map_or_else(own, str::to_owned)
     }
 
+    /// Returns the URLs of NATS's servers, separated by commas.
     pub fn nats_url(&self) -> String {
-        format!("nats://{}:{}", self.hosts.nats, self.nats)
+        let own = || format!("nats://{}:{}", self.hosts.nats, self.nats);
+        self.external.nats.map_or_else(own, str::to_owned)
+    }
+
+    pub fn nats_ca(&self) -> Option<&'static Path> {
+        self.external.nats_ca
     }
 
     pub fn named(&self) -> [(&'static str, u16); 7] {

@@ -118,16 +118,19 @@ impl Registry {
         etcd::allow_signing(&mut self.client.clone(), owner).await
     }
 
-    /// Whether the balancer sends requests to this instance.
+    /// Whether the balancer, or one of several, sends requests to this instance.
     pub async fn is_in_balancer(&self, service: &str, instance: &str) -> Result<bool> {
-        let key = format!("/flack/balancer/{service}/{instance}");
+        let key = keys::balancer(service, instance);
+        let below = format!("{key}/");
+        let options = GetOptions::new().with_prefix().with_keys_only();
         let answer = self
             .client
             .kv_client()
-            .get(key, None)
+            .get(key.as_str(), Some(options))
             .await
             .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
-        Ok(!answer.kvs().is_empty())
+        // `users-1` is also the beginning of `users-10`.
+        Ok(answer.kvs().iter().any(|pair| pair.key() == key.as_bytes() || pair.key().starts_with(below.as_bytes())))
     }
 
     /// Returns all entries as text.
@@ -185,7 +188,7 @@ impl Registry {
                     let entry = Part::find(part).and_then(|part| Entry::decode(part, str::from_utf8(value).ok()?).ok());
                     snapshot.authority.extend(entry.map(|entry| ((*part).to_owned(), entry)));
                 }
-                ["balancer", _, instance] => {
+                ["balancer", _, instance] | ["balancer", _, instance, _] => {
                     if let Ok(state) = serde_json::from_slice::<BalancerState>(value) {
                         snapshot.balancer.insert((*instance).to_owned(), state.state);
                     }

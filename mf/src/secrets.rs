@@ -22,7 +22,7 @@ pub struct Secrets {
     /// Of etcd's root, in a state folder of an earlier version. etcd's clients have certificates now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etcd: Option<String>,
-    /// Of each service, of the balancer's agent, and of the operator.
+    /// Of each service, of the balancer's agent, of the operator, and of NATS.
     pub accounts: BTreeMap<String, Account>,
 }
 
@@ -37,6 +37,8 @@ pub struct Account {
 
 /// The account of the balancer's agent in etcd.
 pub const AGENT: &str = "balancer";
+/// The account of the servers of a cluster of NATS among themselves.
+pub const CLUSTER: &str = "cluster";
 /// The account of `mf` in NATS.
 pub const OPERATOR: &str = "mf";
 
@@ -46,7 +48,7 @@ impl Secrets {
         let before = Self::load(home)?;
         let mut secrets =
             before.clone().unwrap_or_else(|| Self { postgres: password(), etcd: None, accounts: BTreeMap::new() });
-        for name in SERVICES.iter().map(|service| service.name).chain([AGENT, OPERATOR]) {
+        for name in SERVICES.iter().map(|service| service.name).chain([AGENT, OPERATOR, CLUSTER]) {
             secrets.accounts.entry(name.to_owned()).or_insert_with(|| Account {
                 postgres: password(),
                 etcd: None,

@@ -50,9 +50,10 @@ pub async fn main() -> ExitCode {
     telemetry::init(SERVICE);
     let config: Config = parse_or_exit();
     let (process, registry) = (config.process(), config.registry.clone());
-    process::run(Service::named(SERVICE), &process, registry.as_ref(), |background, registry| {
+    // In a box, because the future is large.
+    Box::pin(process::run(Service::named(SERVICE), &process, registry.as_ref(), |background, registry| {
         build(config, background, registry)
-    })
+    }))
     .await
 }
 

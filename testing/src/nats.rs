@@ -114,9 +114,9 @@ impl Nats {
 
     async fn connect(&self, user: Option<&str>, password: Option<&str>) -> Events {
         let config = EventsConfig {
-            url: self.url(),
             user: user.map(str::to_owned),
             password: password.map(|password| password.to_owned().into()),
+            ..EventsConfig::without_credentials(self.url())
         };
         Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
     }
@@ -134,7 +134,7 @@ impl Nats {
     pub async fn keep_stream(&mut self, owner: &'static str) {
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect().max_reconnects(None);
         let client = options.connect(self.url()).await.expect("a valid address");
-        let keeping = tokio::spawn(async move { keep_streams(&client, &[owner]).await });
+        let keeping = tokio::spawn(async move { keep_streams(&client, &[owner], 1).await });
         self.administrator = Some(keeping.abort_handle());
     }
 
@@ -153,7 +153,7 @@ impl Nats {
     /// `suffix` gives the message of the same event another id.
     pub async fn publish_as(&self, owner: &str, kind: &str, data: Value, id: i64, suffix: &str) {
         if self.jetstream().await.get_stream(owner.to_uppercase()).await.is_err() {
-            prepare_stream(self.client().await, owner).await.expect("the stream is made");
+            prepare_stream(self.client().await, owner, 1).await.expect("the stream is made");
         }
         let subject = format!("flack.{owner}.{kind}.{}", data["id"]);
         let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",

@@ -35,7 +35,8 @@ pub(super) struct Counters {
 ///
 /// The NATS permissions that a service's user needs (S is the stream of an owner that it reads):
 /// - publish `flack.<user>.>` and, for its own stream, `$JS.API.STREAM.INFO.<STREAM>`;
-/// - publish `$JS.API.STREAM.INFO.S` and `$JS.API.DIRECT.GET.S`, subscribe `stream.<owner>.>`;
+/// - publish `$JS.API.STREAM.INFO.S`, `$JS.API.DIRECT.GET.S` and, in a cluster, `$JS.API.STREAM.MSG.GET.S`, subscribe
+///   `stream.<owner>.>`;
 /// - subscribe `_INBOX.<user>.>`: each user has its own prefix and cannot read the answers to others;
 /// - for typing signals, publish `flack.<user>.typing`, subscribe `flack.websocket.typing` and `flack.monolith.typing`.
 pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Counters)> {
@@ -65,11 +66,24 @@ pub(super) async fn connect(config: &EventsConfig) -> anyhow::Result<(Client, Co
             .custom_inbox_prefix(format!("_INBOX.{user}"))
             .user_and_password(user.clone(), password.expose_secret().to_owned());
     }
-    let client = options
-        .connect(&config.url)
+    let urls: Vec<&str> = config.url.split(',').collect();
+    let client = with_tls(options, config)
+        .connect(urls)
         .await
         .with_context(|| format!("{} is not a NATS address; correct NATS_URL", config.url))?;
     Ok((client, Counters { changes, dropped }))
+}
+
+/// Requires TLS if the URLs do, also of servers of the cluster that the client learns about later.
+fn with_tls(mut options: ConnectOptions, config: &EventsConfig) -> ConnectOptions {
+    options = options.require_tls(config.url.starts_with("tls:"));
+    if let Some(ca) = &config.ca_file {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&config.cert_file, &config.key_file) {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    options
 }
 
 fn log(event: &Event) {

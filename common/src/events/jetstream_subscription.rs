@@ -5,6 +5,9 @@
 //! were lost because the subscriber was slow. It has no consumer in NATS: a service that may create a consumer could
 //! have events delivered to any subject.
 //!
+//! A stream with replicas is read from its leader only: each replica would answer otherwise, also one that lacks the
+//! newest messages, and a missing message would look like a deleted one.
+//!
 //! NATS does not store the offset: a subscriber that stores events stores the offset in the same transaction. So a
 //! crash delivers nothing twice, and no late redelivery breaks the order.
 
@@ -14,9 +17,15 @@ use anyhow::{Context as _, anyhow};
 use async_nats::{
     Client, StatusCode, Subscriber,
     header::{NATS_MESSAGE_ID, NATS_SEQUENCE, NATS_SUBJECT},
-    jetstream::stream::Info,
+    jetstream::{
+        ErrorCode,
+        message::StreamMessage as RawStreamMessage,
+        response::Response,
+        stream::{Info, RawMessage},
+    },
 };
 use futures::StreamExt as _;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, error, info, warn};
 
@@ -32,6 +41,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Requests without an answer: enough to hide the round trip. All answers fit into the buffer.
 const REQUESTS_MAX: usize = MESSAGES_BUFFERED_MAX / 2;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a new leader of a stream may lack messages that the leader before it has published.
+const LEADER_BEHIND_MAX: Duration = Duration::from_secs(10);
 /// The interval at which a subscription tries to open a stream.
 const OPEN_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -47,11 +58,14 @@ pub struct JetStreamSubscription {
     /// Whether the wait for the stream is logged already.
     is_waiting: bool,
     is_missing_reported: bool,
+    /// Since when the leader of a stream with replicas lacks messages that were received.
+    behind_since: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Open {
     incarnation: String,
+    has_replicas: bool,
     /// The sequence of the message that is received next.
     next: u64,
     live: Subscriber,
@@ -66,6 +80,8 @@ struct Open {
 #[derive(Debug)]
 struct Requests {
     last: u64,
+    /// Whether the leader of the stream answers; otherwise the only server that has it.
+    from_leader: bool,
     answers: Subscriber,
     inbox: String,
     /// The requested sequences whose answers have not arrived. NATS answers in order.
@@ -98,6 +114,7 @@ impl JetStreamSubscription {
             changes,
             is_waiting: false,
             is_missing_reported: false,
+            behind_since: None,
         }
     }
 
@@ -139,6 +156,11 @@ impl JetStreamSubscription {
                     found = requests.next(&self.jetstream, &self.owner, wanted_prefix, open.next) => found?,
                 };
                 let last = requests.last;
+                if open.has_replicas && !matches!(found, Found::Message(_)) {
+                    // Does the stream lack a message, or only a new leader?
+                    let info = info(&self.jetstream, &self.owner).await?.context("the stream was deleted")?;
+                    anyhow::ensure!(info.state.last_sequence >= last, "the leader of the stream lacks messages");
+                }
                 let received = match found {
                     Found::Message(message) => {
                         open.next = message.sequence + 1;
@@ -169,7 +191,7 @@ impl JetStreamSubscription {
                     }
                 }
             } else if let Some(held) = &open.held {
-                open.requests = Some(Requests::new(&self.jetstream, held.sequence - 1).await?);
+                open.requests = Some(Requests::new(&self.jetstream, held.sequence - 1, open.has_replicas).await?);
             } else {
                 tokio::select! {
                     biased;
@@ -198,15 +220,21 @@ impl JetStreamSubscription {
         let live = self.jetstream.client().subscribe(live_subjects(&self.owner)).await?;
         let Some(info) = info(&self.jetstream, &self.owner).await? else { return Ok(ControlFlow::Continue(())) };
         let incarnation = incarnation_of(&info);
+        let has_replicas = info.config.num_replicas > 1;
         let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
+        if has_replicas && self.is_behind(&incarnation, last) {
+            return Err(anyhow!("the leader of the stream lacks messages that were received"));
+        }
         let after = self.offset_after(&incarnation, first, last);
-        let requests = if after < last { Some(Requests::new(&self.jetstream, last).await?) } else { None };
+        let requests =
+            if after < last { Some(Requests::new(&self.jetstream, last, has_replicas).await?) } else { None };
         if self.is_waiting {
             info!(owner = self.owner, "subscribed to the stream");
             self.is_waiting = false;
         }
         self.open = Some(Open {
             incarnation: incarnation.clone(),
+            has_replicas,
             next: after + 1,
             live,
             held: None,
@@ -215,6 +243,17 @@ impl JetStreamSubscription {
             check_at: Instant::now() + CHECK_INTERVAL,
         });
         Ok(ControlFlow::Break(Received::Opened { incarnation, after, last }))
+    }
+
+    /// Whether to wait for a new leader, which lacks messages that were received. After some time they are lost.
+    fn is_behind(&mut self, incarnation: &str, last: u64) -> bool {
+        let lacks_messages = matches!(&self.start,
+            StartOffset::After { incarnation: known, sequence } if known == incarnation && *sequence > last);
+        if !lacks_messages {
+            self.behind_since = None;
+            return false;
+        }
+        self.behind_since.get_or_insert_with(Instant::now).elapsed() < LEADER_BEHIND_MAX
     }
 
     /// Returns the sequence after which to read, for a stream with these first and last messages.
@@ -254,7 +293,8 @@ impl Open {
         anyhow::ensure!(incarnation_of(info) == self.incarnation, "the stream has a new incarnation");
         anyhow::ensure!(last + 1 >= self.next, "the stream ends before the offset");
         if last >= self.next {
-            self.requests = Some(Requests::new(jetstream, last).await?);
+            self.has_replicas = info.config.num_replicas > 1;
+            self.requests = Some(Requests::new(jetstream, last, self.has_replicas).await?);
         }
         self.check_at = Instant::now() + CHECK_INTERVAL;
         Ok(())
@@ -262,11 +302,12 @@ impl Open {
 }
 
 impl Requests {
-    async fn new(jetstream: &JetStream, last: u64) -> anyhow::Result<Self> {
+    async fn new(jetstream: &JetStream, last: u64, from_leader: bool) -> anyhow::Result<Self> {
         let client = jetstream.client();
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await?;
-        Ok(Self { last, answers, inbox, sent: VecDeque::new(), window: 1, deadline: Instant::now() + ANSWER_TIMEOUT })
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        Ok(Self { last, from_leader, answers, inbox, sent: VecDeque::new(), window: 1, deadline })
     }
 
     /// Finds the first wanted message from `next` on.
@@ -289,11 +330,7 @@ impl Requests {
             if asked < next {
                 continue;
             }
-            let message = match answer.status {
-                Some(StatusCode::NOT_FOUND) => None,
-                Some(status) => return Err(anyhow!("NATS answers a request with status {status}")),
-                None => Some(stored(answer)?),
-            };
+            let message = if self.from_leader { of_leader(&answer.payload)? } else { of_server(answer)? };
             let found = message.as_ref().map_or(self.last + 1, |message| message.sequence);
             if found == asked {
                 self.window = (self.window * 2).min(REQUESTS_MAX);
@@ -322,8 +359,9 @@ impl Requests {
                 break;
             }
             let request = format!(r#"{{"seq":{sequence},"next_by_subj":"{filter}"}}"#);
+            let api = if self.from_leader { "STREAM.MSG.GET" } else { "DIRECT.GET" };
             let (subject, reply) =
-                (format!("$JS.API.DIRECT.GET.{}", stream_name(owner)), format!("{}.{sequence}", self.inbox));
+                (format!("$JS.API.{api}.{}", stream_name(owner)), format!("{}.{sequence}", self.inbox));
             client.publish_with_reply(subject, reply, request.into()).await?;
             if self.sent.is_empty() {
                 self.deadline = Instant::now() + ANSWER_TIMEOUT;
@@ -345,6 +383,35 @@ async fn info(jetstream: &JetStream, owner: &str) -> anyhow::Result<Option<Info>
         Err(error) if is_missing(&error.kind()) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Reads the answer to a request to the only server of a stream; none if there is no message.
+fn of_server(answer: async_nats::Message) -> anyhow::Result<Option<StreamMessage>> {
+    match answer.status {
+        Some(StatusCode::NOT_FOUND) => Ok(None),
+        Some(status) => Err(anyhow!("NATS answers a request with status {status}")),
+        None => stored(answer).map(Some),
+    }
+}
+
+/// Reads the answer to a request to the leader of a stream; none if there is no message.
+fn of_leader(answer: &[u8]) -> anyhow::Result<Option<StreamMessage>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: RawMessage,
+    }
+    let message = match serde_json::from_slice(answer).context("not an answer of JetStream")? {
+        Response::Ok(Answer { message }) => message,
+        Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
+        Response::Err { error } => return Err(error).context("NATS refuses a request"),
+    };
+    let message = RawStreamMessage::try_from(message).map_err(|error| anyhow!("a message cannot be read: {error}"))?;
+    Ok(Some(StreamMessage {
+        sequence: message.sequence,
+        subject: message.subject.to_string(),
+        message_id: message.headers.get(NATS_MESSAGE_ID).map(ToString::to_string),
+        payload: message.payload,
+    }))
 }
 
 /// Reads a message with the headers that NATS adds to a stored message.

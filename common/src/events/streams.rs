@@ -37,7 +37,8 @@ pub fn live_subjects(owner: &str) -> String {
 }
 
 /// Makes the owner's stream, or updates its configuration to that of this version. `client` is the administrator's.
-pub async fn prepare_stream(client: &Client, owner: &str) -> anyhow::Result<()> {
+/// A cluster stores the stream on this number of its servers (`replicas`).
+pub async fn prepare_stream(client: &Client, owner: &str, replicas: usize) -> anyhow::Result<()> {
     let context = jetstream::new(client.clone());
     let (name, copy) = (stream_name(owner), format!("{}_COPY", stream_name(owner)));
     let mut present = find(&context, &name).await?;
@@ -49,12 +50,12 @@ pub async fn prepare_stream(client: &Client, owner: &str) -> anyhow::Result<()> 
     }
     // Exists after the lines above, also when they were interrupted. Readers read the new stream from its beginning.
     if find(&context, &copy).await?.is_some() {
-        copy_messages(&context, &copy, config(owner, new_incarnation())).await?;
+        copy_messages(&context, &copy, config(owner, replicas, new_incarnation())).await?;
         context.delete_stream(&copy).await?;
         return Ok(());
     }
-    let Some(stream) = present else { return create(&context, owner).await };
-    let wanted = config(owner, incarnation_of(stream.cached_info()));
+    let Some(stream) = present else { return create(&context, owner, replicas).await };
+    let wanted = config(owner, replicas, incarnation_of(stream.cached_info()));
     context.update_stream(wanted).await.map(drop).with_context(|| format!("stream {name} cannot be updated"))
 }
 
@@ -82,12 +83,12 @@ async fn copy_messages(context: &Context, from: &str, into: Config) -> anyhow::R
 }
 
 /// Makes streams that NATS has lost, as long as the process runs. `client` is the administrator's.
-pub async fn keep_streams(client: &Client, owners: &[&str]) -> Infallible {
+pub async fn keep_streams(client: &Client, owners: &[&str], replicas: usize) -> Infallible {
     let context = jetstream::new(client.clone());
     let mut is_failing = false;
     loop {
         if client.connection_state() == State::Connected {
-            let made = create_missing(&context, owners).await;
+            let made = create_missing(&context, owners, replicas).await;
             if let Err(error) = &made
                 && !is_failing
             {
@@ -99,10 +100,10 @@ pub async fn keep_streams(client: &Client, owners: &[&str]) -> Infallible {
     }
 }
 
-async fn create_missing(context: &Context, owners: &[&str]) -> anyhow::Result<()> {
+async fn create_missing(context: &Context, owners: &[&str], replicas: usize) -> anyhow::Result<()> {
     for owner in owners {
         if find(context, &stream_name(owner)).await?.is_none() {
-            create(context, owner).await?;
+            create(context, owner, replicas).await?;
             info!(stream = stream_name(owner), "made a missing stream");
         }
     }
@@ -117,8 +118,8 @@ async fn find(context: &Context, name: &str) -> anyhow::Result<Option<Stream>> {
     }
 }
 
-async fn create(context: &Context, owner: &str) -> anyhow::Result<()> {
-    match context.create_stream(config(owner, new_incarnation())).await {
+async fn create(context: &Context, owner: &str, replicas: usize) -> anyhow::Result<()> {
+    match context.create_stream(config(owner, replicas, new_incarnation())).await {
         Ok(_) => Ok(()),
         // Another administrator has just made it, with another incarnation: `mf up` and its supervisor start together.
         Err(error) if exists(&error.kind()) => Ok(()),
@@ -135,7 +136,7 @@ fn new_incarnation() -> String {
     format!("{:x}", chrono::Utc::now().timestamp_micros())
 }
 
-fn config(owner: &str, incarnation: String) -> Config {
+fn config(owner: &str, replicas: usize, incarnation: String) -> Config {
     Config {
         name: stream_name(owner),
         description: Some(incarnation),
@@ -146,7 +147,7 @@ fn config(owner: &str, incarnation: String) -> Config {
         max_age: Duration::from_hours(24) * JOURNAL_RETENTION_DAYS.unsigned_abs(),
         max_bytes: STREAM_BYTES_MAX,
         duplicate_window: DUPLICATE_WINDOW,
-        num_replicas: 1,
+        num_replicas: replicas,
         // Readers receive new messages by the one, and request older ones by the other.
         republish: Some(Republish {
             source: format!("flack.{owner}.>"),

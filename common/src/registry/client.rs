@@ -1,5 +1,6 @@
-//! Requests to etcd with a timeout. Connects when needed, and again after an error. The files of certificates are read
-//! at each connect, so that renewed ones are used without a restart.
+//! Requests to etcd with a timeout. Connects when needed, and again after an error: to one member of the cluster, and
+//! after an error to the next one. The files of certificates are read at each connect, so that renewed ones are used
+//! without a restart.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, DeleteOptions, GetOptions
 use secrecy::ExposeSecret;
 use tokio::{fs, sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::keys;
 use crate::{config::RegistryConfig, process::Background};
@@ -28,7 +30,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(6);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// etcd's message for a request during which it changed its permissions.
 const PERMISSIONS_CHANGED: &str = "revision of auth store is old";
-/// A request is retried once, on a new connection: etcd has restarted, or the token of a password has expired.
+/// A request is retried once, on a new connection: etcd has restarted, a member has failed, or the token of a password
+/// has expired.
 const RETRY_ONCE: ConstantBuilder = ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(1);
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,9 +56,10 @@ struct Inner {
     connection: Mutex<Connection>,
 }
 
-/// The shared connection. Its generation identifies it: an error drops only the connection on which it occurred.
+/// The shared connection. Its generation identifies it: an error drops only the connection on which it occurred. The
+/// generation also chooses the member: the next connection is to the next one.
 struct Connection {
-    generation: u64,
+    generation: usize,
     client: Option<Client>,
     failed: Option<(Instant, RegistryError)>,
 }
@@ -81,7 +85,9 @@ impl Registry {
 
     /// Connects at the first request. Mirrors end when `stopping` is cancelled.
     pub fn open_lazily(config: &RegistryConfig, stopping: CancellationToken) -> Self {
-        let connection = Mutex::new(Connection { generation: 0, client: None, failed: None });
+        // Different processes begin with different members.
+        let generation = usize::from(Uuid::new_v4().as_bytes()[0]);
+        let connection = Mutex::new(Connection { generation, client: None, failed: None });
         Self { inner: Arc::new(Inner { config: config.clone(), stopping, connection }) }
     }
 
@@ -193,7 +199,7 @@ impl Registry {
     }
 
     /// Returns the present connection, or connects.
-    async fn client(&self) -> Result<(u64, Client), RegistryError> {
+    async fn client(&self) -> Result<(usize, Client), RegistryError> {
         let mut connection = self.inner.connection.lock().await;
         if let Some(client) = &connection.client {
             return Ok((connection.generation, client.clone()));
@@ -203,9 +209,15 @@ impl Registry {
         {
             return Err(error.clone());
         }
-        match self.connect_now().await {
+        let mut connected = self.connect_to_next(&mut connection).await;
+        for _ in 1..self.members().len() {
+            if !matches!(connected, Err(RegistryError::Unavailable { .. })) {
+                break;
+            }
+            connected = self.connect_to_next(&mut connection).await;
+        }
+        match connected {
             Ok(client) => {
-                connection.generation += 1;
                 connection.client = Some(client.clone());
                 connection.failed = None;
                 Ok((connection.generation, client))
@@ -217,20 +229,28 @@ impl Registry {
         }
     }
 
-    async fn connect_now(&self) -> Result<Client, RegistryError> {
+    /// Returns the URLs of the members of the cluster.
+    fn members(&self) -> Vec<&str> {
+        self.inner.config.url.split(',').collect()
+    }
+
+    async fn connect_to_next(&self, connection: &mut Connection) -> Result<Client, RegistryError> {
+        connection.generation = connection.generation.wrapping_add(1);
+        let (config, members) = (&self.inner.config, self.members());
         let mut options = ConnectOptions::new()
             .with_connect_timeout(REQUEST_TIMEOUT)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true);
-        let config = &self.inner.config;
+            .with_keep_alive_while_idle(true)
+            // A member that has lost the others would be silent: its watches end instead.
+            .with_require_leader(members.len() > 1);
         if let Some(tls) = tls(config).await.map_err(|error| self.unavailable(format!("{error:#}")))? {
             options = options.with_tls(tls);
         }
         if let (Some(user), Some(password)) = (&config.user, &config.password) {
             options = options.with_user(user, password.expose_secret());
         }
-        let endpoints: Vec<&str> = config.url.split(',').map(str::trim).collect();
-        match timeout(REQUEST_TIMEOUT, Client::connect(endpoints, Some(options))).await {
+        let member = members[connection.generation % members.len()];
+        match timeout(REQUEST_TIMEOUT, Client::connect([member], Some(options))).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) if is_refusal(&error) => Err(self.refused("accept the connection", &error)),
             Ok(Err(error)) => Err(self.unavailable(error.to_string())),
@@ -239,7 +259,7 @@ impl Registry {
     }
 
     /// Drops the connection of this generation.
-    async fn drop_connection(&self, generation: u64) {
+    async fn drop_connection(&self, generation: usize) {
         let mut connection = self.inner.connection.lock().await;
         if connection.generation == generation {
             connection.client = None;

@@ -31,7 +31,8 @@ pub fn split(service: &str) -> String {
     format!("{SPLITS}{service}")
 }
 
-/// Returns the key that exists while the balancer sends traffic to an instance. The agent writes it.
+/// Returns the key that exists while the balancer sends traffic to an instance. The agent writes it. With several
+/// balancers each agent writes a key of its own below this one.
 pub fn balancer(service: &str, instance: &str) -> String {
     format!("{BALANCER}{service}/{instance}")
 }

@@ -51,15 +51,18 @@ impl Registry {
         self.mirror_until(prefix, self.stopping().clone())
     }
 
-    /// Waits until a key is deleted; returns false when it still exists after `limit`.
+    /// Waits until a key and all keys below it are deleted; returns false when one still exists after `limit`.
     pub async fn wait_until_deleted(&self, key: &str, limit: Duration) -> Result<bool, RegistryError> {
+        let below = format!("{key}/");
+        let is_deleted =
+            |entries: &BTreeMap<String, String>| !entries.keys().any(|other| other == key || other.starts_with(&below));
         // Usually the key is deleted already, and no watch has to be opened.
-        if self.get(key).await?.is_none() {
+        if is_deleted(&self.read_prefix(key).await?.0) {
             return Ok(true);
         }
         // Not `stopping`: a draining process has cancelled it already. The wait has its own limit.
         let mut mirror = self.mirror_until(key, CancellationToken::new());
-        let deleted = mirror.view.wait_for(|view| view.complete && !view.entries.contains_key(key));
+        let deleted = mirror.view.wait_for(|view| view.complete && is_deleted(&view.entries));
         Ok(matches!(timeout(limit, deleted).await, Ok(Ok(_))))
     }
 

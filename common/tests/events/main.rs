@@ -11,3 +11,4 @@ mod subscription;
 mod consumer;
 mod in_process;
 mod permissions;
+mod cluster;

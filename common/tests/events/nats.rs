@@ -22,7 +22,7 @@ pub async fn stopped_nats() -> Nats {
 }
 
 pub async fn events_at(url: String) -> Events {
-    let config = EventsConfig { url, user: None, password: None };
+    let config = EventsConfig::without_credentials(url);
     Events::JetStream(JetStream::connect(&config).await.expect("a valid address"))
 }
 

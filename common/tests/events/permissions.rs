@@ -26,7 +26,7 @@ async fn start() -> (Nats, Events, Events) {
     let nats = Nats::with_settings(SETTINGS).await;
     let options = async_nats::ConnectOptions::with_user_and_password("administrator".to_owned(), "a".to_owned());
     let administrator = options.connect(nats.url()).await.expect("it listens");
-    prepare_stream(&administrator, "things").await.expect("an administrator may make it");
+    prepare_stream(&administrator, "things", 1).await.expect("an administrator may make it");
     let (owner, reader) = (nats.events_as("things", "b").await, nats.events_as("reader", "c").await);
     (nats, owner, reader)
 }
@@ -36,7 +36,7 @@ async fn administrators_may_make_a_stream_at_the_same_time() {
     let nats = Nats::with_settings("").await;
     let client = nats.client().await;
     // Each of them finds no stream.
-    let made = futures::future::join_all((0..4).map(|_| prepare_stream(client, "things"))).await;
+    let made = futures::future::join_all((0..4).map(|_| prepare_stream(client, "things", 1))).await;
     made.into_iter().collect::<Result<Vec<_>, _>>().expect("one of them has made it");
 }
 

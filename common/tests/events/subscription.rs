@@ -213,8 +213,8 @@ async fn a_stream_of_an_older_version_keeps_its_messages_and_is_read_from_its_be
     let config = Config { name: stream_name("things"), subjects, description, ..Config::default() };
     context.create_stream(config).await.expect("it is made");
     publish(&nats, "thing_changed", MANY).await;
-    prepare_stream(nats.client().await, "things").await.expect("it is made again");
-    prepare_stream(nats.client().await, "things").await.expect("it is complete");
+    prepare_stream(nats.client().await, "things", 1).await.expect("it is made again");
+    prepare_stream(nats.client().await, "things", 1).await.expect("it is complete");
 
     let start = StartOffset::After { incarnation: "old".to_owned(), sequence: MANY - 1 };
     let mut subscription = nats.events().await.subscribe("things", None, start);

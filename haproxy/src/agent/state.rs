@@ -8,6 +8,7 @@ use std::{
 };
 
 use flack_common::registry::{Balance, Mirror};
+use futures::future::join_all;
 use tokio::{net::lookup_host, time::timeout};
 use tracing::{info, warn};
 
@@ -42,6 +43,8 @@ pub(super) struct State {
     addresses: Addresses,
     /// The structure of the pass before, and what it follows from.
     structure: Option<(BTreeMap<String, Balance>, MatchNames, String)>,
+    /// Whether a host name could not be resolved.
+    has_unresolved: bool,
     draining_since: BTreeMap<ServerName, Instant>,
     /// None before the first pass.
     haproxy_answers: Option<bool>,
@@ -68,18 +71,30 @@ impl State {
         is_changed
     }
 
-    /// Returns whether an address has changed.
+    /// Resolves host names that could not be resolved before.
+    pub(super) async fn resolve_again(&mut self) {
+        if self.has_unresolved {
+            self.resolve_addresses().await;
+        }
+    }
+
+    /// Returns whether an address has changed. A name that cannot be resolved keeps its address, also the one that
+    /// HAProxy had before a restart of this process: its instance may work.
     async fn resolve_addresses(&mut self) -> bool {
         let before = std::mem::take(&mut self.addresses);
-        for (server, entry) in self.last_known.instances() {
-            let address = match entry.address.parse::<SocketAddr>() {
-                Ok(address) => Some(address),
-                Err(_) => look_up(&entry.address).await.or_else(|| before.get(&entry.address).copied()),
+        let had_unresolved = std::mem::take(&mut self.has_unresolved);
+        let instances = self.last_known.instances();
+        let looked_up = join_all(instances.values().map(|entry| look_up(&entry.address))).await;
+        for ((server, entry), address) in instances.into_iter().zip(looked_up) {
+            let of_haproxy = || {
+                let mut servers = self.last_known.servers.iter();
+                servers.find(|(name, _)| instance_of(name) == server).and_then(|(_, address)| address.parse().ok())
             };
-            if let Some(address) = address {
-                self.addresses.insert(entry.address, address);
-            } else {
-                warn!(server, address = entry.address, "the address of an instance cannot be resolved");
+            self.has_unresolved |= address.is_none();
+            match address.or_else(|| before.get(&entry.address).copied()).or_else(of_haproxy) {
+                Some(address) => drop(self.addresses.insert(entry.address, address)),
+                None if had_unresolved => {}
+                None => warn!(server, address = entry.address, "the address of an instance cannot be resolved"),
             }
         }
         before != self.addresses
@@ -154,13 +169,29 @@ impl State {
 }
 
 async fn look_up(address: &str) -> Option<SocketAddr> {
+    if let Ok(address) = address.parse() {
+        return Some(address);
+    }
     timeout(LOOKUP_TIMEOUT, lookup_host(address)).await.ok()?.ok()?.next()
 }
 
 #[cfg(test)]
 mod tests {
+    use flack_common::registry::InstanceEntry;
+
     use super::*;
     use crate::{actual::ActualServer, desired::Server};
+
+    #[tokio::test]
+    async fn an_instance_whose_name_cannot_be_resolved_keeps_the_address_that_haproxy_had() {
+        let mut last_known = LastKnown::default();
+        let entry = serde_json::to_string(&InstanceEntry::new("nowhere.invalid:8000", "1")).expect("plain data");
+        last_known.update(&[("/flack/services/users/users-1".to_owned(), entry)].into());
+        last_known.servers = [("users.canary/users-1".to_owned(), "192.0.2.7:8000".to_owned())].into();
+        let mut state = State::new(last_known);
+        assert!(state.resolve_addresses().await && state.has_unresolved);
+        assert_eq!(state.addresses["nowhere.invalid:8000"], SocketAddr::from(([192, 0, 2, 7], 8000)));
+    }
 
     #[test]
     fn the_drain_of_a_moved_instance_is_timed_only_when_the_instance_leaves() {

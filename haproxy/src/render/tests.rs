@@ -9,6 +9,7 @@ fn config() -> Config {
     let listen = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     Config {
         registry: RegistryConfig::without_credentials(""),
+        name: None,
         dir: PathBuf::new(),
         public_listen: listen(8080),
         internal_listen: listen(8081),

@@ -109,3 +109,26 @@ async fn a_service_with_a_new_name_is_added_without_a_failed_request() {
     load.more(200).await;
     load.end_without_failure().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_two_balancers_an_instance_stops_when_neither_uses_it() {
+    let stack = Stack::start_with(&[("BALANCER_NAME", "haproxy-1")]).await;
+    stack.route("users", 100).await;
+    let instance = Instance::start(&stack, "users", "users-1").await;
+    stack.wait_for_instance(PATH, "users-1").await;
+    let key = |balancer: &str| format!("{}/{balancer}", keys::balancer("users", "users-1"));
+    let (own, other) = (key("haproxy-1"), key("haproxy-2"));
+    let exists = async |key: &str| stack.registry.get(key).await.is_ok_and(|value| value.is_some());
+    eventually("the balancer acknowledges", async || exists(&own).await).await;
+    // As the agent of the other balancer does.
+    stack.registry.put(&other, r#"{"state":"up"}"#, None).await.expect("written");
+
+    let stopping = instance.stop();
+    let other_balancer = async {
+        eventually("this balancer does not use it", async || !exists(&own).await).await;
+        assert!(exists(&other).await, "the report of the other balancer is not deleted");
+        stack.registry.delete(&other).await.expect("deleted");
+    };
+    let (deregistration, ()) = tokio::join!(stopping, other_balancer);
+    assert_eq!(deregistration, Deregistration::Confirmed);
+}

@@ -16,7 +16,7 @@ pub async fn run() -> Result<()> {
     let keeping = tokio::spawn(async move {
         let keep = async || {
             let stack = Stack::open(&home)?;
-            nats::keep(&stack.ports, &stack.secrets).await
+            nats::keep(&stack.ports, &stack.secrets, 1).await
         };
         let Err(error) = keep().await;
         tracing::error!(error = format!("{error:#}"), "streams that NATS loses are not made again; run mfup");

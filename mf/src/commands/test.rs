@@ -112,7 +112,7 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if args.fast {
         // Of its tests, these need no stack.
-        let without_stack = ["--test", "language", "--test", "call_graph", "--test", "compose"];
+        let without_stack = ["--test", "language", "--test", "call_graph", "--test", "deploy"];
         report.tests(&[&tests[..], &without_stack].concat(), &server.url()?).await?;
         tests.extend(["--exclude", STACK_TESTS]);
     }

@@ -85,6 +85,12 @@ pub fn client_files(home: &Home, account: &str) -> [(&'static str, PathBuf); 3] 
     [("ca.pem", ca(home)), ("client.pem", certificate), ("client.key", key)]
 }
 
+/// Returns the files of the operator, by the names of their keys in Kubernetes.
+pub fn operator_files(home: &Home) -> [(&'static str, PathBuf); 3] {
+    let Files { certificate, key } = Files::client(home, ROOT);
+    [("ca.pem", ca(home)), ("root.pem", certificate), ("root.key", key)]
+}
+
 /// Returns the files of etcd itself, by their names in its container.
 pub fn server_files(home: &Home) -> [(&'static str, PathBuf); 5] {
     let (server, peer) = (Files::server(home), Files::peer(home));
@@ -122,7 +128,8 @@ pub async fn connect(home: &Home, ports: &Ports) -> Result<Client, Error> {
         tls = tls.domain_name(name);
     }
     let options = ConnectOptions::new().with_tls(tls).with_connect_timeout(DEADLINE).with_timeout(DEADLINE);
-    Client::connect([ports.etcd_url()], Some(options)).await
+    let urls = ports.etcd_url();
+    Client::connect(urls.split(',').collect::<Vec<_>>(), Some(options)).await
 }
 
 #[cfg(test)]
@@ -131,13 +138,16 @@ mod tests {
 
     #[test]
     fn etcd_in_a_container_has_the_same_options() {
-        let compose = include_str!("../../../docker-compose.yml");
+        let files =
+            [include_str!("../../../docker-compose.yml"), include_str!("../../../deploy/kubernetes/base/etcd.yaml")];
         let home = Home::at(std::path::Path::new("/nowhere")).expect("a home");
         for option in spec(&home, &Ports::in_containers()).args {
             // Paths differ, and addresses on which other containers connect.
             let is_own = option.contains("/nowhere") || option.starts_with("--listen-client-urls=");
             let (name, _) = option.split_once('=').filter(|_| is_own).unwrap_or((option.as_str(), ""));
-            assert!(compose.contains(&format!("- {name}")), "docker-compose.yml lacks {name}");
+            for (index, file) in files.iter().enumerate() {
+                assert!(file.contains(&format!("- {name}")), "file {index} lacks {name}");
+            }
         }
     }
 }

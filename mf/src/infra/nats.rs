@@ -23,7 +23,7 @@ use crate::failure::{Failure, Result};
 use crate::home::{self, Home};
 use crate::infra::programs;
 use crate::ports::Ports;
-use crate::secrets::{OPERATOR, Secrets};
+use crate::secrets::{CLUSTER, OPERATOR, Secrets};
 use crate::supervisor::{self, priority};
 
 /// More than the five streams reserve together: 512 MiB each.
@@ -32,6 +32,8 @@ const STORE_MAX: &str = "4GB";
 const STREAMS: &str = "STREAMS";
 /// In a container only.
 const MONITORING_PORT: u16 = 8222;
+/// The port on which the servers of a cluster reach each other.
+const CLUSTER_PORT: u16 = 6222;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub fn spec(home: &Home) -> Spec {
@@ -55,7 +57,7 @@ pub fn adopt_streams(home: &Home) -> Result<()> {
 /// Whether NATS accepts the accounts of the operator and of every service.
 pub async fn ready(ports: &Ports, secrets: &Secrets) -> bool {
     let users = SERVICES.iter().map(|service| service.name).chain([OPERATOR]);
-    try_join_all(users.map(|user| options(secrets, user).connect(ports.nats_url()))).await.is_ok()
+    try_join_all(users.map(|user| options(ports, secrets, user).connect(urls(ports)))).await.is_ok()
 }
 
 /// Makes a running NATS read its configuration again. It keeps its clients.
@@ -66,11 +68,19 @@ pub fn reload(pid: i32) -> Result<()> {
 
 /// Connects with the operator's account. The client reconnects automatically.
 pub async fn connect(ports: &Ports, secrets: &Secrets) -> std::result::Result<Client, ConnectError> {
-    options(secrets, OPERATOR).connect(ports.nats_url()).await
+    options(ports, secrets, OPERATOR).connect(urls(ports)).await
 }
 
-fn options(secrets: &Secrets, user: &str) -> ConnectOptions {
-    ConnectOptions::new()
+fn urls(ports: &Ports) -> Vec<String> {
+    ports.nats_url().split(',').map(str::to_owned).collect()
+}
+
+fn options(ports: &Ports, secrets: &Secrets, user: &str) -> ConnectOptions {
+    let options = match ports.nats_ca() {
+        Some(ca) => ConnectOptions::new().require_tls(true).add_root_certificates(ca.to_owned()),
+        None => ConnectOptions::new(),
+    };
+    options
         .user_and_password(user.to_owned(), secrets.account(user).nats.clone())
         .connection_timeout(CONNECT_TIMEOUT)
         .max_reconnects(None)
@@ -82,19 +92,20 @@ fn owners() -> Vec<&'static str> {
     SERVICES.iter().filter(|service| service.publishes_events).map(|service| service.name).collect()
 }
 
-/// Makes the streams, or updates them to the configuration of this version.
-pub async fn set_up(ports: &Ports, secrets: &Secrets) -> anyhow::Result<()> {
+/// Makes the streams, or updates them to the configuration of this version. `replicas` is the number of servers of a
+/// cluster that store each stream.
+pub async fn set_up(ports: &Ports, secrets: &Secrets, replicas: usize) -> anyhow::Result<()> {
     let client = connect(ports, secrets).await?;
     for owner in owners() {
-        prepare_stream(&client, owner).await?;
+        prepare_stream(&client, owner, replicas).await?;
     }
     Ok(())
 }
 
 /// Makes streams that NATS has lost, until the process ends.
-pub async fn keep(ports: &Ports, secrets: &Secrets) -> anyhow::Result<Infallible> {
-    let client = options(secrets, OPERATOR).retry_on_initial_connect().connect(ports.nats_url()).await?;
-    Ok(keep_streams(&client, &owners()).await)
+pub async fn keep(ports: &Ports, secrets: &Secrets, replicas: usize) -> anyhow::Result<Infallible> {
+    let client = options(ports, secrets, OPERATOR).retry_on_initial_connect().connect(urls(ports)).await?;
+    Ok(keep_streams(&client, &owners(), replicas).await)
 }
 
 /// Writes the configuration, and returns whether it has changed. It is private, because it contains passwords.
@@ -103,7 +114,7 @@ pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<bool> 
     std::fs::create_dir_all(&folder).map_err(Failure::cannot_write(&folder))?;
     std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).map_err(Failure::cannot_write(&folder))?;
     let listener = format!("listen: \"127.0.0.1:{}\"", ports.nats);
-    let (path, text) = (folder.join("nats.conf"), configuration(&listener, &folder, secrets));
+    let (path, text) = (folder.join("nats.conf"), configuration("flack", &listener, &folder, secrets));
     if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
         return Ok(false);
     }
@@ -111,18 +122,37 @@ pub fn configure(home: &Home, ports: &Ports, secrets: &Secrets) -> Result<bool> 
 }
 
 /// Returns the configuration for a container, whose health check asks the monitoring port. Only processes in the
-/// container can connect to that port.
-pub fn configuration_in_container(ports: &Ports, store: &Path, secrets: &Secrets) -> String {
+/// container can connect to that port. `servers` are all servers of the cluster.
+pub fn configuration_in_container(
+    ports: &Ports,
+    store: &Path,
+    secrets: &Secrets,
+    server: &str,
+    servers: &[String],
+) -> String {
     let listener = format!("listen: \"0.0.0.0:{}\"\nhttp: \"127.0.0.1:{MONITORING_PORT}\"", ports.nats);
-    configuration(&listener, store, secrets)
+    let cluster = if servers.len() > 1 { cluster(secrets, servers) } else { String::new() };
+    configuration(server, &format!("{listener}{cluster}"), store, secrets)
 }
 
-fn configuration(listener: &str, store: &Path, secrets: &Secrets) -> String {
+fn cluster(secrets: &Secrets, servers: &[String]) -> String {
+    let password = &secrets.account(CLUSTER).nats;
+    let route = |server: &String| format!("\"nats://{CLUSTER}:{password}@{server}:{CLUSTER_PORT}\"");
+    let routes: Vec<String> = servers.iter().map(route).collect();
+    format!(
+        "\ncluster {{\n  name: flack\n  listen: \"0.0.0.0:{CLUSTER_PORT}\"\n  \
+         authorization {{ user: {CLUSTER}, password: \"{password}\" }}\n  routes: [{}]\n  \
+         # Clients have the names of all servers already.\n  no_advertise: true\n}}",
+        routes.join(", ")
+    )
+}
+
+fn configuration(server: &str, listener: &str, store: &Path, secrets: &Secrets) -> String {
     let accounts: String = SERVICES.iter().map(|service| account(service, secrets)).collect();
     format!(
         "# mf writes this file at every start.\n\
          {listener}\n\
-         server_name: flack\n\
+         server_name: {server}\n\
          jetstream {{ store_dir: \"{}\", max_file_store: {STORE_MAX} }}\n\
          accounts {{\n  {STREAMS} {{\n    jetstream: enabled\n    \
          users: [{{ user: {OPERATOR}, password: \"{}\" }}]\n    exports: [\n{}    ]\n  }}\n{accounts}}}\n",
@@ -214,7 +244,9 @@ fn requests(service: &Service) -> BTreeSet<String> {
     let info = |stream| format!("$JS.API.STREAM.INFO.{stream}");
     let mut subjects: BTreeSet<String> = service.stream().map(info).into_iter().collect();
     for stream in sources(service).filter_map(Service::stream) {
-        subjects.extend([format!("$JS.API.DIRECT.GET.{stream}"), info(stream)]);
+        // The second one for streams with replicas, which are read from their leader.
+        let reads = ["DIRECT.GET", "STREAM.MSG.GET"].map(|request| format!("$JS.API.{request}.{stream}"));
+        subjects.extend(reads.into_iter().chain([info(stream)]));
     }
     subjects
 }
@@ -258,7 +290,7 @@ mod tests {
         for service in &SERVICES {
             for subject in may_publish(service) {
                 let is_own = subject.starts_with(&format!("flack.{service}."));
-                let reads = ["STREAMS.API.STREAM.INFO.", "$JS.API.DIRECT.GET."];
+                let reads = ["STREAMS.API.STREAM.INFO.", "$JS.API.DIRECT.GET.", "STREAMS.API.STREAM.MSG.GET."];
                 assert!(is_own || reads.iter().any(|request| subject.starts_with(request)), "{service}: {subject}");
             }
         }

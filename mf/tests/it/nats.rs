@@ -83,7 +83,6 @@ fn forbidden(service: &Service) -> Vec<String> {
             "STREAM.DELETE",
             "STREAM.PURGE",
             "STREAM.MSG.DELETE",
-            "STREAM.MSG.GET",
             "STREAM.SNAPSHOT",
             "STREAM.RESTORE",
             "CONSUMER.CREATE",
@@ -97,7 +96,7 @@ fn forbidden(service: &Service) -> Vec<String> {
         subjects.push(format!("stream.{owner}.any_changed.1"));
         let reads = service.reads_events_of.contains(&owner.name);
         if !reads {
-            subjects.push(format!("$JS.API.DIRECT.GET.{stream}"));
+            subjects.extend(["DIRECT.GET", "STREAM.MSG.GET"].map(|request| format!("$JS.API.{request}.{stream}")));
             subscriptions.push(format!("stream.{owner}.>"));
         }
         if !reads && owner != service {
@@ -137,7 +136,7 @@ async fn every_reader_of_the_catalogue_receives_the_events_of_its_sources_and_th
     let mut subscriptions = Vec::new();
     for reader in &SERVICES {
         let (user, password) = (Some(reader.name.to_owned()), Some(password(&stack, reader.name).into()));
-        let config = EventsConfig { url: url(&stack), user, password };
+        let config = EventsConfig { user, password, ..EventsConfig::without_credentials(url(&stack)) };
         let events = Events::JetStream(JetStream::connect(&config).await.expect("a valid address"));
         for source in reader.reads_events_of {
             let mut subscription = events.subscribe(source, None, StartOffset::Earliest);
@@ -207,6 +206,7 @@ async fn a_service_cannot_direct_a_reply_to_subjects_of_others() {
         for source in service.reads_events_of.iter().filter_map(|source| Service::find(source)) {
             let stream = source.stream().expect("a source has a stream");
             requests.push((format!("$JS.API.DIRECT.GET.{stream}"), r#"{"seq":1}"#));
+            requests.push((format!("$JS.API.STREAM.MSG.GET.{stream}"), r#"{"seq":1}"#));
             requests.push((format!("$JS.API.STREAM.INFO.{stream}"), ""));
         }
         if service.publishes_events {

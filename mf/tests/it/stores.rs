@@ -360,7 +360,7 @@ fn a_state_folder_with_passwords_of_etcd_gets_certificates_and_the_passwords_bec
     let secrets = serde_json::json!({"postgres": "p", "etcd": "root-password", "accounts": accounts});
     mf::home::write_json(&home.secrets(), &secrets).expect("written");
     let ports = mf::ports::Ports::of(stack.port);
-    let mut etcd = EarlierEtcd::start(&home, ports);
+    let mut etcd = EarlierEtcd::start(&home, &ports);
     let output = stack.expect(&["up", "--detach", "--only", "infra", "--port", &stack.port.to_string()], 69);
     assert!(output.contains("for etcd, is in use"), "{output}");
     etcd.stop();
@@ -383,7 +383,7 @@ fn a_state_folder_with_passwords_of_etcd_gets_certificates_and_the_passwords_bec
 struct EarlierEtcd(std::process::Child);
 
 impl EarlierEtcd {
-    fn start(home: &mf::home::Home, ports: mf::ports::Ports) -> Self {
+    fn start(home: &mf::home::Home, ports: &mf::ports::Ports) -> Self {
         let (client, peer) =
             (format!("http://127.0.0.1:{}", ports.etcd), format!("http://127.0.0.1:{}", ports.etcd_peer));
         let mut command = std::process::Command::new("etcd");

@@ -31,8 +31,8 @@ const DER_UTC_TIME: u8 = 0x17;
 const CA: &str = "ca";
 const SERVER: &str = "server";
 const PEER: &str = "peer";
-/// Addresses of etcd: natively, and as the name of a container.
-const HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "etcd"];
+/// Addresses of etcd: natively, and as the names of containers (`mf container secrets --etcd 3`).
+const HOSTS: [&str; 5] = ["127.0.0.1", "localhost", "etcd", "etcd-2", "etcd-3"];
 
 /// The files of one certificate, in PEM.
 #[derive(Debug, Clone)]

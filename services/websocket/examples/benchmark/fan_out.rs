@@ -154,7 +154,7 @@ struct Publisher {
 impl Publisher {
     async fn new(url: &str) -> anyhow::Result<Self> {
         let client = async_nats::connect(url).await?;
-        prepare_stream(&client, "messages").await?;
+        prepare_stream(&client, "messages", 1).await?;
         Ok(Self { client })
     }
 
