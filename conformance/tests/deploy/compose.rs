@@ -1,14 +1,11 @@
 //! `docker-compose.yml` and the `Dockerfile` compared with the catalogue, and what every container must have.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
 
 use flack_catalogue::{MONOLITH, SERVICES};
 use serde_yaml_ng::Value;
+
+use crate::files::{compose_file, containers, keys, read, root, succeed, texts, tools};
 
 /// Containers that end when their step of the start is done.
 const STEPS: [&str; 2] = ["secrets", "accounts"];
@@ -18,12 +15,16 @@ const WITHOUT_HEALTH_CHECK: [&str; 3] = ["secrets", "accounts", "streams"];
 const OTHERS: [&str; 7] = ["secrets", "accounts", "haproxy", "agent", "etcd", "nats", "streams"];
 /// An instance stops within 20 s (`mf/src/stack.rs`).
 const STOP_SECONDS_MAX: u64 = 20;
-/// A container merges a block, which merges another one.
-const MERGE_DEPTH: usize = 2;
+const FILE: &str = "docker-compose.yml";
+/// Files that change it.
+const OVERRIDES: [&str; 2] = [HIGHLY_AVAILABLE, "docker-compose.upstream.yml"];
+const HIGHLY_AVAILABLE: &str = "docker-compose.ha.yml";
+/// What only the databases are: there is one of each.
+const DATABASES: &str = "postgres-";
 
 #[test]
 fn every_service_of_the_catalogue_has_a_container_and_a_database_that_only_it_reaches() {
-    let file = compose_file();
+    let file = compose_file(FILE);
     let mut expected: BTreeSet<String> = OTHERS.iter().map(ToString::to_string).collect();
     for service in &SERVICES {
         let (name, postgres) = (service.name, format!("postgres-{}", service.database));
@@ -41,22 +42,26 @@ fn every_service_of_the_catalogue_has_a_container_and_a_database_that_only_it_re
         assert_eq!(texts(&database["networks"]), [network.as_str()], "{postgres}");
         assert_eq!(texts(&database["profiles"]), profile, "{postgres}");
         assert_eq!(file["networks"][network.as_str()]["internal"], true, "{network}");
-        let users = containers(&file).filter(|(_, container)| texts(&container["networks"]).contains(&network));
+        let all = containers(&file).into_iter();
+        let users = all.filter(|(_, container)| texts(&container["networks"]).contains(&network));
         let users: BTreeSet<_> = users.map(|(name, _)| name).collect();
         assert_eq!(users, BTreeSet::from([name.to_owned(), postgres.clone()]), "who reaches {postgres}");
         expected.extend([name.to_owned(), postgres]);
     }
-    let names: BTreeSet<String> = containers(&file).map(|(name, _)| name).collect();
+    let names: BTreeSet<String> = containers(&file).into_keys().collect();
     assert_eq!(names, expected, "containers that belong to no service of the catalogue, or are missing");
 }
 
 #[test]
 fn every_volume_gets_its_secrets_and_its_owner() {
-    let file = compose_file();
-    let volumes: BTreeSet<String> = keys(&file["volumes"]).into_iter().filter(|name| name != "secrets").collect();
+    let file = compose_file(FILE);
+    let highly_available = compose_file(HIGHLY_AVAILABLE);
+    let mut volumes: BTreeSet<String> = keys(&file["volumes"]).into_iter().filter(|name| name != "secrets").collect();
+    volumes.extend(keys(&highly_available["volumes"]));
     let mut expected: BTreeSet<String> = volumes.iter().map(|name| format!("{name}:/volumes/{name}")).collect();
     expected.insert("secrets:/var/lib/flack".to_owned());
-    let mounted: BTreeSet<String> = texts(&file["services"]["secrets"]["volumes"]).into_iter().collect();
+    let mounts = |file: &Value| texts(&file["services"]["secrets"]["volumes"]);
+    let mounted: BTreeSet<String> = mounts(&file).into_iter().chain(mounts(&highly_available)).collect();
     assert_eq!(mounted, expected, "the volumes of the container secrets");
     // An empty volume takes over the owner of the folder that it is mounted at.
     let dockerfile = read("Dockerfile");
@@ -68,7 +73,7 @@ fn every_volume_gets_its_secrets_and_its_owner() {
 
 #[test]
 fn every_container_is_limited_and_only_the_balancer_is_published() {
-    let file = compose_file();
+    let file = compose_file(FILE);
     for (name, container) in containers(&file) {
         assert_eq!(container["read_only"], true, "{name}");
         assert_eq!(texts(&container["cap_drop"]), ["ALL"], "{name}");
@@ -94,6 +99,61 @@ fn every_container_is_limited_and_only_the_balancer_is_published() {
     }
 }
 
+/// Of everything but the databases there are two or three, of each member in a container with the same limits.
+#[test]
+fn nothing_but_a_database_is_there_only_once() {
+    let (file, more) = (compose_file(FILE), compose_file(HIGHLY_AVAILABLE));
+    let copies =
+        |name: &str| 1 + (2..=9).filter(|copy| !more["services"][format!("{name}-{copy}").as_str()].is_null()).count();
+    for (name, container) in containers(&file) {
+        if SERVICES.iter().any(|service| service.name == name) {
+            assert_eq!(more["services"][name.as_str()]["scale"], 2, "{name}");
+            for store in ["ETCD_URL", "NATS_URL"] {
+                let members = more["services"][name.as_str()]["environment"][store].as_str().expect(store);
+                assert_eq!(members.split(',').count(), 3, "{name}: {members}");
+            }
+            continue;
+        }
+        let expected = match name.as_str() {
+            "etcd" | "nats" => 3,
+            "haproxy" | "agent" => 2,
+            // It keeps nothing: another one is started.
+            "streams" => 1,
+            name if STEPS.contains(&name) || name.starts_with(DATABASES) => 1,
+            name => panic!("{name} is in no list"),
+        };
+        assert_eq!(copies(&name), expected, "{name}");
+        for copy in 2..=expected {
+            let copy = &more["services"][format!("{name}-{copy}").as_str()];
+            for limit in
+                ["image", "mem_limit", "read_only", "cap_drop", "security_opt", "restart", "healthcheck", "logging"]
+            {
+                assert_eq!(copy[limit], container[limit], "{limit} of a copy of {name}");
+            }
+        }
+    }
+}
+
+/// Every server comes from another image, and the program of its health check with it.
+#[test]
+fn the_override_with_upstream_images_has_every_server() {
+    let (file, upstream) = (compose_file(FILE), compose_file("docker-compose.upstream.yml"));
+    for (name, container) in containers(&file) {
+        let is_server = ["haproxy", "etcd", "nats"].contains(&name.as_str()) || name.starts_with(DATABASES);
+        let other = &upstream["services"][name.as_str()];
+        assert_eq!(!other.is_null(), is_server, "{name}");
+        if is_server {
+            assert_ne!(other["image"], container["image"], "{name}");
+            let test = texts(&container["healthcheck"]["test"]);
+            assert_eq!(test.contains(&"mf".to_owned()), !other["healthcheck"].is_null(), "{name}: health check");
+        }
+    }
+    for service in &SERVICES {
+        let database = &upstream["services"][format!("postgres-{}", service.database).as_str()];
+        assert_eq!(database["environment"]["POSTGRES_USER"], service.database);
+    }
+}
+
 #[test]
 fn the_images_use_the_rust_version_of_the_workspace() {
     let version = |text: &str, before: &str| -> String {
@@ -106,54 +166,21 @@ fn the_images_use_the_rust_version_of_the_workspace() {
 }
 
 #[test]
-fn docker_compose_accepts_the_file() {
-    for (program, arguments) in [("docker-compose", &[][..]), ("docker", &["compose"][..])] {
-        let run = |more: &[&str]| Command::new(program).args(arguments).args(more).current_dir(root()).output();
-        if !run(&["version"]).is_ok_and(|output| output.status.success()) {
-            println!("skipped: {program} {} is not installed", arguments.join(" "));
+fn docker_compose_1_29_and_the_compose_of_today_accept_every_file() {
+    let mut programs = vec![PathBuf::from("docker-compose")];
+    programs.extend(tools().map(|folder| folder.join("compose/docker-compose")));
+    for program in programs {
+        if Command::new(&program).arg("version").output().is_err() {
+            println!("skipped: {} is not installed", program.display());
             continue;
         }
         for profiles in ["services", "monolith", "monolith,services"] {
-            let mut command = Command::new(program);
-            command.args(arguments).args(["config", "-q"]).current_dir(root()).env("COMPOSE_PROFILES", profiles);
-            let output = command.output().expect("it is installed");
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{program}, profile {profiles}: {errors}");
+            for changed in [None].into_iter().chain(OVERRIDES.map(Some)) {
+                let files = [FILE].into_iter().chain(changed).flat_map(|file| ["-f", file]);
+                let mut command = Command::new(&program);
+                command.args(files).args(["config", "-q"]).current_dir(root()).env("COMPOSE_PROFILES", profiles);
+                succeed(&mut command);
+            }
         }
     }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).expect(path)
-}
-
-fn compose_file() -> Value {
-    let mut file: Value = serde_yaml_ng::from_str(&read("docker-compose.yml")).expect("it is YAML");
-    for _ in 0..MERGE_DEPTH {
-        file.apply_merge().expect("its merge keys are mappings");
-    }
-    file
-}
-
-fn containers(file: &Value) -> impl Iterator<Item = (String, &Value)> {
-    let services: BTreeMap<String, &Value> = file["services"]
-        .as_mapping()
-        .expect("services")
-        .iter()
-        .map(|(name, container)| (name.as_str().expect("a name").to_owned(), container))
-        .collect();
-    services.into_iter()
-}
-
-fn keys(mapping: &Value) -> BTreeSet<String> {
-    mapping.as_mapping().expect("a mapping").keys().map(|key| key.as_str().expect("a name").to_owned()).collect()
-}
-
-/// The texts of a list; none if it is absent.
-fn texts(list: &Value) -> Vec<String> {
-    list.as_sequence().into_iter().flatten().map(|text| text.as_str().expect("a text").to_owned()).collect()
 }
