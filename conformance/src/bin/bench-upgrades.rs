@@ -90,7 +90,8 @@ struct Measurement {
     first_failure: Option<String>,
     delivery: Value,
     good: bool,
-    /// Of an upgrade: for each instance, besides its drain and `--min-healthy`.
+    /// Of an upgrade: for each instance, besides its drain and `--min-healthy`. With little traffic, most of it is the
+    /// wait for the requests that a verdict needs.
     seconds_per_instance: Option<f64>,
     instances: usize,
 }

@@ -109,8 +109,10 @@ async fn freeze(runtime: &Runtime, names: &[String], seconds: u16) -> Result<()>
             () = interrupted() => Err(failure!(Interrupted, "interrupted; {} continues", names.join(", "))),
         };
     }
+    // All of them, also when one cannot continue, because it was killed meanwhile.
     for name in frozen {
-        runtime.pause(name, false).await?;
+        let continued = runtime.pause(name, false).await;
+        result = result.and(continued);
     }
     result
 }
