@@ -26,7 +26,7 @@ use quote::{format_ident, quote};
 use document::Document;
 
 const OPENAPI: &str = "openapi";
-const SCHEMAS: [&str; 2] = ["frames", "events"];
+const SCHEMAS: [&str; 3] = ["frames", "frames.v2", "events"];
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build");
@@ -54,7 +54,7 @@ fn generate() -> Result<(), Box<dyn Error>> {
         let path = format!("schemas/{schema}.schema.json");
         println!("cargo:rerun-if-changed={path}");
         let types = types::from_json_schema(&fs::read_to_string(&path)?);
-        write(schema, types.map_err(|problem| format!("api/{path}: {problem}"))?)?;
+        write(&schema.replace('.', "_"), types.map_err(|problem| format!("api/{path}: {problem}"))?)?;
     }
     Ok(())
 }

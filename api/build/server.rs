@@ -42,9 +42,11 @@ fn response(operation: &Operation) -> TokenStream {
 fn constant(service: &str, operation: &Operation) -> TokenStream {
     let (name, id, statuses) = (operation.constant(), operation.id.to_string(), &operation.statuses);
     let (method, success) = (format_ident!("{}", operation.method.to_uppercase()), operation.success.status);
+    let needs_password = operation.security == Security::Basic;
     quote! {
         static #name: OperationInfo = OperationInfo {
-            service: #service, id: #id, method: Method::#method, success: #success, statuses: &[#(#statuses),*],
+            service: #service, id: #id, method: Method::#method, needs_password: #needs_password, success: #success,
+            statuses: &[#(#statuses),*],
         };
     }
 }

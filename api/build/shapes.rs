@@ -2,8 +2,8 @@
 //! checked by the router, or an error here.
 
 use openapiv3::{
-    AdditionalProperties, IntegerFormat, IntegerType, ObjectType, OpenAPI, ReferenceOr, Schema, SchemaKind, StringType,
-    Type, VariantOrUnknownOrEmpty,
+    AdditionalProperties, ArrayType, IntegerFormat, IntegerType, ObjectType, OpenAPI, ReferenceOr, Schema, SchemaKind,
+    StringType, Type, VariantOrUnknownOrEmpty,
 };
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -51,7 +51,7 @@ fn inner_shape(openapi: &OpenAPI, name: &str, schema: &Schema, within: &[&str]) 
     refuse_others(kind, schema)?;
     let (allows, words) = match kind {
         Type::Object(object) => return object_shape(openapi, name, object, within),
-        Type::Array(_) => return Err(unenforced("a list")),
+        Type::Array(array) => return list_shape(openapi, name, array, within),
         Type::String(text) => {
             let pattern_words = schema.schema_data.extensions.get(PATTERN_DESCRIPTION);
             let is_named = within.last() == Some(&name);
@@ -81,6 +81,15 @@ fn object_shape(openapi: &OpenAPI, name: &str, object: &ObjectType, within: &[&s
         fields.push(quote!(Field { name: #field, required: #required, shape: &#shape }));
     }
     Ok(quote!(Shape::Object(&[#(#fields),*])))
+}
+
+fn list_shape(openapi: &OpenAPI, name: &str, array: &ArrayType, within: &[&str]) -> Result<TokenStream, String> {
+    let items = array.items.clone().ok_or("items is missing")?.unbox();
+    let max = array.max_items.ok_or("maxItems is missing: a list in a request has a limit")?;
+    let min = array.min_items.unwrap_or(0);
+    let items =
+        shape(openapi, &format!("{name}_item"), &items, within).map_err(|problem| format!("items: {problem}"))?;
+    Ok(quote!(Shape::List { items: &#items, min: #min, max: #max }))
 }
 
 /// Refuses every keyword that the router does not check and that is no description.

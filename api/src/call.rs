@@ -19,6 +19,11 @@ pub struct Context {
     /// The address of the client, which the balancer puts into `X-Forwarded-For`. A process that reaches the internal
     /// listener or the port of a service directly can choose it, so no limit of an account depends on it alone.
     pub client_address: Option<IpAddr>,
+    /// Set when a process of the part's other side has passed the request on: the epoch of the record by which it did.
+    /// The public listener removes it from requests of clients, as it does with the next one.
+    pub forwarded_epoch: Option<i64>,
+    /// Whether a replica may answer the read: the balancer or the owner has sent it there.
+    pub may_read_replica: bool,
     /// What is left of the caller's quotas. The router sends it with the answer. Clones share it.
     pub rate_limits: RateLimits,
 }
@@ -31,6 +36,8 @@ impl Context {
             traceparent: None,
             deadline: None,
             client_address: None,
+            forwarded_epoch: None,
+            may_read_replica: false,
             rate_limits: RateLimits::default(),
         }
     }

@@ -20,7 +20,9 @@ use crate::{Context, OperationInfo, Problem};
 /// The longest duration of a call, including retries.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The balancer detects a dead instance within milliseconds. More attempts would add load to an overloaded service.
+/// The balancer detects a dead instance within milliseconds, and a frozen one within a second: an attempt of a call
+/// that can be repeated takes at most half of the time that is left. Not with a password: each attempt would be one
+/// more guess, and one more hash. More attempts would add load to an overloaded service.
 const RETRIES_MAX: usize = 2;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 
@@ -62,11 +64,14 @@ impl Peer {
             .build();
         loop {
             let copy = request.try_clone().expect("a call's body is in memory");
-            let failure = match self.attempt(copy, operation, end).await {
+            let pause = pauses.next();
+            let left = end.saturating_duration_since(Instant::now());
+            let time = if pause.is_some() && !operation.needs_password { left / 2 } else { left };
+            let failure = match self.attempt(copy, operation, time).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            let pause = pauses.next().filter(|pause| failure.is_transient() && Instant::now() + *pause < end);
+            let pause = pause.filter(|pause| failure.is_transient() && Instant::now() + *pause < end);
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(give_up(context, operation, failure)),
@@ -78,10 +83,9 @@ impl Peer {
         &self,
         mut request: Request,
         operation: &'static OperationInfo,
-        end: Instant,
+        time: Duration,
     ) -> Result<Reply, Failure> {
-        let left = end.saturating_duration_since(Instant::now());
-        call::set_deadline(&mut request, left);
+        call::set_deadline(&mut request, time);
         let response = self.http.execute(request).await.map_err(Failure::Away)?;
         reply::read(response, operation).await
     }
@@ -104,10 +108,9 @@ fn give_up(context: &Context, operation: &OperationInfo, failure: Failure) -> Pr
 }
 
 impl Failure {
-    /// A timeout is not transient: the deadline is over.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Away(problem) => !problem.is_timeout(),
+            Self::Away(_) => true,
             Self::Answered(problem) => problem.status == 503,
         }
     }

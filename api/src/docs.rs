@@ -11,7 +11,7 @@ mod problems;
 use axum::{Router, response::Redirect, routing::get};
 use http::header;
 
-use crate::{OPENAPI_DOCUMENTS, events as streams, frames};
+use crate::{OPENAPI_DOCUMENTS, events as streams, frames, frames_v2};
 
 const YAML: &str = "application/yaml";
 const JSON_SCHEMA: &str = "application/schema+json";
@@ -19,9 +19,10 @@ const MARKDOWN: &str = "text/markdown; charset=utf-8";
 const ASYNCAPI: &str = "/api/docs/asyncapi/events.v1.yaml";
 
 /// Path, media type and text. The documents refer to each other by relative paths, which are the same as in `api/`.
-const OTHER_DOCUMENTS: [(&str, &str, &str); 5] = [
+const OTHER_DOCUMENTS: [(&str, &str, &str); 6] = [
     (ASYNCAPI, YAML, streams::DOCUMENT),
     ("/api/docs/schemas/frames.schema.json", JSON_SCHEMA, frames::SCHEMA),
+    ("/api/docs/schemas/frames.v2.schema.json", JSON_SCHEMA, frames_v2::SCHEMA),
     ("/api/docs/schemas/events.schema.json", JSON_SCHEMA, streams::SCHEMA),
     ("/api/docs/schemas/envelope.schema.json", JSON_SCHEMA, streams::ENVELOPE_SCHEMA),
     ("/api/docs/problems.md", MARKDOWN, problems::TEXT),

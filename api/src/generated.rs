@@ -39,6 +39,13 @@ pub mod frames {
     pub const SCHEMA: &str = include_str!("../schemas/frames.schema.json");
 }
 
+/// Websocket frames after a `hello` with `version: 2`.
+pub mod frames_v2 {
+    include!(concat!(env!("OUT_DIR"), "/frames_v2.rs"));
+    /// The JSON Schema that this module is generated from.
+    pub const SCHEMA: &str = include_str!("../schemas/frames.v2.schema.json");
+}
+
 /// Events without their envelope, which `crate::events` adds.
 pub mod events {
     include!(concat!(env!("OUT_DIR"), "/events.rs"));

@@ -12,15 +12,18 @@ mod client;
 mod layer;
 mod generated;
 mod models;
+mod page_cursor;
 
 pub mod docs;
 pub mod events;
 
 pub use call::{BasicCaller, Context, TokenCaller, VerifyToken};
 pub use client::{CALL_DEADLINE, http_client_builder};
-pub use generated::{frames, services::*};
+pub use generated::{frames, frames_v2, services::*};
 pub use layer::{Invocation, Layer, Layered, Output};
+pub use models::GENERAL_CHANNEL_ID;
 pub use operation::OperationInfo;
+pub use page_cursor::{id_of_page_cursor, page_cursor};
 pub use problem::Problem;
 pub use rate_limit::{RateLimit, RateLimits};
 pub use server::{

@@ -1,11 +1,18 @@
-//! The one mapping from an entity, as its events carry it, to its model in version 1 of the REST API. REST handlers
-//! and websocket frames use it.
+//! The one mapping from an entity, as its events carry it, to its models in the REST API. REST handlers and websocket
+//! frames use it.
+
+use chrono::{DateTime, Utc};
 
 use crate::{
-    events::{MessageModel, UserModel},
+    events::{ChannelMemberModel, ChannelModel, ChannelModelKind, MessageModel, UserModel},
     messages::types::{Message, MessageLinks},
+    messages_v2::types as v2,
+    page_cursor,
     users::types::{User, UserLinks},
 };
+
+/// The channel `general`: everybody is its member, and it is the only channel of version 1.
+pub const GENERAL_CHANNEL_ID: i64 = 1;
 
 impl From<UserModel> for User {
     fn from(user: UserModel) -> Self {
@@ -25,7 +32,7 @@ impl From<UserModel> for User {
     }
 }
 
-/// Without the author's nickname: the message does not have it.
+/// Version 1, without the author's nickname: the message does not have it.
 impl From<MessageModel> for Message {
     fn from(message: MessageModel) -> Self {
         Self {
@@ -42,4 +49,65 @@ impl From<MessageModel> for Message {
             },
         }
     }
+}
+
+/// Version 2, without the author's nickname, and with times of whole seconds: the event has no others.
+impl From<MessageModel> for v2::Message {
+    fn from(message: MessageModel) -> Self {
+        Self {
+            id: message.id,
+            cursor: page_cursor(message.id),
+            created_at: time(message.created_at),
+            updated_at: time(message.updated_at),
+            edited_at: message.edited_at.map(time),
+            deleted_at: message.deleted_at.map(time),
+            channel_id: message.channel_id,
+            user_id: message.user_id,
+            nickname: None,
+            source: message.source,
+            html: message.html,
+        }
+    }
+}
+
+/// Version 2, without what depends on the caller. The version of the channel is the one of its event.
+impl From<(ChannelModel, i64)> for v2::Channel {
+    fn from((channel, version): (ChannelModel, i64)) -> Self {
+        Self {
+            id: channel.id,
+            name: channel.name,
+            kind: match channel.kind {
+                None | Some(ChannelModelKind::Public) => v2::ChannelKind::Public,
+                Some(ChannelModelKind::Private) => v2::ChannelKind::Private,
+                Some(ChannelModelKind::Direct) => v2::ChannelKind::Direct,
+            },
+            topic: channel.topic.unwrap_or_default(),
+            created_at: time(channel.created_at),
+            archived_at: channel.archived_at.map(time),
+            version,
+            member: None,
+            user_ids: Vec::new(),
+        }
+    }
+}
+
+/// Version 2, without a nickname, and with the read position, which is only for the user. The version of the membership
+/// is the one of its event.
+impl From<(ChannelMemberModel, i64)> for v2::Member {
+    fn from((member, version): (ChannelMemberModel, i64)) -> Self {
+        Self {
+            channel_id: member.channel_id,
+            user_id: member.user_id,
+            nickname: None,
+            joined_at: time(member.joined_at),
+            left_at: member.left_at.map(time),
+            last_read_message_id: Some(member.last_read_message_id),
+            version,
+        }
+    }
+}
+
+/// Returns the time of Unix seconds; the beginning of 1970 for seconds that no database row can have.
+fn time(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }

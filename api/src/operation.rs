@@ -10,6 +10,8 @@ pub struct OperationInfo {
     /// The `operationId`, such as `create_user`.
     pub id: &'static str,
     pub method: Method,
+    /// Whether the caller sends a nickname and a password.
+    pub needs_password: bool,
     /// The declared status of success.
     pub(crate) success: u16,
     /// All declared statuses.

@@ -11,6 +11,8 @@ pub mod shape;
 mod strict_json;
 
 pub use answer::{Answer, method_not_allowed_fallback, not_found_fallback};
-pub use context::{CORRELATION_ID, DEADLINE_MS, FORWARDED_FOR, TRACEPARENT, is_correlation_id};
+pub use context::{
+    CORRELATION_ID, DEADLINE_MS, FORWARDED_EPOCH, FORWARDED_FOR, READ, REPLICA, TRACEPARENT, is_correlation_id,
+};
 pub use problem_page::{accepts_html, problem_page};
 pub use request::{BODY_BYTES_MAX, open};

@@ -49,7 +49,8 @@ fn keywords_that_the_router_checks_are_accepted() {
     let schema = "{ type: object, required: [name], properties: {
         name: { type: string, minLength: 1, maxLength: 9, pattern: '^a', x-pattern-description: that starts with a },
         size: { type: integer, format: int64, minimum: 1 }, tag: { type: string, enum: [a, b] },
-        on: { type: boolean }, key: { type: string, format: uuid }, rate: { type: number } } }";
+        on: { type: boolean }, key: { type: string, format: uuid }, rate: { type: number },
+        ids: { type: array, minItems: 1, maxItems: 3, items: { type: integer, format: int64, minimum: 1 } } } }";
     document(schema, "", &STATUSES).unwrap();
 }
 
@@ -70,7 +71,10 @@ fn a_keyword_that_the_router_would_ignore_fails_the_build() {
         ("{ type: string, pattern: 'a' }", "x-pattern-description is missing"),
         ("{ type: string, nullable: true }", "nullable"),
         ("{ type: string, default: a }", "default"),
-        ("{ type: array, maxItems: 3, items: { type: string } }", "a list"),
+        ("{ type: array, items: { type: string } }", "maxItems is missing"),
+        ("{ type: array, maxItems: 3 }", "items is missing"),
+        ("{ type: array, maxItems: 3, uniqueItems: true, items: { type: string } }", "uniqueItems"),
+        ("{ type: array, maxItems: 3, items: { type: string, format: email } }", "items: format"),
         ("{ type: object, additionalProperties: false }", "additionalProperties"),
         ("{ type: object, minProperties: 1 }", "minProperties"),
         ("{ type: object, maxProperties: 1 }", "maxProperties"),

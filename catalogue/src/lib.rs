@@ -38,7 +38,8 @@ pub struct Service {
     /// Whether its requests are connections that stay open (websockets). The balancer closes them when their instance
     /// goes down.
     pub holds_connections: bool,
-    /// Whether its data has exactly one owner at a time, recorded in `/flack/authority/<name>`.
+    /// Whether it is a part that has exactly one owner at a time, recorded in `/flack/authority/<name>`: its service or
+    /// the monolith. The paths of a part go to its owner.
     pub has_authority: bool,
 }
 
@@ -85,7 +86,7 @@ pub static SERVICES: [Service; 6] = [
         ..service("tokens")
     },
     Service {
-        paths: &["/api/messages"],
+        paths: &["/api/messages", "/api/v2/messages", "/api/v2/channels"],
         publishes_events: true,
         reads_events_of: &["users", MONOLITH],
         has_authority: true,
@@ -97,6 +98,7 @@ pub static SERVICES: [Service; 6] = [
         publishes_signals: &["typing"],
         reads_signals: TYPING_SIGNALS,
         holds_connections: true,
+        has_authority: true,
         ..service("websocket")
     },
 ];

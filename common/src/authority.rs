@@ -10,24 +10,29 @@
 //! is decided by the fence in the database (`migrations/shared/0006_ownership.sql`), to which a process passes each
 //! record that it reads.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::pending, time::Duration};
 
 use anyhow::Context as _;
 use flack_api::Problem;
 use flack_catalogue::MONOLITH;
-use flack_handover::{Entry, Part, Record, Side};
+use flack_handover::{
+    Entry, Part, Record, Side,
+    protocol::{Acknowledged, BALANCER},
+};
 use http::StatusCode;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::{
     process::Background,
-    registry::{Mirror, keys},
+    registry::{Mirror, Registry, keys},
 };
 
 /// After a change of owner, the balancer's routes follow within milliseconds.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// The kind of the problem, a heading in docs/problems.md.
+const NOT_THE_OWNER: &str = "not-the-owner";
 /// How often the records are passed on to the database though none has changed: a fence may wait for a marker.
 const FENCE_INTERVAL: Duration = Duration::from_secs(1);
 const FENCE_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -38,32 +43,35 @@ const FENCE_START_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Authority {
     /// The name of this process's service.
     process: &'static str,
-    /// A current copy of `/flack/authority/`; none without a registry.
-    records: Option<Mirror>,
+    /// With a current copy of `/flack/authority/`; none without a registry.
+    registry: Option<(Registry, Mirror)>,
 }
 
 impl Authority {
     /// Returns the authority of a process that runs without a registry.
     pub fn standalone(process: &'static str) -> Self {
-        Self { process, records: None }
+        Self { process, registry: None }
     }
 
-    /// Returns the authority that follows `records`, a mirror of `keys::AUTHORITY`.
-    pub fn from_registry(process: &'static str, records: Mirror) -> Self {
-        Self { process, records: Some(records) }
+    /// Returns the authority that follows the records of the registry.
+    pub async fn from_registry(process: &'static str, registry: &Registry) -> anyhow::Result<Self> {
+        let records = registry.mirror(keys::AUTHORITY).await?;
+        Ok(Self { process, registry: Some((registry.clone(), records)) })
+    }
+
+    /// Returns the side of its parts that this process is.
+    pub fn side(&self) -> Side {
+        if self.process == MONOLITH { Side::Monolith } else { Side::Service }
+    }
+
+    /// Returns a handle to the records; none without a registry.
+    pub(crate) fn records(&self) -> Option<Mirror> {
+        self.registry.as_ref().map(|(_, records)| records.clone())
     }
 
     /// Whether this process owns `part` now.
     pub fn owns(&self, part: &str) -> bool {
         self.owner(part).as_deref() == Some(self.process)
-    }
-
-    /// Returns 503 `not-the-owner` unless this process owns `part` now.
-    pub fn check(&self, part: &str) -> Result<(), Problem> {
-        match self.owner(part) {
-            Some(owner) if owner == self.process => Ok(()),
-            owner => Err(not_the_owner(part, owner.as_deref())),
-        }
     }
 
     /// Returns the ownership of one part, for handlers and background tasks.
@@ -72,11 +80,11 @@ impl Authority {
     }
 
     /// Passes the records of the registry on to the fences of the database: once before this returns, and then whenever
-    /// a record changes. Without a registry the fences stay as they are; those of a new database are open.
+    /// a record changes. Then the instance acknowledges them. Without a registry the fences stay as they are; those of
+    /// a new database are open.
     pub async fn keep_fences(&self, pool: &PgPool, background: &Background) -> anyhow::Result<()> {
-        let Some(records) = self.records.clone() else { return Ok(()) };
-        let side = if self.process == MONOLITH { Side::Monolith } else { Side::Service };
-        let mut fences = Fences { pool: pool.clone(), side, records, roles: BTreeMap::new() };
+        let Some((registry, records)) = self.registry.clone() else { return Ok(()) };
+        let mut fences = Fences { pool: pool.clone(), side: self.side(), registry, records, roles: BTreeMap::new() };
         // A transaction of another instance may be open for longer than the lock timeout.
         let deadline = Instant::now() + FENCE_START_TIMEOUT;
         while let Err(problem) = fences.follow().await {
@@ -92,10 +100,23 @@ impl Authority {
         Ok(())
     }
 
+    /// Passes the present record of one part on to the fence, such as when the marker of a new owner was applied.
+    pub async fn follow(&self, executor: impl PgExecutor<'_>, part: Part) -> sqlx::Result<()> {
+        if let Some(record) = self.record(part) {
+            follow_record(executor, self.side(), part.service().name, &record).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the record of a part as this process last read it; none without a registry.
+    pub fn record(&self, part: Part) -> Option<Record> {
+        record_in(&self.registry.as_ref()?.1.snapshot(), part)
+    }
+
     fn owner(&self, part: &str) -> Option<String> {
-        match &self.records {
+        match &self.registry {
             None => Some(self.process.to_owned()),
-            Some(records) => owner_in(&records.snapshot(), part),
+            Some((_, records)) => owner_in(&records.snapshot(), part),
         }
     }
 }
@@ -115,9 +136,57 @@ impl Ownership {
         self.0.as_ref().is_none_or(|(authority, part)| authority.owns(part))
     }
 
-    /// Returns 503 `not-the-owner` unless this process owns the part now.
-    pub fn check(&self) -> Result<(), Problem> {
-        self.0.as_ref().map_or(Ok(()), |(authority, part)| authority.check(part))
+    /// Returns a handle that waits until the part's requests go to the other side.
+    pub fn departure(&self) -> Departure {
+        Departure(self.0.as_ref().and_then(|(authority, part)| {
+            let (registry, records) = authority.registry.clone()?;
+            let (side, part) = (authority.side(), Part::find(part)?);
+            Some(Departing {
+                side,
+                part,
+                records,
+                balancers: registry.mirror_lazily(&keys::acknowledged(BALANCER, "")),
+            })
+        }))
+    }
+}
+
+/// Waits until the other side owns a part and the balancers send its requests there.
+#[derive(Debug)]
+pub struct Departure(Option<Departing>);
+
+#[derive(Debug)]
+struct Departing {
+    side: Side,
+    part: Part,
+    records: Mirror,
+    /// What the balancers have acknowledged.
+    balancers: Mirror,
+}
+
+impl Departure {
+    /// Returns at once if it has happened already, and never if the part has no other side.
+    pub async fn wait(&mut self) {
+        let Some(Departing { side, part, records, balancers }) = &mut self.0 else { return pending().await };
+        loop {
+            let record = record_in(&records.snapshot(), *part).filter(|record| record.owner != *side);
+            let expected = record.map(|record| record.acknowledgement());
+            let acknowledged = balancers.values::<Acknowledged>();
+            if expected.is_some()
+                && balancers.is_complete()
+                && acknowledged.values().all(|balancer| balancer.get(part) == expected.as_ref())
+            {
+                return;
+            }
+            let is_alive = tokio::select! {
+                is_alive = records.changed() => is_alive,
+                is_alive = balancers.changed() => is_alive,
+            };
+            if !is_alive {
+                // The process stops.
+                return pending().await;
+            }
+        }
     }
 }
 
@@ -125,6 +194,7 @@ impl Ownership {
 struct Fences {
     pool: PgPool,
     side: Side,
+    registry: Registry,
     records: Mirror,
     /// The role of each part as this process last saw it, for the log.
     roles: BTreeMap<String, String>,
@@ -147,31 +217,41 @@ impl Fences {
         }
     }
 
-    /// Passes all records on.
+    /// Passes all records on, and acknowledges them.
     async fn follow(&mut self) -> sqlx::Result<()> {
         let parts: Vec<String> = sqlx::query_scalar("select part from ownership").fetch_all(&self.pool).await?;
         let records = self.records.snapshot();
         for name in parts {
             // Without a record nobody owns the part: the fence stays as it is, and no process tries to write.
             let Some(record) = Part::find(&name).and_then(|part| record_in(&records, part)) else { continue };
-            let role: String = sqlx::query_scalar("select follow_record($1, $2, $3, $4, $5)")
-                .bind(&name)
-                .bind(record.owner == self.side)
-                .bind(record.epoch)
-                .bind(record.stage.is_switching())
-                .bind(record.marker)
-                .fetch_one(&self.pool)
-                .await?;
+            let role = follow_record(&self.pool, self.side, &name, &record).await?;
             if self.roles.get(&name) != Some(&role) {
                 info!(part = name, role, epoch = record.epoch, "the fence follows the record");
                 self.roles.insert(name, role);
             }
         }
+        let followed = Part::ALL.into_iter().filter_map(|part| Some((part, record_in(&records, part)?)));
+        let followed: Acknowledged = followed.map(|(part, record)| (part, record.acknowledgement())).collect();
+        self.registry.acknowledge(serde_json::to_string(&followed).expect("texts are JSON"));
         Ok(())
     }
 }
 
-fn record_in(records: &BTreeMap<String, String>, part: Part) -> Option<Record> {
+/// Passes a record on to the fence of a part. Returns the role of the database.
+async fn follow_record(executor: impl PgExecutor<'_>, side: Side, part: &str, record: &Record) -> sqlx::Result<String> {
+    sqlx::query_scalar("select follow_record($1, $2, $3, $4, $5, $6)")
+        .bind(part)
+        .bind(record.owner == side)
+        .bind(record.epoch)
+        .bind(record.stage.is_switching())
+        .bind(record.marker)
+        .bind(record.stage.is_followed())
+        .fetch_one(executor)
+        .await
+}
+
+/// Returns the record of a part in a copy of the registry.
+pub(crate) fn record_in(records: &BTreeMap<String, String>, part: Part) -> Option<Record> {
     let json = records.get(&keys::authority(part.service().name))?;
     Entry::decode(part, json)
         .inspect_err(|problem| error!(%part, error = %problem, "the record of the registry is not readable"))
@@ -184,18 +264,24 @@ fn owner_in(records: &BTreeMap<String, String>, part: &str) -> Option<String> {
     record_in(records, part).map(|record| record.owner.service_name(part).to_owned())
 }
 
-fn not_the_owner(part: &str, owner: Option<&str>) -> Problem {
-    refused(match owner {
-        Some(owner) => format!("{part} belongs to {owner} now; try again in a moment"),
+/// Returns the answer to a request that was kept for too long.
+pub(crate) fn not_the_owner(part: Part, record: Option<Record>) -> Problem {
+    refused(match record {
+        Some(record) => format!("{part} belongs to {} now; try again in a moment", record.owner.service_name(part)),
         None => format!("no owner of {part} is registered; try again in a moment"),
     })
 }
 
 /// Returns 503 `not-the-owner`: the fence has refused a write, or this process knows that it would.
 pub(crate) fn refused(detail: String) -> Problem {
-    let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-the-owner", "Not the owner", detail);
+    let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, NOT_THE_OWNER, "Not the owner", detail);
     problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
     problem
+}
+
+/// Whether a problem is one of [`refused`], of this process or of another one.
+pub(crate) fn is_refusal(problem: &Problem) -> bool {
+    problem.kind.rsplit_once('#').is_some_and(|(_, kind)| kind == NOT_THE_OWNER)
 }
 
 #[cfg(test)]
@@ -206,7 +292,6 @@ mod tests {
     fn a_process_without_a_registry_owns_every_part() {
         let authority = Authority::standalone("monolith");
         assert!(authority.owns("users") && authority.of("messages").is_held());
-        authority.check("tokens").unwrap();
     }
 
     #[test]
@@ -222,8 +307,9 @@ mod tests {
 
     #[test]
     fn a_request_to_a_process_that_is_not_the_owner_is_refused_with_503_and_may_be_retried() {
-        let problem = not_the_owner("users", Some("monolith"));
+        let problem = not_the_owner(Part::Users, Some(Record::initial(Side::Monolith)));
         assert_eq!((problem.status, problem.retry_after_seconds), (503, Some(1)));
-        assert!(problem.kind.ends_with("#not-the-owner") && problem.detail.contains("belongs to monolith"));
+        assert!(is_refusal(&problem) && problem.detail.contains("belongs to monolith"));
+        assert!(!is_refusal(&Problem::unavailable("users")));
     }
 }

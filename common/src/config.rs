@@ -27,6 +27,7 @@ use std::{
 };
 
 use conf::Conf;
+use flack_handover::Part;
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -44,7 +45,15 @@ const COMMIT_CHARACTERS_MAX: usize = 64;
 const CONNECTIONS_MAX_LIMIT: u32 = 1000;
 
 /// Variables whose value may be in a file instead: `<name>_FILE` is its path.
-const SECRETS: [&str; 3] = ["DATABASE_URL", "NATS_PASSWORD", "ETCD_PASSWORD"];
+const SECRETS: [&str; 7] = [
+    "DATABASE_URL",
+    "NATS_PASSWORD",
+    "ETCD_PASSWORD",
+    "HANDOVER_KEY_USERS",
+    "HANDOVER_KEY_TOKENS",
+    "HANDOVER_KEY_MESSAGES",
+    "HANDOVER_KEY_UI",
+];
 
 /// Reads `C` from the environment; prints all problems to standard error and exits with 64 if there are any.
 pub fn parse_or_exit<C: Conf>() -> C {
@@ -217,6 +226,36 @@ pub struct LimitsConfig {
     pub message_bytes_per_user_per_10s: u32,
 }
 
+/// The keys with which the two sides of a part and the operator of its hand-over call each other. The monolith has all,
+/// a service that of its part. Without a key, the process answers 404 and does not follow the other side.
+#[derive(Conf, Debug, Clone, Default)]
+pub struct HandoverKeys {
+    /// Key of the hand-over of users
+    #[conf(env = "HANDOVER_KEY_USERS", value_parser = parse_secret, secret)]
+    pub users: Option<SecretString>,
+    /// Key of the hand-over of tokens
+    #[conf(env = "HANDOVER_KEY_TOKENS", value_parser = parse_secret, secret)]
+    pub tokens: Option<SecretString>,
+    /// Key of the hand-over of messages
+    #[conf(env = "HANDOVER_KEY_MESSAGES", value_parser = parse_secret, secret)]
+    pub messages: Option<SecretString>,
+    /// Key of the hand-over of ui
+    #[conf(env = "HANDOVER_KEY_UI", value_parser = parse_secret, secret)]
+    pub ui: Option<SecretString>,
+}
+
+impl HandoverKeys {
+    pub fn of(&self, part: Part) -> Option<&SecretString> {
+        match part {
+            Part::Users => self.users.as_ref(),
+            Part::Tokens => self.tokens.as_ref(),
+            Part::Messages => self.messages.as_ref(),
+            Part::Ui => self.ui.as_ref(),
+            Part::Websocket => None,
+        }
+    }
+}
+
 /// What every service needs. A service that needs more flattens it into a struct of its own.
 #[derive(Conf, Debug, Clone)]
 pub struct ServiceConfig {
@@ -229,10 +268,14 @@ pub struct ServiceConfig {
     #[conf(flatten)]
     pub events: EventsConfig,
     #[conf(flatten)]
+    pub internal_listener: InternalListenerConfig,
+    #[conf(flatten)]
     pub limits: LimitsConfig,
+    #[conf(flatten)]
+    pub handover: HandoverKeys,
 }
 
-/// The balancer's internal listener, through which services call each other.
+/// The balancer's internal listener, through which processes call each other.
 #[derive(Conf, Debug, Clone)]
 pub struct InternalListenerConfig {
     /// Internal listener of the balancer, such as `http://127.0.0.1:8081`

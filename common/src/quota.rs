@@ -121,7 +121,8 @@ fn seconds(duration: Duration) -> u64 {
 }
 
 /// The limit of each user's writes: a layer around the APIs of a process, so that no handler needs to count, and calls
-/// between parts of the process are counted once, as requests are.
+/// between parts of the process are counted once, as requests are. A request that the other side of a part has passed
+/// on was counted there.
 #[derive(Debug, Clone)]
 pub struct WriteLimit(Arc<UserQuota>);
 
@@ -135,6 +136,7 @@ impl<Api: ?Sized + Send + Sync + 'static> Layer<Api> for WriteLimit {
     async fn call<T: Output>(&self, inner: &Arc<Api>, invocation: Invocation<Api, T>) -> Result<T, Problem> {
         if let Some(user_id) = invocation.user_id
             && !invocation.operation.is_read()
+            && invocation.context.forwarded_epoch.is_none()
         {
             let (rate_limit, taken) = self.0.take(user_id, 1);
             invocation.context.rate_limits.report(rate_limit);

@@ -13,7 +13,7 @@ const DELAY_MIN: Duration = Duration::from_millis(50);
 ///
 /// The delay has jitter and doubles with each failure up to `delay_max`. It is short again after a run of more than
 /// twice `delay_max`.
-pub(crate) async fn restart_on_failure<F>(delay_max: Duration, mut work: impl FnMut() -> F) -> Infallible
+pub async fn restart_on_failure<F>(delay_max: Duration, mut work: impl FnMut() -> F) -> Infallible
 where
     F: Future<Output = anyhow::Result<Infallible>>,
 {

@@ -10,8 +10,9 @@ use crate::{
     config::ServiceConfig,
     database,
     events::{Events, JetStream},
+    forward::Forwarding,
     process::Background,
-    registry::{Registry, keys},
+    registry::Registry,
 };
 
 /// The connections of a service.
@@ -22,6 +23,8 @@ pub struct Connections {
     pub verifier: Arc<Verifier>,
     /// The fences of the database follow it already.
     pub authority: Authority,
+    /// For the layer around the API of the service's part.
+    pub forwarding: Forwarding,
 }
 
 impl Connections {
@@ -36,10 +39,11 @@ impl Connections {
     ) -> anyhow::Result<Self> {
         let pool = database::connect(&config.database).await?;
         database::migrate(&pool, migrations).await?;
-        let authority = Authority::from_registry(service, registry.mirror(keys::AUTHORITY).await?);
+        let authority = Authority::from_registry(service, registry).await?;
         authority.keep_fences(&pool, background).await?;
+        let forwarding = Forwarding::new(&authority, Some(&config.internal_listener.url), &pool, background);
         let events = Events::JetStream(JetStream::connect(&config.events).await?);
         let verifier = Verifier::from_registry(registry, background).await?;
-        Ok(Self { pool, events, verifier, authority })
+        Ok(Self { pool, events, verifier, authority, forwarding })
     }
 }

@@ -159,3 +159,18 @@ async fn a_verifier_with_a_registry_follows_new_keys_and_revoked_tokens_at_once(
     let (other, ..) = key.issue(17, Utc::now().timestamp(), hour);
     verifier.verify_token(&other).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_instance_acknowledges_the_records_that_it_follows_until_it_deregisters() {
+    let (etcd, background) = (Etcd::start(), Background::default());
+    let registry = etcd.registry(&background).await;
+    registry.acknowledge(r#"{"users":"1"}"#.to_owned());
+    let service = ServiceDefinition::of(Service::named("users"));
+    let registration = registry.register(&service, "users-1", InstanceEntry::new("127.0.0.1:1", "1")).await;
+    let acknowledged = async || registry.get(&keys::acknowledged("users", "users-1")).await.unwrap();
+    assert_eq!(acknowledged().await.as_deref(), Some(r#"{"users":"1"}"#), "before the balancer sends requests");
+    registry.acknowledge(r#"{"users":"2"}"#.to_owned());
+    wait_for("the next record", async || acknowledged().await.as_deref() == Some(r#"{"users":"2"}"#)).await;
+    registration.deregister().await;
+    assert_eq!(acknowledged().await, None);
+}

@@ -1,18 +1,29 @@
-//! The cases of version 1, one file for each part of the contract.
+//! The cases of every version, one file for each part of the contract.
 
 pub mod users;
 pub mod tokens;
 pub mod messages;
+pub mod messages_pages;
+pub mod channels;
 pub mod ui;
 pub mod websocket;
 pub mod bad_input;
 
 use crate::suite::Case;
 
-/// Every case of version 1.
+/// Every case.
 pub fn all() -> Vec<Case> {
-    [users::cases(), tokens::cases(), messages::cases(), ui::cases(), websocket::cases(), bad_input::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        users::cases(),
+        tokens::cases(),
+        messages::cases(),
+        messages_pages::cases(),
+        channels::cases(),
+        ui::cases(),
+        websocket::cases(),
+        bad_input::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

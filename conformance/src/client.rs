@@ -1,7 +1,7 @@
 //! An HTTP client for tests: the expected status is an argument, and every answer is checked against the documents.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, Instant},
 };
 
@@ -64,6 +64,8 @@ pub struct Client {
 pub const WAIT: Duration = Duration::from_secs(15);
 /// How long a registration may be delayed by answers 429 in all.
 const QUOTA_WAIT_MAX: Duration = Duration::from_mins(3);
+/// A load reaches the limit many times a second.
+static LIMIT_NOTICE: Once = Once::new();
 /// The pause of [`wait_for`] between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -111,7 +113,9 @@ impl Client {
             }
             let pause = answer.retry_after().context("429 without Retry-After")?;
             ensure!(began.elapsed() + pause < QUOTA_WAIT_MAX, "still 429 after {QUOTA_WAIT_MAX:?}: {}", answer.body);
-            eprintln!("the limit of sign-ups and sign-ins is reached: waiting for {} s", pause.as_secs());
+            LIMIT_NOTICE.call_once(|| {
+                eprintln!("the limit of sign-ups and sign-ins is reached; such requests wait from now on");
+            });
             tokio::time::sleep(pause).await;
         }
     }

@@ -18,12 +18,14 @@ pub struct Operation {
     pub has_body: bool,
     /// Name of the path parameter whose schema is an integer.
     pub integer_path_parameter: Option<String>,
-    /// The part whose document this is, such as `users`.
-    pub document: &'static str,
+    /// The part whose operation this is, such as `users`.
+    pub part: &'static str,
+    /// The path of the document.
+    document: &'static str,
     responses: BTreeMap<u16, Value>,
 }
 
-/// All operations of all documents of version 1.
+/// All operations of all documents, of every version.
 #[derive(Debug)]
 pub struct Contract {
     documents: BTreeMap<&'static str, Value>,
@@ -34,20 +36,17 @@ impl Contract {
     /// Parses the documents from which the API crate is generated.
     pub fn load() -> Result<Self> {
         let mut contract = Self { documents: BTreeMap::new(), operations: Vec::new() };
-        // `.../users.v1.yaml` describes the part `users`.
-        let of_version_1 = flack_api::OPENAPI_DOCUMENTS.iter().filter_map(|(path, text)| {
-            let part = path.strip_suffix(".v1.yaml")?.rsplit('/').next()?;
-            Some((part, text))
-        });
-        for (part, text) in of_version_1 {
-            let document =
-                serde_yaml_ng::from_str(text).with_context(|| format!("the document of {part} is not YAML"))?;
-            contract.add(part, document)?;
+        for (path, text) in flack_api::OPENAPI_DOCUMENTS {
+            let mut document = serde_yaml_ng::from_str(text).with_context(|| format!("{path} is not YAML"))?;
+            allow_null(&mut document);
+            contract.add(path, document)?;
         }
         Ok(contract)
     }
 
-    fn add(&mut self, part: &'static str, document: Value) -> Result<()> {
+    fn add(&mut self, path_of_document: &'static str, document: Value) -> Result<()> {
+        // `.../users.v1.yaml` describes the part `users`.
+        let part = path_of_document.rsplit('/').next().and_then(|file| file.split('.').next()).context("no part")?;
         let paths = document["paths"].as_object().context("a document without paths")?;
         for (path, item) in paths {
             for method in ["get", "put", "post", "delete"] {
@@ -68,11 +67,12 @@ impl Contract {
                         .and_then(|p| p["name"].as_str())
                         .map(str::to_owned),
                     responses: responses(&document, operation)?,
-                    document: part,
+                    part,
+                    document: path_of_document,
                 });
             }
         }
-        self.documents.insert(part, document);
+        self.documents.insert(path_of_document, document);
         Ok(())
     }
 
@@ -116,6 +116,18 @@ impl Contract {
         candidates()
             .find(|operation| operation.path == path)
             .or_else(|| candidates().find(|operation| matches(&operation.path, path)))
+    }
+}
+
+/// Writes `nullable`, which only OpenAPI 3.0 has, as JSON Schema does.
+fn allow_null(schema: &mut Value) {
+    if schema["nullable"] == true {
+        schema["type"] = json!([schema["type"], "null"]);
+    }
+    match schema {
+        Value::Object(members) => members.values_mut().for_each(allow_null),
+        Value::Array(items) => items.iter_mut().for_each(allow_null),
+        _ => {}
     }
 }
 

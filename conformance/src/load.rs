@@ -5,12 +5,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Result, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::client::{Auth, Client, Person, wait_for};
@@ -29,8 +30,10 @@ const TASKS: usize = 4;
 const ANSWERS: usize = 200;
 /// The load ends after this time, also when its case hangs.
 const TIME_MAX: Duration = Duration::from_mins(15);
-/// The paths of a mixed load, which reach all services except websocket.
-const READS: [&str; 3] = ["/api/users?online=1", "/api/messages", "/"];
+/// The reads of a mixed load, besides those of new messages. Together they reach all services except websocket.
+const READS: [&str; 2] = ["/api/users?online=1", "/"];
+/// A client reads what has changed since its last read.
+const READ_INTERVAL: Duration = Duration::from_secs(2);
 /// One of so many requests of a mixed load posts a message, and one issues a token.
 const REQUESTS_PER_POST: usize = 6;
 const REQUESTS_PER_TOKEN: usize = 12;
@@ -43,18 +46,21 @@ impl Load {
         })
     }
 
-    /// Sends reads, messages and sign-ins. All of them may be repeated by the balancer: a message has a key.
-    pub fn mixed(client: &Client, tasks: usize, author: &Person) -> Self {
+    /// Sends reads, messages and sign-ins. All of them may be repeated by the balancer: a message has a key. Each task
+    /// pauses before a request; without a pause, the load takes all that the machine has.
+    pub fn mixed(client: &Client, tasks: usize, author: &Person, pause: Duration) -> Self {
         let author = author.clone();
         Self::start(client, tasks, move |client, number| {
             let author = author.clone();
             async move {
+                sleep(pause).await;
                 if number % REQUESTS_PER_TOKEN == 0 {
                     return client.token(&author.nickname, &author.password).await.map(drop);
                 }
                 if number % REQUESTS_PER_POST != 0 {
-                    let path = READS[number % READS.len()];
-                    return client.get(path, Auth::None, StatusCode::OK).await.map(drop);
+                    let path =
+                        READS.get(number % (READS.len() + 1)).map_or_else(new_messages, |path| (*path).to_owned());
+                    return client.get(&path, Auth::None, StatusCode::OK).await.map(drop);
                 }
                 let request = client
                     .request(Method::POST, "/api/messages", Auth::Token(&author.token))
@@ -118,6 +124,11 @@ impl Load {
         ensure!(failures.is_empty(), "{} of {answered} failed, the first: {}", failures.len(), failures[0]);
         Ok(())
     }
+}
+
+fn new_messages() -> String {
+    let since = (SystemTime::now() - READ_INTERVAL).duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    format!("/api/messages?updated_since={since}")
 }
 
 impl Drop for Load {

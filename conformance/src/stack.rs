@@ -173,6 +173,12 @@ impl Operator {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs `mf <arguments>` while the load of the test continues.
+    pub async fn in_background(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.command(arguments)?;
+        tokio::task::spawn_blocking(move || command.output()).await?.context("mf cannot be run")
+    }
+
     /// Returns the output of `mf ps --json`.
     pub fn ps(&self) -> Result<Value> {
         serde_json::from_str(&self.mf_ok(&["ps", "--json"])?).context("mf ps --json did not print JSON")
@@ -213,5 +219,10 @@ fn free_port_block() -> Result<u16> {
 }
 
 fn describe(output: &Output) -> String {
-    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!("{}\n{}", output.status, text(output))
+}
+
+/// Returns what a program has printed.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

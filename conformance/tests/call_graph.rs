@@ -1,4 +1,5 @@
-//! Which part calls which operations of others, and which streams it reads: compared with docs/call-graph.txt.
+//! Which part calls which operations of others, and which streams it reads: compared with docs/call-graph.txt. And
+//! whether the balancer sends every operation to its part.
 //!
 //! A new line in that file is a decision: it makes one part depend on another.
 
@@ -26,6 +27,19 @@ fn the_call_graph_is_the_one_in_the_documents() {
     );
 }
 
+#[test]
+fn every_operation_is_below_a_path_that_the_balancer_sends_to_its_part() {
+    let contract = Contract::load().expect("the documents can be read");
+    for operation in &contract.operations {
+        let paths = Service::find(operation.part).expect("a service of the catalogue").paths;
+        let is_covered = paths.iter().any(|path| match path.strip_prefix('=') {
+            Some(exact) => operation.path == exact,
+            None => format!("{}/", operation.path).starts_with(&format!("{path}/")),
+        });
+        assert!(is_covered, "{} {}: add its path to the catalogue", operation.id, operation.path);
+    }
+}
+
 /// Lines such as `tokens calls users: get_me` and `messages reads users`.
 fn edges_of(service: &Service, contract: &Contract, root: &Path) -> Vec<String> {
     let folders = [root.join("services").join(service.name), root.join(service.name)];
@@ -35,7 +49,7 @@ fn edges_of(service: &Service, contract: &Contract, root: &Path) -> Vec<String> 
     for other in SERVICES.iter().filter(|other| other.name != service.name) {
         let name = other.name[..1].to_uppercase() + &other.name[1..];
         let uses_api = [format!("{name}Api"), format!("{name}Client")].iter().any(|word| code.contains(word));
-        let operations = contract.operations.iter().filter(|operation| operation.document == other.name);
+        let operations = contract.operations.iter().filter(|operation| operation.part == other.name);
         let called: Vec<_> =
             operations.map(|operation| operation.id.as_str()).filter(|id| code.contains(&format!(".{id}("))).collect();
         if uses_api && !called.is_empty() {

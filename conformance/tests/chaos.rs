@@ -30,7 +30,7 @@ fn faults() -> Vec<Case> {
         ctrl_c_undoes_a_fault,
         what_a_killed_mfchaos_has_left_is_found_and_undone,
         mfdown_and_mfup_undo_what_a_killed_mfchaos_has_left,
-        mfdoctor_finds_a_stopped_process_and_a_route_that_contradicts_the_owner,
+        mfdoctor_finds_a_stopped_process_and_a_part_without_an_owner,
     ]
 }
 
@@ -171,15 +171,13 @@ async fn mfdown_and_mfup_undo_what_a_killed_mfchaos_has_left(World { stack, .. }
     Ok(())
 }
 
-const ROUTE: &str = "/flack/routes/messages";
+const RECORD: &str = "/flack/authority/messages";
 
 fn doctor(stack: &Stack) -> Result<Output> {
     stack.mf(&["doctor"])
 }
 
-async fn mfdoctor_finds_a_stopped_process_and_a_route_that_contradicts_the_owner(
-    World { stack, .. }: World,
-) -> Result<()> {
+async fn mfdoctor_finds_a_stopped_process_and_a_part_without_an_owner(World { stack, .. }: World) -> Result<()> {
     let (_, pid) = pids(&stack)?.into_iter().find(|(name, _)| name == "ui-1").context("ui-1 does not run")?;
     signal("-STOP", pid)?;
     let found = problems(&stack)?;
@@ -187,11 +185,11 @@ async fn mfdoctor_finds_a_stopped_process_and_a_route_that_contradicts_the_owner
     ensure!(found.iter().any(|problem| problem.contains(&format!("kill -CONT {pid}"))), "{found:?}");
 
     let mut root = root(&stack).await?;
-    let before = root.get(ROUTE, None).await?.kvs().first().context("no route")?.value().to_vec();
-    root.put(ROUTE, r#"{"owner":"monolith","percentage":100}"#, None).await?;
+    let before = root.get(RECORD, None).await?.kvs().first().context("no record")?.value().to_vec();
+    root.delete(RECORD, None).await?;
     let found = problems(&stack)?;
-    root.put(ROUTE, before, None).await?;
-    ensure!(found.iter().any(|problem| problem.contains("but messages owns its data")), "{found:?}");
+    root.put(RECORD, before, None).await?;
+    ensure!(found.iter().any(|problem| problem.contains("nobody owns messages")), "{found:?}");
     ensure!(problems(&stack)?.is_empty(), "{:?}", problems(&stack)?);
     Ok(())
 }

@@ -19,7 +19,7 @@ use flack_conformance::{
     delivery::{Fault, Over, Plan, verify},
     load::Load,
     socket::{Socket, is_message},
-    stack::Operator,
+    stack::{Operator, text},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -28,6 +28,8 @@ use tempfile::TempDir;
 /// The images of the Dockerfile, by the names of their stages.
 const STAGES: [&str; 5] = ["flack", "haproxy", "etcd", "nats", "postgres"];
 const PROGRAMS: [&str; 3] = ["flack", "mf", "flack-haproxy-agent"];
+/// Before each request of a load during a hand-over: a saturated machine lags.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Concurrent requests of a load.
 const TASKS: usize = 4;
 const DELIVERY_SECONDS: u64 = 30;
@@ -65,6 +67,7 @@ async fn verify_all(stack: &Stack) -> Result<()> {
     shows_and_scales(stack)?;
     upgrades_under_load_without_a_failed_request(stack, &client).await?;
     removing_an_instance_under_load_fails_no_read(stack, &client).await?;
+    parts_move_under_load_without_a_failed_request(stack, &client).await?;
     faults_lose_no_message(stack, &client).await?;
     let doctor = stack.operator().mf(&["doctor"])?;
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
@@ -123,7 +126,7 @@ async fn upgrades_under_load_without_a_failed_request(stack: &Stack, client: &Cl
     let operator = stack.operator();
     operator.mf_ok(&["build", "--version", VERSION, "--no-build", "--env", "RUST_LOG=info"])?;
     let author = client.person("busy").await?;
-    let load = Load::mixed(client, TASKS, &author);
+    let load = Load::mixed(client, TASKS, &author, Duration::ZERO);
     load.warmed_up().await?;
     let roll = ["upgrade", "roll", "messages", "--to", VERSION, "--min-requests", "20", "--failure-limit", "3"];
     let arguments = [&roll[..], &["--min-healthy", "1s"]].concat();
@@ -161,6 +164,23 @@ async fn removing_an_instance_under_load_fails_no_read(stack: &Stack, client: &C
     load.continues().await?;
     load.end_without_failure()?;
     operator.mf_ok(&["scale", "users=2"]).map(drop)
+}
+
+/// The parts of two databases move to the monolith and back, with two instances at the side of the service.
+async fn parts_move_under_load_without_a_failed_request(stack: &Stack, client: &Client) -> Result<()> {
+    let author = client.person("moving").await?;
+    let load = Load::mixed(client, TASKS, &author, PAUSE);
+    load.warmed_up().await?;
+    for side in ["monolith", "services"] {
+        for part in ["users", "messages"] {
+            // Other tests make the machine busy, and with it the replica.
+            let migrate = ["migrate", part, "--to", side, "--no-shadow", "--max-lag", "1500"];
+            let moved = stack.operator().in_background(&migrate).await?;
+            ensure!(moved.status.success(), "{part} to {side}: {}", text(&moved));
+            load.continues().await?;
+        }
+    }
+    load.end_without_failure()
 }
 
 /// Containers are killed, paused and disconnected while messages are posted and received.

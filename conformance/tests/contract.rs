@@ -1,4 +1,4 @@
-//! Version 1 of the API and the websocket protocol, in both shapes.
+//! All versions of the API, and the websocket protocol, in both shapes.
 
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 //! upgrade itself is disturbed.
 
 use std::{
-    process::{Child, ExitCode, Output, Stdio},
+    process::{Child, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use flack_conformance::{
     client::{Auth, wait_for},
     delivery::{Over, Plan, verify},
     load::Load,
-    stack::{Operator, Stack, Stage},
+    stack::{Operator, Stack, Stage, text},
     suite::{self, Case, World},
 };
 use reqwest::{Method, StatusCode};
@@ -74,7 +74,7 @@ async fn all_services_are_upgraded_under_load_without_a_failed_request_or_a_lost
     World { client, stack }: World,
 ) -> Result<()> {
     let author = client.person("busy").await?;
-    let load = Load::mixed(&client, TASKS, &author);
+    let load = Load::mixed(&client, TASKS, &author, Duration::ZERO);
     load.warmed_up().await?;
     let plan = Plan {
         posters: 5,
@@ -91,7 +91,7 @@ async fn all_services_are_upgraded_under_load_without_a_failed_request_or_a_lost
     // On a busy machine the times of some dozen requests vary: three samples decide.
     let roll = ["upgrade", "roll", "all", "--to", "2", "--min-requests", "20", "--failure-limit", "3"];
     let arguments = [&roll[..], &FAST].concat();
-    let (verdict, output) = tokio::join!(verify(&client, &operator, &plan), in_background(&operator, &arguments));
+    let (verdict, output) = tokio::join!(verify(&client, &operator, &plan), operator.in_background(&arguments));
     let (verdict, output) = (verdict?, output?);
     ensure!(output.status.success(), "{}", text(&output));
     ensure!(verdict.is_good() && verdict.posted > 0 && verdict.delivered > 0, "{verdict}\n{}", text(&output));
@@ -161,7 +161,7 @@ async fn a_version_whose_migration_fails_is_reverted(World { client, stack }: Wo
 async fn refused_version(stack: &Stack, version: &str, options: &[&str]) -> Result<String> {
     let before = (versions(&stack.ps()?, "users"), names(&stack.ps()?, "users"));
     let arguments = [&["upgrade", "roll", "users", "--to", version], options].concat();
-    let output = in_background(&stack.operator(), &arguments).await?;
+    let output = stack.operator().in_background(&arguments).await?;
     let text = text(&output);
     ensure!(output.status.code() == Some(1), "expected exit code 1: {text}");
     ensure!(text.contains("runs version 2 again"), "{text}");
@@ -208,11 +208,11 @@ async fn an_upgrade_without_traffic_holds_until_it_is_promoted_and_refuses_other
 
 async fn an_upgrade_without_traffic_is_reverted_at_its_deadline(World { stack, .. }: World) -> Result<()> {
     let roll = ["upgrade", "roll", "users", "--to", "2", "--progress-deadline", "2s"];
-    let output = in_background(&stack.operator(), &[&roll[..], &FAST].concat()).await?;
+    let output = stack.operator().in_background(&[&roll[..], &FAST].concat()).await?;
     ensure!(output.status.code() == Some(1) && text(&output).contains("no progress within 2 s"), "{}", text(&output));
     ensure!(versions(&stack.ps()?, "users") == ["3", "3"], "{}", stack.ps()?);
     // Without the automatic revert it stays as it is, until somebody decides.
-    let output = in_background(&stack.operator(), &[&roll[..], &FAST, &["--no-auto-revert"]].concat()).await?;
+    let output = stack.operator().in_background(&[&roll[..], &FAST, &["--no-auto-revert"]].concat()).await?;
     ensure!(output.status.code() == Some(1) && text(&output).contains("is held"), "{}", text(&output));
     ensure!(versions(&stack.ps()?, "users").len() == 3, "{}", stack.ps()?);
     let second = stack.mf(&["upgrade", "roll", "users", "--to", "2"])?;
@@ -250,7 +250,7 @@ async fn an_upgrade_whose_terminal_was_killed_is_resumed_after_a_restart_of_etcd
     let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     stack.mf_ok(&["kill", "etcd", "--hard"])?;
-    let output = in_background(&operator, &["upgrade", "resume"]).await?;
+    let output = operator.in_background(&["upgrade", "resume"]).await?;
     ensure!(output.status.success(), "{}", text(&output));
     ensure!(versions(&stack.ps()?, "users") == ["2", "2"], "{}", stack.ps()?);
     load.continues().await?;
@@ -261,7 +261,7 @@ async fn an_upgrade_is_undone(World { client, stack }: World) -> Result<()> {
     let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     let undone = [&["upgrade", "undo", "users", "--max-parallel", "2", "--max-surge", "2"], &FAST[..]].concat();
-    let output = in_background(&stack.operator(), &undone).await?;
+    let output = stack.operator().in_background(&undone).await?;
     ensure!(output.status.success(), "{}", text(&output));
     ensure!(versions(&stack.ps()?, "users") == ["3", "3"], "{}", stack.ps()?);
     ensure!(stack.mf_ok(&["upgrade", "history", "users"])?.contains("undo"), "the history has no undo");
@@ -281,7 +281,7 @@ async fn a_canary_gets_only_the_requests_with_its_header_and_is_aborted(World { 
     without.warmed_up().await?;
     let header = format!("{HEADER}: 1");
     let arguments = [&["upgrade", "try", "users", "--to", "2", "--header", &header, "--no-wait"], &FAST[..]].concat();
-    let output = in_background(&stack.operator(), &arguments).await?;
+    let output = stack.operator().in_background(&arguments).await?;
     ensure!(output.status.success() && text(&output).contains("good so far"), "{}", text(&output));
 
     let canary = names(&stack.ps()?, "users").into_iter().find(|name| !old.contains(name)).context("no canary")?;
@@ -317,7 +317,7 @@ async fn a_bad_canary_is_reverted(World { client, stack }: World) -> Result<()> 
     let load = Load::get(&client, "/api/users?online=1");
     load.warmed_up().await?;
     let arguments = [&["upgrade", "try", "users", "--to", "errors", "--percent", "100"], &FAST[..]].concat();
-    let output = in_background(&stack.operator(), &arguments).await?;
+    let output = stack.operator().in_background(&arguments).await?;
     ensure!(output.status.code() == Some(1) && text(&output).contains("requests failed"), "{}", text(&output));
     ensure!(versions(&stack.ps()?, "users") == ["2", "2"], "{}", stack.ps()?);
     let before = load.failed();
@@ -341,7 +341,7 @@ async fn a_new_instance_has_the_weight_of_the_one_that_it_replaces(World { stack
     };
     let before = weights()?;
     ensure!(before.iter().map(|(weight, _)| *weight).eq([50, 100]), "{before:?}");
-    let output = in_background(&stack.operator(), &[&["upgrade", "undo", "tokens"], &FAST[..]].concat()).await?;
+    let output = stack.operator().in_background(&[&["upgrade", "undo", "tokens"], &FAST[..]].concat()).await?;
     ensure!(output.status.success(), "{}", text(&output));
     let after = weights()?;
     ensure!(after.iter().map(|(weight, _)| *weight).eq([50, 100]), "{after:?}");
@@ -408,12 +408,6 @@ impl Drop for Terminal {
     }
 }
 
-/// Runs `mf` while the load of the test continues.
-async fn in_background(operator: &Operator, arguments: &[&str]) -> Result<Output> {
-    let mut command = operator.command(arguments)?;
-    tokio::task::spawn_blocking(move || command.output()).await?.context("mf cannot be run")
-}
-
 async fn wait_until_held(stack: &Stack) -> Result<()> {
     wait_for("the upgrade to be held", || async { Ok((status(stack)?["phase"] == "held").then_some(())) }).await?;
     Ok(())
@@ -429,10 +423,6 @@ fn status(stack: &Stack) -> Result<Value> {
 fn last(stack: &Stack, service: &str) -> Result<Value> {
     let records: Value = serde_json::from_str(&stack.mf_ok(&["upgrade", "history", service, "--json"])?)?;
     Ok(records[0].clone())
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn column(ps: &Value, service: &str, column: &str) -> Vec<String> {

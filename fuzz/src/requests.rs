@@ -10,6 +10,7 @@ use axum::{
 use flack_api::{
     Invocation, Layer, Layered, Output, Problem, TokenCaller, VerifyToken, http_client_builder,
     messages::{self, MessagesApi, MessagesClient},
+    messages_v2::{self, MessagesV2Api, MessagesV2Client},
     method_not_allowed_fallback, not_found_fallback,
     tokens::{self, TokensApi, TokensClient},
     ui::{self, UiApi, UiClient},
@@ -64,12 +65,14 @@ fn router() -> Router {
     let users: Arc<dyn UsersApi> = Arc::new(UsersClient::new(address, http.clone()));
     let tokens: Arc<dyn TokensApi> = Arc::new(TokensClient::new(address, http.clone()));
     let messages: Arc<dyn MessagesApi> = Arc::new(MessagesClient::new(address, http.clone()));
+    let messages_v2: Arc<dyn MessagesV2Api> = Arc::new(MessagesV2Client::new(address, http.clone()));
     let ui: Arc<dyn UiApi> = Arc::new(UiClient::new(address, http));
     let verify: Arc<dyn VerifyToken> = Arc::new(OneGoodToken);
     Router::new()
         .merge(users::router(Arc::new(Layered::new(Unavailable, users)), Arc::clone(&verify)))
         .merge(tokens::router(Arc::new(Layered::new(Unavailable, tokens)), Arc::clone(&verify)))
         .merge(messages::router(Arc::new(Layered::new(Unavailable, messages)), Arc::clone(&verify)))
+        .merge(messages_v2::router(Arc::new(Layered::new(Unavailable, messages_v2)), Arc::clone(&verify)))
         .merge(ui::router(Arc::new(Layered::new(Unavailable, ui)), verify))
         .method_not_allowed_fallback(method_not_allowed_fallback)
         .fallback(not_found_fallback)

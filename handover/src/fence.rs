@@ -3,10 +3,13 @@
 //! The database holds it in the table `ownership`. Writers read it inside their transactions, so no write can be missed
 //! (`migrations/shared/`). The operator closes it; the processes of its side open it, when the record says so.
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::{Record, Side};
 
 /// What the database is for a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Its tables may be written.
     Owner,
@@ -44,7 +47,8 @@ pub enum Effect {
 }
 
 /// Why a fence was not closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     #[error("the command is of epoch {asked}, but the fence is at epoch {fence}: another attempt has begun since")]
     OldEpoch { asked: i64, fence: i64 },
@@ -108,6 +112,27 @@ fn follow(fence: Fence, side: Side, record: &Record, is_marker_applied: bool) ->
         }
     };
     Fence { role, epoch: record.epoch }
+}
+
+/// Returns the epoch since which the database records the changes of a part, after a process of `side` has read a
+/// record and the fence has changed from `before` to `after`. `held` is the epoch before.
+pub fn followed_since(before: Fence, after: Fence, held: Option<i64>, side: Side, record: &Record) -> Option<i64> {
+    let is_followed = record.stage.is_followed();
+    if record.epoch < before.epoch {
+        held
+    } else if after.role == Role::Replica {
+        None
+    } else if after.role == Role::Closed || record.owner != side {
+        held
+    } else if before.role == Role::Replica {
+        // The former owner follows since this epoch, in which both have the same rows.
+        is_followed.then_some(record.epoch)
+    } else if is_followed {
+        // An attempt that was undone raises the epoch, and the replica goes on.
+        held.or(Some(record.epoch))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

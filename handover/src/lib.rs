@@ -16,5 +16,7 @@ pub mod replica;
 pub mod request;
 pub mod guards;
 pub mod operator;
+pub mod steps;
+pub mod protocol;
 
 pub use record::{Entry, Part, Record, Side, Stage};

@@ -4,6 +4,8 @@
 //! undoes it. Two operators at once do no harm: each change of the record compares its revision, and the change of the
 //! owner is one write.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     fence::Refusal,
     guards::{Guard, Measurements, unmet},
@@ -14,7 +16,8 @@ use crate::{
 pub const CLOSE_ATTEMPTS_MAX: u8 = 3;
 
 /// What the operator was started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     Follow,
     Verify,
@@ -72,7 +75,8 @@ pub enum Phase {
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Done,
     /// The owner is the same as before.
@@ -87,7 +91,8 @@ pub enum Outcome {
 }
 
 /// Why an attempt was undone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum UndoReason {
     #[error("transactions of the owner were open for longer than the lock timeout, {CLOSE_ATTEMPTS_MAX} times")]
     LockTimeout,
@@ -102,7 +107,8 @@ pub enum UndoReason {
 }
 
 /// Why a step was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum StepRefusal {
     #[error("another attempt to change the owner is in progress; resume or abort it")]
     AttemptInProgress,
@@ -114,7 +120,8 @@ pub enum StepRefusal {
     Fence(Refusal),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Input {
     Read {
         revision: i64,
@@ -147,7 +154,8 @@ pub enum Input {
     AbortRequested,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effect {
     Read,
     Measure,
@@ -374,11 +382,17 @@ impl Operator {
 fn changed(step: Step, record: Record) -> Option<Record> {
     let is_service = record.owner == Side::Service;
     match (step, record.stage) {
-        (Step::Follow, Stage::Monolith) => Some(record.at(Stage::Following)),
-        (Step::Follow, Stage::Retired) => Some(record.at(Stage::CutOver)),
-        (Step::Retire, Stage::CutOver) => {
-            Some(Record { marker: None, read_percent: 0, shadow_percent: 0, ..record.at(Stage::Retired) })
-        }
+        // A new epoch: the owner records changes since then, and a replica of an earlier following has to copy again.
+        (Step::Follow, Stage::Monolith) => Some(Record { epoch: record.epoch + 1, ..record.at(Stage::Following) }),
+        (Step::Follow, Stage::Retired) => Some(Record { epoch: record.epoch + 1, ..record.at(Stage::CutOver) }),
+        // A new epoch here, too: a process with the record before cannot make the owner record changes again.
+        (Step::Retire, Stage::CutOver) => Some(Record {
+            epoch: record.epoch + 1,
+            marker: None,
+            read_percent: 0,
+            shadow_percent: 0,
+            ..record.at(Stage::Retired)
+        }),
         // On the way back the stage is `cut_over` until the owner changes.
         (Step::Verify | Step::Shadow(_) | Step::Shift(_), stage) if !stage.is_followed() => None,
         (Step::Shadow(_) | Step::Shift(_), Stage::Following) => None,

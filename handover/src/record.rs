@@ -61,7 +61,8 @@ impl fmt::Display for Part {
 }
 
 /// One of the two places where a part can run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     Monolith,
     Service,
@@ -132,7 +133,7 @@ impl Stage {
 }
 
 /// The state of a part's hand-over, as the registry has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Record {
     pub owner: Side,
     /// Grows with each attempt to change the owner, also with one that is undone. No fence goes back to a lower one.
@@ -182,6 +183,12 @@ impl Record {
             Side::Service => (Side::Monolith, Stage::Following),
         };
         Self { owner, stage, marker: Some(marker), read_percent: 0, shadow_percent: 0, ..self }
+    }
+
+    /// Returns what an instance or a balancer writes into the registry when it follows this record.
+    pub fn acknowledgement(&self) -> String {
+        let Self { epoch, stage, read_percent, shadow_percent, .. } = self;
+        format!("{epoch} {stage:?} {read_percent} {shadow_percent}")
     }
 
     /// Returns the record that undoes an intent. The epoch is a new one, so that a delayed command of the undone
@@ -318,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn every_part_with_data_has_a_record_by_the_catalogue() {
+    fn every_part_has_a_record_by_the_catalogue() {
         let recorded = flack_catalogue::SERVICES.iter().filter(|service| service.has_authority).map(|it| it.name);
-        let parts = Part::ALL.into_iter().filter(|part| part.has_data()).map(|part| part.service().name);
+        let parts = Part::ALL.into_iter().map(|part| part.service().name);
         assert_eq!(recorded.collect::<Vec<_>>(), parts.collect::<Vec<_>>());
         assert_eq!(Part::find("websocket"), Some(Part::Websocket));
     }

@@ -1,10 +1,13 @@
 //! The keys below `/flack/balancer/`: `<service>/<instance>` is present while an instance receives requests. A stopping
 //! instance waits until its key is deleted. With several balancers, each agent has a key of its own for each instance,
 //! `<service>/<instance>/<name of the balancer>`. The agents' marker is there too (see `last_known`).
+//!
+//! And the key `/flack/acknowledged/haproxy/<name of the balancer>`: the records of parts that HAProxy's maps follow.
 
 use std::collections::BTreeSet;
 
 use flack_common::registry::{BalancerState, Mirror, Registry, RegistryError, keys};
+use flack_handover::protocol::{Acknowledged, BALANCER};
 use tokio::sync::watch;
 
 use crate::{ServerName, last_known::MARKER_KEY};
@@ -17,6 +20,8 @@ pub struct BalancerKeys {
     /// Whether the marker was absent from the copy of the registry that the agent has processed last. Only then may it
     /// be written: a marker in a registry that has just lost its data would make lost entries look deleted.
     pub marker_absent: bool,
+    /// The records that HAProxy follows; none while it does not answer.
+    pub acknowledged: Option<Acknowledged>,
 }
 
 /// Keeps the keys equal to the desired ones, also when another process changes them. Fails when the registry does.
@@ -60,6 +65,11 @@ async fn write(
     let state = serde_json::to_string(&state).expect("a state is plain data");
     for name in desired.receiving.difference(&actual) {
         registry.put(&format!("{}{name}{suffix}", keys::BALANCER), state.as_str(), None).await?;
+    }
+    let key = keys::acknowledged(BALANCER, balancer.unwrap_or(BALANCER));
+    let acknowledged = desired.acknowledged.as_ref().map(|records| serde_json::to_string(records).expect("texts"));
+    if let Some(acknowledged) = acknowledged.filter(|records| copy.get(&key) != Some(records)) {
+        registry.put(&key, acknowledged, None).await?;
     }
     if desired.marker_absent && !copy.contains_key(MARKER_KEY) {
         registry.put(MARKER_KEY, "{}", None).await?;

@@ -14,6 +14,7 @@ use flack_common::{
     process::Background,
     registry::{Registry, keys},
 };
+use flack_handover::protocol::Acknowledged;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -114,7 +115,7 @@ impl Agent {
             desired = state.desired(actual.as_ref().ok());
         }
         let Ok(mut actual) = actual else {
-            self.send_keys(state, desired.servers.keys().map(|name| instance_of(name)).collect());
+            self.send_keys(state, desired.servers.keys().map(|name| instance_of(name)).collect(), None);
             return self.save_now(state, &desired).await;
         };
 
@@ -137,7 +138,8 @@ impl Agent {
             }
         }
         let receiving = state.receiving(&desired, &actual);
-        self.send_keys(state, receiving);
+        let is_applied = desired.maps.iter().all(|(file, entries)| actual.maps.get(*file) == Some(entries));
+        self.send_keys(state, receiving, is_applied.then(|| desired.acknowledged.clone()));
         send_if_changed(&self.saved, to_save(state, &desired));
         state.actual = Some(actual);
         if state.failed_steps.is_empty() && !state.is_draining() { REPAIR_INTERVAL } else { BUSY_INTERVAL }
@@ -155,8 +157,8 @@ impl Agent {
         }
     }
 
-    fn send_keys(&self, state: &State, receiving: BTreeSet<ServerName>) {
-        let keys = BalancerKeys { receiving, marker_absent: state.marker_absent };
+    fn send_keys(&self, state: &State, receiving: BTreeSet<ServerName>, acknowledged: Option<Acknowledged>) {
+        let keys = BalancerKeys { receiving, marker_absent: state.marker_absent, acknowledged };
         send_if_changed(&self.keys, Some(keys));
     }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use flack_catalogue::{SERVICES, Service};
 use flack_common::registry::{Balance, ServiceDefinition, WEIGHT_DEFAULT, WEIGHT_MAX};
+use flack_handover::protocol::Acknowledged;
 
 use crate::{
     ServerName,
@@ -27,6 +28,8 @@ pub struct Desired {
     pub servers: BTreeMap<ServerName, Server>,
     pub maps: Maps,
     pub match_names: MatchNames,
+    /// The records from which the maps follow.
+    pub acknowledged: Acknowledged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl Desired {
         let mut definitions: BTreeMap<String, ServiceDefinition> =
             SERVICES.iter().map(|service| (service.name.to_owned(), ServiceDefinition::of(service))).collect();
         definitions.extend(last_known.definitions());
-        let (instances, splits) = (last_known.instances(), last_known.splits());
+        let (instances, splits, mut records) = (last_known.instances(), last_known.splits(), last_known.records());
         let mut servers = BTreeMap::new();
         for name in definitions.keys() {
             let split = splits.get(name);
@@ -66,10 +69,18 @@ impl Desired {
             }
             servers.extend(servers_of(members));
         }
-        let mut maps = maps::build(&last_known.routes(), &definitions);
+        let acknowledged = records.iter().map(|(part, record)| (*part, record.acknowledgement())).collect();
+        for (part, record) in &mut records {
+            // Reads stay at the owner while the replica has no instance.
+            let replica = record.owner.other().service_name(*part);
+            if !servers.keys().any(|server| service_of(server) == replica) {
+                record.read_percent = 0;
+            }
+        }
+        let mut maps = maps::build(&last_known.routes(), &records, &definitions);
         splits::add_to_maps(&mut maps, &splits, &definitions);
         let backends = definitions.into_iter().map(|(name, definition)| (name, definition.balance)).collect();
-        Self { backends, servers, maps, match_names: MatchNames::new(&splits) }
+        Self { backends, servers, maps, match_names: MatchNames::new(&splits), acknowledged }
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A deleted entry and a lost entry look the same. The agent therefore writes a marker key of its own. While the marker
 //! is present, an absent entry was deleted. When the marker is absent too, the registry has lost its data: definitions,
-//! routes and splits are retained until they are written again.
+//! routes, records and splits are retained until they are written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use flack_common::registry::{InstanceEntry, Route, ServiceDefinition, Split, keys};
+use flack_handover::{Entry, Part, Record};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -62,6 +63,16 @@ impl LastKnown {
         self.below(keys::ROUTES, 1)
     }
 
+    /// Returns the readable records of parts.
+    pub fn records(&self) -> BTreeMap<Part, Record> {
+        let record = |part: Part| {
+            let entry = Entry::decode(part, self.entries.get(&keys::authority(part.service().name))?);
+            let entry = entry.inspect_err(|error| warn!(%part, %error, "the record cannot be read; it is ignored"));
+            Some((part, entry.ok()?.record))
+        };
+        Part::ALL.into_iter().filter_map(record).collect()
+    }
+
     pub fn splits(&self) -> BTreeMap<String, Split> {
         self.below(keys::SPLITS, 1)
     }
@@ -88,9 +99,11 @@ impl LastKnown {
     }
 }
 
-/// Definitions, routes and splits have no lease. Instances have one.
+/// Definitions, routes, records and splits have no lease. Instances have one.
 fn is_permanent(key: &str) -> bool {
-    [keys::SERVICES, keys::ROUTES, keys::SPLITS].iter().any(|prefix| keys::segments(key, prefix).len() == 1)
+    [keys::SERVICES, keys::ROUTES, keys::AUTHORITY, keys::SPLITS]
+        .iter()
+        .any(|prefix| keys::segments(key, prefix).len() == 1)
 }
 
 /// Names become words of a configuration and of commands: they must not need quoting.
@@ -141,6 +154,14 @@ mod tests {
         update(&mut state, &[("/flack/splits/users", r#"{"version":"2"}"#), MARKER]);
         update(&mut state, &[MARKER]);
         assert!(state.splits().is_empty());
+    }
+
+    #[test]
+    fn a_lost_record_is_retained() {
+        let mut state = LastKnown::default();
+        update(&mut state, &[("/flack/authority/users", r#"{"owner":"users","epoch":3}"#), MARKER]);
+        update(&mut state, &[]);
+        assert_eq!(state.records()[&Part::Users].epoch, 3);
     }
 
     #[test]

@@ -116,7 +116,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Restart(args) => restart::run(args).await?,
         Command::Routes(args) => routes::run(args).await?,
         Command::Upgrade(args) => return Box::pin(upgrade::run(args)).await,
-        Command::Migrate(args) => return migrate::run(args).await,
+        Command::Migrate(args) => return Box::pin(migrate::run(args)).await,
         Command::Kill(args) => kill::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Env(args) => env::run(&args).await?,

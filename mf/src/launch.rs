@@ -15,7 +15,6 @@ use crate::probe;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::runtime::Runtime;
-use crate::settings::Stage;
 use crate::stack::{Launch, Stack, free_names, number};
 
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -162,11 +161,7 @@ impl<'a> Launcher<'a> {
 
     /// Returns how many instances the settings say: one of the monolith, and their number of each service.
     pub fn desired(&self) -> Vec<(&'static Service, u16)> {
-        let mut desired = vec![(Service::named(MONOLITH), 1)];
-        if self.stack.settings.stage == Stage::Services {
-            desired.extend(self.stack.settings.instances.iter());
-        }
-        desired
+        [(Service::named(MONOLITH), 1)].into_iter().chain(self.stack.settings.instances.iter()).collect()
     }
 
     /// Starts instances, and waits until each is in the balancer. Returns their names.
@@ -184,7 +179,7 @@ impl<'a> Launcher<'a> {
             self.wait(name, async || match registry.is_in_balancer(service.name, name).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err("it is not in the balancer".to_owned()),
-                Err(error) => Err(format!("{error:#}")),
+                Err(failure) => Err(failure.message),
             })
             .await?;
             let snapshot = registry.snapshot().await?;

@@ -21,6 +21,7 @@ pub mod settings;
 // Its processes.
 pub mod infra;
 pub mod launch;
+pub mod migrate;
 pub mod registry;
 pub mod runtime;
 pub mod splits;

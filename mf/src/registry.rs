@@ -1,17 +1,18 @@
-//! The registry: `mf` writes the first routes and owners, and splits, and reads instances and what the balancer's agent
+//! The registry: `mf` writes the first owners of parts, and splits, and reads instances and what the balancer's agent
 //! reports.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
-use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
-use flack_catalogue::{Service, extracted};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp};
+use flack_catalogue::Service;
 use flack_common::registry::{Split, keys};
 use flack_handover::{Entry, Part, Side};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::failure::Result;
 use crate::home::Home;
 use crate::infra::etcd;
 use crate::ports::Ports;
@@ -23,6 +24,7 @@ const SIGNER: &str = Service::named("tokens").name;
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
+    address: String,
 }
 
 impl std::fmt::Debug for Registry {
@@ -63,6 +65,7 @@ struct BalancerState {
 pub struct Snapshot {
     pub instances: BTreeMap<String, Instance>,
     pub balancer: BTreeMap<String, String>,
+    /// The owner of a service's paths, unless it is the monolith. For parts it follows from their records.
     pub routes: BTreeMap<String, Route>,
     pub authority: BTreeMap<String, Entry>,
     pub splits: BTreeMap<String, Split>,
@@ -82,28 +85,20 @@ impl Snapshot {
 }
 
 impl Registry {
-    pub async fn connect(home: &Home, ports: &Ports) -> Result<Self> {
+    pub async fn connect(home: &Home, ports: &Ports) -> anyhow::Result<Self> {
         let client = etcd::connect(home, ports).await.context("etcd's client certificate cannot be used; run mfup")?;
-        Ok(Self { client })
+        Ok(Self { client, address: ports.etcd_address() })
     }
 
-    /// Writes owners and routes of a new stack, and lets only the owner of tokens sign. Existing keys stay: a migration
-    /// may have changed them.
-    pub async fn seed(&self, stage: Stage) -> Result<()> {
-        let mut seeds = Vec::new();
-        for part in Part::ALL.into_iter().filter(|part| part.has_data()) {
-            let owner = match stage {
-                Stage::Services => Side::Service,
-                Stage::Monolith => Side::Monolith,
-            };
-            seeds.push((keys::authority(part.service().name), json!(Entry::initial(part, owner))));
-        }
-        if stage == Stage::Services {
-            seeds.extend(extracted().map(|service| {
-                (format!("/flack/routes/{service}"), json!({"owner": service.name, "percentage": 100}))
-            }));
-        }
-        for (key, value) in seeds {
+    /// Writes the owners of a new stack, and lets only the owner of tokens sign. Existing keys stay: a migration may
+    /// have changed them.
+    pub async fn seed(&self, stage: Stage) -> anyhow::Result<()> {
+        let owner = match stage {
+            Stage::Services => Side::Service,
+            Stage::Monolith => Side::Monolith,
+        };
+        for part in Part::ALL {
+            let (key, value) = (keys::authority(part.service().name), json!(Entry::initial(part, owner)));
             let if_absent = Txn::new()
                 .when([Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
                 .and_then([TxnOp::put(key.as_str(), value.to_string(), None)]);
@@ -113,54 +108,61 @@ impl Registry {
                 .await
                 .with_context(|| format!("{key} cannot be written to the registry"))?;
         }
+        self.allow_signing().await
+    }
+
+    /// Lets only the owner of tokens write signing keys.
+    pub async fn allow_signing(&self) -> anyhow::Result<()> {
         let authority = self.snapshot().await?.authority;
         let owner = authority.get(SIGNER).map(Entry::owner);
         etcd::allow_signing(&mut self.client.clone(), owner).await
+    }
+
+    /// Lets the next owner of a part write signing keys, if it is the part that signs, besides the present owner.
+    pub async fn prepare_signing(&self, part: Part, next: Side) -> anyhow::Result<()> {
+        if part.service().name != SIGNER {
+            return Ok(());
+        }
+        etcd::grant_signing(&mut self.client.clone(), Service::named(next.service_name(part))).await
     }
 
     /// Whether the balancer, or one of several, sends requests to this instance.
     pub async fn is_in_balancer(&self, service: &str, instance: &str) -> Result<bool> {
         let key = keys::balancer(service, instance);
         let below = format!("{key}/");
-        let options = GetOptions::new().with_prefix().with_keys_only();
-        let answer = self
-            .client
-            .kv_client()
-            .get(key.as_str(), Some(options))
-            .await
-            .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
+        let answer = self.get(&key, GetOptions::new().with_prefix().with_keys_only()).await?;
         // `users-1` is also the beginning of `users-10`.
         Ok(answer.kvs().iter().any(|pair| pair.key() == key.as_bytes() || pair.key().starts_with(below.as_bytes())))
     }
 
     /// Returns all entries as text.
     pub async fn entries(&self) -> Result<BTreeMap<String, String>> {
-        let answer = self
-            .client
-            .kv_client()
-            .get("/flack/", Some(GetOptions::new().with_prefix()))
-            .await
-            .context("the registry (etcd) cannot be read; mfps shows whether it runs")?;
+        let answer = self.get("/flack/", GetOptions::new().with_prefix()).await?;
         let entries = answer.kvs().iter().filter_map(|pair| Some((pair.key_str().ok()?, pair.value_str().ok()?)));
         Ok(entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
+    async fn get(&self, key: &str, options: GetOptions) -> Result<GetResponse> {
+        let answer = self.client.kv_client().get(key, Some(options)).await;
+        answer.map_err(|error| etcd::unreachable(&self.address, &etcd::cause(&error)))
+    }
+
     /// Writes the split of a service, in place of the one that it has.
-    pub async fn put_split(&self, service: &Service, split: &Split) -> Result<()> {
+    pub async fn put_split(&self, service: &Service, split: &Split) -> anyhow::Result<()> {
         let key = keys::split(service.name);
         let put = self.client.kv_client().put(key.as_str(), json!(split).to_string(), None).await;
         put.with_context(|| format!("{key} cannot be written to the registry")).map(drop)
     }
 
     /// Deletes the split of a service, if there is one.
-    pub async fn delete_split(&self, service: &Service) -> Result<()> {
+    pub async fn delete_split(&self, service: &Service) -> anyhow::Result<()> {
         let key = keys::split(service.name);
         let deleted = self.client.kv_client().delete(key.as_str(), None).await;
         deleted.with_context(|| format!("{key} cannot be deleted from the registry")).map(drop)
     }
 
     /// Deletes the split of a service if it is still this one.
-    pub async fn delete_split_if(&self, service: &Service, split: &Split) -> Result<()> {
+    pub async fn delete_split_if(&self, service: &Service, split: &Split) -> anyhow::Result<()> {
         let key = keys::split(service.name);
         let if_equal = Txn::new()
             .when([Compare::value(key.as_str(), CompareOp::Equal, json!(split).to_string())])
@@ -194,6 +196,13 @@ impl Registry {
                     }
                 }
                 _ => {}
+            }
+        }
+        for (part, entry) in &snapshot.authority {
+            if entry.record.owner == Side::Monolith {
+                snapshot.routes.remove(part);
+            } else {
+                snapshot.routes.insert(part.clone(), Route { owner: part.clone(), percentage: 100 });
             }
         }
         Ok(snapshot)

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flack_catalogue::SERVICES;
+use flack_catalogue::{MONOLITH, SERVICES, Service};
+use flack_handover::Part;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Secrets {
     etcd: Option<String>,
     /// Of each service, of the balancer's agent, of the operator, and of NATS.
     pub accounts: BTreeMap<String, Account>,
+    /// By part: with its key the two sides of a part, and the operator, call each other's internal operations.
+    #[serde(default)]
+    handover_keys: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -46,8 +50,15 @@ impl Secrets {
     /// Reads the stack's secrets, and generates missing ones, for example of a service that was added later.
     pub fn load_or_create(home: &Home) -> Result<Self> {
         let before = Self::load(home)?;
-        let mut secrets =
-            before.clone().unwrap_or_else(|| Self { postgres: password(), etcd: None, accounts: BTreeMap::new() });
+        let mut secrets = before.clone().unwrap_or_else(|| Self {
+            postgres: password(),
+            etcd: None,
+            accounts: BTreeMap::new(),
+            handover_keys: BTreeMap::new(),
+        });
+        for part in Part::ALL.into_iter().filter(|part| part.has_data()) {
+            secrets.handover_keys.entry(part.to_string()).or_insert_with(password);
+        }
         for name in SERVICES.iter().map(|service| service.name).chain([AGENT, OPERATOR, CLUSTER]) {
             secrets.accounts.entry(name.to_owned()).or_insert_with(|| Account {
                 postgres: password(),
@@ -88,7 +99,19 @@ impl Secrets {
     #[must_use]
     pub fn of_database(&self, service: &str) -> Self {
         let account = Account { nats: String::new(), etcd: None, ..self.account(service).clone() };
-        Self { postgres: self.postgres.clone(), etcd: None, accounts: [(service.to_owned(), account)].into() }
+        let accounts = [(service.to_owned(), account)].into();
+        Self { postgres: self.postgres.clone(), etcd: None, accounts, handover_keys: BTreeMap::new() }
+    }
+
+    /// Returns the key of a part; none of a part without data.
+    pub fn handover_key(&self, part: Part) -> Option<&str> {
+        self.handover_keys.get(part.service().name).map(String::as_str)
+    }
+
+    /// Returns the keys that a service has: the monolith those of all parts, a service that of its own part.
+    pub fn handover_keys_of(&self, service: &Service) -> Vec<(Part, &str)> {
+        let is_its = |part: &Part| service.name == MONOLITH || service.name == part.service().name;
+        Part::ALL.into_iter().filter(is_its).filter_map(|part| Some((part, self.handover_key(part)?))).collect()
     }
 
     pub fn account(&self, name: &str) -> &Account {

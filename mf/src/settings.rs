@@ -15,14 +15,15 @@ use crate::home::{self, Home};
 use crate::services;
 
 pub const PORT_DEFAULT: u16 = 8080;
-/// Limited by PostgreSQL's connections; see `CONNECTIONS_MAX` in `infra/postgres/server.rs`.
+/// Limited by PostgreSQL's connections; see `SIZE` in `infra/postgres/server.rs`.
 pub const INSTANCES_MAX: u16 = 16;
 
-/// Who owns the data and the routes when a stack is created: before or after the migration.
+/// Who owns the data and the routes when a stack is created: before or after the migration. `mf migrate` changes it
+/// part by part; the stage of the stack stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// The monolith owns everything; no service runs.
+    /// The monolith owns everything; services run beside it only when a part moves.
     Monolith,
     /// Each service owns its data; the monolith is the default backend.
     Services,
@@ -42,6 +43,16 @@ impl Instances {
     /// Returns services with their counts, in start order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Service, u16)> {
         SERVICES.iter().filter_map(|service| Some((service, *self.0.get(service.name)?)))
+    }
+
+    /// Whether a service belongs to the stack, perhaps with no instance at present.
+    pub fn contains(&self, service: &Service) -> bool {
+        self.0.contains_key(service.name)
+    }
+
+    /// Adds a service with one instance, unless it belongs to the stack already.
+    pub fn add(&mut self, service: &Service) {
+        self.0.entry(service.name.to_owned()).or_insert(1);
     }
 }
 
@@ -128,7 +139,7 @@ impl Settings {
         let mut instances = before.map(|before| before.instances.clone()).unwrap_or_default();
         if stage == Stage::Services {
             for service in extracted() {
-                instances.0.entry(service.name.to_owned()).or_insert(1);
+                instances.add(service);
             }
         }
         if let Some(changed) = &options.instances {

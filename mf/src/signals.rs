@@ -2,8 +2,9 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Returns on SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed).
-pub async fn interrupted() {
+/// Waits for SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed). From the call on these do not end the
+/// process, also before the future is polled.
+pub fn interrupted() -> impl Future<Output = ()> {
     let mut waits = Vec::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         match signal(kind) {
@@ -12,8 +13,10 @@ pub async fn interrupted() {
             Err(error) => eprintln!("mf: cannot handle signals: {error}"),
         }
     }
-    if waits.is_empty() {
-        return std::future::pending().await;
+    async move {
+        if waits.is_empty() {
+            return std::future::pending().await;
+        }
+        futures::future::select_all(waits).await;
     }
-    futures::future::select_all(waits).await;
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use flack_catalogue::Service;
 use flack_common::registry::WEIGHT_DEFAULT;
+use flack_handover::protocol;
 use flack_supervisor::{Environment, ProcessStatus, Spec, Stop, StopSignal};
 
 use crate::builds::Build;
@@ -81,6 +82,8 @@ impl Stack {
         let postgres = self.ports.postgres_address(database);
         let etcd = etcd::client_environment(&self.home, &self.ports, service.name);
         let environment = etcd.into_iter().fold(inherited_environment(), |env, (name, value)| env.with(name, value));
+        let keys = self.secrets.handover_keys_of(service).into_iter();
+        let environment = keys.fold(environment, |env, (part, key)| env.with(&protocol::key_variable(part), key));
         environment
             .with("FLACK_INSTANCE", instance)
             .with("FLACK_LISTEN", format!("{}:0", self.ports.machine()))

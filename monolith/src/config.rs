@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use flack_common::config::{DatabaseConfig, EventsConfig, LimitsConfig, ProcessConfig, RegistryConfig};
+use flack_common::config::{
+    DatabaseConfig, EventsConfig, HandoverKeys, InternalListenerConfig, LimitsConfig, ProcessConfig, RegistryConfig,
+};
 use flack_users::config::GuessLimits;
 use flack_websocket::config::SocketLimits;
 
@@ -23,10 +25,15 @@ pub struct Config {
     /// Absent when it runs alone.
     #[conf(flatten)]
     pub events: Option<EventsConfig>,
+    /// For requests that it passes on to the services that own their parts; absent when it runs alone.
+    #[conf(flatten)]
+    pub internal_listener: Option<InternalListenerConfig>,
     #[conf(flatten)]
     pub sockets: SocketLimits,
     #[conf(flatten)]
     pub limits: LimitsConfig,
+    #[conf(flatten)]
+    pub handover: HandoverKeys,
     #[conf(flatten)]
     pub guesses: GuessLimits,
 }

@@ -4,11 +4,10 @@
 //! It contains no part's code: it starts the libraries of the services and connects them. What a service does with a
 //! generated client, it does with a call in the process. What its database does differently is in `migrations/flack`.
 //!
-//! It runs alone or beside services. Beside services it works only on data that it owns according to the registry: see
-//! `guard.rs`.
+//! It runs alone or beside services. Beside services it works only on data that it owns according to the registry, and
+//! passes requests for other data on (`flack_common::forward`).
 
 pub mod config;
-pub mod guard;
 pub mod events;
 
 use std::{process::ExitCode, sync::Arc};
@@ -16,28 +15,30 @@ use std::{process::ExitCode, sync::Arc};
 use axum::Router;
 use flack_api::{
     Layered, VerifyToken,
-    messages::{self, MessagesApi},
-    tokens::{self, TokensApi},
-    ui::UiApi,
-    users::{self, UsersApi},
+    messages::{self, MessagesApi, MessagesClient},
+    messages_v2::{self, MessagesV2Api, MessagesV2Client},
+    tokens::{self, TokensApi, TokensClient},
+    ui::{UiApi, UiClient},
+    users::{self, UsersApi, UsersClient},
 };
 use flack_catalogue::Service;
 use flack_common::{
     auth::Verifier,
     authority::Authority,
-    config::{LimitsConfig, parse_or_exit},
+    config::{HandoverKeys, LimitsConfig, parse_or_exit},
     database,
     events::{Events, InProcess, JetStream, publish_journal},
+    forward::Forwarding,
     process::{self, App, Background, Readiness},
     quota::WriteLimit,
-    registry::{Registry, keys},
+    registry::Registry,
     telemetry,
 };
 use flack_users::config::GuessLimits;
 use flack_websocket::{Limits, Peers};
 use sqlx::{PgPool, migrate::Migrator};
 
-use crate::{config::Config, guard::Guard};
+use crate::config::Config;
 
 /// The tables of all parts; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/flack");
@@ -64,14 +65,20 @@ pub async fn build(config: Config, background: Background, registry: Option<Regi
         Some(config) => Events::JetStream(JetStream::connect(config).await?),
         None => Events::InProcess(InProcess::new(SERVICE)),
     };
-    start(pool, events, registry, &config.limits, config.guesses, config.sockets.into(), &background).await
+    let internal_url = config.internal_listener.as_ref().map(|listener| listener.url.as_str());
+    let (limits, keys, sockets) = (&config.limits, &config.handover, config.sockets.into());
+    start(pool, events, registry, internal_url, keys, limits, config.guesses, sockets, &background).await
 }
 
-/// Starts the parts, each after those that it calls. Tests pass their own database and events.
+/// Starts the parts, each after those that it calls. Tests pass their own database and events. Requests for parts of
+/// other owners are passed on through the internal listener at `internal_url`.
+#[expect(clippy::too_many_arguments, reason = "the dependencies of a whole app; only `build` and tests call it")]
 pub async fn start(
     pool: PgPool,
     events: Events,
     registry: Option<Registry>,
+    internal_url: Option<&str>,
+    keys: &HandoverKeys,
     limits: &LimitsConfig,
     guesses: GuessLimits,
     sockets: Limits,
@@ -81,19 +88,21 @@ pub async fn start(
     let (verifier, authority) = match &registry {
         Some(registry) => {
             let verifier = Verifier::from_registry(registry, background).await?;
-            (verifier, Authority::from_registry(SERVICE, registry.mirror(keys::AUTHORITY).await?))
+            (verifier, Authority::from_registry(SERVICE, registry).await?)
         }
         None => (Verifier::standalone(), Authority::standalone(SERVICE)),
     };
     authority.keep_fences(&pool, background).await?;
     publish_journal(SERVICE, &pool, &events, events::map, background);
 
-    let guard = Guard(authority.clone());
+    let forwarding = Forwarding::new(&authority, internal_url, &pool, background);
     // One quota of writes for all parts; a message that is posted on a websocket counts as well.
     let writes = WriteLimit::new(limits);
     let users = flack_users::start(&pool, guesses, authority.of(flack_users::SERVICE), background);
-    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(writes.clone(), users.await?));
-    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(guard.clone(), users));
+    let forward =
+        forwarding.layer::<dyn UsersApi>(flack_users::SERVICE, |url, http| Arc::new(UsersClient::new(url, http)));
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(forward, users.await?));
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(writes.clone(), users));
     let tokens = flack_tokens::start(
         &pool,
         &events,
@@ -103,28 +112,49 @@ pub async fn start(
         authority.of(flack_tokens::SERVICE),
         background,
     );
-    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(writes.clone(), tokens.await?));
-    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(guard.clone(), tokens));
+    let forward =
+        forwarding.layer::<dyn TokensApi>(flack_tokens::SERVICE, |url, http| Arc::new(TokensClient::new(url, http)));
+    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(forward, tokens.await?));
+    let tokens: Arc<dyn TokensApi> = Arc::new(Layered::new(writes.clone(), tokens));
     let messages = flack_messages::start(&pool, limits, authority.of(flack_messages::SERVICE), background);
+    let messages_v2: Arc<dyn MessagesV2Api> = Arc::clone(&messages) as _;
+    let forward = forwarding
+        .layer::<dyn MessagesApi>(flack_messages::SERVICE, |url, http| Arc::new(MessagesClient::new(url, http)));
+    let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(forward, messages as _));
     let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(writes.clone(), messages));
-    let messages: Arc<dyn MessagesApi> = Arc::new(Layered::new(guard.clone(), messages));
-    let ui: Arc<dyn UiApi> = Arc::new(Layered::new(writes, flack_ui::start(&pool)));
-    let ui = Arc::new(Layered::new(guard, ui));
+    let forward = forwarding
+        .layer::<dyn MessagesV2Api>(flack_messages::SERVICE, |url, http| Arc::new(MessagesV2Client::new(url, http)));
+    let messages_v2: Arc<dyn MessagesV2Api> = Arc::new(Layered::new(forward, messages_v2));
+    let messages_v2: Arc<dyn MessagesV2Api> = Arc::new(Layered::new(writes.clone(), messages_v2));
+    let forward = forwarding.layer::<dyn UiApi>(flack_ui::SERVICE, |url, http| Arc::new(UiClient::new(url, http)));
+    let ui: Arc<dyn UiApi> = Arc::new(Layered::new(forward, flack_ui::start(&pool)));
+    let ui = Arc::new(Layered::new(writes, ui));
 
     let verify: Arc<dyn VerifyToken> = Arc::clone(&verifier) as _;
     let peers = Peers {
         users: Arc::clone(&users),
         messages: Arc::clone(&messages),
+        messages_v2: Arc::clone(&messages_v2),
         revocations: verifier.revocations(),
         verify: Arc::clone(&verify),
     };
     // Without an inbox: clients resume only from the ring buffer.
-    let websocket = flack_websocket::start(SERVICE, &events, peers, None, sockets, background);
+    let websocket = flack_websocket::start(
+        SERVICE,
+        &events,
+        peers,
+        None,
+        sockets,
+        &authority.of(flack_websocket::SERVICE),
+        background,
+    );
     let router = Router::new()
         .merge(websocket)
         .merge(users::router(users, Arc::clone(&verify)))
         .merge(tokens::router(tokens, Arc::clone(&verify)))
         .merge(messages::router(messages, Arc::clone(&verify)))
-        .merge(flack_ui::router(ui, verify));
+        .merge(messages_v2::router(messages_v2, Arc::clone(&verify)))
+        .merge(flack_ui::router(ui, verify))
+        .merge(flack_replication::start(SERVICE, &pool, &authority, internal_url, keys, background));
     Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

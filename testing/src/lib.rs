@@ -17,4 +17,4 @@ pub use events::{UsersStandIn, published};
 pub use nats::Nats;
 pub use port::free_port;
 pub use service::TestService;
-pub use wait::{WAIT_MAX, eventually};
+pub use wait::{WAIT_MAX, eventually, eventually_within};

@@ -1,6 +1,7 @@
 //! A nats-server of one test, and a publisher of events.
 
 use std::{
+    path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::Duration,
@@ -94,6 +95,20 @@ impl Nats {
         self.client = OnceCell::new();
     }
 
+    /// Stops the server, and returns a copy of its data.
+    pub fn kill_and_copy_data(&mut self) -> TempDir {
+        self.kill();
+        let copy = TempDir::new().expect("a folder");
+        copy_folder(self.folder.path(), copy.path());
+        copy
+    }
+
+    /// Stops the server and sets its data back to a copy.
+    pub fn kill_and_set_back(&mut self, copy: TempDir) {
+        self.kill();
+        self.folder = copy;
+    }
+
     /// Stops the server and deletes its data.
     pub fn kill_and_lose_data(&mut self) {
         self.kill();
@@ -152,14 +167,20 @@ impl Nats {
 
     /// `suffix` gives the message of the same event another id.
     pub async fn publish_as(&self, owner: &str, kind: &str, data: Value, id: i64, suffix: &str) {
+        let entity_id = data["id"].to_string();
+        let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",
+            "version": 1, "type": kind, "data": data });
+        self.publish_event(owner, &entity_id, &format!("{owner}-{id}{suffix}"), event).await;
+    }
+
+    /// Publishes an event with its envelope.
+    pub async fn publish_event(&self, owner: &str, entity_id: &str, message_id: &str, event: Value) {
         if self.jetstream().await.get_stream(owner.to_uppercase()).await.is_err() {
             prepare_stream(self.client().await, owner, 1).await.expect("the stream is made");
         }
-        let subject = format!("flack.{owner}.{kind}.{}", data["id"]);
-        let event = json!({ "id": format!("{owner}-{id}"), "operation": "insert", "time": "2026-11-21T12:00:00Z",
-            "version": 1, "type": kind, "data": data });
-        let message =
-            PublishMessage::build().payload(event.to_string().into()).message_id(format!("{owner}-{id}{suffix}"));
+        let kind = event["type"].as_str().expect("an event has a type");
+        let subject = format!("flack.{owner}.{kind}.{entity_id}");
+        let message = PublishMessage::build().payload(event.to_string().into()).message_id(message_id);
         self.jetstream().await.send_publish(subject, message).await.expect("sent").await.expect("stored");
     }
 }
@@ -170,5 +191,18 @@ impl Drop for Nats {
             administrator.abort();
         }
         self.kill();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir(&target).expect("a new folder");
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("a file");
+        }
     }
 }

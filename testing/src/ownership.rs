@@ -7,17 +7,27 @@ use sqlx::{AssertSqlSafe, PgPool, error::DatabaseError};
 use crate::eventually;
 
 /// Tables that every database has. They belong to no part.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 20] = [
     "_flack_shared_migrations",
     "_sqlx_migrations",
     "inbox",
     "inbox_entity",
     "inbox_offset",
     "journal",
+    "journal_published",
     "journal_queue",
+    "journal_stream",
     "ownership",
+    "part_changes",
+    "part_copies",
+    "part_keys",
+    "part_logs",
+    "part_replicas",
     "part_tables",
+    "part_touched",
+    "part_verifications",
     "projections",
+    "shadow_reads",
 ];
 
 /// PostgreSQL's bits of a trigger that fires before each statement: insert, update, delete and truncate.
@@ -27,6 +37,14 @@ const BEFORE_EVERY_STATEMENT: i16 = 2 + 4 + 8 + 16 + 32;
 const WRITERS: usize = 4;
 const WRITES_BEFORE_THE_CLOSE: i64 = 40;
 const ROUNDS: i64 = 5;
+
+/// Asserts that only the owner of a part writes it. `pool` is the part's own database, with all migrations, and `write`
+/// a statement that writes one journal row of the part.
+pub async fn only_the_owner_writes(pool: &PgPool, part: &str, write: &'static str) {
+    every_table_is_fenced(pool, &[part]).await;
+    no_write_commits_behind_the_marker(pool, part, write).await;
+    a_replica_is_not_written(pool).await;
+}
 
 /// Asserts that each table is shared, a projection, or belongs to a part of `parts` and has the fence's trigger, and
 /// that a part's tables are in the order of their foreign keys.
@@ -86,7 +104,10 @@ pub async fn every_table_is_fenced(pool: &PgPool, parts: &[&str]) {
 
 /// Asserts that no statement writes a table of a replica.
 pub async fn a_replica_is_not_written(pool: &PgPool) {
-    sqlx::query("select follow_record(part, false, 1, false, null) from ownership").execute(pool).await.expect("roles");
+    sqlx::query("select follow_record(part, false, epoch + 1, false, null, true) from ownership")
+        .execute(pool)
+        .await
+        .expect("roles");
     let tables: Vec<(String, String)> = sqlx::query_as(
         "select target::text, attname::text
          from part_tables inner join pg_attribute on attrelid = target and attnum = 1",
@@ -122,25 +143,21 @@ pub async fn no_write_commits_behind_the_marker(pool: &PgPool, part: &str, write
         let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_until_fenced(pool.clone(), write))).collect();
         let has_writes = async || journaled(pool, open).await - before >= WRITES_BEFORE_THE_CLOSE;
         eventually("the clients write", has_writes).await;
-        let marker: i64 = sqlx::query_scalar("select close_part($1, $2)")
-            .bind(part)
-            .bind(closed)
-            .fetch_one(pool)
-            .await
-            .expect("closed");
+        sqlx::query("select close_part($1, $2)").bind(part).bind(closed).execute(pool).await.expect("closed");
         let mut committed = 0;
         for writer in writers {
             committed += writer.await.expect("the client ends");
         }
         assert_eq!(journaled(pool, open).await - before, committed, "a journal row for each write, at epoch {open}");
-        let behind: i64 = sqlx::query_scalar("select count(*) from journal where id > $1")
-            .bind(marker)
-            .fetch_one(pool)
-            .await
-            .expect("a count");
+        let behind: i64 = sqlx::query_scalar(
+            "select count(*) from journal where id > (select max(id) from journal where entity = 'ownership')",
+        )
+        .fetch_one(pool)
+        .await
+        .expect("a count");
         assert_eq!(behind, 0, "writes behind the marker of epoch {closed}");
 
-        let role: String = sqlx::query_scalar("select follow_record($1, true, $2, false, null)")
+        let role: String = sqlx::query_scalar("select follow_record($1, true, $2, false, null, true)")
             .bind(part)
             .bind(closed + 1)
             .fetch_one(pool)

@@ -4,7 +4,7 @@ use std::{panic::Location, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-/// The bound of every wait.
+/// The bound of a wait without its own.
 pub const WAIT_MAX: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -12,11 +12,17 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Waits until `condition` holds. Panics at the caller's place after [`WAIT_MAX`].
 #[track_caller]
 pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+    eventually_within(WAIT_MAX, what, condition)
+}
+
+/// Waits until `condition` holds. Panics at the caller's place after `bound`.
+#[track_caller]
+pub fn eventually_within(bound: Duration, what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + bound;
         while !condition().await {
-            assert!(Instant::now() < deadline, "{caller}: {what}: not within {WAIT_MAX:?}");
+            assert!(Instant::now() < deadline, "{caller}: {what}: not within {bound:?}");
             sleep(POLL_INTERVAL).await;
         }
     }

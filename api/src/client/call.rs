@@ -10,11 +10,12 @@ use http::{
 use reqwest::Request;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use serde_json::Value;
 use url::Url;
 
 use crate::{
     BasicCaller, Context, OperationInfo, TokenCaller,
-    server::{CORRELATION_ID, DEADLINE_MS, FORWARDED_FOR, TRACEPARENT},
+    server::{CORRELATION_ID, DEADLINE_MS, FORWARDED_EPOCH, FORWARDED_FOR, READ, REPLICA, TRACEPARENT},
 };
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -56,8 +57,13 @@ impl Call {
         self
     }
 
-    pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.query.extend(value.map(|value| (name, value.to_string())));
+    /// Takes the text from JSON, because generated types of constrained texts have no `ToString`.
+    pub fn query(mut self, name: &'static str, value: Option<impl Serialize>) -> Self {
+        let text = value.map(|value| match serde_json::to_value(value).expect("a value of a generated type") {
+            Value::String(text) => text,
+            other => other.to_string(),
+        });
+        self.query.extend(text.map(|text| (name, text)));
         self
     }
 
@@ -81,9 +87,10 @@ impl Call {
             || self.headers.contains_key(IDEMPOTENCY_KEY)
     }
 
+    /// The path is appended to that of `url`.
     pub fn build(self, mut url: Url, context: &Context) -> Request {
         if let Ok(mut path) = url.path_segments_mut() {
-            path.clear().extend(self.segments);
+            path.pop_if_empty().extend(self.segments);
         }
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(self.query);
@@ -97,6 +104,12 @@ impl Call {
         }
         if let Some(address) = context.client_address {
             insert(&mut request, FORWARDED_FOR, &address.to_string());
+        }
+        if let Some(epoch) = context.forwarded_epoch {
+            insert(&mut request, FORWARDED_EPOCH, &epoch.to_string());
+        }
+        if context.may_read_replica {
+            insert(&mut request, READ, REPLICA);
         }
         request
     }

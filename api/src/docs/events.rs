@@ -6,7 +6,7 @@ use askama::Template;
 use serde_json::Value;
 
 use super::schemas::{Member, entries, kind, members, text};
-use crate::{events, frames};
+use crate::{events, frames, frames_v2};
 
 pub static PAGE: LazyLock<String> =
     LazyLock::new(|| Page::new().render().expect("a template without failing filters renders"));
@@ -23,6 +23,8 @@ struct Page {
     client_frames: Vec<Message>,
     server_frames: Vec<Message>,
     values: Vec<Definition>,
+    client_frames_v2: Vec<Message>,
+    server_frames_v2: Vec<Message>,
 }
 
 struct Stream {
@@ -51,15 +53,18 @@ struct Definition {
 impl Page {
     fn new() -> Self {
         let document: Value = serde_yaml_ng::from_str(events::DOCUMENT).expect("a test parses it");
-        let [envelope, models, frames] = [events::ENVELOPE_SCHEMA, events::SCHEMA, frames::SCHEMA]
-            .map(|schema| serde_json::from_str::<Value>(schema).expect("build/ or a test parses it"));
+        let [envelope, models, frames, frames_v2] =
+            [events::ENVELOPE_SCHEMA, events::SCHEMA, frames::SCHEMA, frames_v2::SCHEMA]
+                .map(|schema| serde_json::from_str::<Value>(schema).expect("build/ or a test parses it"));
         let messages = &document["components"]["messages"];
-        let described = |union: &Value, side: &str| -> Vec<Message> {
+        let described = |union: &Value, channel: &str, side: &str| -> Vec<Message> {
+            let listed = &document["channels"][channel]["messages"];
             let alternatives = union["oneOf"].as_array().into_iter().flatten();
             alternatives
                 .map(|alternative| {
                     let name = word(&alternative["title"]);
-                    let message = &messages[format!("{side}{name}")];
+                    let reference = word(&listed[format!("{side}{name}")]["$ref"]);
+                    let message = &messages[reference.rsplit('/').next().unwrap_or_default()];
                     Message {
                         description: text(&message["summary"]),
                         members: members(alternative),
@@ -74,12 +79,14 @@ impl Page {
             envelope: members(&envelope),
             streams: streams(&document["channels"]),
             // The union of the monolith contains the events of all services.
-            events: described(&models["definitions"]["MonolithEvent"], ""),
+            events: described(&models["definitions"]["MonolithEvent"], "monolith", ""),
             models: definitions(&models["definitions"], |_, shape| shape["properties"].is_object()),
             websocket: text(&document["channels"]["websocket"]["description"]),
-            client_frames: described(&frames["definitions"]["ClientFrame"], "client_"),
-            server_frames: described(&frames["definitions"]["ServerFrame"], "server_"),
+            client_frames: described(&frames["definitions"]["ClientFrame"], "websocket", "client_"),
+            server_frames: described(&frames["definitions"]["ServerFrame"], "websocket", "server_"),
             values: definitions(&frames["definitions"], |name, _| !name.ends_with("Frame")),
+            client_frames_v2: described(&frames_v2["definitions"]["ClientFrame"], "websocket_v2", "client_"),
+            server_frames_v2: described(&frames_v2["definitions"]["ServerFrame"], "websocket_v2", "server_"),
         }
     }
 }

@@ -14,6 +14,11 @@ pub const CORRELATION_ID: &str = "x-correlation-id";
 pub const TRACEPARENT: &str = "traceparent";
 /// Milliseconds that the caller still waits.
 pub const DEADLINE_MS: &str = "x-deadline-ms";
+/// The epoch of the record by which a process has passed the request on to the part's other side.
+pub const FORWARDED_EPOCH: &str = "x-flack-epoch";
+/// With the value [`REPLICA`], the part's replica may answer the read.
+pub const READ: &str = "x-flack-read";
+pub const REPLICA: &str = "replica";
 /// The address of the client. The balancer replaces what a client sends.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -44,6 +49,8 @@ impl Context {
             client_address: text(FORWARDED_FOR)
                 .and_then(|address| address.parse().ok())
                 .map(|address: IpAddr| address.to_canonical()),
+            forwarded_epoch: text(FORWARDED_EPOCH).and_then(|epoch| epoch.parse().ok()),
+            may_read_replica: text(READ) == Some(REPLICA),
             rate_limits: RateLimits::default(),
         }
     }

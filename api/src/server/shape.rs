@@ -14,6 +14,11 @@ use crate::Problem;
 #[derive(Debug)]
 pub enum Shape {
     Object(&'static [Field]),
+    List {
+        items: &'static Shape,
+        min: usize,
+        max: usize,
+    },
     Value {
         allows: fn(&Value) -> bool,
         /// What is allowed. It follows "has to be" in a problem.
@@ -62,6 +67,10 @@ impl Shape {
     fn check(&self, name: &str, value: &Value) -> Result<(), Problem> {
         let allowed = match (self, value) {
             (Self::Object(fields), Value::Object(members)) => return check_fields(name, fields, members),
+            (Self::List { items, min, max }, Value::Array(values)) if (*min..=*max).contains(&values.len()) => {
+                let mut values = values.iter().enumerate();
+                return values.try_for_each(|(index, value)| items.check(&format!("{name}[{index}]"), value));
+            }
             (Self::Value { allows, .. }, value) => allows(value),
             _ => false,
         };
@@ -93,6 +102,7 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object(_) => f.write_str("a JSON object"),
+            Self::List { items, min, max } => write!(f, "a list of {min} to {max} values, each {items}"),
             Self::Value { words, .. } => f.write_str(words),
         }
     }
@@ -105,6 +115,7 @@ mod tests {
     use super::*;
 
     static PAGE: Shape = Shape::Value { allows: |value| is_between(value, 1, 10), words: "from 1 to 10" };
+    static PAGES: Shape = Shape::List { items: &PAGE, min: 1, max: 2 };
     static RANGE: Shape = Shape::Object(&[Field { name: "page", required: true, shape: &PAGE }]);
     static QUERY: Shape = Shape::Object(&[Field { name: "range", required: false, shape: &RANGE }]);
 
@@ -120,6 +131,15 @@ mod tests {
         assert!(refusal(&QUERY, BODY, &json!({"range": {}})).starts_with("`range.page` is missing"));
         assert_eq!(refusal(&QUERY, BODY, &json!({"range": [1]})), "`range` has to be a JSON object");
         assert_eq!(refusal(&QUERY, BODY, &json!(["a"])), "`body` has to be a JSON object");
+    }
+
+    #[test]
+    fn a_list_has_a_length_and_good_values() {
+        assert!(PAGES.check("pages", &json!([1, 10])).is_ok());
+        for bad in [json!([]), json!([1, 2, 3]), json!(1), json!({"0": 1})] {
+            assert_eq!(refusal(&PAGES, "pages", &bad), "`pages` has to be a list of 1 to 2 values, each from 1 to 10");
+        }
+        assert_eq!(refusal(&PAGES, "pages", &json!([1, 11])), "`pages[1]` has to be from 1 to 10");
     }
 
     #[test]

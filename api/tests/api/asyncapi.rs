@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use flack_api::{
     events::{Event, MessagesEvent, MonolithEvent, TokensEvent, UiEvent, UsersEvent},
-    frames::{ClientFrame, ServerFrame},
+    frames, frames_v2,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn every_union_is_a_stream_and_every_stream_a_union() {
     let document = document();
     let channels = document["channels"].as_object().unwrap();
     let mut streams: BTreeSet<&String> =
-        channels.keys().filter(|name| !["typing", "websocket"].contains(&name.as_str())).collect();
+        channels.keys().filter(|name| !["typing", "websocket", "websocket_v2"].contains(&name.as_str())).collect();
     for (union, alternatives) in unions("events.schema.json", "Event") {
         let owner = union.trim_end_matches("Event").to_lowercase();
         assert!(streams.remove(&owner), "the stream of {union} is missing");
@@ -112,23 +112,28 @@ fn every_union_is_a_stream_and_every_stream_a_union() {
 #[test]
 fn every_frame_is_a_message_of_the_websocket_and_every_message_a_frame() {
     let document = document();
-    let mut messages = names(&document["channels"]["websocket"]["messages"]);
-    for (union, side, operation) in
-        [("ClientFrame", "client", "receive_frames"), ("ServerFrame", "server", "send_frames")]
+    for (schema, channel, suffix) in
+        [("frames.schema.json", "websocket", ""), ("frames.v2.schema.json", "websocket_v2", "_v2")]
     {
-        let mut listed = Vec::new();
-        for alternative in &unions("frames.schema.json", union)[0].1 {
-            let kind = alternative["title"].as_str().unwrap();
-            let name = format!("{side}_{kind}");
-            assert!(messages.remove(&name), "the message {name} is missing");
-            let message = resolve(&document, &document["channels"]["websocket"]["messages"][&name]);
-            assert_eq!(message["name"], kind);
-            assert_eq!(resolve(&document, &message["payload"]), *alternative, "{name}");
-            listed.push(json!({ "$ref": format!("#/channels/websocket/messages/{name}") }));
+        let mut messages = names(&document["channels"][channel]["messages"]);
+        for (union, side, operation) in
+            [("ClientFrame", "client", "receive_frames"), ("ServerFrame", "server", "send_frames")]
+        {
+            let mut listed = Vec::new();
+            for alternative in &unions(schema, union)[0].1 {
+                let kind = alternative["title"].as_str().unwrap();
+                let name = format!("{side}_{kind}");
+                assert!(messages.remove(&name), "the message {name} is missing");
+                let message = resolve(&document, &document["channels"][channel]["messages"][&name]);
+                assert_eq!(message["name"], kind);
+                assert_eq!(resolve(&document, &message["payload"]), *alternative, "{name}");
+                listed.push(json!({ "$ref": format!("#/channels/{channel}/messages/{name}") }));
+            }
+            let operation = format!("{operation}{suffix}");
+            assert_eq!(document["operations"][&operation]["messages"], json!(listed), "{operation}");
         }
-        assert_eq!(document["operations"][operation]["messages"], json!(listed), "{operation}");
+        assert!(messages.is_empty(), "there are no frames {messages:?}");
     }
-    assert!(messages.is_empty(), "there are no frames {messages:?}");
 }
 
 #[test]
@@ -157,10 +162,17 @@ fn the_examples_are_events_and_frames() {
         ("messages", assert_is::<Event<MessagesEvent>>),
         ("ui", assert_is::<Event<UiEvent>>),
         ("monolith", assert_is::<Event<MonolithEvent>>),
-        ("typing", assert_is::<ServerFrame>),
+        ("typing", |name, payload| match name {
+            "server_typing" => assert_is::<frames::ServerFrame>(name, payload),
+            _ => assert_is::<frames_v2::ServerFrame>(name, payload),
+        }),
         ("websocket", |name, payload| match name.split_once('_') {
-            Some(("client", _)) => assert_is::<ClientFrame>(name, payload),
-            _ => assert_is::<ServerFrame>(name, payload),
+            Some(("client", _)) => assert_is::<frames::ClientFrame>(name, payload),
+            _ => assert_is::<frames::ServerFrame>(name, payload),
+        }),
+        ("websocket_v2", |name, payload| match name.split_once('_') {
+            Some(("client", _)) => assert_is::<frames_v2::ClientFrame>(name, payload),
+            _ => assert_is::<frames_v2::ServerFrame>(name, payload),
         }),
     ] {
         for name in names(&document["channels"][channel]["messages"]) {

@@ -117,6 +117,27 @@ async fn a_call_without_a_response_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_read_that_an_instance_does_not_answer_is_sent_again_before_the_deadline_but_no_password_is() {
+    let absent = r#"{"type": "t", "title": "t", "status": 404, "detail": "nobody"}"#;
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let router = Router::new().fallback(any(async move || {
+        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::future::pending::<()>().await;
+        }
+        (StatusCode::NOT_FOUND, [("content-type", "application/problem+json")], absent)
+    }));
+    let client = client_of(router).await;
+    let context = || Context { deadline: Some(Instant::now() + Duration::from_millis(200)), ..context() };
+    assert_eq!(client.get_user(&context(), None, 1).await.unwrap_err().status, 404);
+
+    assert_eq!(count.swap(0, Ordering::SeqCst), 2);
+    let me = BasicCaller { nickname: "alice".to_owned(), password: "secret".into() };
+    assert_eq!(client.get_me(&context(), me).await.unwrap_err(), Problem::unavailable("users"));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn an_unavailable_service_is_called_again_where_a_retry_is_safe() {
     let busy = r#"{"type": "t", "title": "t", "status": 503, "detail": "busy"}"#;
     let (router, count) = constant_response(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", busy);
@@ -184,11 +205,11 @@ async fn path_and_query_are_encoded_and_nothing_else_is_sent() {
         Problem::not_found(format!("{uri} {key:?} {}", headers.contains_key("authorization")))
     }));
     let address = serve(echo).await;
-    let client = MessagesClient::new(&format!("http://{address}/ignored/"), http());
+    let client = MessagesClient::new(&format!("http://{address}/below/"), http());
     let received = client.list_messages(&context(), None, Some(1), None).await.unwrap_err();
-    assert_eq!(received.detail, "/api/messages?updated_since=1 None false");
+    assert_eq!(received.detail, "/below/api/messages?updated_since=1 None false");
     let key = Uuid::nil();
     let message = NewMessage { source: "hello".parse().unwrap() };
     let received = client.create_message(&context(), caller(), Some(key), message).await.unwrap_err();
-    assert_eq!(received.detail, format!("/api/messages Some(\"{key}\") true"));
+    assert_eq!(received.detail, format!("/below/api/messages Some(\"{key}\") true"));
 }

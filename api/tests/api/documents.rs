@@ -26,7 +26,7 @@ async fn every_operation_of_every_document_goes_through_router_trait_and_client(
     // Good for every operation: what one does not know, it ignores.
     let body = json!({
         "nickname": "alice", "password": "secret", "source": "hello", "theme": "dark", "notifications": true,
-        "message_id": 1
+        "message_id": 1, "kind": "public", "name": "general"
     });
     let router = everything();
     let mut operations = 0;
@@ -36,7 +36,7 @@ async fn every_operation_of_every_document_goes_through_router_trait_and_client(
             let basic = format!("{:?}", operation.security).contains("basic");
             let request = Request::builder()
                 .method(method.to_uppercase().as_str())
-                .uri(path.replace("{id}", "1").replace("{channel}", "general"))
+                .uri(path.replace("{id}", "1").replace("{user_id}", "1").replace("{channel}", "general"))
                 .header("authorization", if basic { "Basic YWxpY2U6eA==" } else { "Bearer good" })
                 .header("content-type", "application/json")
                 .body(Body::from(body.to_string()))
@@ -60,6 +60,7 @@ async fn every_operation_of_every_document_goes_through_router_trait_and_client(
 async fn the_documents_and_schemas_are_served() {
     let others = [
         "/api/docs/schemas/frames.schema.json",
+        "/api/docs/schemas/frames.v2.schema.json",
         "/api/docs/schemas/events.schema.json",
         "/api/docs/schemas/envelope.schema.json",
         "/api/docs/asyncapi/events.v1.yaml",
@@ -154,6 +155,10 @@ async fn the_page_of_events_lists_every_definition_of_the_schemas() {
     for (schema, names) in [
         (flack_api::events::SCHEMA, ["UserModel", "TokenModel", "user_changed", "message_changed", "token_changed"]),
         (flack_api::frames::SCHEMA, ["client_hello", "client_typing", "server_typing", "server_welcome", "ModelClass"]),
+        (
+            flack_api::frames_v2::SCHEMA,
+            ["client_v2_hello", "client_v2_typing", "server_v2_typing", "server_v2_welcome", "Token"],
+        ),
     ] {
         for name in names {
             assert!(html.contains(&format!(" id=\"{name}\"")), "{name}");

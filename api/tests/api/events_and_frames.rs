@@ -88,7 +88,7 @@ fn a_frame_may_have_unknown_members() {
     let frame: ClientFrame = serde_json::from_str(r#"{"colour":"red","type":"ping_user"}"#).unwrap();
     assert_eq!(frame, ClientFrame::PingUser);
     let frame: ClientFrame = serde_json::from_str(r#"{"type":"hello","colour":"red"}"#).unwrap();
-    assert_eq!(frame, ClientFrame::Hello { token: None, cursor: None });
+    assert_eq!(frame, ClientFrame::Hello { token: None, cursor: None, version: None });
 }
 
 #[test]

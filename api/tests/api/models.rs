@@ -2,7 +2,7 @@
 
 use flack_api::{
     events::{MessageModel, UserModel},
-    messages, users,
+    messages, messages_v2, users,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, from_value, json, to_value};
@@ -37,6 +37,22 @@ fn a_message_of_an_event_becomes_the_message_of_the_api_without_a_nickname() {
         json!({
             "id": 9, "created_at": 1, "updated_at": 2, "source": "hello", "html": "<p>hello</p>", "user_id": 7,
             "_links": { "self": "/api/messages/9", "user": "/api/users/7" }
+        })
+    );
+}
+
+#[test]
+fn a_deleted_message_of_an_event_becomes_a_message_of_version_2_with_its_times() {
+    let event = json!({
+        "id": 9, "created_at": 1, "updated_at": 3, "edited_at": 2, "deleted_at": 3, "user_id": 7, "channel_id": 5,
+        "source": "", "html": ""
+    });
+    assert_eq!(
+        mapped::<MessageModel, messages_v2::types::Message>(event),
+        json!({
+            "id": 9, "cursor": "AQAAAAAAAAAJ", "created_at": "1970-01-01T00:00:01Z",
+            "updated_at": "1970-01-01T00:00:03Z", "edited_at": "1970-01-01T00:00:02Z",
+            "deleted_at": "1970-01-01T00:00:03Z", "channel_id": 5, "user_id": 7, "source": "", "html": ""
         })
     );
 }

@@ -35,11 +35,12 @@ fn personal_fields_lists_the_fields_that_an_erasure_blanks() {
     assert_eq!(personal_fields("UserModel").unwrap(), ["last_seen_at", "nickname", "online"]);
     assert_eq!(personal_fields("MessageModel").unwrap(), ["html", "source"]);
     assert_eq!(personal_fields("ReadMarkerModel").unwrap(), ["message_id"]);
+    assert_eq!(personal_fields("ChannelMemberModel").unwrap(), ["last_read_message_id"]);
     assert_eq!(personal_fields("PreferencesModel").unwrap(), ["notifications", "theme"]);
     for model in ["ChannelModel", "SigningKeyModel", "TokenModel"] {
         assert!(personal_fields(model).unwrap().is_empty(), "{model}");
     }
-    assert_eq!(models_with_personal_fields().count(), 7, "name the new model above");
+    assert_eq!(models_with_personal_fields().count(), 8, "name the new model above");
 }
 
 #[test]

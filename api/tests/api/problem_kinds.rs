@@ -12,8 +12,10 @@ use crate::documents::page;
 fn kinds_made() -> BTreeMap<String, PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut kinds = BTreeMap::new();
-    let mut folders: Vec<PathBuf> =
-        ["api", "common", "haproxy", "monolith", "services"].iter().map(|folder| root.join(folder)).collect();
+    let mut folders: Vec<PathBuf> = ["api", "common", "handover", "haproxy", "monolith", "services"]
+        .iter()
+        .map(|folder| root.join(folder))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

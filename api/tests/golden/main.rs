@@ -27,7 +27,7 @@ pub fn compare(name: &str, old: &str, new: &str) -> Vec<Difference> {
         openapi::compare(&mut comparison);
     } else if name.starts_with("asyncapi/") {
         asyncapi::compare(&mut comparison);
-    } else if name.ends_with("frames.schema.json") {
+    } else if name.starts_with("schemas/frames.") {
         roots(&mut comparison, |name| match name {
             "ClientFrame" => Some(Role::Written),
             "ServerFrame" => Some(Role::Read),

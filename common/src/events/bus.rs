@@ -1,13 +1,15 @@
 //! The event bus: NATS `JetStream`, or an in-process bus for the monolith without NATS.
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::{
+    connection::Counter,
     in_process::{InProcess, InProcessSubscription},
     jetstream::JetStream,
     jetstream_subscription::JetStreamSubscription,
-    stream::{Outgoing, Received, StartOffset},
+    stream::{Outgoing, Received, StartOffset, StreamEnd},
 };
 
 /// The event bus of a process. Cheap to clone.
@@ -18,30 +20,38 @@ pub enum Events {
 }
 
 impl Events {
-    /// Fails when the owner's stream is missing.
-    pub(super) async fn require_stream(&self, owner: &str) -> anyhow::Result<()> {
+    /// Returns the end of the owner's stream; none of a stream that ends with this process. Fails when it is missing.
+    pub(super) async fn require_stream(&self, owner: &str) -> anyhow::Result<Option<StreamEnd>> {
         match self {
-            Self::JetStream(jetstream) => jetstream.require_stream(owner).await,
-            Self::InProcess(_) => Ok(()),
+            Self::JetStream(jetstream) => jetstream.require_stream(owner).await.map(Some),
+            Self::InProcess(_) => Ok(None),
         }
     }
 
-    /// Publishes the messages in order, if `last` is the id of the stream's last message, or none. Returns how many are
-    /// stored: when one is refused or lost, all messages after it are refused.
-    pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
+    /// Returns a counter of the changes of the connection; none without one.
+    pub(super) fn changes(&self) -> Option<Counter> {
+        match self {
+            Self::JetStream(jetstream) => Some(jetstream.changes()),
+            Self::InProcess(_) => None,
+        }
+    }
+
+    /// Publishes the messages in order, if `last` is the id of the stream's last message, or none. Returns the
+    /// sequences of those that are stored: when one is refused or lost, all messages after it are refused.
+    pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> Vec<u64> {
         match self {
             Self::JetStream(jetstream) => jetstream.publish(batch, last).await,
             Self::InProcess(in_process) => in_process.publish(batch).await,
         }
     }
 
-    /// Publishes a message, whatever the last message of the stream is.
-    pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<()> {
+    /// Publishes a message, whatever the last message of the stream is. Returns its sequence.
+    pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<u64> {
         match self {
             Self::JetStream(jetstream) => jetstream.publish_one(message).await,
             Self::InProcess(in_process) => {
-                in_process.publish(std::slice::from_ref(message)).await;
-                Ok(())
+                let stored = in_process.publish(std::slice::from_ref(message)).await;
+                stored.first().copied().context("nothing was published")
             }
         }
     }

@@ -69,7 +69,7 @@ impl InProcess {
         self.0.retained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn publish(&self, batch: &[Outgoing]) -> usize {
+    pub(super) async fn publish(&self, batch: &[Outgoing]) -> Vec<u64> {
         let last = {
             let mut retained = self.retained();
             for message in batch {
@@ -90,7 +90,7 @@ impl InProcess {
         self.0.last.send_replace(last);
         // Cannot fail: `self` has the sender.
         let _ = self.0.acknowledged.subscribe().wait_for(|all| all.values().all(|sequence| *sequence >= last)).await;
-        batch.len()
+        (last + 1 - batch.len() as u64..=last).collect()
     }
 
     pub(super) fn subscribe(

@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 
 use super::{
     connection::{self, Counter, Counters},
-    stream::{Outgoing, SIGNALS_BUFFERED_MAX, stream_name},
-    streams::is_missing,
+    stream::{Outgoing, SIGNALS_BUFFERED_MAX, StreamEnd, stream_name},
+    streams::{incarnation_of, is_missing},
 };
 use crate::config::EventsConfig;
 
@@ -66,24 +66,26 @@ impl JetStream {
     }
 
     /// Fails when NATS is unavailable, or does not have the owner's stream.
-    pub(super) async fn require_stream(&self, owner: &str) -> anyhow::Result<()> {
+    pub(super) async fn require_stream(&self, owner: &str) -> anyhow::Result<StreamEnd> {
         if !self.is_connected() {
             return Err(anyhow!("NATS is unavailable"));
         }
         let name = stream_name(owner);
         let found = self.0.context.get_stream(&name).await;
-        found.map(drop).map_err(|error| match error.kind() {
+        let stream = found.map_err(|error| match error.kind() {
             kind if is_missing(&kind) => anyhow!("stream {name} is missing; mfup makes it"),
             _ => anyhow::Error::from(error).context(format!("NATS returns no information about stream {name}")),
-        })
+        })?;
+        let info = stream.cached_info();
+        Ok(StreamEnd { incarnation: incarnation_of(info), last: info.state.last_sequence })
     }
 
     /// Publishes without waiting between messages. Each message names its predecessor as the stream's last message:
     /// when one is lost, NATS refuses those after it, and the events of an entity keep their order.
-    pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> usize {
+    pub(super) async fn publish(&self, batch: &[Outgoing], last: Option<&str>) -> Vec<u64> {
         if !self.is_connected() {
             // The client would buffer the messages and send them much later.
-            return 0;
+            return Vec::new();
         }
         let mut changes = self.changes();
         changes.borrow_and_update();
@@ -103,18 +105,20 @@ impl JetStream {
             }
             previous = Some(&message.message_id);
         }
-        let mut stored = 0;
+        let mut sequences = Vec::with_capacity(acks.len());
         for ack in acks {
-            if let Err(error) = acknowledged(ack, &mut changes).await {
-                debug!(%error, "a message was refused or lost; the rest is published one by one");
-                break;
+            match acknowledged(ack, &mut changes).await {
+                Ok(sequence) => sequences.push(sequence),
+                Err(error) => {
+                    debug!(%error, "a message was refused or lost; the rest is published one by one");
+                    break;
+                }
             }
-            stored += 1;
         }
-        stored
+        sequences
     }
 
-    pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<()> {
+    pub(super) async fn publish_one(&self, message: &Outgoing) -> anyhow::Result<u64> {
         if !self.is_connected() {
             return Err(anyhow!("NATS is unavailable"));
         }
@@ -160,10 +164,11 @@ impl JetStream {
     }
 }
 
-/// Awaits an acknowledgement, at most as long as the connection lasts: a lost connection never delivers it.
-async fn acknowledged(ack: PublishAckFuture, changes: &mut Counter) -> anyhow::Result<()> {
+/// Awaits an acknowledgement, and returns the sequence of the message. Waits at most as long as the connection lasts: a
+/// lost connection never delivers it.
+async fn acknowledged(ack: PublishAckFuture, changes: &mut Counter) -> anyhow::Result<u64> {
     tokio::select! {
-        answer = ack.into_future() => answer.map(|_| ()).map_err(Into::into),
+        answer = ack.into_future() => answer.map(|stored| stored.sequence).map_err(Into::into),
         _ = changes.changed() => Err(anyhow!("the connection to NATS was lost")),
     }
 }

@@ -6,6 +6,10 @@
 //!
 //! A relay that was frozen while another one took over cannot publish: each message of a batch names its predecessor,
 //! and NATS refuses it when that is not the stream's last message.
+//!
+//! A stream may lose messages that it has acknowledged. Published rows stay recorded for a while, with their sequences.
+//! Whenever the connection has changed, the relay compares the end of the stream with them, and publishes the rest
+//! again.
 
 use std::{convert::Infallible, panic::catch_unwind, time::Duration};
 
@@ -20,8 +24,9 @@ use tracing::{error, info, warn};
 
 use super::{
     bus::Events,
+    connection::Counter,
     journal_row::{JournalRow, MappedEvent, message_id},
-    stream::Outgoing,
+    stream::{Outgoing, StreamEnd},
 };
 use crate::{database::leader, restart::restart_on_failure};
 
@@ -51,7 +56,12 @@ pub type Map = fn(&JournalRow) -> anyhow::Result<Option<MappedEvent>>;
 /// The state of a leading relay.
 struct Leading {
     connection: PgConnection,
-    is_stream_known: bool,
+    /// The published rows that left the queue are those that the stream has.
+    is_stream_compared: bool,
+    /// Whether the stream outlives this process, so that what it has lost can be published again.
+    is_recorded: bool,
+    /// Changes of the connection to NATS: it may have been restarted with another store.
+    changes: Option<Counter>,
     /// The id of the last message that this relay has published.
     last_published: Option<String>,
     measured: Option<Instant>,
@@ -94,7 +104,14 @@ impl Relay {
         listener.listen("journal").await?;
         info!(owner = self.owner, "relaying");
 
-        let mut leading = Leading { connection, is_stream_known: false, last_published: None, measured: None };
+        let mut leading = Leading {
+            connection,
+            is_stream_compared: false,
+            is_recorded: false,
+            changes: self.events.changes(),
+            last_published: None,
+            measured: None,
+        };
         loop {
             self.drain(&mut leading).await?;
             self.measure(&mut leading).await?;
@@ -117,8 +134,8 @@ impl Relay {
                 Ok(rows) if rows < usize::from(BATCH_ROWS_MAX) => return Ok(()),
                 Ok(_) => (delays, failures) = (PUBLISH_BACKOFF.build(), 0),
                 Err(problem) => {
-                    // The stream may be missing.
-                    leading.is_stream_known = false;
+                    // The stream may be missing, or shorter.
+                    leading.is_stream_compared = false;
                     failures += 1;
                     if failures == FAILURES_BEFORE_WARNING {
                         let error = format!("{problem:#}");
@@ -135,11 +152,13 @@ impl Relay {
     /// Publishes a batch, and deletes the stored rows from the queue. Returns the number of rows that were read, or the
     /// reason why not all are stored.
     async fn publish_batch(&self, leading: &mut Leading) -> anyhow::Result<anyhow::Result<usize>> {
-        if !leading.is_stream_known {
-            if let Err(problem) = leading.keep_alive(self.events.require_stream(self.owner)).await? {
-                return Ok(Err(problem));
-            }
-            leading.is_stream_known = true;
+        if leading.changes.as_mut().is_some_and(|changes| changes.has_changed().unwrap_or(false)) {
+            leading.is_stream_compared = false;
+        }
+        if !leading.is_stream_compared
+            && let Err(problem) = self.compare_stream(leading).await?
+        {
+            return Ok(Err(problem));
         }
         let rows = queued(&mut leading.connection).await?;
         if rows.is_empty() {
@@ -158,35 +177,82 @@ impl Relay {
                 Err(problem) => self.mark_failed(&mut leading.connection, row, &problem).await?,
             }
         }
-        let (stored, problem) = self.send(leading, &batch).await?;
+        let (sequences, problem) = self.send(leading, &batch).await?;
+        let stored = sequences.len();
         if let Some(last) = batch[..stored].last() {
             leading.last_published = Some(last.message_id.clone());
         }
         batch_ids.truncate(stored);
-        batch_ids.append(&mut unpublished_ids);
-        sqlx::query("delete from journal_queue where id = any($1)")
-            .bind(&batch_ids)
-            .execute(&mut leading.connection)
-            .await?;
+        if leading.is_recorded && stored > 0 {
+            let sequences: Vec<i64> = sequences.into_iter().map(u64::cast_signed).collect();
+            sqlx::query("select record_published($1, $2)")
+                .bind(&batch_ids)
+                .bind(&sequences)
+                .execute(&mut leading.connection)
+                .await?;
+        } else {
+            unpublished_ids.append(&mut batch_ids);
+        }
+        if !unpublished_ids.is_empty() {
+            sqlx::query("delete from journal_queue where id = any($1)")
+                .bind(&unpublished_ids)
+                .execute(&mut leading.connection)
+                .await?;
+        }
         counter!("events_published_total", "owner" => self.owner).increment(stored as u64);
         Ok(problem.map_or(Ok(rows.len()), Err))
     }
 
-    /// Publishes all messages at once, then one by one those that were refused or lost. Returns how many are stored,
-    /// and the reason if not all are.
-    async fn send(&self, leading: &mut Leading, batch: &[Outgoing]) -> sqlx::Result<(usize, Option<anyhow::Error>)> {
-        let Leading { connection, last_published, .. } = leading;
+    /// Compares the stream with what was published, and queues again what it has lost.
+    async fn compare_stream(&self, leading: &mut Leading) -> anyhow::Result<anyhow::Result<()>> {
+        if let Some(changes) = &mut leading.changes {
+            changes.mark_unchanged();
+        }
+        let end = match leading.keep_alive(self.events.require_stream(self.owner)).await? {
+            Ok(end) => end,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        leading.is_stream_compared = true;
+        leading.is_recorded = end.is_some();
+        let Some(StreamEnd { incarnation, last }) = end else { return Ok(Ok(())) };
+        let (restored, missing): (i64, i64) = sqlx::query_as("select restored, missing from restore_lost($1, $2)")
+            .bind(incarnation)
+            .bind(last.cast_signed())
+            .fetch_one(&mut leading.connection)
+            .await?;
+        if restored > 0 || missing > 0 {
+            leading.last_published = None;
+            warn!(owner = self.owner, last, restored, "NATS has lost messages; they are published again");
+        }
+        if missing > 0 {
+            error!(
+                owner = self.owner,
+                missing,
+                "NATS has lost messages that are not recorded any more; run mfevents replay <owner> --from <time>"
+            );
+        }
+        Ok(Ok(()))
+    }
+
+    /// Publishes all messages at once, then one by one those that were refused or lost. Returns the sequences of those
+    /// that are stored, and the reason if not all are.
+    async fn send(&self, leading: &mut Leading, batch: &[Outgoing]) -> sqlx::Result<(Vec<u64>, Option<anyhow::Error>)> {
+        let Leading { connection, last_published, changes, .. } = leading;
         let at_once = self.events.publish(batch, last_published.as_deref());
         let mut stored = leader::keep_alive(connection, at_once).await?;
-        if stored < batch.len() {
+        if stored.len() < batch.len() {
             // Another relay may lead now: the ping fails if this one has lost its lock.
             connection.ping().await?;
         }
-        for message in &batch[stored..] {
-            if let Err(problem) = leader::keep_alive(connection, self.events.publish_one(message)).await? {
-                return Ok((stored, Some(problem)));
+        for message in &batch[stored.len()..] {
+            // Before a message is added to a stream that may lack those before it.
+            if changes.as_mut().is_some_and(|changes| changes.has_changed().unwrap_or(false)) {
+                return Ok((stored, Some(anyhow!("the connection to NATS has changed"))));
             }
-            stored += 1;
+            match leader::keep_alive(connection, self.events.publish_one(message)).await? {
+                Ok(sequence) => stored.push(sequence),
+                Err(problem) => return Ok((stored, Some(problem))),
+            }
         }
         Ok((stored, None))
     }
@@ -238,6 +304,12 @@ impl Relay {
             return Ok(());
         }
         leading.measured = Some(Instant::now());
+        sqlx::query(
+            "delete from journal_published
+             where sequence <= (select max(sequence) from journal_published) - journal_published_rows_max()",
+        )
+        .execute(&mut leading.connection)
+        .await?;
         let (rows, oldest_seconds, failed, filled): (f64, Option<f64>, f64, f64) = sqlx::query_as(
             "select
                 (select count(*)::float8 from (select from journal_queue where failed_at is null limit $1) as counted),

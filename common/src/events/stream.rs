@@ -23,6 +23,14 @@ pub struct Outgoing {
     pub payload: Bytes,
 }
 
+/// The end of a stream.
+#[derive(Debug, Clone)]
+pub(super) struct StreamEnd {
+    pub incarnation: String,
+    /// The sequence of the last message, or 0.
+    pub last: u64,
+}
+
 /// A message of a stream.
 #[derive(Debug, Clone)]
 pub struct StreamMessage {

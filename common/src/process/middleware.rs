@@ -19,7 +19,7 @@ use flack_api::{CORRELATION_ID, Problem, accepts_html, is_correlation_id, proble
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::timeout;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +31,9 @@ use crate::rate::RequestRate;
 /// The deadline of a request. Balancer and clients do not wait longer. A websocket may stay open: its HTTP answer (101)
 /// is immediate.
 pub const REQUEST_SECONDS_MAX: u64 = 10;
+
+/// In the paths of the operations between the sides of a part that moves: some hundred calls in a second.
+const HANDOVER: &str = "/handover/";
 
 /// The label of all unknown paths: clients must not be able to create metrics.
 const UNMATCHED_PATH: &str = "unmatched";
@@ -129,6 +132,8 @@ fn record(method: &Method, path: &str, response: &Response, duration: Duration) 
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if status.is_server_error() {
         warn!(method = %method, path, status = status.as_u16(), ms, "answered");
+    } else if path.contains(HANDOVER) {
+        debug!(method = %method, path, status = status.as_u16(), ms, "answered");
     } else {
         info!(method = %method, path, status = status.as_u16(), ms, "answered");
     }

@@ -14,7 +14,11 @@ use anyhow::Context as _;
 use backon::{ConstantBuilder, Retryable as _};
 use etcd_client::{Certificate, Client, ConnectOptions, DeleteOptions, GetOptions, Identity, PutOptions, TlsOptions};
 use secrecy::ExposeSecret;
-use tokio::{fs, sync::Mutex, time::timeout};
+use tokio::{
+    fs,
+    sync::{Mutex, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -54,6 +58,8 @@ struct Inner {
     config: RegistryConfig,
     stopping: CancellationToken,
     connection: Mutex<Connection>,
+    /// What the instance acknowledges, with the lease of its registration.
+    acknowledged: watch::Sender<Option<String>>,
 }
 
 /// The shared connection. Its generation identifies it: an error drops only the connection on which it occurred. The
@@ -88,7 +94,21 @@ impl Registry {
         // Different processes begin with different members.
         let generation = usize::from(Uuid::new_v4().as_bytes()[0]);
         let connection = Mutex::new(Connection { generation, client: None, failed: None });
-        Self { inner: Arc::new(Inner { config: config.clone(), stopping, connection }) }
+        let acknowledged = watch::Sender::default();
+        Self { inner: Arc::new(Inner { config: config.clone(), stopping, connection, acknowledged }) }
+    }
+
+    /// Sets what the registered instance acknowledges: the records that it follows.
+    pub fn acknowledge(&self, records: String) {
+        self.inner.acknowledged.send_if_modified(|present| {
+            let is_changed = present.as_ref() != Some(&records);
+            *present = Some(records);
+            is_changed
+        });
+    }
+
+    pub(super) fn acknowledged(&self) -> watch::Receiver<Option<String>> {
+        self.inner.acknowledged.subscribe()
     }
 
     /// Returns the value of a key.

@@ -5,7 +5,10 @@ pub const ROOT: &str = "/flack/";
 pub const SERVICES: &str = "/flack/services/";
 pub const ROUTES: &str = "/flack/routes/";
 pub const SPLITS: &str = "/flack/splits/";
-pub use flack_handover::record::{PREFIX as AUTHORITY, key as authority};
+pub use flack_handover::{
+    protocol::{ACKNOWLEDGED, acknowledged_key as acknowledged},
+    record::{PREFIX as AUTHORITY, key as authority},
+};
 pub const BALANCER: &str = "/flack/balancer/";
 pub const JWKS: &str = "/flack/jwks/";
 pub const REVOKED: &str = "/flack/revoked/";
@@ -21,7 +24,8 @@ pub fn instance(service: &str, instance: &str) -> String {
     format!("{SERVICES}{service}/{instance}")
 }
 
-/// Returns the key of a route: the owner of a service's paths, and the owner's share of the users.
+/// Returns the key of a route: the owner of a service's paths, and the owner's share of the users. A part with a record
+/// needs none: its paths go to the owner that the record names.
 pub fn route(name: &str) -> String {
     format!("{ROUTES}{name}")
 }

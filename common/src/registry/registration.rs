@@ -76,6 +76,7 @@ struct Entry {
     definition: String,
     key: String,
     value: String,
+    acknowledged_key: String,
 }
 
 impl Registry {
@@ -88,6 +89,7 @@ impl Registry {
             definition: serde_json::to_string(service).expect("a definition is plain data"),
             key: keys::instance(&service.name, instance),
             value: serde_json::to_string(&value).expect("an entry is plain data"),
+            acknowledged_key: keys::acknowledged(&service.name, instance),
         };
         let draining_entry = InstanceEntry { draining: true, ..value };
         // Not the process's `stopping`: the lease is renewed until `deregister` deletes the entry.
@@ -188,6 +190,8 @@ async fn register_and_renew(
     let lease = registry.grant(LEASE).await?;
     state.send_modify(|state| state.lease = Some(lease));
     registry.put_with_lease(&entry.definition_key, &entry.definition, None).await?;
+    let mut acknowledged = registry.acknowledged();
+    acknowledge(registry, entry, lease, &mut acknowledged).await?;
     let revision = registry.put_with_lease(&entry.key, &entry.value, Some(lease)).await?;
     state.send_modify(|state| state.is_registered = true);
     info!(key = entry.key, "registered");
@@ -213,6 +217,7 @@ async fn register_and_renew(
                 }
                 renewal_sender.keep_alive().await?;
             }
+            Ok(()) = acknowledged.changed() => acknowledge(registry, entry, lease, &mut acknowledged).await?,
             answer = renewals.message() => {
                 let answer = answer?.context("the renewals ended")?;
                 if answer.ttl() <= 0 {
@@ -239,5 +244,24 @@ async fn register_and_renew(
                 }
             }
         }
+    }
+}
+
+/// Writes what the instance acknowledges, if it does so.
+async fn acknowledge(
+    registry: &Registry,
+    entry: &Entry,
+    lease: i64,
+    acknowledged: &mut watch::Receiver<Option<String>>,
+) -> Result<(), RegistryError> {
+    let Some(records) = acknowledged.borrow_and_update().clone() else { return Ok(()) };
+    let key = &entry.acknowledged_key;
+    match registry.put_with_lease(key, &records, Some(lease)).await {
+        Err(RegistryError::Refused { cause, .. }) => {
+            // An account of an older stack lacks the permission. The instance can work: only owners cannot change.
+            warn!(key, cause, "the records of parts cannot be acknowledged; run mfup to complete the accounts");
+            Ok(())
+        }
+        result => result.map(drop),
     }
 }

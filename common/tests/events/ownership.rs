@@ -25,20 +25,26 @@ async fn close(pool: &PgPool, epoch: i64) -> sqlx::Result<i64> {
 }
 
 async fn follow(pool: &PgPool, side: Side, record: &Record) -> sqlx::Result<String> {
-    sqlx::query_scalar("select follow_record('things', $1, $2, $3, $4)")
+    sqlx::query_scalar("select follow_record('things', $1, $2, $3, $4, $5)")
         .bind(record.owner == side)
         .bind(record.epoch)
         .bind(record.stage.is_switching())
         .bind(record.marker)
+        .bind(record.stage.is_followed())
         .fetch_one(pool)
         .await
 }
 
 async fn set(pool: &PgPool, fence: Fence, applied: i64) {
-    sqlx::query("update ownership set role = $1, epoch = $2, applied = $3, marker = null")
+    set_followed(pool, fence, applied, None).await;
+}
+
+async fn set_followed(pool: &PgPool, fence: Fence, applied: i64, since: Option<i64>) {
+    sqlx::query("update ownership set role = $1, epoch = $2, applied = $3, marker = null, followed_since = $4")
         .bind(name(fence.role))
         .bind(fence.epoch)
         .bind(applied)
+        .bind(since)
         .execute(pool)
         .await
         .expect("the fence is set");
@@ -65,6 +71,9 @@ async fn the_database_decides_as_the_state_machine(pool: PgPool) {
     let following = Record { epoch, ..Record::initial(Side::Monolith).at(Stage::Following) };
     let records = [following, following.intent(), following.intent().undone(), following.intent().switched(7)];
     let records = records.into_iter().flat_map(|record| [record, record.intent(), record.intent().switched(7)]);
+    // Nobody follows at these stages.
+    let alone = [Side::Monolith, Side::Service].map(|side| Record { epoch: epoch + 2, ..Record::initial(side) });
+    let records = records.chain(alone);
     let records: Vec<Record> = records.collect();
     for role in [Role::Owner, Role::Replica, Role::Closed] {
         let fence = Fence { role, epoch: epoch + 1 };
@@ -87,14 +96,22 @@ async fn the_database_decides_as_the_state_machine(pool: PgPool) {
             }
         }
         for record in &records {
-            for (side, applied) in [(Side::Monolith, 6), (Side::Monolith, 7), (Side::Service, 6), (Side::Service, 7)] {
-                set(&pool, fence, applied).await;
+            for (side, applied, since) in [
+                (Side::Monolith, 6, None),
+                (Side::Monolith, 7, Some(3)),
+                (Side::Service, 6, Some(3)),
+                (Side::Service, 7, None),
+            ] {
+                set_followed(&pool, fence, applied, since).await;
                 let is_marker_applied = record.marker.is_none_or(|marker| applied >= marker);
                 let input = Input::Record { side, record: *record, is_marker_applied };
                 let (expected, _) = fence::decide(&fence, input);
                 let role = follow(&pool, side, record).await.expect("the record is followed");
                 assert_eq!(role, name(expected.role), "{fence:?} {side:?} {record:?} {applied}");
                 assert_eq!(held(&pool).await, (role, expected.epoch), "{fence:?} {side:?} {record:?} {applied}");
+                let expected = fence::followed_since(fence, expected, since, side, record);
+                let followed_since: Option<i64> = scalar(&pool, "select followed_since from ownership").await;
+                assert_eq!(followed_since, expected, "{fence:?} {side:?} {record:?} {applied} {since:?}");
             }
         }
     }
@@ -106,7 +123,51 @@ async fn a_repeated_close_returns_the_same_marker(pool: PgPool) {
     insert(&pool, "one").await;
     let marker = close(&pool, 1).await.expect("closed");
     assert_eq!(close(&pool, 1).await.expect("closed"), marker);
-    assert_eq!(scalar::<i64>(&pool, "select max(id) from journal").await, marker);
+    assert_eq!(scalar::<i64>(&pool, "select max(id) from part_changes").await, marker);
+    assert_eq!(scalar::<i64>(&pool, "select count(*) from journal where entity = 'ownership'").await, 1);
+}
+
+#[sqlx::test(migrations = false)]
+async fn changes_are_recorded_only_while_the_part_is_followed_and_without_values(pool: PgPool) {
+    fenced(&pool).await;
+    insert(&pool, "before").await;
+    let following = Record { epoch: 2, ..Record::initial(Side::Monolith).at(Stage::Following) };
+    assert_eq!(follow(&pool, Side::Monolith, &following).await.expect("followed"), "owner");
+    for write in [
+        "insert into thing (name) values ('one')",
+        "update thing set name = 'two' where name = 'one'",
+        "delete from thing where name = 'before'",
+    ] {
+        sqlx::query(write).execute(&pool).await.expect(write);
+    }
+    // An attempt that was undone raises the epoch, and the log goes on.
+    follow(&pool, Side::Monolith, &following.intent().undone()).await.expect("followed");
+    sqlx::query("update thing set name = 'three' where name = 'two'").execute(&pool).await.expect("a write");
+    let keys: Vec<i64> = sqlx::query_scalar("select (key ->> 'id')::bigint from part_changes order by id")
+        .fetch_all(&pool)
+        .await
+        .expect("the log");
+    assert_eq!(keys, [2, 2, 1, 2]);
+    let log: String = scalar(&pool, "select string_agg(to_jsonb(item)::text, '') from part_changes as item").await;
+    assert!(!log.contains("hidden") && !log.contains("three"), "{log}");
+    follow(&pool, Side::Monolith, &Record { epoch: 9, ..Record::initial(Side::Monolith) }).await.expect("followed");
+    insert(&pool, "after").await;
+    assert_eq!(scalar::<i64>(&pool, "select count(*) from part_changes").await, 0);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_closed_owner_becomes_a_replica_that_has_all_rows_and_another_one_has_to_copy(pool: PgPool) {
+    fenced(&pool).await;
+    let following = Record { epoch: 2, ..Record::initial(Side::Monolith).at(Stage::Following) };
+    follow(&pool, Side::Monolith, &following).await.expect("followed");
+    let marker = close(&pool, 3).await.expect("closed");
+    let switched = following.intent().switched(marker);
+    assert_eq!(follow(&pool, Side::Monolith, &switched).await.expect("followed"), "replica");
+    let state = "select (since, is_copied)::text from part_replicas";
+    assert_eq!(scalar::<String>(&pool, state).await, "(3,t)");
+    set(&pool, Fence { role: Role::Owner, epoch: 4 }, 0).await;
+    follow(&pool, Side::Monolith, &Record { epoch: 5, ..switched }).await.expect("followed");
+    assert_eq!(scalar::<String>(&pool, state).await, "(,f)");
 }
 
 #[sqlx::test(migrations = false)]

@@ -319,5 +319,47 @@ async fn a_subscription_continues_when_nats_has_lost_its_disk(pool: PgPool) {
     nats.kill_and_lose_data();
     nats.start_again().await;
     insert(&pool, "three").await;
-    assert_eq!(next_name(&mut subscription).await, "three");
+    for name in ["one", "two", "three"] {
+        assert_eq!(next_name(&mut subscription).await, name, "the new stream has all events again");
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn events_that_nats_has_lost_are_published_again_in_their_order(pool: PgPool) {
+    database(&pool).await;
+    let mut nats = start_nats().await;
+    let events = nats.events().await;
+    relay(&pool, &events);
+    let published = async |count: i64| {
+        wait_for("the events are published", async || {
+            queue_length(&pool).await == 0
+                && scalar::<i64>(&pool, "select count(*) from journal_published").await == count
+        })
+        .await;
+    };
+    for name in ["one", "two"] {
+        insert(&pool, name).await;
+    }
+    published(2).await;
+    let copy = nats.kill_and_copy_data();
+    nats.start_again().await;
+    for name in ["three", "four"] {
+        insert(&pool, name).await;
+    }
+    published(4).await;
+    nats.kill_and_set_back(copy);
+    insert(&pool, "five").await;
+    nats.start_again().await;
+    published(5).await;
+    let mut subscription = read(&events);
+    for name in ["one", "two", "three", "four", "five"] {
+        assert_eq!(next_name(&mut subscription).await, name);
+    }
+    assert_eq!(count(&nats, "THINGS").await, 5);
+
+    // Also without a new event, and when not all that is lost is recorded.
+    sqlx::query("delete from journal_published where sequence = 4").execute(&pool).await.unwrap();
+    nats.kill_and_lose_data();
+    nats.start_again().await;
+    wait_for("the rest to be published", async || count(&nats, "THINGS").await == 4).await;
 }

@@ -14,7 +14,7 @@ use flack_conformance::{
     benchmark,
     client::Client,
     contract::Contract,
-    delivery::{Fault, Over, Plan, Verdict, verify},
+    delivery::{Fault, Over, Plan, Progress, Verdict, verify_as},
     load::Load,
     stack::{Operator, Stack, Stage},
 };
@@ -24,8 +24,8 @@ use tokio::{runtime::Builder, task::spawn_blocking, time::sleep};
 
 const VERSIONS: [&str; 2] = ["2", "3"];
 const POSTERS: u32 = 10;
-/// Ample time to replace one instance, besides `--min-healthy`: start, verdict and drain.
-const REPLACE_TIME_MAX: Duration = Duration::from_secs(5);
+/// An upgrade that takes longer is no result.
+const UPGRADE_TIME_MAX: Duration = Duration::from_mins(15);
 const ETCD_OUTAGE: Duration = Duration::from_mins(1);
 /// The time between two failures, which is longer than a restart and a lease.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(12);
@@ -127,14 +127,11 @@ async fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 async fn measure(client: &Client, stack: &Stack, arguments: &Arguments, scenario: Scenario) -> Result<Measurement> {
-    let instances = SERVICES.len() - 1;
     let services = || SERVICES.iter().map(|service| service.name).filter(|name| *name != MONOLITH);
-    let all = u32::from(arguments.instances) * u32::try_from(instances)? + 1;
-    let each = u32::try_from(instances)? + 1;
+    let each = u32::try_from(services().count())? + 1;
     let min_healthy = Duration::from_secs(arguments.min_healthy);
     let (time, faults) = match scenario {
-        Scenario::Roll => ((min_healthy + REPLACE_TIME_MAX) * all, vec![]),
-        Scenario::RollDisturbed => ((min_healthy + REPLACE_TIME_MAX) * all + FAILURE_INTERVAL, vec![]),
+        Scenario::Roll | Scenario::RollDisturbed => (UPGRADE_TIME_MAX, vec![]),
         Scenario::Kill => (FAILURE_INTERVAL * each, services().map(|name| Fault::Kill(name.to_owned())).collect()),
         Scenario::Stop => {
             (FAILURE_INTERVAL * 2 * each, services().map(|name| Fault::Freeze(name.to_owned())).collect())
@@ -153,12 +150,19 @@ async fn measure(client: &Client, stack: &Stack, arguments: &Arguments, scenario
         faults,
     };
     let author = client.person("busy").await?;
-    let (load, began) = (Load::mixed(client, arguments.clients.into(), &author), Instant::now());
+    let (load, began) = (Load::mixed(client, arguments.clients.into(), &author, Duration::ZERO), Instant::now());
     load.warmed_up().await?;
-    let operator = stack.operator();
-    let (verdict, upgrade) =
-        tokio::try_join!(verify(client, &operator, &plan), disturb(stack, scenario, arguments.min_healthy))?;
-    wait_for_requests(&load, arguments.requests).await?;
+    let (operator, progress) = (stack.operator(), Progress::default());
+    let disturbing = async {
+        let upgrade = disturb(stack, scenario, arguments.min_healthy).await?;
+        wait_for_requests(&load, arguments.requests).await?;
+        // An upgrade ends when it ends; the time of the other scenarios is that of their faults.
+        if matches!(scenario, Scenario::Roll | Scenario::RollDisturbed) {
+            progress.end();
+        }
+        Ok(upgrade)
+    };
+    let (verdict, upgrade) = tokio::try_join!(verify_as(client, &operator, &plan, "poster", &progress), disturbing)?;
     let (requests, failed) = (load.answered() + load.failed(), load.failed());
     let first_failure = load.end_without_failure().err().map(|error| error.to_string());
     let (seconds_per_instance, instances) = upgrade.map_or((None, 0), |upgrade| {

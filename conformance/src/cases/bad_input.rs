@@ -54,7 +54,8 @@ async fn a_body_that_is_not_json_is_refused_by_every_operation(World { client, .
 
 async fn a_body_of_the_wrong_shape_is_refused_by_every_operation(World { client, .. }: World) -> Result<()> {
     let person = client.person("misshapen").await?;
-    let members = ["nickname", "password", "source", "theme", "notifications", "message_id"];
+    let members =
+        ["nickname", "password", "source", "theme", "notifications", "message_id", "kind", "topic", "archived"];
     for operation in with_body(&client) {
         for wrong in ["[]", "{}", "7.5", "[[[[[]]]]]"] {
             let body = format!("{{{}}}", members.map(|member| format!("\"{member}\": {wrong}")).join(", "));
@@ -179,7 +180,7 @@ fn request(client: &Client, operation: &Operation, person: &Person) -> Result<Re
 
 /// Replaces the parameters of a path.
 fn concrete(template: &str, id: &str) -> String {
-    template.replace("{id}", id).replace("{channel}", "general").replace("{path}", "app.css")
+    template.replace("{id}", id).replace("{user_id}", id).replace("{channel}", "general").replace("{path}", "app.css")
 }
 
 /// Sends a request, and expects a problem with a detail.

@@ -102,7 +102,7 @@ impl Poster {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut posted = Vec::new();
-        while begin.elapsed() < time {
+        while begin.elapsed() < time && !progress.is_ended() {
             // Its socket receives all messages too. It is read, because the server closes a slow socket.
             tokio::select! {
                 _ = ticks.tick() => {}

@@ -1,4 +1,4 @@
-//! What a run does at the moment, for people who wait for it.
+//! What a run does at the moment, for those who wait for it, and their wish to end it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,6 +12,7 @@ struct State {
     /// 0 if it is not known.
     expected: usize,
     notes: Vec<String>,
+    is_ended: bool,
 }
 
 impl Progress {
@@ -31,6 +32,15 @@ impl Progress {
     /// Adds a line that is printed once, such as an injected fault.
     pub(super) fn note(&self, text: String) {
         self.state().notes.push(text);
+    }
+
+    /// Ends the posting of messages before its time. What was posted is verified.
+    pub fn end(&self) {
+        self.state().is_ended = true;
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.state().is_ended
     }
 
     /// Returns the present step, as `posting messages: 120 of 400`.

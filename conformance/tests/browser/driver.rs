@@ -42,6 +42,16 @@ impl Driver {
     }
 
     pub async fn open(&self, url: &str) -> Result<Window> {
+        self.open_with(url, json!({})).await
+    }
+
+    /// Opens a window as on a phone: narrow, and with touches instead of a pointer.
+    pub async fn open_phone(&self, url: &str) -> Result<Window> {
+        let screen = json!({ "width": 360, "height": 740, "pixelRatio": 2, "touch": true });
+        self.open_with(url, json!({ "mobileEmulation": { "deviceMetrics": screen } })).await
+    }
+
+    async fn open_with(&self, url: &str, mut options: serde_json::Value) -> Result<Window> {
         let profile = self.profiles.path().join(Uuid::new_v4().to_string());
         let arguments = [
             "--headless=new",
@@ -59,8 +69,9 @@ impl Driver {
             &format!("--user-data-dir={}", profile.display()),
         ]
         .map(str::to_owned);
-        let options = json!({ "goog:chromeOptions": { "args": arguments, "binary": path_of(self.browser)? } });
-        let serde_json::Value::Object(capabilities) = options else { bail!("the options are an object") };
+        options["args"] = json!(arguments);
+        options["binary"] = json!(path_of(self.browser)?);
+        let capabilities = serde_json::Map::from_iter([("goog:chromeOptions".to_owned(), options)]);
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{}", self.port))

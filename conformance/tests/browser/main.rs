@@ -5,6 +5,9 @@
 mod driver;
 mod window;
 mod connection;
+mod page;
+mod channels;
+mod scroll;
 
 use std::process::ExitCode;
 
@@ -38,14 +41,18 @@ fn main() -> ExitCode {
 }
 
 fn browser_cases() -> Vec<Case> {
-    cases![
+    let mut cases = cases![
         two_users_chat_in_two_windows,
         html_in_a_message_is_shown_as_text,
         a_lost_connection_is_shown_and_no_message_is_lost_or_duplicated,
         a_draft_survives_the_end_of_a_session,
         a_websocket_that_the_browser_closes_ends_cleanly,
         a_new_password_has_rules_and_needs_the_current_one,
-    ]
+    ];
+    cases.extend(page::cases());
+    cases.extend(channels::cases());
+    cases.extend(scroll::cases());
+    cases
 }
 
 async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
@@ -74,7 +81,7 @@ async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
         ana.write("#draft", &char::from(Key::Up).to_string()).await?;
         ana.until("the editor is open", "document.activeElement.matches('.edit-source')").await?;
         ana.write(".edit-source", &format!(" (Anybody at all?){}", char::from(Key::Enter))).await?;
-        ben.until("Ben sees the edit", &shown("(Anybody at all?)", 1)).await?;
+        ben.until("Ben sees the edit", &shown("(Anybody at all?) (edited)", 1)).await?;
         ben.until("it is still one message", "document.querySelectorAll('.message').length === 2").await?;
 
         // System, light, dark; the choice is stored for the user.
@@ -238,12 +245,16 @@ async fn a_new_password_has_rules_and_needs_the_current_one(world: World) -> Res
 /// Opens a window and registers a user.
 async fn register(driver: &Driver, url: &str, nickname: &str) -> Result<Window> {
     let window = driver.open(url).await?;
+    sign_up(&window, nickname).await?;
+    Ok(window)
+}
+
+async fn sign_up(window: &Window, nickname: &str) -> Result<()> {
     window.until("the app asks to sign in", ASKED_TO_SIGN_IN).await?;
     window.write("#nickname", nickname).await?;
     window.write("#password", PASSWORD).await?;
     window.click("#sign-in-go").await?;
-    window.until("the chat is live", ONLINE).await?;
-    Ok(window)
+    window.until("the chat is live", ONLINE).await
 }
 
 fn line(text: &str) -> String {

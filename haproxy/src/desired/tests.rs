@@ -2,12 +2,16 @@ use super::*;
 use crate::{
     actual::ActualServer,
     last_known::MARKER_KEY,
-    maps::{CANARY, CANARY_PERCENT, EXACT, EXPOSURE, PERCENT, PREFIX},
+    maps::{CANARY, CANARY_PERCENT, EXACT, EXPOSURE, OWNER, PERCENT, PREFIX, READ_PERCENT, REPLICA},
 };
 
 const ENTRY: (&str, &str) = (
     "/flack/services/users/users-1",
     r#"{"address":"127.0.0.1:9001","version":"1","weight":100,"started":"2026-01-01T00:00:00Z"}"#,
+);
+const MONOLITH_ENTRY: (&str, &str) = (
+    "/flack/services/monolith/monolith-1",
+    r#"{"address":"127.0.0.1:9001","version":"1","started":"2026-01-01T00:00:00Z"}"#,
 );
 const DRAINING: (&str, &str) = (
     "/flack/services/users/users-1",
@@ -143,4 +147,21 @@ fn the_matches_of_a_split_are_in_the_map_and_a_split_of_an_unknown_service_is_no
 fn only_websocket_sessions_are_closed_when_their_server_goes_down() {
     assert!(on_marked_down("websocket").is_some());
     assert_eq!([on_marked_down("users"), on_marked_down("monolith"), on_marked_down("rooms")], [None; 3]);
+}
+
+#[test]
+fn the_record_of_a_part_decides_where_its_paths_go_and_who_reads_at_its_replica() {
+    let route = ("/flack/routes/users", r#"{"owner":"monolith","percentage":100}"#);
+    let owned = ("/flack/authority/users", r#"{"owner":"users","epoch":3,"stage":"cut_over","read_percent":20}"#);
+    let with = |record| desired(&[ENTRY, MONOLITH_ENTRY, route, record], None);
+    let maps = with(owned).maps;
+    assert_eq!((maps[PREFIX]["/api/users/"].as_str(), maps[OWNER]["users"].as_str()), ("users", "users"));
+    assert_eq!((maps[REPLICA]["users"].as_str(), maps[READ_PERCENT]["users"].as_str()), ("monolith", "20"));
+    let shifting = r#"{"owner":"monolith","epoch":2,"stage":"shifting","read_percent":5}"#;
+    let shifted = with(("/flack/authority/users", shifting));
+    assert!(!shifted.maps[OWNER].contains_key("users") && shifted.maps[PREFIX]["/api/users/"] == "users");
+    assert_eq!(shifted.maps[REPLICA]["users"], "users");
+    assert_eq!(shifted.acknowledged.values().collect::<Vec<_>>(), ["2 Shifting 5 0"]);
+    let without_users = desired(&[MONOLITH_ENTRY, ("/flack/authority/users", shifting)], None);
+    assert!(without_users.maps[REPLICA].is_empty(), "the replica has no instance");
 }

@@ -8,6 +8,7 @@ mod lifecycle;
 mod failures;
 mod connections;
 mod listeners;
+mod parts;
 mod routes;
 mod splits;
 mod hosts;

@@ -8,4 +8,4 @@ mod stack;
 pub use instance::Instance;
 pub use load::{CLIENTS, Load, Requests};
 pub use raw::{LOCAL, OTHER, Raw, connect, send};
-pub use stack::{Stack, answered_by, token};
+pub use stack::{Stack, answered_by, seen, token};

@@ -26,11 +26,12 @@ use crate::signals::interrupted;
     "mfbench reads                # GET /api/messages: requests per second, processor time of each process",
     "mfbench reads --seconds 30 --stage services --json",
     "mfbench upgrades             # requests that fail while services are upgraded, killed or frozen",
+    "mfbench handover             # what users notice when all parts move to services and back",
     "mfbench reads --help         # all options",
 ]))]
 pub struct Args {
     benchmark: Benchmark,
-    /// Options of `reads` and `upgrades`
+    /// Options of `reads`, `upgrades` and `handover`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
 }
@@ -45,6 +46,8 @@ enum Benchmark {
     Reads,
     /// Failed requests and lost messages while services are upgraded, killed and frozen
     Upgrades,
+    /// Failed requests, lost messages, pauses and lag while all parts move to services and back
+    Handover,
 }
 
 pub async fn run(args: Args) -> Result<ExitCode> {
@@ -53,6 +56,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         Benchmark::FanOut => "fan-out",
         Benchmark::Reads => return on_stack("bench-reads", &args.options).await,
         Benchmark::Upgrades => return on_stack("bench-upgrades", &args.options).await,
+        Benchmark::Handover => return on_stack("bench-handover", &args.options).await,
     };
     if !args.options.is_empty() {
         return Err(failure!(Usage, "{example} has no options"));

@@ -53,7 +53,7 @@ enum Step {
     },
     /// Make the accounts and the first entries of etcd, and the streams of NATS
     Accounts {
-        /// The profiles of docker-compose: without `services` the monolith owns everything
+        /// The profiles of docker-compose: with `monolith` the monolith owns everything at first
         #[arg(long, default_value = "services")]
         profiles: String,
         #[command(flatten)]
@@ -157,7 +157,7 @@ pub fn stage(profiles: &str) -> Result<Stage> {
     let profiles: Vec<&str> = profiles.split(',').map(str::trim).filter(|profile| !profile.is_empty()).collect();
     match profiles.iter().find(|profile| !["monolith", "services"].contains(profile)) {
         Some(profile) => Err(failure!(Usage, "there is no profile `{profile}`; profiles are monolith, services")),
-        None if profiles == ["monolith"] => Ok(Stage::Monolith),
+        None if profiles.contains(&"monolith") => Ok(Stage::Monolith),
         None => Ok(Stage::Services),
     }
 }
@@ -186,6 +186,9 @@ fn write_secrets(home: &mut Home, ports: &Ports, volumes: &Path, copies: Copies)
         let account = secrets.account(service.name);
         copy(&etcd::client_files(home, service.name), &own)?;
         home::write_private(&own.join("nats-password"), &account.nats)?;
+        for (part, key) in secrets.handover_keys_of(service) {
+            home::write_private(&own.join(format!("handover-key-{part}")), key)?;
+        }
         let (password, host) = (&account.postgres, postgres_host(service));
         let url = format!("postgres://{database}:{password}@{host}:{}/{database}?sslmode=disable", ports.postgres);
         home::write_private(&own.join("database-url"), &url)?;
@@ -300,10 +303,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_profile_with_services_is_the_stage_services() {
+    fn a_stack_with_the_profile_monolith_begins_as_the_monolith_also_beside_services() {
         assert_eq!(stage("monolith").expect("a stage"), Stage::Monolith);
         assert_eq!(stage("services").expect("a stage"), Stage::Services);
-        assert_eq!(stage("services, monolith").expect("a stage"), Stage::Services);
+        assert_eq!(stage("services, monolith").expect("a stage"), Stage::Monolith);
         assert!(stage("service").expect_err("a typo").message.contains("`service`"));
     }
 

@@ -1,5 +1,6 @@
 //! `mf doctor`: what is wrong with this machine and this stack, and the command that repairs it.
 
+mod clock;
 mod containers;
 mod machine;
 mod processes;
@@ -47,13 +48,15 @@ pub struct Args {
 struct Check {
     name: &'static str,
     problems: Vec<String>,
+    /// What else is known.
+    note: Option<String>,
 }
 
 impl Check {
     fn new(name: &'static str, problems: impl IntoIterator<Item = String>) -> Self {
         // Some messages have several lines.
         let problems = problems.into_iter().map(|problem| problem.split_whitespace().collect::<Vec<_>>().join(" "));
-        Self { name, problems: problems.collect() }
+        Self { name, problems: problems.collect(), note: None }
     }
 }
 
@@ -70,7 +73,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     } else {
         for check in &checks {
             if check.problems.is_empty() {
-                print_line!("ok       {}", check.name);
+                let note = check.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+                print_line!("ok       {}{note}", check.name);
             }
             for problem in &check.problems {
                 print_line!("PROBLEM  {}: {problem}", check.name);
@@ -88,6 +92,7 @@ async fn checks(home: &Home) -> Result<Vec<Check>> {
     let ports = Ports::of(settings.as_ref().map_or(PORT_DEFAULT, |settings| settings.port));
     let client = supervisor::find(home).await?;
     let mut checks = machine::checks(home, &ports, client.is_some());
+    checks.push(clock::of_machine(home).await);
     checks.push(Check::new("settings", unreadable));
     if !home.exists() {
         return Ok(checks);
@@ -99,7 +104,7 @@ async fn checks(home: &Home) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Returns what the registry and the events of a running stack report.
+/// Returns what the clocks, the registry and the events of a running stack report.
 async fn of_stack(stack: &Stack, runtime: &Runtime) -> Vec<Check> {
     let dead = match events::dead(stack).await {
         Ok(ids) if ids.is_empty() => None,
@@ -110,7 +115,11 @@ async fn of_stack(stack: &Stack, runtime: &Runtime) -> Vec<Check> {
         )),
         Err(failure) => Some(failure.message),
     };
-    vec![Check::new("registry", registry_problems(stack, runtime).await), Check::new("events", dead)]
+    vec![
+        clock::of_stack(stack, runtime).await,
+        Check::new("registry", registry_problems(stack, runtime).await),
+        Check::new("events", dead),
+    ]
 }
 
 /// Returns the problems that are there twice.

@@ -29,12 +29,13 @@ pub struct Args {
 }
 
 /// Everything that a stack creates in its folder. Nothing else is deleted, because `MF_HOME` may be any folder.
-const CREATED: [&str; 17] = [
+const CREATED: [&str; 18] = [
     "chaos.json",
     "chaos.partial",
     "log",
     "run",
     "haproxy",
+    "handover",
     "builds",
     "etcd",
     "nats",
@@ -105,7 +106,7 @@ async fn down(containers: &Containers, purge: bool) -> Result<()> {
     Record::load(&home)?.restore(Some(&Runtime::Containers(containers.clone()))).await?;
     let project = &containers.project;
     let mut command = containers.compose().await?;
-    compose::set_stage(&mut command, containers.settings(&home).await?.stage);
+    compose::set_profiles(&mut command, &containers.settings(&home).await?);
     command.args(["down", "--remove-orphans"]);
     if !purge {
         compose::run(command).await?;

@@ -94,6 +94,8 @@ pub async fn run(args: Args) -> Result<()> {
 
 /// Freezes processes. They continue after the time, or when this command is interrupted.
 async fn freeze(runtime: &Runtime, names: &[String], seconds: u16) -> Result<()> {
+    // First: a frozen process must continue, whenever this command is interrupted.
+    let interrupted = interrupted();
     let mut frozen = Vec::new();
     let mut result = Ok(());
     for name in names {
@@ -106,7 +108,7 @@ async fn freeze(runtime: &Runtime, names: &[String], seconds: u16) -> Result<()>
     if result.is_ok() {
         result = tokio::select! {
             () = sleep(Duration::from_secs(seconds.into())) => Ok(()),
-            () = interrupted() => Err(failure!(Interrupted, "interrupted; {} continues", names.join(", "))),
+            () = interrupted => Err(failure!(Interrupted, "interrupted; no longer frozen: {}", names.join(", "))),
         };
     }
     // All of them, also when one cannot continue, because it was killed meanwhile.

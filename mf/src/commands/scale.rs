@@ -10,7 +10,7 @@ use crate::help::examples;
 use crate::launch::{Launcher, instances_of};
 use crate::progress::Progress;
 use crate::runtime;
-use crate::settings::{Instances, Settings, Stage, UpOptions};
+use crate::settings::{Instances, Settings, UpOptions};
 use crate::signals::interrupted;
 use crate::upgrade::store::Store;
 
@@ -40,12 +40,6 @@ pub async fn run(args: Args) -> Result<()> {
     let (home, runtime) = runtime::require().await?;
     let _lock = home.lock("scale")?;
     let mut stack = runtime.stack(&home).await?;
-    if stack.settings.stage == Stage::Monolith {
-        return Err(failure!(
-            Contradiction,
-            "this stack has the stage monolith: it runs no services, and the monolith always has one instance"
-        ));
-    }
     let desired: Vec<(&'static Service, u16)> = counts.iter().collect();
     let services: Vec<&Service> = desired.iter().map(|(service, _)| *service).collect();
     Store::open(&stack).await?.require_no_upgrade(&services).await?;

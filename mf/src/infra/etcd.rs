@@ -11,13 +11,14 @@ use std::time::Duration;
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use flack_supervisor::Spec;
 
+use crate::failure::Failure;
 use crate::home::Home;
 use crate::infra::programs;
 use crate::ports::Ports;
 use crate::probe;
 use crate::supervisor::{self, inherited_environment, priority};
 
-pub use accounts::{allow_signing, retire_passwords, set_up};
+pub use accounts::{allow_signing, grant_signing, retire_passwords, set_up};
 use certificates::{Files, ca};
 pub use certificates::{expiries as certificate_expiries, issue as issue_certificates};
 
@@ -111,6 +112,24 @@ pub async fn ready(home: &Home, ports: &Ports) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Returns the failure of a command whose request etcd has not answered.
+pub fn unreachable(address: &str, problem: &str) -> Failure {
+    failure!(
+        Unavailable,
+        "the registry (etcd) does not respond at {address} ({problem}). mfps shows what runs; mfup starts what \
+         is missing"
+    )
+}
+
+/// Returns the innermost cause of an error, such as "Connection refused".
+pub fn cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = if let Error::GRpcStatus(status) = error { status } else { error };
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// Whether an etcd runs that an earlier version of `mf` has started.

@@ -9,7 +9,7 @@ use crate::failure::Result;
 use crate::home::repository;
 use crate::infra::programs;
 use crate::ports::STATS_OFFSET;
-use crate::settings::Stage;
+use crate::settings::{Settings, Stage};
 
 const FILES_LABEL: &str = "com.docker.compose.project.config_files";
 const FOLDER_LABEL: &str = "com.docker.compose.project.working_dir";
@@ -59,14 +59,18 @@ impl Containers {
     }
 }
 
-/// Sets the profile of a stage.
-pub fn set_stage(command: &mut Command, stage: Stage) {
-    let profiles = match stage {
-        Stage::Monolith => "monolith",
+/// Sets the profiles of a stack: `monolith` is the stage, `services` has the containers of the services.
+pub fn set_profiles(command: &mut Command, settings: &Settings) {
+    let profiles = match settings.stage {
+        Stage::Monolith if settings.instances.iter().next().is_none() => "monolith",
+        Stage::Monolith => BESIDE,
         Stage::Services => "services",
     };
     command.env("COMPOSE_PROFILES", profiles);
 }
+
+/// The profiles of a stack whose parts move to services: it began as the monolith.
+pub const BESIDE: &str = "monolith,services";
 
 /// Sets the published ports.
 pub fn set_port(command: &mut Command, port: u16) {

@@ -54,7 +54,8 @@ impl Containers {
         let before = Secrets::load(home).ok().flatten();
         self.copy_secrets(home, &containers).await?;
         // The settings of a stack that was deleted are not those of a new one.
-        let is_new = before.is_none() || before != Secrets::load(home)?;
+        // A newer version adds secrets; this one is made once.
+        let is_new = before.map(|before| before.postgres) != Secrets::load(home)?.map(|after| after.postgres);
         let before = if is_new { None } else { Settings::load(home)? };
         let options = UpOptions { port: None, stage: Some(self.stage(&containers).await?), instances: None };
         Settings::merge(before.as_ref(), &options)

@@ -2,10 +2,12 @@
 //!
 //! Two terminals cannot drive the upgrade of one service: the driver holds a key with a lease, and every write of the
 //! record compares the revision of the driver's last write. A request to etcd is repeated for a time, so that a restart
-//! of etcd delays an upgrade and does not end it.
+//! of etcd delays an upgrade and does not end it. The first request is repeated for some seconds only: the command has
+//! not done anything yet, and etcd may not run at all.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,7 @@ const RENEW_INTERVAL: Duration = Duration::from_millis(1_500);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// A restart of etcd takes a second; a longer outage needs the operator.
 const REPEAT_TIME_MAX: Duration = Duration::from_mins(1);
+const FIRST_REPEAT_TIME_MAX: Duration = Duration::from_secs(5);
 const REPEAT_PAUSE: Duration = Duration::from_millis(200);
 /// How many finished upgrades of a service are kept.
 pub const HISTORY_MAX: usize = 20;
@@ -49,6 +52,7 @@ struct Inner {
     home: Home,
     ports: Ports,
     client: Mutex<Client>,
+    has_answered: AtomicBool,
 }
 
 impl fmt::Debug for Store {
@@ -87,8 +91,8 @@ pub struct Listed {
 impl Store {
     pub async fn open(stack: &Stack) -> Result<Self> {
         let client = connect(&stack.home, &stack.ports).await?;
-        let (home, ports) = (stack.home.clone(), stack.ports);
-        Ok(Self { inner: Arc::new(Inner { home, ports, client: Mutex::new(client) }) })
+        let (home, ports, client) = (stack.home.clone(), stack.ports, Mutex::new(client));
+        Ok(Self { inner: Arc::new(Inner { home, ports, client, has_answered: AtomicBool::new(false) }) })
     }
 
     /// Returns the last upgrade of each service.
@@ -218,7 +222,7 @@ impl Store {
         Ok(self.call(send).await?.succeeded())
     }
 
-    async fn get(&self, key: &str, is_prefix: bool) -> Result<GetResponse> {
+    pub(crate) async fn get(&self, key: &str, is_prefix: bool) -> Result<GetResponse> {
         let get = |mut client: Client| async move {
             let options = GetOptions::new().with_sort(SortTarget::Key, SortOrder::Ascend);
             client.get(key, Some(if is_prefix { options.with_prefix() } else { options })).await
@@ -227,7 +231,7 @@ impl Store {
     }
 
     /// Sends a request, and repeats it on a new connection while etcd does not answer.
-    async fn call<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T>
+    pub(crate) async fn call<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, Error>>,
     {
@@ -235,16 +239,23 @@ impl Store {
         loop {
             let client = self.client();
             let problem = match timeout(REQUEST_TIMEOUT, request(client)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(answer)) => {
+                    self.inner.has_answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Ok(Err(error)) => etcd::cause(&error),
                 Err(_) => format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
             };
-            if began.elapsed() > REPEAT_TIME_MAX {
+            if !self.inner.has_answered.load(Ordering::Relaxed) {
+                if began.elapsed() > FIRST_REPEAT_TIME_MAX {
+                    return Err(etcd::unreachable(&self.inner.ports.etcd_address(), &problem));
+                }
+            } else if began.elapsed() > REPEAT_TIME_MAX {
                 let seconds = REPEAT_TIME_MAX.as_secs();
                 return Err(failure!(
                     Unavailable,
-                    "the registry (etcd) has not answered for {seconds} s: {problem}. The upgrade stays as it is; \
-                     continue it with mfupgrade resume when mfps shows etcd as ready"
+                    "the registry (etcd) has not answered for {seconds} s: {problem}. Everything stays as it is; \
+                     continue when mfps shows etcd as ready"
                 ));
             }
             sleep(REPEAT_PAUSE).await;
@@ -273,7 +284,8 @@ fn value<T: DeserializeOwned>(pair: &KeyValue) -> Option<T> {
 }
 
 impl Operator {
-    fn this() -> Self {
+    /// Returns this terminal.
+    pub(crate) fn this() -> Self {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
         let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
         let (user, host) = (user.unwrap_or_else(|| "unknown".to_owned()), host.unwrap_or_else(|| "unknown".to_owned()));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{Stack, is_alive, wait_for};
 use nix::sys::signal::{Signal, kill};
@@ -51,6 +52,42 @@ fn a_port_in_use_is_found_with_its_process() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("for NATS") && found[0].contains(&format!("(pid {})", std::process::id())), "{found:?}");
     assert!(found[0].contains("mfup --port"), "{found:?}");
+}
+
+/// Returns the check of the clock on a machine whose `timedatectl` is this script.
+fn clock_with(script: &str) -> serde_json::Value {
+    let (stack, programs) = (Stack::new(), tempfile::tempdir().expect("a folder"));
+    let program = programs.path().join("timedatectl");
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("executable");
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", programs.path().display());
+    let output = stack.mf(&["doctor", "--json"]).env("PATH", path).output().expect("mf runs");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    checks.iter().find(|check| check["name"] == "clock").expect("a check of the clock").clone()
+}
+
+#[test]
+fn a_clock_that_is_not_synchronised_is_found_where_the_machine_can_synchronise_it() {
+    for (shown, expected) in [
+        ("CanNTP=yes NTP=no NTPSynchronized=no", "timedatectl set-ntp true"),
+        ("CanNTP=yes NTP=yes NTPSynchronized=no", "timedatectl timesync-status"),
+    ] {
+        let check = clock_with(&format!("printf '%s\\n' {shown}"));
+        let problems = check["problems"].as_array().expect("problems");
+        assert_eq!(problems.len(), 1, "{shown}: {check}");
+        assert!(problems[0].as_str().is_some_and(|problem| problem.contains(expected)), "{shown}: {check}");
+    }
+    for (script, expected) in [
+        ("printf '%s\\n' CanNTP=no NTP=no NTPSynchronized=yes", "synchronised"),
+        ("printf '%s\\n' CanNTP=no NTP=no NTPSynchronized=no", "no NTP service"),
+        // As in a container.
+        ("echo 'System has not been booted with systemd' >&2; exit 1", "not known"),
+    ] {
+        let check = clock_with(script);
+        assert_eq!(check["problems"], serde_json::json!([]), "{script}");
+        assert!(check["note"].as_str().is_some_and(|note| note.contains(expected)), "{script}: {check}");
+    }
 }
 
 #[test]
@@ -140,6 +177,7 @@ fn services_without_instances_and_processes_that_sigstop_has_stopped_are_found()
 async fn dead_letters_are_found() {
     let stack = Stack::started();
     assert_eq!(problems(&stack, "events"), Vec::<String>::new());
+    assert_eq!(problems(&stack, "clock of the stack"), Vec::<String>::new());
     let home = mf::home::Home::at(stack.home.path()).expect("a home");
     let secrets = mf::secrets::Secrets::load(&home).expect("readable").expect("secrets");
     let ports = mf::ports::Ports::of(stack.port);

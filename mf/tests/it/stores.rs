@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Stack, is_alive, mode, wait_for};
 use mf::home::Home;
@@ -235,16 +235,17 @@ async fn a_role_cannot_connect_to_the_database_of_another_service() {
 async fn a_service_may_write_its_own_registry_keys_and_read_all() {
     let stack = Stack::started();
     let mut users = etcd_client(&stack, "users").await;
-    for key in ["/flack/services/users", "/flack/services/users/users-1"] {
+    for key in ["/flack/services/users", "/flack/services/users/users-1", "/flack/acknowledged/users/users-1"] {
         users.put(key, "{}", None).await.unwrap_or_else(|error| panic!("{key}: {error}"));
     }
-    assert_eq!(users.get("/flack/routes/messages", None).await.expect("readable").count(), 1);
+    assert_eq!(users.get("/flack/authority/messages", None).await.expect("readable").count(), 1);
     for key in [
         "/flack/services/usersx",
         "/flack/services/tokens",
         "/flack/routes/users",
         "/flack/jwks/1",
         "/flack/balancer/users/users-1",
+        "/flack/acknowledged/haproxy/haproxy",
     ] {
         assert!(users.put(key, "{}", None).await.is_err(), "users may write {key}");
     }
@@ -458,6 +459,77 @@ fn streams_that_nats_has_lost_are_made_again() {
     fs::remove_dir_all(&streams).expect("NATS is frozen");
     signal(stack.pid("nats"), Signal::SIGKILL);
     wait_for("the supervisor makes them", || stack.streams() == owners);
+}
+
+#[test]
+fn commands_report_within_seconds_that_etcd_does_not_respond() {
+    let stack = Stack::started();
+    stack.expect(&["kill", "etcd"], 0);
+    let address = Ports::of(stack.port).etcd_address();
+    for command in [
+        &["scale", "users=2"][..],
+        &["run", "users"],
+        &["restart", "all"],
+        &["build", "ls"],
+        &["build", "prune"],
+        &["upgrade", "status"],
+        &["migrate"],
+        &["routes"],
+    ] {
+        let began = Instant::now();
+        let output = stack.expect(command, 69);
+        assert!(began.elapsed() < Duration::from_secs(20), "{command:?} took {:?}", began.elapsed());
+        assert!(
+            output.contains(&format!("etcd) does not respond at {address} (Connection refused")),
+            "{command:?}: {output}"
+        );
+        assert!(output.contains("mfup starts what is missing"), "{command:?}: {output}");
+        assert!(output.lines().count() == 1, "{command:?}: {output}");
+    }
+    assert!(stack.expect(&["ps"], 0).contains("mfup starts what is missing"));
+
+    stack.up();
+    stack.expect(&["build", "ls"], 0);
+    let etcd = stack.pid("etcd");
+    signal(etcd, Signal::SIGSTOP);
+    let began = Instant::now();
+    let output = stack.expect(&["run", "users"], 69);
+    signal(etcd, Signal::SIGCONT);
+    assert!(output.contains("etcd) does not respond") && began.elapsed() < Duration::from_secs(20), "{output}");
+}
+
+/// Whether SIGSTOP has stopped a process.
+fn is_frozen(pid: i64) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+#[test]
+fn frozen_processes_continue_after_the_time_and_when_the_command_is_interrupted() {
+    let stack = Stack::started();
+    let pids = ["nats", "etcd"].map(|name| stack.pid(name));
+    let began = Instant::now();
+    let output = stack.expect(&["kill", "nats", "--freeze", "1"], 0);
+    assert!(began.elapsed() >= Duration::from_secs(1) && output.contains("was frozen for 1 s"), "{output}");
+    assert!(!is_frozen(pids[0]));
+
+    let freeze = || stack.mf(&["kill", "nats", "etcd", "--freeze", "600"]).spawn().expect("mf runs");
+    let end = |mut command: std::process::Child| {
+        signal(command.id().into(), Signal::SIGINT);
+        assert_eq!(command.wait().expect("it ends").code(), Some(130));
+    };
+    let command = freeze();
+    wait_for("both are frozen", || pids.into_iter().all(is_frozen));
+    end(command);
+    assert!(!pids.into_iter().any(is_frozen), "they continue");
+
+    // One is killed meanwhile: the other one continues all the same.
+    let command = freeze();
+    wait_for("both are frozen again", || pids.into_iter().all(is_frozen));
+    stack.expect(&["kill", "nats", "--hard", "--no-restart"], 0);
+    end(command);
+    assert!(!is_alive(pids[0]) && !is_frozen(pids[1]));
+    assert_eq!(stack.pid("etcd"), pids[1]);
 }
 
 #[test]

@@ -85,11 +85,11 @@ fn arguments_can_be_checked_without_doing_anything() {
     assert!(stack.expect(&["down"], 0).contains("No stack"));
 }
 
-#[test]
-fn bin_mf_reports_a_wrong_argument_before_it_runs_cargo() {
+/// Runs `bin/mf` with a cargo that fails. Returns the exit code and the errors.
+fn bin_mf_without_cargo(arguments: &[&str]) -> (Option<i32>, String) {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = std::path::Path::new(env!("CARGO_BIN_EXE_mf")).parent().expect("its folder");
-    let programs = tempfile::tempdir().expect("a temporary folder");
+    let (programs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let cargo = programs.path().join("cargo");
     std::fs::write(&cargo, "#!/bin/sh\nexit 99\n").expect("written");
     std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).expect("a program");
@@ -97,15 +97,36 @@ fn bin_mf_reports_a_wrong_argument_before_it_runs_cargo() {
     path.push(":");
     path.push(std::env::var_os("PATH").expect("a PATH"));
     let output = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../bin/mf"))
-        .args(["up", "--prot", "8080"])
+        .args(arguments)
         .env("PATH", path)
         .env("CARGO_TARGET_DIR", folder.parent().expect("the target folder"))
         .env("MF_PROFILE", folder.file_name().expect("a profile"))
+        .env("MF_HOME", home.path())
         .output()
         .expect("bash runs");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{error}");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn bin_mf_reports_a_wrong_argument_before_it_runs_cargo() {
+    let (code, error) = bin_mf_without_cargo(&["up", "--prot", "8080"]);
+    assert_eq!(code, Some(64), "{error}");
     assert!(error.contains("--port"), "{error}");
+}
+
+#[test]
+fn bin_mf_does_not_build_the_working_tree_for_another_commit() {
+    let (code, error) = bin_mf_without_cargo(&["build", "--version", "3"]);
+    assert!(code == Some(70) && error.contains("the build failed"), "this needs cargo: {error}");
+    for arguments in [
+        &["build", "--from", "nowhere"][..],
+        &["build", "--from=nowhere"],
+        &["build", "--version", "1", "--from", "nowhere"],
+        &["build", "--no-build", "--version", "2"],
+    ] {
+        let (code, error) = bin_mf_without_cargo(arguments);
+        assert!(code != Some(70) && !error.contains("the build failed"), "{arguments:?}: {error}");
+    }
 }
 
 #[test]

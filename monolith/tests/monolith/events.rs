@@ -24,10 +24,12 @@ async fn the_changes_of_every_part_are_published_without_secrets(pool: PgPool) {
     set.expect(StatusCode::NO_CONTENT).await;
     let mark = flack.put("/api/ui/read_markers/general").bearer(&token).json(&json!({ "message_id": 1 }));
     mark.expect(StatusCode::NO_CONTENT).await;
+    let read = flack.put("/api/v2/channels/1/read").bearer(&token).json(&json!({ "message_id": 1 }));
+    read.expect(StatusCode::NO_CONTENT).await;
 
     let mut kinds = BTreeSet::new();
     let mut reader = flack.events.subscribe(SERVICE, None, StartOffset::Earliest);
-    while kinds.len() < 7 {
+    while kinds.len() < 8 {
         let Received::Message(message) = timeout(WAIT_MAX, reader.next()).await.expect("an event") else {
             continue;
         };
@@ -41,6 +43,7 @@ async fn the_changes_of_every_part_are_published_without_secrets(pool: PgPool) {
     }
     let expected = [
         "channel_changed",
+        "channel_member_changed",
         "message_changed",
         "preferences_changed",
         "read_marker_changed",

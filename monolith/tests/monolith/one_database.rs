@@ -82,6 +82,7 @@ async fn the_tables_of_the_services_are_the_monoliths_but_for_foreign_keys_and_a
     assert_eq!(
         only_in_the_monolith,
         [
+            "channel_members_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
             "messages_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id)",
             "preferences_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
             "read_markers_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
@@ -98,6 +99,7 @@ async fn a_row_cannot_belong_to_a_user_who_does_not_exist(pool: PgPool) {
         "insert into tokens (id, user_id, issued_at, expires_at) values (gen_random_uuid(), 999, now(), now())",
         "insert into preferences (user_id, theme, notifications) values (999, 'dark', true)",
         "insert into read_markers (user_id, channel, message_id) values (999, 'general', 1)",
+        "insert into channel_members (channel_id, user_id) values (1, 999)",
     ] {
         let error = sqlx::query(statement).execute(&pool).await.expect_err(statement);
         let kind = error.as_database_error().map(sqlx::error::DatabaseError::kind);
@@ -121,10 +123,13 @@ async fn tokens_and_markers_are_deleted_with_their_user_and_messages_prevent_it(
 
     // Her token is still valid, but every write with it names what to do.
     let (preferences, marker) = (json!({ "theme": "dark", "notifications": true }), json!({ "message_id": 1 }));
+    let channel = json!({ "kind": "public", "name": "news" });
     for call in [
         flack.post("/api/messages").bearer(&token).json(&json!({ "source": "x" })),
         flack.put("/api/ui/preferences").bearer(&token).json(&preferences),
         flack.put("/api/ui/read_markers/general").bearer(&token).json(&marker),
+        flack.put("/api/v2/channels/1/read").bearer(&token).json(&marker),
+        flack.post("/api/v2/channels").bearer(&token).json(&channel),
         flack.delete("/api/tokens").bearer(&token),
     ] {
         let problem = call.expect(StatusCode::UNAUTHORIZED).await.json();

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use axum::{Router, http::StatusCode};
 use flack_common::{
-    config::LimitsConfig,
+    config::{HandoverKeys, LimitsConfig},
     events::{Events, InProcess},
     process::Background,
     registry::Registry,
@@ -15,7 +15,7 @@ use flack_users::config::GuessLimits;
 use serde_json::json;
 use sqlx::PgPool;
 
-const WRITES_MAX: u32 = 1000;
+pub const WRITES_MAX: u32 = 1000;
 pub const PASSWORD: &str = "correct horse";
 
 pub struct Monolith {
@@ -41,30 +41,42 @@ impl Deref for Monolith {
     }
 }
 
+/// Returns limits with which a user may write `writes_max` times in 10 s.
+pub fn limits(writes_max: u32) -> LimitsConfig {
+    LimitsConfig { writes_per_user_per_10s: writes_max, message_bytes_per_user_per_10s: 1_000_000 }
+}
+
 impl Monolith {
     /// Starts a monolith that has only a database.
     pub async fn alone(pool: &PgPool) -> Self {
-        Self::start(pool, None, WRITES_MAX).await
+        Self::start(pool, Events::InProcess(InProcess::new(SERVICE)), None, None, WRITES_MAX).await
     }
 
-    /// Starts a monolith beside services, with a registry.
+    /// Starts a monolith beside services, with a registry. It passes no request on.
     pub async fn beside(pool: &PgPool, registry: Registry) -> Self {
-        Self::start(pool, Some(registry), WRITES_MAX).await
+        Self::start(pool, Events::InProcess(InProcess::new(SERVICE)), Some(registry), None, WRITES_MAX).await
     }
 
     /// Starts a monolith in which a user may write `writes_max` times in 10 s.
     pub async fn limited(pool: &PgPool, writes_max: u32) -> Self {
-        Self::start(pool, None, writes_max).await
+        Self::start(pool, Events::InProcess(InProcess::new(SERVICE)), None, None, writes_max).await
     }
 
-    async fn start(pool: &PgPool, registry: Option<Registry>, writes_max: u32) -> Self {
-        let events = Events::InProcess(InProcess::new(SERVICE));
+    pub async fn start(
+        pool: &PgPool,
+        events: Events,
+        registry: Option<Registry>,
+        internal_url: Option<&str>,
+        writes_max: u32,
+    ) -> Self {
         let background = Background::default();
-        let limits = LimitsConfig { writes_per_user_per_10s: writes_max, message_bytes_per_user_per_10s: 1_000_000 };
+        let limits = limits(writes_max);
         let (guesses, sockets) = (GuessLimits::default(), flack_websocket::Limits::default());
-        let app = start(pool.clone(), events.clone(), registry, &limits, guesses, sockets, &background)
-            .await
-            .expect("it starts");
+        let keys = HandoverKeys::default();
+        let app =
+            start(pool.clone(), events.clone(), registry, internal_url, &keys, &limits, guesses, sockets, &background)
+                .await
+                .expect("it starts");
         let router = app.router;
         Self { client: Client::new(router.clone()), router, events, background }
     }

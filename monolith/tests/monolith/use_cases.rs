@@ -99,3 +99,29 @@ async fn it_serves_the_browser_app_the_documents_and_its_request_rate(pool: PgPo
     assert!(stats["requests_per_second"].is_number());
     flack.get("/static/nothing.js").expect(StatusCode::NOT_FOUND).await;
 }
+
+#[sqlx::test(migrations = false)]
+async fn two_users_talk_in_a_private_channel_that_does_not_exist_for_a_third(pool: PgPool) {
+    let flack = Monolith::alone(&pool).await;
+    let mut tokens = Vec::new();
+    let mut ids = Vec::new();
+    for nickname in ["ada", "bob", "eve"] {
+        ids.push(flack.register(nickname).await);
+        tokens.push(flack.sign_in(nickname, PASSWORD).await);
+    }
+    let body = json!({ "kind": "private", "name": "plans" });
+    let create = flack.post("/api/v2/channels").bearer(&tokens[0]).json(&body);
+    let channel = create.expect(StatusCode::CREATED).await.json();
+    let path = format!("/api/v2/channels/{}", channel["id"]);
+    let invite = flack.put(&format!("{path}/members/{}", ids[1])).bearer(&tokens[0]);
+    invite.expect(StatusCode::NO_CONTENT).await;
+    let post = flack.post(&format!("{path}/messages")).bearer(&tokens[1]).json(&json!({ "source": "hello" }));
+    post.expect(StatusCode::CREATED).await;
+
+    let page = flack.get(&format!("{path}/messages")).bearer(&tokens[0]).expect(StatusCode::OK).await.json();
+    assert_eq!((&page["messages"][0]["nickname"], &page["messages"][0]["source"]), (&json!("bob"), &json!("hello")));
+    let seen = flack.get(&path).bearer(&tokens[0]).expect(StatusCode::OK).await.json();
+    assert_eq!(seen["member"]["unread"], 1);
+    flack.get(&path).bearer(&tokens[2]).expect(StatusCode::NOT_FOUND).await;
+    flack.get(&format!("{path}/messages")).bearer(&tokens[2]).expect(StatusCode::NOT_FOUND).await;
+}

@@ -1,10 +1,13 @@
 //! The operations of `api/openapi/messages.v1.yaml`, in its order.
 
+mod pages;
+mod v2;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use flack_api::{
-    Context, Problem, TokenCaller,
+    Context, GENERAL_CHANNEL_ID, Problem, TokenCaller,
     messages::{CreateMessageResponse, MessagesApi, types},
 };
 use flack_common::quota::UserQuota;
@@ -13,7 +16,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    model::{self, Rendered},
+    model::{self, Message, Rendered},
     render,
     store::Store,
 };
@@ -21,7 +24,7 @@ use crate::{
 /// The messages API over the part's database.
 #[derive(Debug)]
 pub struct Messages {
-    store: Store,
+    pub(crate) store: Store,
     /// Wakes the preview worker of this process.
     linked: Arc<Notify>,
     /// Every client receives every message. So each user may send a limited number of bytes.
@@ -39,6 +42,41 @@ impl Messages {
         // Only a refusal shows this quota: a client that is below it has nothing to do.
         taken.inspect_err(|_| context.rate_limits.report(rate_limit))
     }
+
+    /// Posts a message to a channel.
+    async fn post(
+        &self,
+        context: &Context,
+        user_id: i64,
+        channel_id: i64,
+        source: &str,
+        key: Option<Uuid>,
+    ) -> Result<Message, Problem> {
+        let rendered = render::message(source)?;
+        self.count_bytes(context, user_id, &rendered)?;
+        let message = self.store.insert(context, user_id, channel_id, &rendered, key).await?;
+        if !rendered.links.is_empty() {
+            self.linked.notify_one();
+        }
+        info!(message.id = message.id, channel.id = channel_id, user.id = user_id, "posted a message");
+        Ok(message)
+    }
+
+    /// Changes a message that the user can see.
+    async fn edit(&self, context: &Context, user_id: i64, id: i64, source: &str) -> Result<(), Problem> {
+        let rendered = render::message(source)?;
+        self.count_bytes(context, user_id, &rendered)?;
+        self.store.update(context, user_id, id, &rendered).await?;
+        self.linked.notify_one();
+        info!(message.id = id, user.id = user_id, "edited a message");
+        Ok(())
+    }
+
+    /// Returns a message of `general`. In version 1 there are no others.
+    async fn find_in_general(&self, id: i64) -> Result<Message, Problem> {
+        let found = self.store.find(id).await?.filter(|message| message.channel_id == GENERAL_CHANNEL_ID);
+        found.ok_or_else(|| model::no_such_message(id))
+    }
 }
 
 #[async_trait]
@@ -50,13 +88,7 @@ impl MessagesApi for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
-        let rendered = render::message(&body.source)?;
-        self.count_bytes(context, caller.user_id, &rendered)?;
-        let message = self.store.insert(context, caller.user_id, &rendered, idempotency_key).await?;
-        if !rendered.links.is_empty() {
-            self.linked.notify_one();
-        }
-        info!(message.id = message.id, user.id = caller.user_id, "posted a message");
+        let message = self.post(context, caller.user_id, GENERAL_CHANNEL_ID, &body.source, idempotency_key).await?;
         let body = types::Message::from(message);
         Ok(CreateMessageResponse { location: body.links.self_.clone(), body })
     }
@@ -78,7 +110,7 @@ impl MessagesApi for Messages {
         _caller: Option<TokenCaller>,
         id: i64,
     ) -> Result<types::Message, Problem> {
-        self.store.find(id).await?.map(Into::into).ok_or_else(|| model::no_such_message(id))
+        Ok(self.find_in_general(id).await?.into())
     }
 
     async fn update_message(
@@ -88,11 +120,7 @@ impl MessagesApi for Messages {
         id: i64,
         body: types::MessageUpdate,
     ) -> Result<(), Problem> {
-        let rendered = render::message(&body.source)?;
-        self.count_bytes(context, caller.user_id, &rendered)?;
-        self.store.update(context, caller.user_id, id, &rendered).await?;
-        self.linked.notify_one();
-        info!(message.id = id, user.id = caller.user_id, "edited a message");
-        Ok(())
+        self.find_in_general(id).await?;
+        self.edit(context, caller.user_id, id, &body.source).await
     }
 }

@@ -19,7 +19,8 @@ use std::{process::ExitCode, sync::Arc};
 
 use flack_api::{
     Layered,
-    messages::{self, MessagesApi},
+    messages::{self, MessagesApi, MessagesClient},
+    messages_v2::{self, MessagesV2Api, MessagesV2Client},
 };
 use flack_catalogue::Service;
 use flack_common::{
@@ -43,13 +44,8 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/messages");
 /// The name of the part: its service, database, backend and stream.
 pub const SERVICE: &str = "messages";
 
-/// Starts the part over its database.
-pub fn start(
-    pool: &PgPool,
-    limits: &LimitsConfig,
-    ownership: Ownership,
-    background: &Background,
-) -> Arc<dyn MessagesApi> {
+/// Starts the part over its database. The result implements every version of the API.
+pub fn start(pool: &PgPool, limits: &LimitsConfig, ownership: Ownership, background: &Background) -> Arc<Messages> {
     let (store, fetcher, linked) = (Store::new(pool.clone()), PublicFetcher::new(), Arc::new(Notify::new()));
     let bytes_max = limits.message_bytes_per_user_per_10s;
     let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked), bytes_max));
@@ -67,12 +63,24 @@ pub async fn main() -> ExitCode {
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier, authority } =
+    let Connections { pool, events, verifier, authority, forwarding } =
         Connections::open(SERVICE, &config, &MIGRATIONS, &registry, &background).await?;
-    let api = start(&pool, &config.limits, authority.of(SERVICE), &background);
-    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
+    let writes = WriteLimit::new(&config.limits);
+    let v1 = start(&pool, &config.limits, authority.of(SERVICE), &background);
+    let v2: Arc<dyn MessagesV2Api> = Arc::clone(&v1) as _;
+    let forward = forwarding.layer::<dyn MessagesApi>(SERVICE, |url, http| Arc::new(MessagesClient::new(url, http)));
+    let v1: Arc<dyn MessagesApi> = Arc::new(Layered::new(forward, v1 as _));
+    let v1 = Arc::new(Layered::new(writes.clone(), v1));
+    let forward =
+        forwarding.layer::<dyn MessagesV2Api>(SERVICE, |url, http| Arc::new(MessagesV2Client::new(url, http)));
+    let v2: Arc<dyn MessagesV2Api> = Arc::new(Layered::new(forward, v2));
+    let v2 = Arc::new(Layered::new(writes, v2));
     let service = Service::named(SERVICE);
     consume(service, nicknames::KIND, &pool, &events, &Arc::new(Nicknames), &background);
     publish_journal(SERVICE, &pool, &events, events::map, &background);
-    Ok(App { router: messages::router(api, verifier), readiness: Readiness::new().database(&pool) })
+    let (url, keys) = (&config.internal_listener.url, &config.handover);
+    let handover = flack_replication::start(SERVICE, &pool, &authority, Some(url), keys, &background);
+    let router = messages::router(v1, Arc::clone(&verifier) as _).merge(messages_v2::router(v2, verifier));
+    let router = router.merge(handover);
+    Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

@@ -1,11 +1,9 @@
 //! Messages: rows, their events and API models, limits, and problems.
 
+pub mod channels;
+
 use chrono::{DateTime, Utc};
-use flack_api::{
-    Problem,
-    events::{ChannelModel, MessageModel},
-    messages::types,
-};
+use flack_api::{Problem, events::MessageModel, messages::types, messages_v2::types as types_v2};
 use serde::Deserialize;
 
 use crate::render::PREVIEW_HTML_BYTES_MAX;
@@ -16,6 +14,9 @@ pub const LIST_MESSAGES_MAX: i64 = 1_000;
 /// JSON of a page of `GET /api/messages`. An ordinary message has less than 1 KiB, so few pages end because of it.
 pub const LIST_BYTES_MAX: usize = 1_048_576;
 
+/// Source and HTML of a page of `GET /api/v2/messages`. The message that reaches it is the last one.
+pub const PAGE_BYTES_MAX: i64 = 1_048_576;
+
 /// Of the JSON of a message, names, numbers and links: six numbers of at most 20 digits, and less than 200 characters.
 const JSON_FRAME_BYTES_MAX: usize = 400;
 
@@ -24,9 +25,6 @@ const JSON_BYTES_PER_BYTE_MAX: usize = 6;
 
 /// `GET /api/messages` returns no older changes.
 pub const LIST_HOURS_MAX: i32 = 24;
-
-/// The only channel of API v1.
-pub const GENERAL_CHANNEL: &str = "general";
 
 /// A row of `messages` without the columns that never leave the database.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
@@ -38,18 +36,17 @@ pub struct Message {
     pub html: String,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    // Version 1 does not have both times, nor have journal rows of older versions.
+    #[sqlx(default)]
+    #[serde(default)]
+    pub edited_at: Option<DateTime<Utc>>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub deleted_at: Option<DateTime<Utc>>,
     /// The author's nickname, in lists that ask for it.
     #[sqlx(default)]
     #[serde(default)]
     pub nickname: Option<String>,
-}
-
-/// A row of `channels`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Channel {
-    pub id: i64,
-    pub name: String,
-    pub created_at: DateTime<Utc>,
 }
 
 /// A message as its author sent it, with everything derived from it.
@@ -87,7 +84,19 @@ impl From<Message> for MessageModel {
             channel_id: message.channel_id,
             source: message.source,
             html: message.html,
+            edited_at: message.edited_at.map(|time| time.timestamp()),
+            deleted_at: message.deleted_at.map(|time| time.timestamp()),
         }
+    }
+}
+
+/// With the fractions of a second, which an event does not have.
+impl From<Message> for types_v2::Message {
+    fn from(mut message: Message) -> Self {
+        let Message { created_at, updated_at, edited_at, deleted_at, .. } = message;
+        let nickname = message.nickname.take();
+        let model = MessageModel::from(message);
+        Self { nickname, created_at, updated_at, edited_at, deleted_at, ..model.into() }
     }
 }
 
@@ -126,12 +135,6 @@ pub fn page(messages: Vec<Message>, updated_since: Option<i64>) -> Vec<types::Me
 fn json_bytes_max(message: &Message) -> usize {
     let nickname = message.nickname.as_ref().map_or(0, String::len);
     JSON_FRAME_BYTES_MAX + JSON_BYTES_PER_BYTE_MAX * (message.source.len() + message.html.len() + nickname)
-}
-
-impl From<Channel> for ChannelModel {
-    fn from(channel: Channel) -> Self {
-        Self { id: channel.id, name: channel.name, created_at: channel.created_at.timestamp() }
-    }
 }
 
 pub fn nul_in_source() -> Problem {
@@ -174,6 +177,8 @@ mod tests {
             html,
             created_at: time,
             updated_at: time,
+            edited_at: None,
+            deleted_at: None,
             nickname,
         }
     }

@@ -2,14 +2,19 @@
 //!
 //! Lock order: the message before its previews, so that no two writers wait for each other.
 
+mod pages;
 mod previews;
+mod channels;
+mod members;
 
-use flack_api::Context;
+use flack_api::{Context, GENERAL_CHANNEL_ID};
 use flack_common::database::{self, OnConstraint, StoreResult};
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::model::{self, GENERAL_CHANNEL, LIST_BYTES_MAX, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered};
+pub use channels::ChannelChange;
+
+use crate::model::{self, LIST_BYTES_MAX, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered};
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -21,14 +26,15 @@ impl Store {
         Self { pool }
     }
 
-    /// Inserts a message, or returns the one that this user posted with `key` before. 409 when that one had another
-    /// source.
+    /// Inserts a message into a channel, or returns the one that this user posted with `key` before. 409 when that one
+    /// had another source or channel, or when the channel is archived; 404 or 403 for a user who is no member.
     ///
     /// One statement, which is its own transaction: the most frequent write needs one round trip.
     pub async fn insert(
         &self,
         context: &Context,
         user_id: i64,
+        channel_id: i64,
         rendered: &Rendered<'_>,
         key: Option<Uuid>,
     ) -> StoreResult<Message> {
@@ -39,9 +45,13 @@ impl Store {
              message as (
                  insert into messages (user_id, channel_id, source, html, idempotency_key, idempotency_digest)
                  select
-                     $2, (select id from channels where name = $3), $4, $5, $6,
+                     $2, channels.id, $4, $5, $6,
                      case when $6::uuid is not null then sha256(convert_to($4, 'UTF8')) end
-                 from request
+                 from request, channels
+                 where channels.id = $3 and archived_at is null and (channels.id = $8 or exists (
+                     select from channel_members where channel_id = $3 and channel_members.user_id = $2
+                         and left_at is null
+                 ))
                  on conflict on constraint messages_idempotency_key do nothing
                  returning id, user_id, channel_id, source, html, created_at, updated_at
              ),
@@ -54,37 +64,50 @@ impl Store {
         )
         .bind(&context.correlation_id)
         .bind(user_id)
-        .bind(GENERAL_CHANNEL)
+        .bind(channel_id)
         .bind(rendered.source)
         .bind(&rendered.html)
         .bind(key)
         .bind(&rendered.links)
+        .bind(GENERAL_CHANNEL_ID)
         .fetch_optional(&self.pool)
         .await
         // The constraint exists only in the monolith's database.
         .on_constraint("messages_user_id_fkey", || model::author_is_gone(user_id))?;
-        match inserted {
-            Some(message) => Ok(message),
-            None => self.find_by_key(user_id, rendered.source, key).await,
+        if let Some(message) = inserted {
+            return Ok(message);
         }
+        if let Some(message) = self.find_by_key(user_id, channel_id, rendered.source, key).await? {
+            return Ok(message);
+        }
+        self.access(user_id, channel_id).await?.as_member()?;
+        Err(model::channels::is_archived(channel_id).into())
     }
 
-    async fn find_by_key(&self, user_id: i64, source: &str, key: Option<Uuid>) -> StoreResult<Message> {
+    async fn find_by_key(
+        &self,
+        user_id: i64,
+        channel_id: i64,
+        source: &str,
+        key: Option<Uuid>,
+    ) -> StoreResult<Option<Message>> {
         let row = sqlx::query(
-            "select id, user_id, channel_id, source, html, created_at, updated_at,
-                 idempotency_digest = sha256(convert_to($3, 'UTF8')) as is_retry
-             from messages where user_id = $1 and idempotency_key = $2",
+            "select id, user_id, channel_id, source, html, created_at, updated_at, edited_at, deleted_at,
+                 idempotency_digest = sha256(convert_to($4, 'UTF8')) and channel_id = $2 as is_retry
+             from messages where user_id = $1 and idempotency_key = $3",
         )
         .bind(user_id)
+        .bind(channel_id)
         .bind(key)
         .bind(source)
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        if row.try_get("is_retry")? { Ok(Message::from_row(&row)?) } else { Err(model::key_reused().into()) }
+        let Some(row) = row else { return Ok(None) };
+        if row.try_get("is_retry")? { Ok(Some(Message::from_row(&row)?)) } else { Err(model::key_reused().into()) }
     }
 
-    /// Returns changed messages, oldest change first: all that `model::page` may choose. So the database sends only
-    /// about as many bytes as the page has. Lengths are read without the texts.
+    /// Returns changed messages of `general`, oldest change first: all that `model::page` may choose. So the database
+    /// sends only about as many bytes as the page has. Lengths are read without the texts.
     pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> StoreResult<Vec<Message>> {
         Ok(sqlx::query(
             "with changed as (
@@ -95,7 +118,8 @@ impl Store {
                          then octet_length(source) + octet_length(html) else 0 end as bytes
                  from messages
                  left join nicknames on $2 and nicknames.user_id = messages.user_id
-                 where updated_at > greatest(to_timestamp(coalesce($1, 0)), now() - make_interval(hours => $3))
+                 where channel_id = $6
+                     and updated_at > greatest(to_timestamp(coalesce($1, 0)), now() - make_interval(hours => $3))
                  order by updated_at, id
                  limit $4
              ),
@@ -112,6 +136,7 @@ impl Store {
         .bind(LIST_HOURS_MAX)
         .bind(LIST_MESSAGES_MAX)
         .bind(i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX))
+        .bind(GENERAL_CHANNEL_ID)
         // By position: sqlx would look up eight names for each row of the most frequent query.
         .try_map(|row: PgRow| {
             Ok(Message {
@@ -123,6 +148,8 @@ impl Store {
                 created_at: row.try_get(5)?,
                 updated_at: row.try_get(6)?,
                 nickname: row.try_get(7)?,
+                edited_at: None,
+                deleted_at: None,
             })
         })
         .fetch_all(&self.pool)
@@ -131,27 +158,22 @@ impl Store {
 
     pub async fn find(&self, id: i64) -> StoreResult<Option<Message>> {
         Ok(sqlx::query_as(
-            "select id, user_id, channel_id, source, html, created_at, updated_at from messages where id = $1",
+            "select id, user_id, channel_id, source, html, created_at, updated_at, edited_at, deleted_at
+             from messages where id = $1",
         )
         .bind(id)
         .fetch_optional(&self.pool)
         .await?)
     }
 
-    /// Replaces source and HTML, and queues the previews. 404 when there is no such message, 403 when it has another
-    /// author.
+    /// Replaces source and HTML, and queues the previews. 404 when there is no such message or it is deleted, 403 when
+    /// it has another author.
     pub async fn update(&self, context: &Context, user_id: i64, id: i64, rendered: &Rendered<'_>) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        let author: Option<i64> = sqlx::query_scalar("select user_id from messages where id = $1 for update")
-            .bind(id)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        match author {
-            None => return Err(model::no_such_message(id).into()),
-            Some(author) if author != user_id => return Err(model::not_your_message(id).into()),
-            Some(_) => {}
+        if lock_own(&mut transaction, user_id, id).await? {
+            return Err(model::no_such_message(id).into());
         }
-        sqlx::query("update messages set source = $2, html = $3, updated_at = now() where id = $1")
+        sqlx::query("update messages set source = $2, html = $3, updated_at = now(), edited_at = now() where id = $1")
             .bind(id)
             .bind(rendered.source)
             .bind(&rendered.html)
@@ -168,6 +190,21 @@ impl Store {
         .bind(&context.correlation_id)
         .execute(&mut *transaction)
         .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Erases source, HTML and previews of a message. The row stays. 404 when there is no such message, 403 when it has
+    /// another author.
+    pub async fn delete(&self, context: &Context, user_id: i64, id: i64) -> StoreResult<()> {
+        let mut transaction = database::begin(&self.pool, context).await?;
+        if lock_own(&mut transaction, user_id, id).await? {
+            return Ok(());
+        }
+        sqlx::query("update messages set source = '', html = '', updated_at = now(), deleted_at = now() where id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("delete from link_previews where message_id = $1").bind(id).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -194,5 +231,20 @@ impl Store {
     pub async fn delete_nickname(connection: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
         sqlx::query("delete from nicknames where user_id = $1").bind(user_id).execute(connection).await?;
         Ok(())
+    }
+}
+
+/// Locks a message of the user, and returns whether it is deleted. 404 when there is no such message, 403 when it has
+/// another author.
+async fn lock_own(connection: &mut PgConnection, user_id: i64, id: i64) -> StoreResult<bool> {
+    let found: Option<(i64, bool)> =
+        sqlx::query_as("select user_id, deleted_at is not null from messages where id = $1 for update")
+            .bind(id)
+            .fetch_optional(connection)
+            .await?;
+    match found {
+        None => Err(model::no_such_message(id).into()),
+        Some((author, _)) if author != user_id => Err(model::not_your_message(id).into()),
+        Some((_, is_deleted)) => Ok(is_deleted),
     }
 }

@@ -5,7 +5,6 @@
 //!
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
-pub mod config;
 pub mod model;
 pub mod store;
 pub mod publisher;
@@ -19,13 +18,14 @@ use std::{process::ExitCode, sync::Arc};
 
 use flack_api::{
     Context, Layered,
-    tokens::{self, TokensApi},
+    tokens::{self, TokensApi, TokensClient},
     users::{UsersApi, UsersClient},
 };
 use flack_catalogue::Service;
 use flack_common::{
     auth::Verifier,
     authority::Ownership,
+    config::ServiceConfig,
     events::{Events, consume, publish_journal},
     http,
     process::{self, App, Background, Readiness},
@@ -35,9 +35,7 @@ use flack_common::{
 };
 use sqlx::{PgPool, migrate::Migrator};
 
-use crate::{
-    config::Config, consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher, store::Store,
-};
+use crate::{consumer::PasswordChanges, handlers::Tokens, keys::SigningKeys, publisher::Publisher, store::Store};
 
 /// The tables of the part; those of the journal are in `flack_common`.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/tokens");
@@ -70,18 +68,23 @@ pub async fn start(
 
 /// Runs the service as a process, until a signal or an error ends it.
 pub async fn main() -> ExitCode {
-    process::main(Service::named(SERVICE), |config: &Config| &config.service, build).await
+    process::main(Service::named(SERVICE), |config: &ServiceConfig| config, build).await
 }
 
 /// Connects to everything the service needs and starts it.
-pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier, authority } =
-        Connections::open(SERVICE, &config.service, &MIGRATIONS, &registry, &background).await?;
+pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
+    let Connections { pool, events, verifier, authority, forwarding } =
+        Connections::open(SERVICE, &config, &MIGRATIONS, &registry, &background).await?;
 
     let users = Arc::new(UsersClient::new(&config.internal_listener.url, http::client()));
     let api =
         start(&pool, &events, users, Arc::clone(&verifier), Some(registry), authority.of(SERVICE), &background).await?;
-    let api = Arc::new(Layered::new(WriteLimit::new(&config.service.limits), api));
+    let forward = forwarding.layer::<dyn TokensApi>(SERVICE, |url, http| Arc::new(TokensClient::new(url, http)));
+    let api: Arc<dyn TokensApi> = Arc::new(Layered::new(forward, api));
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
-    Ok(App { router: tokens::router(api, verifier), readiness: Readiness::new().database(&pool) })
+    let (url, keys) = (&config.internal_listener.url, &config.handover);
+    let handover = flack_replication::start(SERVICE, &pool, &authority, Some(url), keys, &background);
+    let router = tokens::router(api, verifier).merge(handover);
+    Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

@@ -1,6 +1,6 @@
-//! The files of the browser app, compiled into the binary.
+//! The files of the browser app as they are in `static/`, compiled into the binary.
 
-/// A file that is served below `/static/`.
+/// A file of `static/`.
 #[derive(Debug)]
 pub struct Asset {
     pub path: &'static str,
@@ -8,8 +8,14 @@ pub struct Asset {
     pub bytes: &'static [u8],
 }
 
-const CSS: &str = "text/css; charset=utf-8";
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+impl Asset {
+    pub fn text(&self) -> &'static str {
+        str::from_utf8(self.bytes).expect("the files are UTF-8")
+    }
+}
+
+pub const CSS: &str = "text/css; charset=utf-8";
+pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 macro_rules! asset {
@@ -18,31 +24,42 @@ macro_rules! asset {
     };
 }
 
-/// All files; a test compares the list with the folder. Style sheets are linked in this order.
+/// All files; a test compares the list with the folder. Style sheets apply in this order.
 pub const ASSETS: &[Asset] = &[
     asset!("css/base.css", CSS),
     asset!("css/chat.css", CSS),
+    asset!("css/dialogs.css", CSS),
     asset!("css/messages.css", CSS),
     asset!("css/sign-in.css", CSS),
     asset!("js/api.js", JAVASCRIPT),
+    asset!("js/channel-names.js", JAVASCRIPT),
+    asset!("js/channels.js", JAVASCRIPT),
+    asset!("js/deleting.js", JAVASCRIPT),
     asset!("js/dom.js", JAVASCRIPT),
     asset!("js/heartbeat.js", JAVASCRIPT),
+    asset!("js/limit.js", JAVASCRIPT),
+    asset!("js/lists.js", JAVASCRIPT),
     asset!("js/main.js", JAVASCRIPT),
     asset!("js/message.js", JAVASCRIPT),
     asset!("js/outbox.js", JAVASCRIPT),
+    asset!("js/pages.js", JAVASCRIPT),
     asset!("js/reading.js", JAVASCRIPT),
     asset!("js/session.js", JAVASCRIPT),
     asset!("js/socket.js", JAVASCRIPT),
     asset!("js/state.js", JAVASCRIPT),
     asset!("js/theme-first.js", JAVASCRIPT),
     asset!("js/time.js", JAVASCRIPT),
+    asset!("js/view-channel.js", JAVASCRIPT),
+    asset!("js/view-channels.js", JAVASCRIPT),
     asset!("js/view-composer.js", JAVASCRIPT),
     asset!("js/view-connection.js", JAVASCRIPT),
     asset!("js/view-edit.js", JAVASCRIPT),
     asset!("js/view-messages.js", JAVASCRIPT),
+    asset!("js/view-new-channel.js", JAVASCRIPT),
     asset!("js/view-password.js", JAVASCRIPT),
     asset!("js/view-people.js", JAVASCRIPT),
     asset!("js/view-settings.js", JAVASCRIPT),
     asset!("js/view-sign-in.js", JAVASCRIPT),
+    asset!("js/view-switcher.js", JAVASCRIPT),
     asset!("favicon.svg", SVG),
 ];

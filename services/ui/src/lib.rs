@@ -6,6 +6,7 @@
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
 pub mod pages;
+pub mod bundle;
 pub mod assets;
 pub mod model;
 pub mod store;
@@ -17,7 +18,7 @@ use std::{process::ExitCode, sync::Arc};
 use axum::Router;
 use flack_api::{
     Layered, VerifyToken, docs,
-    ui::{self, UiApi},
+    ui::{self, UiApi, UiClient},
 };
 use flack_catalogue::Service;
 use flack_common::{
@@ -55,9 +56,14 @@ pub async fn main() -> ExitCode {
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: ServiceConfig, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier, .. } =
+    let Connections { pool, events, verifier, authority, forwarding } =
         Connections::open(SERVICE, &config, &MIGRATIONS, &registry, &background).await?;
-    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), start(&pool)));
+    let forward = forwarding.layer::<dyn UiApi>(SERVICE, |url, http| Arc::new(UiClient::new(url, http)));
+    let api: Arc<dyn UiApi> = Arc::new(Layered::new(forward, start(&pool)));
+    let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
-    Ok(App { router: router(api, verifier), readiness: Readiness::new().database(&pool) })
+    let (url, keys) = (&config.internal_listener.url, &config.handover);
+    let handover = flack_replication::start(SERVICE, &pool, &authority, Some(url), keys, &background);
+    let router = router(api, verifier).merge(handover);
+    Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

@@ -1,9 +1,6 @@
 //! The routes of the browser app: the page and its files, with security headers. They need no database.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 
 use askama::Template;
 use axum::{
@@ -15,7 +12,10 @@ use axum::{
 use flack_api::Problem;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::assets::{ASSETS, Asset};
+use crate::{
+    assets::ASSETS,
+    bundle::{BUNDLE, Bundle, File},
+};
 
 /// Allows only our own files and nothing inline. The last two directives (Trusted Types) make the browser refuse HTML
 /// that does not pass the one policy in dom.js.
@@ -33,24 +33,23 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// The browser revalidates every file, nearly always with 304. File names have no version, so a cache could otherwise
-/// combine the page of one build with modules of another.
-const CACHE_CONTROL: &str = "no-cache";
+/// For a file whose name has the hash of its content: browsers keep it for a year and never ask for it again.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-const HTML: &str = "text/html; charset=utf-8";
+/// For the page, and for files whose name does not say what they contain: revalidated at each request, nearly always
+/// with 304.
+const REVALIDATED: &str = "no-cache";
 
 /// Rendered once: the page is the same for every request.
-static PAGE: LazyLock<String> = LazyLock::new(|| {
-    Page { styles: paths_of("css/"), modules: paths_of("js/").into_iter().filter(|path| is_module(path)).collect() }
-        .render()
-        .expect("a template without conditions renders")
+static PAGE: LazyLock<File> = LazyLock::new(|| {
+    let page = Page { bundle: &BUNDLE }.render().expect("a template without conditions renders");
+    File::new("text/html; charset=utf-8", page)
 });
 
 #[derive(Template)]
 #[template(path = "page.html")]
 struct Page {
-    styles: Vec<String>,
-    modules: Vec<String>,
+    bundle: &'static Bundle,
 }
 
 /// `GET /` and `GET /static/..`.
@@ -59,12 +58,17 @@ pub fn router() -> Router {
 }
 
 async fn get_page(headers: HeaderMap) -> Response {
-    cached(&headers, HTML, PAGE.as_bytes())
+    respond(&headers, &PAGE, REVALIDATED)
 }
 
+/// A path with the hash of another build gets the present content: during an upgrade the page may come from one version
+/// and its files from the other. Files under their plain names are for the pages of versions before the bundle.
 async fn get_static_file(headers: HeaderMap, Path(path): Path<String>) -> Response {
+    if let Some((file, hash)) = BUNDLE.find(&path) {
+        return respond(&headers, file, if hash == file.hash { IMMUTABLE } else { REVALIDATED });
+    }
     match ASSETS.iter().find(|asset| asset.path == path) {
-        Some(Asset { kind, bytes, .. }) => cached(&headers, kind, bytes),
+        Some(asset) => respond(&headers, &File::new(asset.kind, asset.bytes), REVALIDATED),
         None => secured(
             Problem::not_found(format!("there is no file /static/{path}; reload the page to load the present files"))
                 .into_response(),
@@ -72,16 +76,29 @@ async fn get_static_file(headers: HeaderMap, Path(path): Path<String>) -> Respon
     }
 }
 
-fn cached(request: &HeaderMap, kind: &'static str, bytes: &'static [u8]) -> Response {
-    let tag = entity_tag(bytes);
-    let asked = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let is_known = asked.flat_map(|value| value.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag);
-    let caching = [(header::ETAG, tag), (header::CACHE_CONTROL, CACHE_CONTROL.to_owned())];
+fn respond(request: &HeaderMap, file: &File, cache_control: &'static str) -> Response {
+    let is_compressed = values(request, header::ACCEPT_ENCODING).any(|coding| coding == "gzip");
+    // Each form needs a tag of its own.
+    let tag = if is_compressed { format!("\"{}-gzip\"", file.hash) } else { format!("\"{}\"", file.hash) };
+    let is_known = values(request, header::IF_NONE_MATCH).any(|known| known.trim_start_matches("W/") == tag);
+    let caching = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, cache_control.to_owned()),
+        (header::VARY, header::ACCEPT_ENCODING.to_string()),
+    ];
+    let kind = [(header::CONTENT_TYPE, file.kind)];
     secured(if is_known {
         (StatusCode::NOT_MODIFIED, caching).into_response()
+    } else if is_compressed {
+        (caching, kind, [(header::CONTENT_ENCODING, "gzip")], file.gzip.clone()).into_response()
     } else {
-        (caching, [(header::CONTENT_TYPE, kind)], bytes).into_response()
+        (caching, kind, file.plain.clone()).into_response()
     })
+}
+
+/// The values of a header that has a list. A coding with a parameter (`gzip;q=0`, which nothing sends) is not `gzip`.
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
 }
 
 fn secured(mut response: Response) -> Response {
@@ -90,24 +107,4 @@ fn secured(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-/// Returns the same tag for the same content on every instance. It needs no cryptographic hash.
-fn entity_tag(bytes: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
-}
-
-fn paths_of(folder: &str) -> Vec<String> {
-    ASSETS
-        .iter()
-        .filter(|asset| asset.path.starts_with(folder))
-        .map(|asset| format!("/static/{}", asset.path))
-        .collect()
-}
-
-/// Whether a script is a module. Two are not: one runs before the first paint, one is a worker.
-fn is_module(path: &str) -> bool {
-    !["theme-first.js", "heartbeat.js"].iter().any(|name| path.ends_with(name))
 }

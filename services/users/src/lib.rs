@@ -22,7 +22,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use flack_api::{
     Layered,
-    users::{self, UsersApi},
+    users::{self, UsersApi, UsersClient},
 };
 use flack_catalogue::Service;
 use flack_common::{
@@ -68,10 +68,15 @@ pub async fn main() -> ExitCode {
 
 /// Connects to everything the service needs and starts it.
 pub async fn build(config: Config, background: Background, registry: Registry) -> anyhow::Result<App> {
-    let Connections { pool, events, verifier, authority } =
+    let Connections { pool, events, verifier, authority, forwarding } =
         Connections::open(SERVICE, &config.service, &MIGRATIONS, &registry, &background).await?;
     let api = start(&pool, config.limits, authority.of(SERVICE), &background).await?;
+    let forward = forwarding.layer::<dyn UsersApi>(SERVICE, |url, http| Arc::new(UsersClient::new(url, http)));
+    let api: Arc<dyn UsersApi> = Arc::new(Layered::new(forward, api));
     let api = Arc::new(Layered::new(WriteLimit::new(&config.service.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
-    Ok(App { router: users::router(api, verifier), readiness: Readiness::new().database(&pool) })
+    let (url, keys) = (&config.service.internal_listener.url, &config.service.handover);
+    let handover = flack_replication::start(SERVICE, &pool, &authority, Some(url), keys, &background);
+    let router = users::router(api, verifier).merge(handover);
+    Ok(App { router, readiness: Readiness::new().database(&pool) })
 }

@@ -1,6 +1,6 @@
 //! Configuration from environment variables.
 
-use flack_common::config::{InternalListenerConfig, ServiceConfig};
+use flack_common::config::ServiceConfig;
 
 use crate::limits::Limits;
 
@@ -9,9 +9,6 @@ use crate::limits::Limits;
 pub struct Config {
     #[conf(flatten)]
     pub service: ServiceConfig,
-    /// For the calls to users and messages.
-    #[conf(flatten)]
-    pub internal_listener: InternalListenerConfig,
     #[conf(flatten)]
     pub sockets: SocketLimits,
 }

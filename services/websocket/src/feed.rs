@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::{
     cursor::{Offset, SOURCES, STREAMS},
     limits::Retention,
+    memberships::Memberships,
     ring::{
         Ring,
         frame::{Update, update_of},
@@ -30,6 +31,7 @@ pub struct Feed(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ring: RwLock<Ring>,
+    memberships: Memberships,
     /// The ring buffer's head. Connections wait for its changes.
     head: watch::Sender<u64>,
     /// For each stream, whether it was read up to the message that was its last one when the feed started.
@@ -37,17 +39,18 @@ struct Inner {
 }
 
 impl Feed {
-    fn new(retention: &Retention) -> Self {
+    fn new(retention: &Retention, memberships: Memberships) -> Self {
         Self(Arc::new(Inner {
             ring: RwLock::new(Ring::new(retention.clone())),
+            memberships,
             head: watch::Sender::new(0),
             ready: watch::Sender::new([false; STREAMS]),
         }))
     }
 
     /// Starts one reading task per stream.
-    pub fn start(events: &Events, retention: &Retention, background: &Background) -> Self {
-        let feed = Self::new(retention);
+    pub fn start(events: &Events, retention: &Retention, memberships: Memberships, background: &Background) -> Self {
+        let feed = Self::new(retention, memberships);
         for (stream, source) in SOURCES.iter().enumerate() {
             let (feed, events, stopping) = (feed.clone(), events.clone(), background.stopping());
             let tail = events::StartOffset::Last(retention.tail_messages_max);
@@ -110,7 +113,7 @@ impl Feed {
 
     fn add(&self, stream: usize, message: &StreamMessage) {
         // A replay is for consumers that rebuild a projection; clients have received it.
-        let event = if message.is_replay() { None } else { decode(stream, message) };
+        let event = if message.is_replay() { None } else { self.decode(stream, message) };
         let mut ring = self.ring_mut();
         let update = event.and_then(|(id, update)| update.filter(|_| ring.insert_event_id(stream, &id)));
         ring.advance(stream, message.sequence, update.as_ref());
@@ -120,23 +123,26 @@ impl Feed {
         self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
     }
 
+    /// Returns the event's id, and what clients receive for it; `None` if the event is not known here.
+    fn decode(&self, stream: usize, message: &StreamMessage) -> Option<(String, Option<Update>)> {
+        // The monolith's union holds the events of all services.
+        let decoded = serde_json::from_slice::<Event<MonolithEvent>>(&message.payload).and_then(|event| {
+            // Before the event is an entry: who has left receives nothing that follows, and who has joined everything.
+            self.0.memberships.merge_event(&event);
+            Ok((event.id.clone(), update_of(event)?))
+        });
+        // A newer release of the owner may publish events that this release does not know.
+        decoded
+            .inspect_err(|error| {
+                let (source, sequence) = (SOURCES[stream], message.sequence);
+                warn!(source, sequence, %error, "an unknown event was not delivered");
+            })
+            .ok()
+    }
+
     fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
         self.0.ring.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the event's id, and what clients receive for it; `None` if the event is not known here.
-fn decode(stream: usize, message: &StreamMessage) -> Option<(String, Option<Update>)> {
-    // The monolith's union holds the events of all services.
-    let decoded = serde_json::from_slice::<Event<MonolithEvent>>(&message.payload)
-        .and_then(|event| Ok((event.id.clone(), update_of(event)?)));
-    // A newer release of the owner may publish events that this release does not know.
-    decoded
-        .inspect_err(|error| {
-            let (source, sequence) = (SOURCES[stream], message.sequence);
-            warn!(source, sequence, %error, "an unknown event was not delivered");
-        })
-        .ok()
 }
 
 #[cfg(test)]
@@ -145,12 +151,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::audience::Recipient;
 
     #[tokio::test]
     async fn a_restarted_reading_task_continues_where_it_stopped() {
         let nats = Nats::start().await;
         let events = nats.events().await;
-        let feed = Feed::new(&Retention::default());
+        let feed = Feed::new(&Retention::default(), Memberships::default());
         let mut position = feed.ring().position_at_head();
         for id in 1..=3 {
             let message = json!({ "id": id, "created_at": 1, "updated_at": 1, "user_id": 1, "channel_id": 1,
@@ -163,6 +170,6 @@ mod tests {
                 read = timeout(WAIT_MAX, head.wait_for(|head| *head == id)) => drop(read.expect("it is read")),
             }
         }
-        assert_eq!(feed.ring().read(&mut position).unwrap().len(), 3);
+        assert_eq!(feed.ring().read(&mut position, &Recipient::Version1).unwrap().len(), 3);
     }
 }

@@ -22,6 +22,19 @@ pub const DISCARDED_BYTES_MAX: u64 = 1024 * 1024;
 /// Typing signals that wait for a slow connection; older ones are dropped.
 pub const TYPING_SIGNALS_MAX: usize = 32;
 
+/// From this number of entries on that were not for a client since its last frame, the next ping comes with a cursor.
+/// It is a small part of a backfill, so that a client whose channels are silent can resume.
+pub const ENTRIES_SKIPPED_MAX: u64 = 256;
+/// Memberships that were read from events most recently, of all users. They are known to a user who connects later,
+/// although a replica answers the list of the user's channels: so many memberships do not change while it catches up.
+pub const RECENT_MEMBERSHIPS_MAX: usize = 10_000;
+/// Lists of channels that are read at once. A list is a query with many rows, and all clients of an instance reconnect
+/// within seconds when it drains. Others wait until `channels_timeout`.
+pub const CHANNEL_LISTS_MAX: usize = 32;
+/// The longest time from the moment at which a user has joined or left a channel to the event. With a later event, only
+/// the read position has changed. An event of a replica is as much later as the replica is behind.
+pub const MEMBERSHIP_CHANGE_SECONDS_MAX: i64 = 60;
+
 /// Messages of each stream that a backfill reads although the ring buffer still holds them. The ring buffer may drop
 /// them while the backfill is sent.
 pub const BACKFILL_OVERLAP_MESSAGES: u64 = 1_000;
@@ -66,6 +79,9 @@ pub struct Limits {
     pub hello_timeout: Duration,
     /// How long a client waits for an instance that has just started and has not yet read the streams. Then 1013.
     pub ready_timeout: Duration,
+    /// How long a client of version 2 that signs in waits for the list of its channels. Then 1013: without the list,
+    /// the client would miss messages.
+    pub channels_timeout: Duration,
     /// Size of a frame from a client. A larger one ends the connection with 1009. The longest `source` fits, even if
     /// JSON escapes all of it.
     pub frame_bytes_max: usize,
@@ -111,6 +127,7 @@ impl Default for Limits {
             retention: Retention::default(),
             hello_timeout: Duration::from_secs(10),
             ready_timeout: Duration::from_secs(3),
+            channels_timeout: Duration::from_secs(3),
             frame_bytes_max: 64 * 1024,
             frames_per_second_max: 20,
             frames_burst_max: 60,

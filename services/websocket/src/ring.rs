@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use self::{deduplicator::Deduplicator, entry::Entry, frame::Update};
 use crate::{
+    audience::Recipient,
     cursor::{Cursor, Offset, STREAMS},
     limits::{FRAMES_PER_READ_MAX, Retention},
 };
@@ -39,8 +40,10 @@ pub struct Ring {
 pub struct ReadPosition {
     /// The number of the entry to read next.
     pub next: u64,
-    /// The client's cursor after the frames that were read.
+    /// The client's cursor after the entries that were read.
     pub cursor: Cursor,
+    /// Entries since the last frame that were not for the client.
+    pub skipped: u64,
     /// The sequences of the cursor at which this connection began to read the ring buffer. An entry whose duplicate is
     /// at or before them is skipped: another instance or the backfill has sent that version.
     received: [u64; STREAMS],
@@ -129,13 +132,13 @@ impl Ring {
             }
             return;
         }
-        let entry = Entry::new(stream, &update.prefix, &self.cursor);
-        self.bytes += entry.text.len();
+        let entry = Entry::new(stream, &update.frames, &self.cursor);
+        self.bytes += entry.bytes();
         self.entries.push_back(entry);
         self.head += 1;
         while self.entries.len() > self.retention.events_max || self.bytes > self.retention.bytes_max {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= oldest.text.len();
+            self.bytes -= oldest.bytes();
             let after = &mut self.retained_after[oldest.stream];
             *after = oldest.sequence().max(*after);
         }
@@ -181,7 +184,10 @@ impl Ring {
     }
 
     /// Returns the next frames for a connection and advances its read position. At the head, there are none.
-    pub fn read(&self, position: &mut ReadPosition) -> Result<Vec<Utf8Bytes>, ReadError> {
+    ///
+    /// Whether the client may receive an entry is checked here, so also a resumed client receives nothing of a channel
+    /// that its user has left meanwhile.
+    pub fn read(&self, position: &mut ReadPosition, recipient: &Recipient) -> Result<Vec<Utf8Bytes>, ReadError> {
         if position.generation != self.generation {
             return Err(ReadError::StreamReset);
         }
@@ -195,17 +201,24 @@ impl Ring {
             // Another instance may have sent it: one that had read more, or had read the streams in another order.
             let was_received = entry.sequence() <= position.cursor.0[entry.stream].sequence
                 || entry.duplicate.is_some_and(|(stream, sequence)| sequence <= position.received[stream]);
-            if !was_received {
-                frames.push(self.frame(entry, &mut position.cursor));
+            if was_received {
+                continue;
+            }
+            let is_ahead = self.advance_cursor(entry, &mut position.cursor);
+            if let Some(text) = entry.text_for(recipient) {
+                frames.push(if is_ahead { text.with_cursor(&position.cursor) } else { text.frame.clone() });
+                position.skipped = 0;
+            } else {
+                position.skipped += 1;
             }
         }
         Ok(frames)
     }
 
-    /// Returns the frame of an entry for a client, and advances the client's cursor. The frame usually holds this
-    /// instance's cursor. A client from another instance may be ahead in one stream and behind in another: then the
-    /// frame holds the client's cursor, so that no offset decreases.
-    fn frame(&self, entry: &Entry, cursor: &mut Cursor) -> Utf8Bytes {
+    /// Advances a client's cursor to an entry. Returns whether the client is ahead of this instance in some stream: a
+    /// client from another instance may be ahead in one stream and behind in another. Then its frames hold its own
+    /// cursor instead of this instance's, so that no offset decreases.
+    fn advance_cursor(&self, entry: &Entry, cursor: &mut Cursor) -> bool {
         let mut is_ahead = false;
         for ((offset, own), sequence) in cursor.0.iter_mut().zip(&self.cursor.0).zip(entry.sequences) {
             if offset.incarnation.is_none() {
@@ -214,11 +227,11 @@ impl Ring {
             is_ahead |= offset.sequence > sequence;
             offset.sequence = offset.sequence.max(sequence);
         }
-        if is_ahead { entry.text_with(cursor) } else { entry.text.clone() }
+        is_ahead
     }
 
     fn position(&self, next: u64, cursor: Cursor) -> ReadPosition {
-        ReadPosition { next, received: cursor.sequences(), cursor, generation: self.generation }
+        ReadPosition { next, received: cursor.sequences(), cursor, skipped: 0, generation: self.generation }
     }
 
     /// Returns the number of the oldest entry.

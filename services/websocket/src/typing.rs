@@ -1,14 +1,22 @@
 //! Typing signals ("a user is typing"): core NATS messages to the connections of all instances. They are not stored and
 //! may be lost.
+//!
+//! A signal in `general` is a frame of version 1, so that instances of older versions deliver it. A signal in another
+//! channel is a frame of version 2, which they ignore.
 
-use flack_api::frames::ServerFrame;
+use std::sync::Arc;
+
+use flack_api::{GENERAL_CHANNEL_ID, frames, frames_v2};
 use flack_catalogue::Service;
 use flack_common::{events::Events, process::Background};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::{debug, error};
 
-use crate::limits::TYPING_SIGNALS_MAX;
+use crate::{
+    audience::{Audience, GENERAL},
+    limits::TYPING_SIGNALS_MAX,
+};
 
 /// Sends and receives the typing signals of this process.
 #[derive(Debug)]
@@ -24,8 +32,8 @@ pub struct TypingSignals {
 #[derive(Debug, Clone)]
 pub struct Typing {
     pub user_id: i64,
-    /// The frame for clients.
-    pub text: Utf8Bytes,
+    /// A client receives the frame whose audience it belongs to, if there is one.
+    pub frames: Arc<[(Audience, Utf8Bytes)]>,
 }
 
 impl TypingSignals {
@@ -44,9 +52,13 @@ impl TypingSignals {
         self.received.subscribe()
     }
 
-    pub async fn publish(&self, channel: &str, user_id: i64) {
-        let frame = ServerFrame::Typing { channel: channel.to_owned(), user_id };
-        match serde_json::to_vec(&frame) {
+    pub async fn publish(&self, channel_id: i64, user_id: i64) {
+        let payload = if channel_id == GENERAL_CHANNEL_ID {
+            serde_json::to_vec(&frames::ServerFrame::Typing { channel: GENERAL.to_owned(), user_id })
+        } else {
+            serde_json::to_vec(&frames_v2::ServerFrame::Typing { channel_id, user_id })
+        };
+        match payload {
             Ok(payload) => self.events.signal(&self.subject, payload.into()).await,
             Err(error) => error!(%error, "a typing frame could not be serialised"),
         }
@@ -58,16 +70,29 @@ async fn receive(events: Events, received: broadcast::Sender<Typing>) {
     loop {
         match signals.recv().await {
             Ok(payload) => {
-                // Clients receive only what is a typing frame.
-                if let Ok(frame @ ServerFrame::Typing { user_id, .. }) = serde_json::from_slice(&payload)
-                    && let Ok(text) = serde_json::to_string(&frame)
-                {
+                if let Some(typing) = typing_of(&payload) {
                     // It fails while there is no connection.
-                    let _ = received.send(Typing { user_id, text: text.into() });
+                    let _ = received.send(typing);
                 }
             }
             Err(RecvError::Lagged(missed)) => debug!(missed, "typing signals were dropped"),
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+/// Returns the signal; `None` for anything else than a typing frame, which clients do not receive.
+fn typing_of(payload: &[u8]) -> Option<Typing> {
+    let first = serde_json::from_slice(payload).ok();
+    let (user_id, frames) = if let Some(frame @ frames::ServerFrame::Typing { user_id, .. }) = first {
+        let second = frames_v2::ServerFrame::Typing { channel_id: GENERAL_CHANNEL_ID, user_id };
+        let texts = [serde_json::to_string(&frame).ok()?, serde_json::to_string(&second).ok()?];
+        let [first, second] = texts.map(Utf8Bytes::from);
+        (user_id, vec![(Audience::Version1, first), (Audience::Version2, second)])
+    } else {
+        let frame = serde_json::from_slice(payload).ok()?;
+        let frames_v2::ServerFrame::Typing { channel_id, user_id } = frame else { return None };
+        (user_id, vec![(Audience::Members(channel_id), serde_json::to_string(&frame).ok()?.into())])
+    };
+    Some(Typing { user_id, frames: frames.into() })
 }

@@ -1,5 +1,6 @@
 use std::{
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
+    os::fd::AsFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use flack_common::{
@@ -24,6 +25,7 @@ use super::Stack;
 
 /// How long a draining instance waits for its last requests.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const NOT_SENT: HeaderValue = HeaderValue::from_static("-");
 /// How long `/slow` takes.
 const SLOW: Duration = Duration::from_millis(300);
 
@@ -38,6 +40,8 @@ pub struct Instance {
     registration: Option<Registration>,
     closing: CancellationToken,
     server: JoinHandle<()>,
+    /// The listening socket, as the type of the standard library that can shut it down.
+    port: std::net::TcpStream,
     runtime: Option<Runtime>,
 }
 
@@ -50,6 +54,7 @@ async fn answer(State((name, ready, posts)): State<Shared>, request: Request) ->
     if request.method() == "POST" {
         posts.lock().expect("no request panicked").push(correlation_id.clone());
     }
+    let seen = ["x-flack-read", "x-flack-epoch"].map(|name| headers.get(name).cloned().unwrap_or(NOT_SENT));
     let path = request.uri().path();
     let is_ready = path != "/ready" || ready.load(Ordering::Relaxed);
     let mut status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -59,7 +64,12 @@ async fn answer(State((name, ready, posts)): State<Shared>, request: Request) ->
     if path.ends_with("/slow") {
         tokio::time::sleep(SLOW).await;
     }
-    (status, [("x-flack-instance", name)], format!("{correlation_id} {forwarded_for}")).into_response()
+    let body = format!("{correlation_id} {forwarded_for}");
+    let [read, epoch] = seen;
+    let path = HeaderValue::from_str(path).expect("plain characters");
+    let name = HeaderValue::from_str(&name).expect("plain characters");
+    let seen = [("x-flack-instance", name), ("x-seen-path", path), ("x-seen-read", read), ("x-seen-epoch", epoch)];
+    (status, seen, body).into_response()
 }
 
 impl Instance {
@@ -74,11 +84,12 @@ impl Instance {
         let closed = closing.clone().cancelled_owned();
         let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
+        let port = listener.as_fd().try_clone_to_owned().expect("a file descriptor is free").into();
         let server = runtime.spawn(async {
             axum::serve(listener, router).with_graceful_shutdown(closed).await.expect("the server runs");
         });
         let (name, service) = (name.to_owned(), service.to_owned());
-        Self { name, service, address, ready, posts, registration: None, closing, server, runtime: Some(runtime) }
+        Self { name, service, address, ready, posts, registration: None, closing, server, port, runtime: Some(runtime) }
     }
 
     /// Listens and registers.
@@ -128,14 +139,22 @@ impl Instance {
         let registration = self.registration.take().expect("the instance is registered");
         let result = self.runtime().spawn(registration.deregister()).await.expect("it deregisters");
         self.closing.cancel();
+        self.close_port();
         // A connection that the client keeps alive may remain; it ends with the runtime.
         let _ = timeout(DRAIN_TIMEOUT, &mut self.server).await;
         result
     }
 
-    /// Ends the port, the connections and the lease renewals at once.
+    /// Ends the port, then at once the connections and the lease renewals. The kernel closes a killed process in this
+    /// order; a port that outlives the connections would reset each retry of HAProxy, which then closes the client's
+    /// connection without an answer.
     pub fn crash(self) {
+        self.close_port();
         drop(self);
+    }
+
+    fn close_port(&self) {
+        self.port.shutdown(Shutdown::Both).expect("the port is open");
     }
 
     pub fn set_ready(&self, ready: bool) {

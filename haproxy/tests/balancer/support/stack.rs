@@ -6,6 +6,10 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use flack_common::registry::{Registry, Route, keys};
+use flack_handover::{
+    Entry, Part, Record,
+    protocol::{Acknowledged, BALANCER},
+};
 use flack_haproxy::admin_socket::AdminSocket;
 use flack_testing::{Etcd, eventually};
 use reqwest::Response;
@@ -151,6 +155,23 @@ impl Stack {
         self.registry.put(&keys::route(service), route, None).await.expect("etcd answers");
     }
 
+    /// Writes the record of a part.
+    pub async fn record(&self, part: Part, record: Record) {
+        let entry = Entry { part, record, updated_at: None, updated_by: None };
+        self.registry.put(&keys::authority(part.service().name), entry.encode(), None).await.expect("etcd answers");
+    }
+
+    /// Waits until the agent has acknowledged the record of a part.
+    pub async fn wait_for_acknowledgement(&self, part: Part, record: Record) {
+        let key = keys::acknowledged(BALANCER, BALANCER);
+        eventually("the agent acknowledges the record", async || {
+            let value = self.registry.get(&key).await.ok().flatten().unwrap_or_default();
+            let acknowledged: Acknowledged = serde_json::from_str(&value).unwrap_or_default();
+            acknowledged.get(&part) == Some(&record.acknowledgement())
+        })
+        .await;
+    }
+
     /// Writes the split of `users`, as JSON.
     pub async fn split(&self, split: &str) {
         self.registry.put(&keys::split("users"), split, None).await.expect("etcd answers");
@@ -206,7 +227,12 @@ impl Stack {
 
 /// The instance that answered. Empty when HAProxy answered itself.
 pub fn answered_by(answer: &Response) -> &str {
-    answer.headers().get("x-flack-instance").and_then(|value| value.to_str().ok()).unwrap_or_default()
+    seen(answer, "x-flack-instance")
+}
+
+/// A header of the answer: what the instance has seen of the request.
+pub fn seen<'answer>(answer: &'answer Response, name: &str) -> &'answer str {
+    answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// A token without a valid signature. The balancer reads only its user.

@@ -1,8 +1,5 @@
 //! Checks of the machine, and of files that do not depend on a running stack.
 
-use std::fs;
-use std::time::{Duration, SystemTime};
-
 use chrono::{TimeDelta, Utc};
 
 use super::Check;
@@ -14,8 +11,6 @@ use crate::ports::Ports;
 
 /// Certificates are issued for ten years, again at each mfup.
 const CERTIFICATE_DAYS_LEFT_MIN: i64 = 30;
-/// File systems and clocks of one machine agree within this time.
-const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn checks(home: &Home, ports: &Ports, is_running: bool) -> Vec<Check> {
     // The ports of a running stack are its own.
@@ -31,21 +26,7 @@ pub(super) fn checks(home: &Home, ports: &Ports, is_running: bool) -> Vec<Check>
         Check::new("ports", taken),
         Check::new("disk", disk),
         Check::new("open files", checks::open_files()),
-        Check::new("clock", clock(home, SystemTime::now())),
     ]
-}
-
-/// Compares the clock with the files of the state folder: tokens and certificates need one that is not set back.
-fn clock(home: &Home, now: SystemTime) -> Option<String> {
-    let folders = [home.path().to_path_buf(), home.logs()];
-    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    let newest = entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).max()?;
-    let ahead = newest.0.duration_since(now).ok().filter(|ahead| *ahead > CLOCK_DIFFERENCE_MAX)?;
-    Some(format!(
-        "the clock was set back: {} was written {} s in the future. Set it: timedatectl set-ntp true",
-        newest.1.display(),
-        ahead.as_secs()
-    ))
 }
 
 pub(super) fn certificates(home: &Home) -> Check {
@@ -60,17 +41,9 @@ pub(super) fn certificates(home: &Home) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    #[test]
-    fn a_clock_that_was_set_back_is_reported() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let home = Home::at(folder.path()).expect("a home");
-        fs::write(folder.path().join("stack.json"), "").expect("a file");
-        assert_eq!(clock(&home, SystemTime::now()), None);
-        let problem = clock(&home, SystemTime::now() - Duration::from_hours(1)).expect("a problem");
-        assert!(problem.contains("stack.json") && problem.contains("timedatectl"), "{problem}");
-    }
+    use super::*;
 
     #[test]
     fn a_certificate_that_expires_soon_or_is_none_is_reported() {

@@ -22,6 +22,7 @@ pub(super) struct Facts {
     /// By service and name.
     instances: BTreeMap<(String, String), InstanceEntry>,
     in_balancer: BTreeSet<(String, String)>,
+    /// Of services that are no parts. The paths of a part go to its owner.
     routes: BTreeMap<String, Route>,
     authority: BTreeMap<String, Entry>,
     splits: BTreeMap<String, Value>,
@@ -57,7 +58,9 @@ impl Facts {
                     facts.in_balancer.insert(pair(service, instance));
                     true
                 }
-                ["routes", service] => insert(&mut facts.routes, (*service).to_owned(), value),
+                ["routes", service] if Part::find(service).is_none() => {
+                    insert(&mut facts.routes, (*service).to_owned(), value)
+                }
                 ["authority", part] => match Part::find(part).and_then(|part| Entry::decode(part, value).ok()) {
                     Some(entry) => facts.authority.insert((*part).to_owned(), entry).is_none(),
                     None => false,
@@ -113,15 +116,8 @@ impl Facts {
                 continue;
             };
             let owner = authority.owner();
-            // Without a route, the paths go to the default backend. A share of the users may go elsewhere while a part
-            // changes its owner.
-            let (goes_to, percentage) =
-                self.routes.get(part.name).map_or((MONOLITH, 100), |route| (&*route.owner, route.percentage));
-            if goes_to != owner && percentage == 100 {
-                problems.push(format!(
-                    "all requests of {part} go to {goes_to}, but {owner} owns its data: writes are refused. \
-                     Compare routes and owners: mfps"
-                ));
+            if !self.has_instance(owner) {
+                problems.push(format!("the paths of {part} go to {owner}, which has no instance: {}", start(owner)));
             }
         }
     }
@@ -187,10 +183,6 @@ mod tests {
             let entry = r#"{"address":"127.0.0.1:1","version":"1","started":"2026-01-01T00:00:00Z"}"#;
             entries.insert(keys::instance(service.name, &name), entry.to_owned());
             entries.insert(keys::balancer(service.name, &name), "{}".to_owned());
-            if service.name != MONOLITH {
-                let route = format!(r#"{{"owner":"{service}","percentage":100}}"#);
-                entries.insert(keys::route(service.name), route);
-            }
             if service.has_authority {
                 entries.insert(keys::authority(service.name), format!(r#"{{"owner":"{service}","epoch":1}}"#));
             }
@@ -212,7 +204,6 @@ mod tests {
     fn a_whole_stack_of_either_stage_has_no_problem() {
         assert_eq!(Facts::of(&entries()).problems(), Vec::<String>::new());
         let mut monolith = entries();
-        monolith.retain(|key, _| !key.starts_with(keys::ROUTES));
         for (key, value) in &mut monolith {
             if key.starts_with(keys::AUTHORITY) {
                 *value = r#"{"owner":"monolith","epoch":1}"#.to_owned();
@@ -225,12 +216,10 @@ mod tests {
     fn each_contradiction_is_one_problem_with_a_command() {
         let old = r#"{"address":"127.0.0.1:1","version":"1","started":"2026-01-01T00:00:00Z"}"#;
         for (key, value, expected) in [
-            ("/flack/routes/users", Some(r#"{"owner":"usres","percentage":100}"#), "names no service"),
-            ("/flack/routes/ui", Some(r#"{"owner":"nobody","percentage":100}"#), "names no service"),
-            ("/flack/routes/users", Some(r#"{"owner":"monolith","percentage":100}"#), "but users owns its data"),
-            ("/flack/routes/messages", None, "all requests of messages go to monolith"),
-            ("/flack/authority/tokens", Some(r#"{"owner":"monolith","epoch":2}"#), "but monolith owns its data"),
+            ("/flack/routes/usres", Some(r#"{"owner":"users","percentage":100}"#), "names no service"),
+            ("/flack/routes/monolith", Some(r#"{"owner":"nobody","percentage":100}"#), "names no service"),
             ("/flack/authority/tokens", None, "nobody owns tokens"),
+            ("/flack/authority/websocket", None, "nobody owns websocket"),
             ("/flack/authority/tokens", Some(r#"{"owner":"x","epoch":2}"#), "/flack/authority/tokens is not valid"),
             ("/flack/authority/tokens", Some("{"), "/flack/authority/tokens is not valid"),
             ("/flack/services/ui/ui-1", None, "which has no instance: mfrun ui"),
@@ -250,7 +239,7 @@ mod tests {
             ("/flack/services/users/users-2", draining),
             ("/flack/splits/users", r#"{"version":"1","percentage":5}"#),
             ("/flack/upgrades/users", r#"{"phase":"done","ended":"2026-01-01T00:00:00Z"}"#),
-            ("/flack/routes/users", r#"{"owner":"monolith","percentage":20}"#),
+            ("/flack/routes/users", r#"{"owner":"monolith","percentage":100}"#),
         ] {
             assert_eq!(after(key, Some(value)), Vec::<String>::new(), "{key}");
         }

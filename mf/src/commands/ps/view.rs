@@ -12,12 +12,11 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::metrics::{Balancer, Metrics};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::infra::{etcd, nats};
 use crate::probe;
 use crate::registry::{Instance, Route, Snapshot};
 use crate::runtime::Runtime;
-use crate::settings::Stage;
 use crate::stack::{Stack, number};
 
 const POSTGRES_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,8 +71,8 @@ pub(super) struct Row {
 pub(super) async fn collect(stack: &Stack, runtime: &Runtime) -> Result<View> {
     let mut problems = Vec::new();
     let processes = runtime.list().await?;
-    let registry = async { Ok(stack.registry().await?.snapshot().await?) }.await;
-    let mut registry = registry.unwrap_or_else(|failure: Failure| {
+    let registry = async { stack.registry().await?.snapshot().await }.await;
+    let mut registry = registry.unwrap_or_else(|failure| {
         problems.push(failure.message);
         Snapshot::default()
     });
@@ -89,8 +88,8 @@ pub(super) async fn collect(stack: &Stack, runtime: &Runtime) -> Result<View> {
     rows.extend(by_hand);
     rows.sort_by_key(|row| (order(&row.service), number(&row.name)));
     let has_no_row = |service: &&Service| {
-        let is_of_stage = service.name == MONOLITH || stack.settings.stage == Stage::Services;
-        is_of_stage && rows.iter().all(|row| row.service != service.name)
+        let is_of_stack = service.name == MONOLITH || stack.settings.instances.contains(service);
+        is_of_stack && rows.iter().all(|row| row.service != service.name)
     };
     let without_instance = SERVICES.iter().filter(has_no_row).map(|service| service.name).collect();
     Ok(View {

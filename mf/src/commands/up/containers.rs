@@ -50,7 +50,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
         Some(containers) => containers.compose().await?,
         None => compose::command()?,
     };
-    compose::set_stage(&mut command, settings.stage);
+    compose::set_profiles(&mut command, &settings);
     // Otherwise the shell and `.env` have the port, as for docker-compose.
     let is_set = std::env::var_os("FLACK_PORT").is_some();
     if args.port.is_some() || (existing.is_some() && !is_set) {
@@ -152,7 +152,7 @@ async fn stay(stack: &Stack, runtime: &Runtime) -> Result<()> {
     }
     eprintln!("\nstopping");
     let mut command = containers.compose().await?;
-    compose::set_stage(&mut command, stack.settings.stage);
+    compose::set_profiles(&mut command, &stack.settings);
     command.arg("down");
     compose::run(command).await
 }

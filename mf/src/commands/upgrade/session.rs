@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flack_catalogue::{MONOLITH, Service};
 use flack_common::registry::{Split, keys};
+use flack_handover::{Entry, Side};
 use tokio::time::sleep;
 
 use super::{AudienceArgs, view};
@@ -13,7 +14,6 @@ use crate::infra::postgres;
 use crate::launch::instances_of;
 use crate::progress::Progress;
 use crate::runtime::{self, Runtime};
-use crate::settings::Stage;
 use crate::signals::interrupted;
 use crate::stack::Stack;
 use crate::upgrade::driver::Driver;
@@ -80,15 +80,19 @@ impl Session {
     /// Returns the record that an upgrade would begin with; none if there is nothing to replace.
     pub(super) async fn plan(&self, service: &Service, intent: &Intent) -> Result<Option<Record>> {
         let mut intent = intent.clone();
-        if self.gets_no_requests(service) {
+        if self.gets_no_requests(service).await? {
             intent.judgement = Judgement::Health;
         }
         Ok(plan(service, intent, &self.runtime.list().await?))
     }
 
-    /// After the migration no route leads to the monolith: there is no traffic to judge it by.
-    fn gets_no_requests(&self, service: &Service) -> bool {
-        service.name == MONOLITH && self.stack.settings.stage == Stage::Services
+    /// When each service owns its part, no route leads to the monolith: there is no traffic to judge it by.
+    async fn gets_no_requests(&self, service: &Service) -> Result<bool> {
+        if service.name != MONOLITH {
+            return Ok(false);
+        }
+        let authority = self.stack.registry().await?.snapshot().await?.authority;
+        Ok(authority.values().all(|entry| entry.record.owner == Side::Service))
     }
 
     /// Upgrades services one after the other, until one does not succeed.
@@ -292,10 +296,8 @@ impl Session {
 
 /// Returns the id of a user. Reads the database, because the API finds users by id only.
 async fn user_id(stack: &Stack, nickname: &str) -> Result<String> {
-    let owner = match stack.settings.stage {
-        Stage::Services => Service::named("users"),
-        Stage::Monolith => Service::named(MONOLITH),
-    };
+    let authority = stack.registry().await?.snapshot().await?.authority;
+    let owner = Service::named(authority.get("users").map_or(MONOLITH, Entry::owner));
     let id: Option<i64> = async {
         let mut connection = postgres::connect_to(&stack.ports, &stack.secrets, owner.database).await?;
         sqlx::query_scalar("select id from users where nickname = $1")

@@ -7,6 +7,8 @@ use etcd_client::{
     UserAddOptions,
 };
 use flack_catalogue::{SERVICES, Service};
+use flack_common::registry::keys;
+use flack_handover::protocol::BALANCER;
 
 use super::{ROOT, connect};
 use crate::home::Home;
@@ -33,7 +35,9 @@ pub async fn set_up(home: &Home, ports: &Ports) -> Result<()> {
     for service in &SERVICES {
         add(&mut client, &users, service.name, own_keys(service)).await?;
     }
-    add(&mut client, &users, AGENT, vec![Permission::read_write("/flack/balancer/").with_prefix()]).await?;
+    let of_agent = ["/flack/balancer/".to_owned(), acknowledged(BALANCER)];
+    let of_agent = of_agent.map(|prefix| Permission::read_write(prefix).with_prefix());
+    add(&mut client, &users, AGENT, of_agent.into()).await?;
     add(&mut client, &users, ROOT, Vec::new()).await?;
     client.auth_enable().await.context("etcd's authentication cannot be enabled")?;
     Ok(())
@@ -54,7 +58,16 @@ pub async fn retire_passwords(home: &Home, ports: &Ports, secrets: &Secrets) -> 
 /// `uix` is not included.
 fn own_keys(service: &Service) -> Vec<Permission> {
     let entry = format!("/flack/services/{service}");
-    vec![Permission::read_write(entry.as_str()), Permission::read_write(format!("{entry}/")).with_prefix()]
+    vec![
+        Permission::read_write(entry.as_str()),
+        Permission::read_write(format!("{entry}/")).with_prefix(),
+        Permission::read_write(acknowledged(service.name)).with_prefix(),
+    ]
+}
+
+/// Returns the prefix of the keys with which instances of a service acknowledge the records of parts.
+fn acknowledged(service: &str) -> String {
+    keys::acknowledged(service, "")
 }
 
 /// Lets the owner of tokens, and no other service, write signing keys and revocations. Without an owner nobody may.
@@ -74,13 +87,19 @@ pub async fn allow_signing(client: &mut Client, owner: Option<&str>) -> Result<(
         }
     }
     for service in owners {
-        let granted = granted(client, service).await?;
-        for prefix in SIGNING_KEYS.into_iter().filter(|prefix| !granted.contains(prefix)) {
-            client
-                .role_grant_permission(service.name, Permission::read_write(prefix).with_prefix())
-                .await
-                .with_context(|| format!("etcd's permission of {service} to write {prefix} cannot be granted"))?;
-        }
+        grant_signing(client, service).await?;
+    }
+    Ok(())
+}
+
+/// Lets a service write signing keys and revocations, besides the present owner: it is about to become the owner.
+pub async fn grant_signing(client: &mut Client, service: &Service) -> Result<()> {
+    let granted = granted(client, service).await?;
+    for prefix in SIGNING_KEYS.into_iter().filter(|prefix| !granted.contains(prefix)) {
+        client
+            .role_grant_permission(service.name, Permission::read_write(prefix).with_prefix())
+            .await
+            .with_context(|| format!("etcd's permission of {service} to write {prefix} cannot be granted"))?;
     }
     Ok(())
 }
@@ -98,11 +117,17 @@ async fn granted(client: &mut Client, service: &Service) -> Result<Vec<&'static 
     Ok(SIGNING_KEYS.into_iter().filter(may_write).collect())
 }
 
-/// Adds an account unless it is complete: its role is granted last.
+/// Adds an account unless it is complete: its role is granted last. An account of an earlier version of `mf` gets the
+/// permissions that it lacks.
 async fn add(client: &mut Client, users: &[String], name: &str, keys: Vec<Permission>) -> Result<()> {
     let context = || format!("etcd's account {name} cannot be created");
     let exists = users.iter().any(|user| user == name);
     if exists && !client.user_get(name).await.with_context(context)?.roles().is_empty() {
+        let role = client.role_get(name).await.with_context(context)?;
+        let granted: Vec<Vec<u8>> = role.permissions().iter().map(|permission| permission.key().to_vec()).collect();
+        for key in keys.into_iter().filter(|key| !granted.iter().any(|granted| granted == key.key())) {
+            client.role_grant_permission(name, key).await.with_context(context)?;
+        }
         return Ok(());
     }
     ignore_if(client.role_add(name).await, "already exists").with_context(context)?;

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use super::server::{Server, access_rules};
+use super::server::{Server, Size, access_rules};
 use super::{ready, set_up};
 use crate::failure::{Failure, Result};
 use crate::home::Home;
@@ -16,8 +16,8 @@ use crate::ports::Ports;
 use crate::secrets::Secrets;
 use crate::signals::interrupted;
 
-/// Twelve instances with 8 connections each.
-const CONNECTIONS_MAX: u32 = 100;
+/// Twelve instances with 8 connections each. One owner's data of a workshop: the system caches the rest.
+const SIZE: Size = Size { connections_max: 100, shared_buffers_mb: 16 };
 /// Another port than that of the health check, which then fails until the database and its role exist.
 const SET_UP_PORT: u16 = 5433;
 /// Longer than the recovery of a large journal of changes after a crash should take.
@@ -34,7 +34,7 @@ pub async fn serve(home: &Home, ports: &Ports, secrets: &Secrets, service: &Serv
     let rules = access_rules(std::slice::from_ref(service), "all", "samenet");
     server.create_in(&data, secrets, &rules).await?;
 
-    let mut command = Command::from(server.serve(&data, "127.0.0.1", SET_UP_PORT, CONNECTIONS_MAX));
+    let mut command = Command::from(server.serve(&data, "127.0.0.1", SET_UP_PORT, SIZE));
     let mut postgres =
         command.env("LC_ALL", "C.UTF-8").kill_on_drop(true).spawn().map_err(|error| cannot_start(&error))?;
     let set_up = tokio::select! {
@@ -45,7 +45,7 @@ pub async fn serve(home: &Home, ports: &Ports, secrets: &Secrets, service: &Serv
     set_up?;
 
     // Replaces this process, so that PostgreSQL receives the signals of the container.
-    let mut command = server.serve(&data, "*", ports.postgres, CONNECTIONS_MAX);
+    let mut command = server.serve(&data, "*", ports.postgres, SIZE);
     Err(cannot_start(&command.env("LC_ALL", "C.UTF-8").exec()))
 }
 

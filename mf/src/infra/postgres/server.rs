@@ -21,7 +21,14 @@ use crate::supervisor::{self, inherited_environment, priority};
 /// `security_invoker`, `range_agg` and others that the migrations may use; Debian 11 has 13, Debian 12 has 15.
 pub const MAJOR_MIN: u32 = 14;
 /// Less than 16 instances of 5 services with 8 connections each: such a stack must lower `DATABASE_CONNECTIONS_MAX`.
-const CONNECTIONS_MAX: u32 = 500;
+const SIZE: Size = Size { connections_max: 500, shared_buffers_mb: 64 };
+
+/// How much one server serves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub connections_max: u32,
+    pub shared_buffers_mb: u32,
+}
 pub(super) const INITDB_OPTIONS: [&str; 3] = ["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"];
 /// The user that Debian's package creates.
 const ACCOUNT: &str = "postgres";
@@ -129,7 +136,7 @@ impl Server {
     pub fn spec(&self, home: &Home, ports: &Ports) -> Spec {
         // Not the link itself, which is in a folder that PostgreSQL's user may not enter (see folder.rs).
         let data = fs::read_link(home.postgres()).unwrap_or_else(|_| home.postgres());
-        let command = self.serve(&data, "127.0.0.1", ports.postgres, CONNECTIONS_MAX);
+        let command = self.serve(&data, "127.0.0.1", ports.postgres, SIZE);
         Spec {
             args: command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect(),
             env: inherited_environment().with("LC_ALL", "C.UTF-8"),
@@ -139,7 +146,7 @@ impl Server {
     }
 
     /// Returns the command that serves a data folder.
-    pub(super) fn serve(&self, data: &Path, listen: &str, port: u16, connections_max: u32) -> Command {
+    pub(super) fn serve(&self, data: &Path, listen: &str, port: u16, size: Size) -> Command {
         let mut command = self.command("postgres");
         command.arg("-D").arg(data);
         for setting in [
@@ -147,8 +154,8 @@ impl Server {
             "unix_socket_directories=",
             &format!("listen_addresses={listen}"),
             &format!("port={port}"),
-            &format!("max_connections={connections_max}"),
-            "shared_buffers=64MB",
+            &format!("max_connections={}", size.connections_max),
+            &format!("shared_buffers={}MB", size.shared_buffers_mb),
             "timezone=UTC",
             "log_timezone=UTC",
             "log_line_prefix=%m [%p] %q%u@%d ",

@@ -225,6 +225,7 @@ async fn without_the_database_every_operation_returns_503_with_retry_after(pool:
     for (method, path, body) in [
         (Method::GET, "/api/messages", Value::Null),
         (Method::GET, "/api/messages/1", Value::Null),
+        (Method::GET, "/api/v2/messages", Value::Null),
         (Method::POST, "/api/messages", body.clone()),
         (Method::PUT, "/api/messages/1", body),
     ] {

@@ -2,6 +2,11 @@
 
 mod support;
 mod api;
+mod message_pages;
+mod channels;
+mod members;
+mod permissions;
+mod deleted_messages;
 mod idempotency;
 mod previews;
 mod nicknames;

@@ -8,19 +8,7 @@ use sqlx::PgPool;
 const WRITE: &str = "insert into messages (user_id, channel_id, source, html) values (1, 1, 'x', 'x')";
 
 #[sqlx::test(migrations = false)]
-async fn every_table_of_the_part_is_fenced(pool: PgPool) {
+async fn only_the_owner_writes_the_part(pool: PgPool) {
     database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
-    ownership::every_table_is_fenced(&pool, &[SERVICE]).await;
-}
-
-#[sqlx::test(migrations = false)]
-async fn no_table_is_written_while_another_database_is_the_owner(pool: PgPool) {
-    database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
-    ownership::a_replica_is_not_written(&pool).await;
-}
-
-#[sqlx::test(migrations = false)]
-async fn no_write_commits_behind_the_marker(pool: PgPool) {
-    database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
-    ownership::no_write_commits_behind_the_marker(&pool, SERVICE, WRITE).await;
+    ownership::only_the_owner_writes(&pool, SERVICE, WRITE).await;
 }

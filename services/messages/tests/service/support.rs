@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use flack_api::messages;
+use flack_api::{messages, messages_v2};
 use flack_common::database;
 use flack_messages::{MIGRATIONS, handlers::Messages, store::Store};
 use flack_testing::{Call, TestService, eventually};
@@ -15,6 +15,7 @@ pub mod pages;
 
 pub const ADA: i64 = 1;
 pub const BOB: i64 = 2;
+pub const CAROL: i64 = 3;
 const MESSAGE_BYTES_MAX: u32 = 1_000_000_000;
 pub const CORRELATION_ID: &str = "test-correlation";
 
@@ -44,7 +45,10 @@ impl Service {
         database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
         let (store, linked) = (Store::new(pool.clone()), Arc::new(Notify::new()));
         let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked), bytes_max));
-        let http = TestService::new(|verifier| messages::router(api, verifier));
+        let http = TestService::new(|verifier| {
+            messages::router(Arc::clone(&api) as _, Arc::clone(&verifier) as _)
+                .merge(messages_v2::router(api, verifier))
+        });
         Self { pool, store, linked, http }
     }
 
@@ -81,6 +85,52 @@ impl Service {
     pub async fn put(&self, user_id: i64, id: &Value, source: &str, expected: StatusCode) -> Value {
         let path = format!("/api/messages/{id}");
         self.call(Method::PUT, &path, user_id, json!({ "source": source }), expected).await.1
+    }
+
+    /// Makes the users known, as the projection of their events does.
+    pub async fn know_users(&self) {
+        self.execute(
+            "insert into nicknames (user_id, nickname, version) values (1, 'ada', 1), (2, 'bob', 1), (3, 'carol', 1)",
+        )
+        .await;
+    }
+
+    /// Creates a channel, and returns it.
+    pub async fn channel(&self, user_id: i64, body: Value) -> Value {
+        self.call(Method::POST, "/api/v2/channels", user_id, body, StatusCode::CREATED).await.1
+    }
+
+    /// Sends a request to a path below a channel, and returns the body of the answer.
+    pub async fn at_channel(
+        &self,
+        method: Method,
+        (channel, path): (&Value, &str),
+        user_id: i64,
+        body: Value,
+        expected: StatusCode,
+    ) -> Value {
+        let path = format!("/api/v2/channels/{}{path}", channel["id"]);
+        self.call(method, &path, user_id, body, expected).await.1
+    }
+
+    /// Posts a message to a channel, and returns it.
+    pub async fn post_to(&self, channel: &Value, user_id: i64, source: &str) -> Value {
+        let body = json!({ "source": source });
+        self.at_channel(Method::POST, (channel, "/messages"), user_id, body, StatusCode::CREATED).await
+    }
+
+    /// Returns the channel as the user sees it.
+    pub async fn seen(&self, channel: &Value, user_id: i64) -> Value {
+        self.at_channel(Method::GET, (channel, ""), user_id, Value::Null, StatusCode::OK).await
+    }
+
+    /// Makes a user a member: the caller, or another one.
+    pub async fn add(&self, channel: &Value, caller: i64, user_id: i64, expected: StatusCode) -> Value {
+        self.at_channel(Method::PUT, (channel, &format!("/members/{user_id}")), caller, Value::Null, expected).await
+    }
+
+    pub async fn leave(&self, channel: &Value, caller: i64, user_id: i64, expected: StatusCode) -> Value {
+        self.at_channel(Method::DELETE, (channel, &format!("/members/{user_id}")), caller, Value::Null, expected).await
     }
 
     /// Waits until the condition holds for the message, and returns it.

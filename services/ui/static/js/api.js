@@ -2,8 +2,14 @@
 // `Problem`.
 
 const TIMEOUT_MS = 10_000;
-// A limit for the memory of a browser window: a hundred thousand rows.
+// A limit for the memory of a browser window: a hundred thousand users.
 const PAGES_MAX = 100;
+
+/** The id of the channel `general` of every stack. */
+export const GENERAL_ID = 1;
+
+const CHANNELS = "/api/v2/channels";
+const MESSAGES = "/api/v2/messages";
 
 /** A failed call. The message is for users. `status` is 0 when there was no answer. */
 export class Problem extends Error {
@@ -49,28 +55,70 @@ export const setMeOffline = (token) => call("DELETE", "/api/users/me", { authori
 
 export const listUsers = () => listAll("/api/users?", "users");
 
-// Includes nicknames, so that messages can be shown before the list of users arrives.
-export const listMessages = () => listAll("/api/messages?include=nickname&", "messages");
+export const listChannels = async (token) =>
+  (await call("GET", CHANNELS, { authorization: bearer(token) })).channels;
 
-export const getMessage = (id) => call("GET", `/api/messages/${id}`);
+/** With `user_ids`, the direct channel of these people, which may exist already. */
+export const createChannel = (token, channel) =>
+  call("POST", CHANNELS, { authorization: bearer(token), body: channel });
+
+export const getChannel = (token, id) => call("GET", `${CHANNELS}/${id}`, { authorization: bearer(token) });
+
+/** `change` has a topic, or whether the channel is archived. */
+export const updateChannel = (token, id, change) =>
+  call("PATCH", `${CHANNELS}/${id}`, { authorization: bearer(token), body: change });
+
+export const listMembers = (token, id) => call("GET", `${CHANNELS}/${id}/members`, { authorization: bearer(token) });
+
+/** Joins a public channel, or invites another user. */
+export const addMember = (token, id, userId) =>
+  call("PUT", `${CHANNELS}/${id}/members/${userId}`, { authorization: bearer(token) });
+
+export const leaveChannel = (token, id, userId) =>
+  call("DELETE", `${CHANNELS}/${id}/members/${userId}`, { authorization: bearer(token) });
+
+/** Arrives also when the page is closed. */
+export const setReadPosition = (token, id, messageId) => call("PUT", `${CHANNELS}/${id}/read`,
+  { authorization: bearer(token), body: { message_id: messageId }, keepalive: true });
+
+/**
+ * A page of messages of a channel: the newest ones, or those `before` or `after` a page cursor. With nicknames, so that
+ * messages can be shown before the list of users arrives.
+ */
+export async function listMessagesPage(token, channelId, position = {}) {
+  // Everybody can read `general`, also when the token has expired.
+  const isGeneral = channelId === GENERAL_ID;
+  const path = isGeneral ? MESSAGES : `${CHANNELS}/${channelId}/messages`;
+  const query = new URLSearchParams(position).toString();
+  const page = await call("GET", query ? `${path}?${query}` : path, isGeneral ? {} : { authorization: bearer(token) });
+  return { ...page, messages: page.messages.map(messageFrom) };
+}
 
 /** `key` is an idempotency key: two requests with the same key create one message. */
-export const createMessage = (token, source, key) =>
-  call("POST", "/api/messages", { authorization: bearer(token), body: { source }, key });
+export const createMessage = async (token, channelId, source, key) => messageFrom(await call("POST",
+  `${CHANNELS}/${channelId}/messages`, { authorization: bearer(token), body: { source }, key }));
 
-export const updateMessage = (token, id, source) =>
-  call("PUT", `/api/messages/${id}`, { authorization: bearer(token), body: { source } });
+export const updateMessage = async (token, id, source) =>
+  messageFrom(await call("PATCH", `${MESSAGES}/${id}`, { authorization: bearer(token), body: { source } }));
+
+/** Arrives also when the page is closed. */
+export const deleteMessage = (token, id) =>
+  call("DELETE", `${MESSAGES}/${id}`, { authorization: bearer(token), keepalive: true });
+
+/** A message of version 2 with its times in seconds, as those of users are. */
+export function messageFrom(model) {
+  // During an upgrade an instance may still send version 1: messages of `general`, with times in seconds.
+  const message = { channel_id: GENERAL_ID, ...model };
+  for (const name of ["created_at", "updated_at", "edited_at", "deleted_at"]) {
+    if (typeof message[name] === "string") message[name] = Math.floor(Date.parse(message[name]) / 1000);
+  }
+  return message;
+}
 
 export const getPreferences = (token) => call("GET", "/api/ui/preferences", { authorization: bearer(token) });
 
 export const setPreferences = (token, preferences) =>
   call("PUT", "/api/ui/preferences", { authorization: bearer(token), body: preferences });
-
-export const listReadMarkers = async (token) =>
-  (await call("GET", "/api/ui/read_markers", { authorization: bearer(token) })).read_markers;
-
-export const setReadMarker = (token, channel, messageId) =>
-  call("PUT", `/api/ui/read_markers/${channel}`, { authorization: bearer(token), body: { message_id: messageId } });
 
 export const getStats = () => call("GET", "/stats");
 
@@ -81,7 +129,7 @@ const bearer = (token) => BEARER + token;
 const basic = (nickname, password) =>
   `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${nickname}:${password}`)))}`;
 
-async function call(method, path, { authorization, body, key } = {}) {
+async function call(method, path, { authorization, body, key, keepalive = false } = {}) {
   const headers = { Accept: "application/json" };
   if (authorization) headers.Authorization = authorization;
   if (body) headers["Content-Type"] = "application/json";
@@ -96,6 +144,7 @@ async function call(method, path, { authorization, body, key } = {}) {
       signal: AbortSignal.timeout(TIMEOUT_MS),
       cache: "no-store",
       credentials: "omit",
+      keepalive,
     });
   } catch {
     throw new Problem(0, "The server did not answer. Check the connection and try again.");

@@ -13,8 +13,54 @@ export function element(name, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+// SVG elements need their own namespace, which createElement does not use.
+export function icon(name) {
+  const namespace = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(namespace, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS(namespace, "use"));
+  svg.firstChild.setAttribute("href", `#icon-${name}`);
+  return svg;
+}
+
 export function setIcon(button, name) {
   button.querySelector("use").setAttribute("href", `#icon-${name}`);
+}
+
+/** Connects the buttons that close a dialog, and a click beside it. */
+export function openDialogs() {
+  for (const dialog of document.querySelectorAll("dialog.card")) {
+    dialog.addEventListener("click", ({ target }) => {
+      if (target === dialog || target.closest("[data-close]")) dialog.close();
+    });
+  }
+}
+
+/**
+ * Calls `send` when the form is submitted, and shows why it has failed. Then closes the form's dialog, unless it has
+ * returned false.
+ */
+export function onSubmit(form, send) {
+  const problem = form.querySelector("[role=alert]");
+  const button = form.querySelector("[type=submit]");
+  const show = (text) => {
+    problem.textContent = text;
+    problem.hidden = !text;
+  };
+  form.addEventListener("reset", () => show(""));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    show("");
+    try {
+      if ((await send(form.elements)) !== false) form.closest("dialog").close();
+    } catch (failure) {
+      show(failure.message);
+    } finally {
+      button.disabled = false;
+    }
+  });
 }
 
 const HEARTBEAT = "/static/js/heartbeat.js";
@@ -27,6 +73,14 @@ const trusted = globalThis.trustedTypes?.createPolicy("flack", rules) ?? rules;
 /** A timer that is not slowed down in hidden windows. */
 export const heartbeat = () => new Worker(trusted.createScriptURL(HEARTBEAT));
 
+// Called after the layout, so that it causes none. A block that has to be scrolled sideways gets the keyboard's focus.
+const blocks = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+
 /** Inserts the `html` of a message, which the server has rendered and sanitized. Must not be called with other HTML. */
 export function insertSanitizedHtml(target, html) {
   target.innerHTML = trusted.createHTML(html);
@@ -35,6 +89,7 @@ export function insertSanitizedHtml(target, html) {
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
   }
+  for (const block of target.querySelectorAll("pre")) blocks.observe(block);
 }
 
 /** A square with the first letter of a nickname, in the user's colour. */

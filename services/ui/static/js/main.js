@@ -3,25 +3,34 @@
 //   api.js      the REST API                      view-*.js   one part of the page each
 //   socket.js   the websocket connection          message.js  the elements of a message
 //   outbox.js   messages not yet confirmed        reading.js  read and unread messages
-//   session.js  what survives a page reload       dom.js      elements; the only place that inserts HTML
-//   state.js    the state of this window          time.js     times as text
+//   lists.js    loading a list, and again         limit.js    the length of a message
+//   channels.js channels, and which one is open   deleting.js deleting messages, with undo
+//   pages.js    pages of messages                 dom.js      elements; the only place that inserts HTML
+//   session.js  what survives a page reload       time.js     times as text
+//   state.js    the state of this window
 
 import * as api from "./api.js";
-import { byId, heartbeat } from "./dom.js";
+import { closeChannels, handleChannel, handleDeleted, handleMember } from "./channels.js";
+import { loadChannels, loadMembers, openChannels, showAddressed } from "./channels.js";
+import { deleteWaiting, openDeleting } from "./deleting.js";
+import { byId, heartbeat, openDialogs } from "./dom.js";
+import { load, openLists, stopLists } from "./lists.js";
 import { handleOwnMessage, handlePosted, handleProblem, handleSocketClosed, openOutbox, resend } from "./outbox.js";
-import { countUnread, loadReadMarker, openReading, resetReading } from "./reading.js";
+import { handleUnread, openReading } from "./reading.js";
 import { session } from "./session.js";
 import { Connection } from "./socket.js";
-import { applyLists, applyModel, beginReload, changed, setConnection, state } from "./state.js";
+import { applyMessage, applyUser, applyUsers, changed, clearUserState, setConnection, state } from "./state.js";
+import { openChannelView } from "./view-channel.js";
+import { openChannelsView } from "./view-channels.js";
 import { clearDraft, focusComposer, openComposerView, TYPING_SHOWN_MS } from "./view-composer.js";
 import { openConnectionView } from "./view-connection.js";
-import { openMessagesView, showNewMessagesButton } from "./view-messages.js";
+import { openMessagesView, readingId, showNewMessagesButton } from "./view-messages.js";
+import { openNewChannelView } from "./view-new-channel.js";
 import { isChangingPassword, openPasswordView } from "./view-password.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
 import { loadPreferences, openSettingsView } from "./view-settings.js";
 import { openSignInView, showSignIn } from "./view-sign-in.js";
-
-const RELOAD_PAUSE_MS = 2_000;
+import { openSwitcherView } from "./view-switcher.js";
 
 const connection = new Connection({
   token: () => session.token,
@@ -34,8 +43,16 @@ const connection = new Connection({
 
 openOutbox(connection);
 openSignInView(signedIn);
+openLists();
 openMessagesView();
 openComposerView(connection);
+openChannels();
+openChannelsView();
+openChannelView();
+openNewChannelView();
+openSwitcherView();
+openDialogs();
+openDeleting();
 openPeopleView();
 openConnectionView(connection);
 openSettingsView();
@@ -61,10 +78,10 @@ function signedIn({ nickname, token, userId }) {
 function enter() {
   byId("chat").hidden = false;
   changed("session");
-  if (connection.isOpen || state.connection.phase !== "stopped") connection.restart();
+  showAddressed();
+  if (connection.isOpen || state.connection.phase !== "stopped") connection.restartWithoutCursor();
   else connection.start();
   loadPreferences();
-  loadReadMarker();
   focusComposer();
 }
 
@@ -75,7 +92,11 @@ function handleFrame(frame) {
       if (frame.user_id) session.userId = frame.user_id;
       changed("session");
       // When the session is resumed, the server sends everything after the cursor.
-      if (!frame.resumed) reload();
+      if (!frame.resumed) {
+        load("users", api.listUsers, applyUsers);
+        loadChannels(readingId);
+      } else loadMembers();
+      refreshPeople();
       resend();
       pingUser();
       break;
@@ -91,7 +112,7 @@ function handleFrame(frame) {
       else handleProblem(frame);
       break;
     case "typing":
-      showTyping(frame.user_id);
+      showTyping(frame);
       break;
     case "expired_token":
       handleTokenExpired();
@@ -100,37 +121,33 @@ function handleFrame(frame) {
 }
 
 function handleModel({ class: modelClass, model }) {
-  const isNew = applyModel(modelClass, model);
-  if (modelClass !== "Message") return;
-  if (state.typing.delete(model.user_id)) changed("typing");
-  if (!isNew) return;
-  if (model.user_id === session.userId) handleOwnMessage(model);
-  // Before the lists have been loaded, every message is new to this window.
-  else if (state.loaded) {
-    showNewMessagesButton();
-    countUnread(model);
+  if (modelClass === "User") applyUser(model);
+  else if (modelClass === "Channel") handleChannel(model);
+  else if (modelClass === "Member") handleMember(model);
+  else if (modelClass === "Message") handleMessage(api.messageFrom(model));
+}
+
+function handleMessage(message) {
+  const isOpen = message.channel_id === state.channelId;
+  const isNew = applyMessage(message);
+  if (state.typing.delete(message.user_id)) changed("typing");
+  if (message.deleted_at) handleDeleted(message);
+  else if (!isNew) return;
+  else if (message.user_id === session.userId) handleOwnMessage(message);
+  // Before the list has been loaded, every message is new to this window.
+  else if (!isOpen || state.loaded.messages) {
+    if (isOpen) showNewMessagesButton();
+    handleUnread(message);
   }
 }
 
-// Called after the welcome frame. The socket delivers everything from then on, so there is no gap.
-async function reload() {
-  beginReload();
-  try {
-    const [users, messages] = await Promise.all([api.listUsers(), api.listMessages()]);
-    applyLists(users, messages);
-    refreshPeople();
-  } catch {
-    setTimeout(() => session.token && reload(), RELOAD_PAUSE_MS);
-  }
-}
-
-function showTyping(userId) {
-  const until = Date.now() + TYPING_SHOWN_MS;
-  state.typing.set(userId, until);
+function showTyping({ channel_id: channelId, user_id: userId }) {
+  const typing = { channelId };
+  state.typing.set(userId, typing);
   changed("typing");
   setTimeout(() => {
-    // A later frame has set a later time.
-    if (state.typing.get(userId) === until && state.typing.delete(userId)) changed("typing");
+    // A later frame has set a later entry.
+    if (state.typing.get(userId) === typing && state.typing.delete(userId)) changed("typing");
   }, TYPING_SHOWN_MS);
 }
 
@@ -147,7 +164,7 @@ function handleTokenExpired() {
 
 async function signOut() {
   const { token } = session;
-  connection.stop();
+  deleteWaiting();
   clearUser();
   session.clear();
   byId("chat").hidden = true;
@@ -166,9 +183,11 @@ async function signOut() {
 
 function clearUser() {
   connection.stop();
+  stopLists();
   clearDraft();
+  session.clearDrafts();
   session.outbox = state.outbox = [];
   session.userId = null;
-  state.typing.clear();
-  resetReading();
+  closeChannels();
+  clearUserState();
 }

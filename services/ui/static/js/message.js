@@ -1,40 +1,77 @@
 // The elements of a message: a stored one, and one in the outbox.
 
-import { avatar, element, insertSanitizedHtml } from "./dom.js";
+import { startDeleting, undoDeleting } from "./deleting.js";
+import { avatar, element, icon, insertSanitizedHtml } from "./dom.js";
 import { startEditing } from "./view-edit.js";
 import { discard, retry } from "./outbox.js";
 import { session } from "./session.js";
 import { clockTime, fullTime } from "./time.js";
 
-/** `editor` replaces the text while the message is edited. */
-export function messageElement(message, { nickname, isFirst, isMine, editor }) {
+/** `editor` replaces the text while the message is edited. `deleting`: as `deletionOf` returns it. */
+export function messageElement(message, { nickname, isFirst, isMine, deleting, editor }) {
+  const { id } = message;
   const text = element("div", { className: "message-text" });
   if (editor) text.append(editor);
-  else insertSanitizedHtml(text, message.html);
-  const properties = { className: "edit", type: "button", title: "Edit", "aria-label": "Edit this message" };
-  const edit = isMine && !editor
-    ? element("button", { ...properties, onclick: () => startEditing(message.id) }, pencil())
+  else if (deleting) text.append(deletionNote(id, deleting));
+  else if (message.deleted_at) text.append(element("p", { className: "tombstone" }, "This message was deleted"));
+  else {
+    insertSanitizedHtml(text, message.html);
+    // At the end of the last line of text.
+    if (message.edited_at) lastParagraph(text).append(" ", editedMark(message.edited_at));
+  }
+  const canChange = isMine && !editor && !deleting && !message.deleted_at;
+  const actions = canChange
+    ? element("div", { className: "actions" },
+      action("edit", "Edit", () => startEditing(id)), action("delete", "Delete", () => startDeleting(id)))
     : null;
   const author = { userId: message.user_id, nickname, isFirst, isMine, seconds: message.created_at };
-  return row(author, text, edit, { "data-message-id": message.id });
+  return row(author, text, actions, { "data-message-id": id });
 }
+
+const action = (name, label, onclick) => element("button",
+  { className: name, type: "button", title: label, "aria-label": `${label} this message`, onclick }, icon(name));
+
+function deletionNote(id, deleting) {
+  const button = (label, onclick) => element("button", { type: "button", className: "link-button", onclick }, label);
+  const note = {
+    waiting: ["Message deleted. ", button("Undo", () => undoDeleting(id))],
+    sending: ["Deleting…"],
+  }[deleting] ?? [`Not deleted. ${deleting} `, button("Try again", () => startDeleting(id)), " ",
+    button("Keep it", () => undoDeleting(id))];
+  return element("p", { className: "tombstone", role: "status" }, ...note);
+}
+
+const lastParagraph = (text) => (text.lastElementChild?.matches("p") ? text.lastElementChild : text);
+
+const editedMark = (seconds) =>
+  element("span", { className: "message-edited", title: `Edited ${fullTime(seconds)}` }, "(edited)");
+
+/** What is shown of an entry in the outbox. `delayed`: it cannot be sent now. */
+export const outgoingStatus = ({ status, isDelayed }, isOnline) =>
+  (["waiting", "sending"].includes(status) && (isDelayed || !isOnline) ? "delayed" : status);
 
 /** Shows the source, because only the server renders Markdown. */
-export function outgoingElement(entry, isFirst) {
+export function outgoingElement(entry, { isFirst, isOnline }) {
+  const status = outgoingStatus(entry, isOnline);
   const button = (label, onclick) => element("button", { type: "button", className: "link-button", onclick }, label);
-  const note = entry.status === "failed"
-    ? element("p", { className: "outgoing-note", role: "alert" }, `Not sent. ${entry.problem} `,
-      button("Try again", () => retry(entry.id)), " ", button("Discard", () => discard(entry.id)))
-    : element("p", { className: "outgoing-note" },
-      { waiting: "Waiting…", sending: "Sending…", sent: "Sent" }[entry.status]);
+  const delay = isOnline ? "The server does not answer. Flack tries again." : "Waiting for the connection.";
+  const note = {
+    waiting: ["Waiting…"],
+    sending: ["Sending…"],
+    delayed: [delay, " ", button("Discard", () => discard(entry.id))],
+    sent: ["Sent"],
+    failed: [`Not sent. ${entry.problem} `, button("Try again", () => retry(entry.id)), " ",
+      button("Discard", () => discard(entry.id))],
+  }[status];
   const source = element("p", { className: "as-typed" }, entry.source);
-  const text = element("div", { className: "message-text" }, source, note);
+  const text = element("div", { className: "message-text" }, source,
+    element("p", { className: "outgoing-note", role: status === "failed" ? "alert" : null }, ...note));
   const { userId, nickname } = session;
   const author = { userId: userId ?? 0, nickname, isFirst, isMine: true, seconds: entry.created_at };
-  return row(author, text, null, { "data-outgoing": entry.status });
+  return row(author, text, null, { "data-outgoing": status });
 }
 
-function row({ userId, nickname, isFirst, isMine, seconds }, text, button, attributes) {
+function row({ userId, nickname, isFirst, isMine, seconds }, text, actions, attributes) {
   const dateTime = new Date(seconds * 1000).toISOString();
   const time = element("time", { className: "message-time", dateTime, title: fullTime(seconds) }, clockTime(seconds));
   // Screen readers get the author of every message, also where it is not visible.
@@ -42,16 +79,5 @@ function row({ userId, nickname, isFirst, isMine, seconds }, text, button, attri
   const head = element("div", { className: `message-head${isFirst ? "" : " is-brief"}` }, author, time);
   const className = `message${isFirst ? " is-first" : ""}${isMine ? " is-mine" : ""}`;
   return element("li", { className, ...attributes },
-    element("div", { className: "message-side" }, isFirst ? avatar(userId, nickname) : ""), head, text, button);
-}
-
-// SVG elements need their own namespace, which createElement does not use.
-function pencil() {
-  const namespace = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(namespace, "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(document.createElementNS(namespace, "use"));
-  svg.firstChild.setAttribute("href", "#icon-edit");
-  return svg;
+    element("div", { className: "message-side" }, isFirst ? avatar(userId, nickname) : ""), head, text, actions);
 }

@@ -1,31 +1,37 @@
-// The outbox: own messages that are not yet confirmed. They are shown at once and sent one at a time, so that their
-// order is kept: over the socket when it is open, else by REST. Every message has an id that is used as its idempotency
-// key. Sending it again, over either transport and after a page reload, never creates a second message.
+// The outbox: own messages that are not yet confirmed. They are shown at once and sent one at a time in each channel,
+// so that their order is kept: over the socket when it is open, else by REST. Every message has an id that is used as
+// its idempotency key. Sending it again, over either transport and after a page reload, never creates a second message.
 
 import * as api from "./api.js";
 import { session } from "./session.js";
-import { applyModel, changed, CHANNEL, state } from "./state.js";
+import { applyMessage, changed, on, state } from "./state.js";
 
 // How long to wait for the socket's answer before REST is used with the same id.
 const SOCKET_TIMEOUT_MS = 4_000;
-const ATTEMPTS_MAX = 6;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 5_000;
 
 let connection;
-/** The request on the socket that waits for its answer: {id, posted, refused}. */
-let pending = null;
-let isSending = false;
-let endPause = () => {};
+/** The requests on the socket that wait for their answers, by message: {posted, refused}. */
+const pending = new Map();
+/** The channels in which a message is being sent. */
+const sending = new Set();
+/** Functions that end the pauses before the next attempts. */
+const pauses = new Set();
 
 export function openOutbox(theConnection) {
   connection = theConnection;
-  state.outbox = session.outbox.map((entry) =>
-    ({ ...entry, shownAs: undefined, status: entry.status === "failed" ? "failed" : "waiting" }));
+  // An earlier version of the app had only `general`.
+  state.outbox = session.outbox.map(({ channel_id: channelId = api.GENERAL_ID, ...entry }) => {
+    const status = entry.status === "failed" ? "failed" : "waiting";
+    return { ...entry, channel_id: channelId, shownAs: undefined, isDelayed: false, status };
+  });
+  on(["messages"], discardShown);
 }
 
-export function post(source) {
-  state.outbox.push({ id: crypto.randomUUID(), source, created_at: Date.now() / 1000, status: "waiting" });
+export function post(channelId, source) {
+  const entry = { id: crypto.randomUUID(), channel_id: channelId, source, created_at: Date.now() / 1000 };
+  state.outbox.push({ ...entry, status: "waiting" });
   saveOutbox();
   sendWaiting();
 }
@@ -41,28 +47,36 @@ export function retry(id) {
 export function discard(id) {
   state.outbox = state.outbox.filter((entry) => entry.id !== id);
   saveOutbox();
+  // The next one does not wait for the pause of this one.
+  endPauses();
 }
 
-/** Sends at once after a welcome frame. Messages with a transient failure are sent again. */
+// A confirmed message may arrive in a page, too.
+function discardShown() {
+  const outbox = state.outbox.filter(({ messageId }) => !state.messages.has(messageId));
+  if (outbox.length === state.outbox.length) return;
+  state.outbox = outbox;
+  saveOutbox();
+}
+
+/** Sends at once after a welcome frame. */
 export function resend() {
-  for (const entry of state.outbox) if (entry.status === "failed" && entry.isTransient) entry.status = "waiting";
-  endPause();
+  endPauses();
   sendWaiting();
 }
 
 export function handlePosted({ id, message_id: messageId }) {
-  if (pending?.id === id) pending.posted(messageId);
+  pending.get(id)?.posted(messageId);
 }
 
 export function handleProblem({ id, status, detail }) {
-  if (!id || pending?.id !== id) return;
   // The connection may have an older token than the session: REST uses the current one.
-  if (status === 401) pending.posted(null);
-  else pending.refused(new api.Problem(status, detail));
+  if (status === 401) pending.get(id)?.posted(null);
+  else pending.get(id)?.refused(new api.Problem(status, detail));
 }
 
 export function handleSocketClosed() {
-  pending?.posted(null);
+  for (const { posted } of pending.values()) posted(null);
 }
 
 /**
@@ -71,25 +85,31 @@ export function handleSocketClosed() {
  */
 export function handleOwnMessage(message) {
   const entry = state.outbox.find(({ messageId }) => messageId === message.id)
-    ?? state.outbox.find(({ source, status, messageId }) =>
-      source === message.source && status === "sending" && !messageId);
+    ?? state.outbox.find(({ channel_id: channelId, source, status, messageId }) =>
+      channelId === message.channel_id && source === message.source && status === "sending" && !messageId);
   if (!entry) return;
   entry.shownAs = message.id;
   if (entry.status === "sent") discard(entry.id);
 }
 
-async function sendWaiting() {
-  if (isSending) return;
-  isSending = true;
-  let entry;
-  while (session.token && (entry = state.outbox.find(({ status }) => status === "waiting"))) await send(entry);
-  isSending = false;
+function sendWaiting() {
+  for (const channelId of new Set(state.outbox.map(({ channel_id: id }) => id))) sendWaitingIn(channelId);
 }
 
+async function sendWaitingIn(channelId) {
+  if (sending.has(channelId)) return;
+  sending.add(channelId);
+  const isNext = ({ channel_id: id, status }) => id === channelId && status === "waiting";
+  let entry;
+  while (session.token && (entry = state.outbox.find(isNext))) await send(entry);
+  sending.delete(channelId);
+}
+
+// Tries until the server accepts or refuses the message, or the user discards it.
 async function send(entry) {
   entry.status = "sending";
   saveOutbox();
-  for (let attempt = 1; ; attempt += 1) {
+  for (let failures = 0; state.outbox.includes(entry); failures += 1) {
     try {
       confirm(entry, (await sendBySocket(entry)) ?? (await sendByRest(entry)));
       return;
@@ -99,24 +119,25 @@ async function send(entry) {
         entry.status = "waiting";
         return;
       }
-      const { isTransient, message } = problem;
-      if (!isTransient || attempt === ATTEMPTS_MAX) {
-        Object.assign(entry, { status: "failed", problem: message, isTransient, shownAs: undefined });
+      if (!problem.isTransient) {
+        Object.assign(entry, { status: "failed", problem: problem.message, shownAs: undefined });
         saveOutbox();
         return;
       }
-      await pause(Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2));
+      entry.isDelayed = true;
+      changed("outbox");
+      await pause(Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** failures) * (0.5 + Math.random() / 2));
     }
   }
 }
 
 /** Returns the message's id, or null when the socket is closed or does not answer in time. */
-async function sendBySocket({ id, source }) {
-  if (!connection.send({ type: "post_message", id, channel: CHANNEL, source })) return null;
+async function sendBySocket({ id, channel_id: channelId, source }) {
+  if (!connection.send({ type: "post_message", id, channel_id: channelId, source })) return null;
   let timer;
   try {
     return await new Promise((posted, refused) => {
-      pending = { id, posted, refused };
+      pending.set(id, { posted, refused });
       timer = setTimeout(() => {
         posted(null);
         // The connection may be dead: a new one is opened.
@@ -125,20 +146,22 @@ async function sendBySocket({ id, source }) {
     });
   } finally {
     clearTimeout(timer);
-    pending = null;
+    pending.delete(id);
   }
 }
 
 async function sendByRest(entry) {
-  const message = await api.createMessage(session.token, entry.source, entry.id);
-  applyModel("Message", message);
+  const message = await api.createMessage(session.token, entry.channel_id, entry.source, entry.id);
+  applyMessage(message);
   return message.id;
 }
 
-// The entry is shown until the event with the message arrives.
+// The entry is shown until the event with the message arrives. Another channel is loaded when it is opened.
 function confirm(entry, messageId) {
   Object.assign(entry, { status: "sent", messageId });
-  if (state.messages.has(messageId)) state.outbox = state.outbox.filter((other) => other !== entry);
+  const isShown =
+    entry.shownAs === messageId || state.messages.has(messageId) || entry.channel_id !== state.channelId;
+  if (isShown) state.outbox = state.outbox.filter((other) => other !== entry);
   saveOutbox();
 }
 
@@ -148,6 +171,11 @@ function saveOutbox() {
 }
 
 const pause = (ms) => new Promise((resolve) => {
-  endPause = resolve;
-  setTimeout(resolve, ms);
+  pauses.add(resolve);
+  setTimeout(() => pauses.delete(resolve) && resolve(), ms);
 });
+
+function endPauses() {
+  for (const end of pauses) end();
+  pauses.clear();
+}

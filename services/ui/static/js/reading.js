@@ -1,95 +1,100 @@
-// Read and unread messages: the count in the window's title, notifications, and the read marker.
+// Read and unread messages: the line above the first unread one, the read position, the title, and notifications.
 
 import * as api from "./api.js";
+import { titleOf } from "./channel-names.js";
+import { countUnread, goTo, shownCount } from "./channels.js";
 import { session } from "./session.js";
-import { changed, CHANNEL, messagesInOrder, nicknameOf, on, state } from "./state.js";
+import { changed, messagesInOrder, newestIdOf, nicknameOf, on, openChannel, setMembership, state } from "./state.js";
 import { isReading } from "./view-messages.js";
 import { wantsNotifications } from "./view-settings.js";
 
-const MARKER_DELAY_MS = 1_500;
+// Several messages cause one request.
+const POSITION_INTERVAL_MS = 1_500;
 const NOTIFICATION_LENGTH_MAX = 140;
 
-let unreadCount = 0;
-/** The last message that the stored read marker includes. */
-let markedId = 0;
-/** The read marker at the time when this window was opened; null after the unread line has been set. */
+/** The channel whose unread line is known, or waits for its messages. */
+let channelId = null;
+/** The read position at the time when the channel was opened; null after the unread line has been set. */
 let readBefore = null;
+/** The newest message at the time when the messages were loaded. */
+let openedAtId = null;
+/** Channel id to the newest message that was seen and is not sent yet. */
+const seen = new Map();
 let timer = null;
 
 export function openReading() {
-  on(["messages"], () => {
-    setUnreadLine();
-    if (isReading()) storeMarkerLater();
-  });
-  for (const event of ["focus", "visibilitychange"]) addEventListener(event, resetCount);
+  on(["channel", "channels", "messages", "users", "reading"], update);
+  document.addEventListener("visibilitychange", update);
+  addEventListener("pagehide", sendPositions);
 }
 
-/** Counts another user's message that has just arrived, and shows a notification when the window is hidden. */
-export function countUnread(message) {
-  if (isReading()) return;
-  unreadCount += 1;
-  showTitle();
-  if (document.hidden && wantsNotifications()) {
+/** Receives another user's message that has just arrived. Shows a notification when the window is hidden. */
+export function handleUnread(message) {
+  if (message.channel_id === state.channelId && isReading()) return;
+  countUnread(message);
+  const channel = state.channels.get(message.channel_id);
+  if (channel && document.hidden && wantsNotifications()) {
     const body = message.source.slice(0, NOTIFICATION_LENGTH_MAX);
+    const place = channel.kind === "direct" ? "" : ` in ${titleOf(channel)}`;
     // With a tag, a new notification replaces the previous one.
     const options = { body, tag: "flack", icon: "/static/favicon.svg" };
-    new Notification(nicknameOf(message), options).onclick = () => window.focus();
+    new Notification(`${nicknameOf(message.user_id)}${place}`, options).onclick = () => {
+      window.focus();
+      goTo(channel);
+    };
   }
 }
 
-/** Loads the user's read marker, which all devices share. */
-export async function loadReadMarker() {
-  try {
-    const markers = await api.listReadMarkers(session.token);
-    readBefore = markers.find(({ channel }) => channel === CHANNEL)?.message_id ?? null;
-    markedId = readBefore ?? 0;
-    setUnreadLine();
-  } catch {
-    // Without a marker there is no unread line.
+function update() {
+  const member = openChannel()?.member;
+  if (channelId !== state.channelId) {
+    // Before the list of channels is loaded, the read position is unknown.
+    channelId = member ? state.channelId : null;
+    // 0: the user has read nothing yet, and everything is new.
+    readBefore = member?.last_read_message_id || null;
+    openedAtId = null;
   }
+  setUnreadLine();
+  if (member && channelId !== null && state.loaded.messages && isReading()) setSeen(member);
+  showTitle();
 }
 
-// Done once, when both the marker and the messages are loaded. Messages that arrive later are read as they arrive.
+// Done once, when the messages around the read position are loaded: the first unread message may be on an earlier page.
+// Messages that arrive later are read as they arrive.
 function setUnreadLine() {
-  if (readBefore === null || !state.loaded) return;
-  const first = messagesInOrder().find(({ id, user_id: author }) => id > readBefore && author !== session.userId);
+  if (readBefore === null || !state.loaded.messages) return;
+  openedAtId ??= newestIdOf(channelId);
+  const messages = messagesInOrder();
+  if (state.range.earlier !== null && messages[0].id > readBefore) return;
+  const isUnread = ({ id, user_id: author }) => id > readBefore && id <= openedAtId && author !== session.userId;
+  const first = messages.find(isUnread);
   readBefore = null;
   if (first) state.unreadFrom = first.id;
   changed("messages");
 }
 
-export function resetReading() {
-  unreadCount = 0;
-  markedId = 0;
-  readBefore = null;
-  state.unreadFrom = null;
-  showTitle();
+function setSeen(member) {
+  const newestId = messagesInOrder().at(-1)?.id ?? 0;
+  if (newestId <= member.last_read_message_id) return;
+  seen.set(channelId, newestId);
+  setMembership(channelId, { unread: 0, last_read_message_id: newestId });
+  timer ??= setTimeout(sendPositions, POSITION_INTERVAL_MS);
 }
 
-function resetCount() {
-  if (document.hidden) return;
-  unreadCount = 0;
-  showTitle();
-  storeMarkerLater();
-}
-
-// Delayed, so that several messages cause one request.
-function storeMarkerLater() {
+function sendPositions() {
   clearTimeout(timer);
-  timer = setTimeout(async () => {
-    const newestId = messagesInOrder().at(-1)?.id ?? 0;
-    if (!session.token || newestId <= markedId) return;
-    const before = markedId;
-    markedId = newestId;
-    try {
-      await api.setReadMarker(session.token, CHANNEL, newestId);
-    } catch {
-      // The next message tries again.
-      markedId = before;
-    }
-  }, MARKER_DELAY_MS);
+  timer = null;
+  for (const [id, messageId] of seen) {
+    // A lost position is not essential: the next message sends a later one.
+    if (session.token) api.setReadPosition(session.token, id, messageId).catch(() => {});
+  }
+  seen.clear();
 }
 
 function showTitle() {
-  document.title = unreadCount > 0 ? `(${unreadCount}) Flack` : "Flack";
+  const channel = openChannel();
+  const counts = [...state.channels.values()].map(({ member }) => member?.unread ?? 0);
+  const sum = counts.reduce((total, unread) => total + unread, 0);
+  const count = sum > 0 ? `(${shownCount(sum)}) ` : "";
+  document.title = channel && session.token ? `${count}${titleOf(channel)} – Flack` : "Flack";
 }

@@ -25,14 +25,23 @@ export const session = {
   get userId() { return read("user_id"); },
   set userId(value) { write("user_id", value); },
 
-  get draft() { return read("draft") ?? ""; },
-  set draft(value) { write("draft", value || null); },
+  draftOf(channelId) { return (read("drafts") ?? {})[channelId] ?? ""; },
+  setDraft(channelId, text) {
+    const { [channelId]: _, ...drafts } = read("drafts") ?? {};
+    if (text) drafts[channelId] = text;
+    try {
+      write("drafts", Object.keys(drafts).length ? drafts : null);
+    } catch {
+      // Browsers store some megabytes. A longer draft is kept in its field only.
+    }
+  },
+  clearDrafts() { write("drafts", null); },
 
   /** Messages that the server has not confirmed. */
   get outbox() { return read("outbox") ?? []; },
   set outbox(value) { write("outbox", value.length ? value : null); },
 
   clear() {
-    for (const name of ["token", "nickname", "user_id", "draft", "outbox"]) write(name, null);
+    for (const name of ["token", "nickname", "user_id", "drafts", "outbox"]) write(name, null);
   },
 };

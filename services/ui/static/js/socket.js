@@ -3,6 +3,8 @@
 
 // The server closes a connection without a hello after this time. The client waits as long for the welcome frame.
 const WELCOME_TIMEOUT_MS = 10_000;
+// Version 2 has channels.
+const PROTOCOL_VERSION = 2;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
 // "Service restart": the instance drains and others are ready, so only a short random pause is needed.
@@ -42,9 +44,18 @@ export class Connection {
     this.#handlers.phase({ phase: "stopped" });
   }
 
-  /** Reconnects at once and keeps the cursor: after signing in again, or when the connection seems dead. */
+  /** Reconnects at once and keeps the cursor: when the connection seems dead. */
   restart() {
     if (this.#isStarted) this.#open();
+  }
+
+  /**
+   * Reconnects at once without the cursor: a connection whose token had expired did not receive what only members of a
+   * channel receive.
+   */
+  restartWithoutCursor() {
+    this.#cursor = null;
+    this.restart();
   }
 
   retryNow() {
@@ -75,7 +86,7 @@ export class Connection {
     // Ignores late events of a dropped socket.
     const ifCurrent = (handle) => (event) => this.#socket === socket && handle(event);
     socket.onopen = ifCurrent(() => {
-      const hello = { type: "hello" };
+      const hello = { type: "hello", version: PROTOCOL_VERSION };
       const token = this.#handlers.token();
       if (token) hello.token = token;
       if (this.#cursor) hello.cursor = this.#cursor;

@@ -1,16 +1,15 @@
 // The composer. Enter sends, Shift+Enter inserts a line break. The draft is kept until it is sent: across a page reload
 // and across an expired session.
 
+import { titleOf } from "./channel-names.js";
 import { byId } from "./dom.js";
+import { checkLength } from "./limit.js";
 import { startEditingLast } from "./view-edit.js";
 import { post } from "./outbox.js";
 import { session } from "./session.js";
-import { CHANNEL, on, state } from "./state.js";
-import { scrollToEnd } from "./view-messages.js";
+import { on, openChannel, state } from "./state.js";
+import { goToEnd } from "./view-messages.js";
 
-const LENGTH_MAX = 8192;
-/** From this length on, the number of characters left is shown. */
-const LENGTH_SHOWN_FROM = 7500;
 const TYPING_INTERVAL_MS = 3_000;
 /** How long another user is shown as typing after a typing frame. */
 export const TYPING_SHOWN_MS = 5_000;
@@ -18,14 +17,16 @@ const TYPING_NAMES_MAX = 3;
 
 const form = byId("composer");
 const draft = byId("draft");
+const note = byId("draft-note");
 
+/** The channel of the text in the field. */
+let channelId = null;
 let typingSentAt = 0;
 
 export function openComposerView(connection) {
-  draft.value = session.draft;
   draft.addEventListener("input", () => {
-    session.draft = draft.value;
-    showCharactersLeft();
+    checkLength(draft, note);
+    session.setDraft(channelId, draft.value);
     sendTyping(connection);
   });
   draft.addEventListener("keydown", (event) => {
@@ -40,40 +41,53 @@ export function openComposerView(connection) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const source = draft.value.trim();
-    if (!source) return;
-    clearDraft();
-    post(source);
-    scrollToEnd();
     draft.focus();
+    if (!source || channelId === null) return;
+    if (!checkLength(draft, note)) {
+      note.textContent = `Not sent: ${note.textContent}`;
+      return;
+    }
+    clearDraft();
+    post(channelId, source);
+    goToEnd();
   });
-  on(["typing", "users"], showTyping);
+  on(["channel", "channels", "users"], show);
+  on(["typing", "users", "channel"], showTyping);
 }
 
 export function focusComposer() {
   draft.focus();
 }
 
-export function clearDraft() {
-  draft.value = "";
-  session.draft = "";
-  typingSentAt = 0;
-  showCharactersLeft();
+function show() {
+  if (channelId !== state.channelId) {
+    channelId = state.channelId;
+    draft.value = channelId === null ? "" : session.draftOf(channelId);
+    typingSentAt = 0;
+    checkLength(draft, note);
+  }
+  const channel = openChannel();
+  const title = channel ? titleOf(channel) : "";
+  byId("draft-label").textContent = `Message to ${title}. Enter sends, Shift and Enter inserts a line break.`;
+  draft.placeholder = `Message ${title}`;
 }
 
-function showCharactersLeft() {
-  const { length } = draft.value;
-  byId("draft-room").textContent = length < LENGTH_SHOWN_FROM ? "" : `${LENGTH_MAX - length} characters left`;
+export function clearDraft() {
+  draft.value = "";
+  session.setDraft(channelId, "");
+  typingSentAt = 0;
+  checkLength(draft, note);
 }
 
 function sendTyping(connection) {
   if (draft.value === "" || Date.now() - typingSentAt < TYPING_INTERVAL_MS) return;
-  if (connection.send({ type: "typing", channel: CHANNEL })) typingSentAt = Date.now();
+  if (connection.send({ type: "typing", channel_id: channelId })) typingSentAt = Date.now();
 }
 
 function showTyping() {
-  const names = [...state.typing.keys()]
-    .filter((id) => id !== session.userId)
-    .map((id) => state.users.get(id)?.nickname)
+  const names = [...state.typing]
+    .filter(([id, typing]) => id !== session.userId && typing.channelId === state.channelId)
+    .map(([id]) => state.users.get(id)?.nickname)
     .filter(Boolean);
   let text = "";
   if (names.length > TYPING_NAMES_MAX) text = "Several people are typing";

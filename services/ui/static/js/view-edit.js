@@ -1,9 +1,11 @@
 // Editing an own message in place. Enter saves, Esc cancels.
 
 import * as api from "./api.js";
+import { deletionOf, startDeleting } from "./deleting.js";
 import { byId, element } from "./dom.js";
+import { checkLength } from "./limit.js";
 import { session } from "./session.js";
-import { applyModel, changed, messagesInOrder, state } from "./state.js";
+import { applyMessage, changed, messagesInOrder, state } from "./state.js";
 
 let editing = null;
 
@@ -16,37 +18,44 @@ export function startEditing(id) {
 
 /** Edits the last own message. Returns whether there is one. */
 export function startEditingLast() {
-  const mine = messagesInOrder().findLast(({ user_id: author }) => author === session.userId);
+  const isMine = ({ id, user_id: author, deleted_at: deletedAt }) =>
+    author === session.userId && !deletedAt && !deletionOf(id);
+  const mine = messagesInOrder().findLast(isMine);
   if (mine) startEditing(mine.id);
   return Boolean(mine);
 }
 
 /** Creates the editor that replaces the text of the message. */
 export function editorFor(message) {
-  const properties = { className: "draft edit-source", maxLength: 8192, rows: 1, "aria-label": "Edit your message" };
+  const properties = { className: "draft edit-source", rows: 1, "aria-label": "Edit your message" };
   const input = element("textarea", { ...properties, value: message.source });
   const problem = element("p", { className: "outgoing-note is-problem", role: "alert", hidden: true });
+  const length = element("span", { className: "edit-hint", role: "status" });
   const save = element("button", { type: "submit", className: "small primary" }, "Save");
   const form = element("form", { className: "edit-form" }, input, problem,
     element("div", { className: "edit-buttons" }, save,
       element("button", { type: "button", className: "small", onclick: close }, "Cancel"),
-      element("span", { className: "edit-hint" }, "Enter saves, Esc cancels")));
+      element("button", { type: "button", className: "small", onclick: () => remove(message.id) }, "Delete"),
+      element("span", { className: "edit-hint" }, "Enter saves, Esc cancels"), length));
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const source = input.value.trim();
-    if (!source || source === state.messages.get(message.id).source) return close();
+    if (!source || source === state.messages.get(message.id)?.source) return close();
+    if (!checkLength(input, length)) return;
     save.disabled = true;
     try {
-      await api.updateMessage(session.token, message.id, source);
       // The event delivers it too, but not while the socket is closed.
-      applyModel("Message", await api.getMessage(message.id));
+      applyMessage(await api.updateMessage(session.token, message.id, source));
       close();
     } catch (failure) {
       problem.textContent = `Not saved. ${failure.message}`;
       problem.hidden = false;
       save.disabled = false;
     }
+  });
+  input.addEventListener("input", () => {
+    save.disabled = !checkLength(input, length);
   });
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
@@ -62,6 +71,11 @@ export function editorFor(message) {
     form.scrollIntoView({ block: "nearest" });
   });
   return form;
+}
+
+function remove(id) {
+  close();
+  startDeleting(id);
 }
 
 function close() {

@@ -11,31 +11,14 @@ const OFFLINE_SHOWN_MAX = 100;
 // For "5 min ago" and the server's request rate, while the window is visible.
 const REFRESH_INTERVAL_MS = 15_000;
 
-const panel = byId("people");
-const toggle = byId("people-toggle");
-
 export function openPeopleView() {
   on(["users", "session"], show);
-  toggle.addEventListener("click", () => setPanelOpen(!panel.classList.contains("is-open")));
-  addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && panel.classList.contains("is-open")) {
-      setPanelOpen(false);
-      toggle.focus();
-    }
-  });
-  // On a phone the panel covers the messages; a touch beside it closes it.
-  byId("scroller").addEventListener("pointerdown", () => setPanelOpen(false));
   setInterval(() => document.hidden || refresh(), REFRESH_INTERVAL_MS);
 }
 
 export function refresh() {
   show();
   if (session.token) showStats();
-}
-
-function setPanelOpen(isOpen) {
-  panel.classList.toggle("is-open", isOpen);
-  toggle.setAttribute("aria-expanded", String(isOpen));
 }
 
 function show() {
@@ -46,10 +29,12 @@ function show() {
 
   byId("here").replaceChildren(...online.map(person));
   byId("away").replaceChildren(...offline.slice(0, OFFLINE_SHOWN_MAX).map(person));
-  byId("here-count").textContent = online.length;
+  // Before the list has been loaded, its number is unknown, not 0.
+  const count = state.loaded.users ? online.length : "–";
+  byId("here-count").textContent = count;
+  byId("here-loading").hidden = state.loaded.users || users.length > 0;
   byId("away-count").textContent = offline.length;
   byId("away-section").hidden = offline.length === 0;
-  byId("people-toggle-count").textContent = online.length;
 }
 
 function person(user) {

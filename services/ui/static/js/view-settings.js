@@ -7,6 +7,13 @@ import { session } from "./session.js";
 
 const THEMES = ["system", "light", "dark"];
 
+/** Why notifications stay off: by the browser's answer. */
+const REFUSALS = {
+  denied: "Notifications stay off: this browser blocks them for this site. Allow them in its site settings first.",
+  default: "Notifications stay off: the browser's question was closed without an answer.",
+  undefined: "Notifications stay off: this browser has none.",
+};
+
 let preferences = { theme: document.documentElement.dataset.theme, notifications: false };
 
 export const wantsNotifications = () => preferences.notifications && globalThis.Notification?.permission === "granted";
@@ -19,9 +26,11 @@ export function openSettingsView() {
   byId("notifications").addEventListener("click", async () => {
     const wanted = !wantsNotifications();
     // Browsers allow this request only after a click.
-    const allowed = wanted && (await globalThis.Notification?.requestPermission()) === "granted";
-    change({ ...preferences, notifications: allowed });
+    const permission = wanted ? await globalThis.Notification?.requestPermission() : "not needed";
+    showNotice(REFUSALS[permission] ?? "");
+    if (!(permission in REFUSALS)) change({ ...preferences, notifications: wanted });
   });
+  byId("notice-close").addEventListener("click", () => showNotice(""));
   show();
 }
 
@@ -43,6 +52,11 @@ async function change(next) {
   } catch {
     // Kept in this window; the next change tries again.
   }
+}
+
+export function showNotice(text) {
+  byId("notice-text").textContent = text;
+  byId("notice").hidden = !text;
 }
 
 function show() {

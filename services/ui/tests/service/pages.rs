@@ -1,26 +1,48 @@
 //! The files of the browser app.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, io::Read, path::Path};
 
 use axum::body::Body;
 use flack_ui::{
     assets::{ASSETS, Asset},
     pages,
 };
-use http::{HeaderMap, Request, StatusCode, header};
+use flate2::read::GzDecoder;
+use http::{HeaderMap, HeaderName, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use regex::Regex;
 use tower::ServiceExt;
 
+const PAGE_LINKS: &str = r#"(?:src|href)="(/static/[^"]+)""#;
+/// What a browser loads before it shows the app.
+const FIRST_VIEW_BYTES_MAX: usize = 60_000;
+const FIRST_VIEW_REQUESTS_MAX: usize = 8;
+
 async fn get(path: &str, known_tag: Option<&str>) -> (StatusCode, HeaderMap, String) {
+    let known = known_tag.map(|tag| (header::IF_NONE_MATCH, tag));
+    let (status, headers, body) = get_with(path, known).await;
+    (status, headers, String::from_utf8(body).expect("text"))
+}
+
+async fn get_with(path: &str, header: Option<(HeaderName, &str)>) -> (StatusCode, HeaderMap, Vec<u8>) {
     let mut request = Request::get(path);
-    if let Some(tag) = known_tag {
-        request = request.header(header::IF_NONE_MATCH, tag);
+    if let Some((name, value)) = header {
+        request = request.header(name, value);
     }
     let request = request.body(Body::empty()).expect("a request");
     let (parts, body) = pages::router().oneshot(request).await.expect("a router does not fail").into_parts();
     let bytes = body.collect().await.expect("a body in memory").to_bytes();
-    (parts.status, parts.headers, String::from_utf8(bytes.to_vec()).expect("text"))
+    (parts.status, parts.headers, bytes.to_vec())
+}
+
+/// Returns the paths of all files that the page loads: what it links, and what the linked files name.
+async fn links() -> BTreeSet<String> {
+    let (_, _, page) = get("/", None).await;
+    let mut links = all(PAGE_LINKS, &page);
+    for path in links.clone() {
+        links.extend(all(r#""(/static/[^"]+)""#, &get(&path, None).await.2));
+    }
+    links
 }
 
 fn all(pattern: &str, text: &str) -> BTreeSet<String> {
@@ -60,7 +82,7 @@ async fn the_page_has_nothing_inline_that_its_policy_forbids() {
 #[tokio::test]
 async fn every_file_that_the_page_and_its_modules_name_is_served() {
     let (_, _, page) = get("/", None).await;
-    let mut wanted = all(r#"(?:src|href)="(/static/[^"]+)""#, &page);
+    let mut wanted = all(PAGE_LINKS, &page);
     for (_, text) in scripts() {
         wanted.extend(all(r#"from "\./([^"]+)""#, text).iter().map(|name| format!("/static/js/{name}")));
         wanted.extend(all(r#""(/static/[^"]+)""#, text));
@@ -113,6 +135,68 @@ fn html_is_inserted_into_the_page_at_one_place() {
         let count = inserts.find_iter(text).count();
         assert_eq!(count, usize::from(asset.path == "js/dom.js"), "{}", asset.path);
     }
+}
+
+#[tokio::test]
+async fn linked_files_have_a_hash_in_their_name_and_are_kept_by_browsers() {
+    let hash = Regex::new(r"\.[0-9a-f]{16}\.").expect("a pattern");
+    let links = links().await;
+    assert!(links.len() >= 5, "{links:?}");
+    for path in links {
+        assert!(hash.is_match(&path), "{path}");
+        let (status, headers, body) = get(&path, None).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable", "{path}");
+
+        // During an upgrade, the page of one version asks an instance of the other for its files.
+        let of_another_build = hash.replace(&path, ".0123456789abcdef.");
+        let (status, headers, present) = get(&of_another_build, None).await;
+        assert_eq!((status, present), (StatusCode::OK, body), "{path}");
+        assert_eq!(headers[header::CACHE_CONTROL], "no-cache", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_view_is_small() {
+    let mut paths = links().await;
+    paths.insert("/".to_owned());
+    let (requests, mut bytes, mut plain_bytes) = (paths.len(), 0, 0);
+    for path in paths {
+        let (_, plain_headers, plain) = get(&path, None).await;
+        let (_, headers, gzip) = get_with(&path, Some((header::ACCEPT_ENCODING, "br, gzip, deflate"))).await;
+        assert_eq!(headers[header::CONTENT_ENCODING], "gzip", "{path}");
+        assert_eq!(headers[header::VARY], "accept-encoding", "{path}");
+        assert_ne!(headers[header::ETAG], plain_headers[header::ETAG], "{path}");
+        let mut unpacked = String::new();
+        GzDecoder::new(gzip.as_slice()).read_to_string(&mut unpacked).expect("gzip");
+        assert!(unpacked == plain, "{path} is another file when it is compressed");
+        bytes += gzip.len();
+        plain_bytes += plain.len();
+    }
+    println!("the first view: {requests} requests, {bytes} bytes compressed, {plain_bytes} bytes uncompressed");
+    assert!(bytes <= FIRST_VIEW_BYTES_MAX, "{bytes} bytes");
+    assert!(requests <= FIRST_VIEW_REQUESTS_MAX, "{requests} requests");
+}
+
+#[tokio::test]
+async fn the_script_has_every_module_after_those_it_imports() {
+    let (_, _, page) = get("/", None).await;
+    let path = all(r#"<script type="module" src="([^"]+)""#, &page).pop_first().expect("the page has a script");
+    let (_, _, script) = get(&path, None).await;
+    let mut defined = BTreeSet::new();
+    for line in script.lines() {
+        assert!(!line.starts_with("import ") && !line.starts_with("export "), "{line}");
+        if let Some(module) = line.strip_prefix("modules[\"").and_then(|rest| rest.split('"').next()) {
+            defined.insert(format!("js/{module}"));
+        }
+        for imported in all(r#"^const .* = modules\["([^"]+)"\];$"#, line) {
+            // A module's own line is before its imports.
+            assert!(defined.contains(&format!("js/{imported}")), "{line}");
+        }
+    }
+    let not_modules = ["js/heartbeat.js", "js/theme-first.js"].map(str::to_owned);
+    let modules = scripts().map(|(asset, _)| asset.path.to_owned()).filter(|path| !not_modules.contains(path));
+    assert_eq!(defined, modules.collect());
 }
 
 #[tokio::test]

@@ -104,6 +104,23 @@ async fn unknown_nicknames_have_the_limits_of_accounts(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn an_unknown_nickname_takes_as_long_as_a_wrong_password(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    service.register("ada").await;
+    // The shortest of several: other processes use the cores, too.
+    let mut shortest = [Duration::MAX; 2];
+    for _ in 0..FROM_OTHER_ADDRESSES {
+        for (nickname, shortest) in ["ada", "nobody"].into_iter().zip(&mut shortest) {
+            let started = Instant::now();
+            assert_eq!(service.sign_in(ELSEWHERE, nickname, "wrong").await.status, StatusCode::UNAUTHORIZED);
+            *shortest = started.elapsed().min(*shortest);
+        }
+    }
+    let [wrong, unknown] = shortest;
+    assert!(2 * unknown > wrong && 2 * wrong > unknown, "wrong password {wrong:?}, unknown nickname {unknown:?}");
+}
+
+#[sqlx::test(migrations = false)]
 async fn one_address_cannot_try_many_accounts(pool: PgPool) {
     let service = Service::start(&pool).await;
     service.register("ada").await;

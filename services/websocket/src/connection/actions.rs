@@ -1,26 +1,29 @@
 //! Actions: what clients request, done in the user's name through the peers' APIs.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
-use flack_api::{
-    Context, Problem, TokenCaller,
-    frames::{ClientFrameSource, ServerFrame},
-    messages::types::NewMessage,
-};
+use flack_api::{Context, Problem, TokenCaller, frames::ServerFrame, messages, messages_v2};
 use secrecy::SecretString;
 use tracing::debug;
 use uuid::Uuid;
 
 use super::context::Peers;
-
-/// The only channel of this version.
-pub const GENERAL: &str = "general";
+use crate::audience::GENERAL;
 
 /// A request of a client. The actions of one client run one after the other, in order.
 #[derive(Debug)]
 pub enum Action {
     PingUser,
-    PostMessage { id: Uuid, channel: String, source: ClientFrameSource },
+    PostMessage { id: Uuid, channel: Channel, source: String },
+}
+
+/// The channel that a frame names.
+#[derive(Debug)]
+pub enum Channel {
+    /// In version 1.
+    Name(String),
+    /// In version 2.
+    Id(i64),
 }
 
 /// The result of an action.
@@ -68,14 +71,25 @@ async fn attempt(
             Ok(None)
         }
         Action::PostMessage { id, channel, source } => {
-            check_channel(&channel)?;
-            let source = String::from(source);
-            let source =
-                source.as_str().try_into().map_err(|problem| Problem::bad_request(format!("source: {problem}")))?;
-            let created = peers.messages.create_message(context, caller, Some(id), NewMessage { source }).await?;
-            Ok(Some(ServerFrame::Posted { id, message_id: created.body.id }))
+            let message_id = match channel {
+                Channel::Name(name) => {
+                    check_channel(&name)?;
+                    let body = messages::types::NewMessage { source: source.try_into().map_err(bad_source)? };
+                    peers.messages.create_message(context, caller, Some(id), body).await?.body.id
+                }
+                Channel::Id(channel_id) => {
+                    let body = messages_v2::types::NewMessage { source: source.try_into().map_err(bad_source)? };
+                    let posting = peers.messages_v2.create_channel_message(context, caller, channel_id, Some(id), body);
+                    posting.await?.body.id
+                }
+            };
+            Ok(Some(ServerFrame::Posted { id, message_id }))
         }
     }
+}
+
+fn bad_source(problem: impl fmt::Display) -> Problem {
+    Problem::bad_request(format!("source: {problem}"))
 }
 
 async fn verify(token: Option<SecretString>, peers: &Peers) -> Result<TokenCaller, Problem> {

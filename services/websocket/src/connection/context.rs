@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use flack_api::{VerifyToken, messages::MessagesApi, users::UsersApi};
+use flack_api::{VerifyToken, messages::MessagesApi, messages_v2::MessagesV2Api, users::UsersApi};
 use flack_common::process::Background;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{draining::Draining, permits::Permits};
+use super::{channels::ChannelLists, draining::Draining, permits::Permits};
 use crate::{feed::Feed, limits::Limits, resume::Resume, typing::TypingSignals};
 
 /// The parts that websocket depends on: generated clients in the service, the parts themselves in the monolith.
@@ -15,6 +15,7 @@ use crate::{feed::Feed, limits::Limits, resume::Resume, typing::TypingSignals};
 pub struct Peers {
     pub users: Arc<dyn UsersApi>,
     pub messages: Arc<dyn MessagesApi>,
+    pub messages_v2: Arc<dyn MessagesV2Api>,
     pub verify: Arc<dyn VerifyToken>,
     /// Reports the id of each revoked token.
     pub revocations: broadcast::Sender<Uuid>,
@@ -32,6 +33,7 @@ pub struct SocketContext {
     pub feed: Feed,
     pub resume: Resume,
     pub typing: TypingSignals,
+    pub channels: ChannelLists,
     pub peers: Peers,
     pub limits: Limits,
     pub permits: Permits,

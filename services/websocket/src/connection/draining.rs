@@ -1,12 +1,15 @@
-//! The end of the sessions of a draining instance: in batches, so that its clients do not all reconnect to the other
-//! instances in the same moment.
+//! The end of the sessions of a draining instance, and of a side to which the balancer sends no new connections any
+//! more: in batches, so that its clients do not all reconnect to other instances in the same moment.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use flack_common::process::Background;
+use flack_common::{authority::Ownership, process::Background};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -16,34 +19,55 @@ const BATCHES: usize = 10;
 /// The pause between two batches: 10,000 connections are closed within a second. The process ends those that are left
 /// after three seconds.
 const PAUSE_PER_CONNECTION: Duration = Duration::from_micros(10);
+/// After the sessions of a side have ended, connections may arrive that the balancer has sent just before.
+const STRAGGLERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The batches that sessions belong to.
-#[derive(Debug)]
+type Batches = [CancellationToken; BATCHES];
+
+/// The batches that sessions belong to. Clones share them.
+#[derive(Debug, Clone, Default)]
 pub struct Draining {
-    batches: [CancellationToken; BATCHES],
-    next: AtomicUsize,
+    batches: Arc<Mutex<Batches>>,
+    next: Arc<AtomicUsize>,
 }
 
 impl Draining {
-    /// Returns batches that end one after the other when the process stops.
-    pub fn start(permits: &Permits, background: &Background) -> Self {
-        let batches: [CancellationToken; BATCHES] = Default::default();
-        let (ending, permits, stopping) = (batches.clone(), permits.clone(), background.stopping());
+    /// Returns batches that end one after the other when the process stops, or when connections go to the other side.
+    pub fn start(permits: &Permits, ownership: &Ownership, background: &Background) -> Self {
+        let draining = Self::default();
+        let (this, permits, mut departure) = (draining.clone(), permits.clone(), ownership.departure());
+        let pause =
+            move || PAUSE_PER_CONNECTION.saturating_mul(u32::try_from(permits.connections()).unwrap_or(u32::MAX));
+        let stopping = background.stopping();
         background.spawn("draining connections", async move {
-            stopping.cancelled().await;
-            let connections = u32::try_from(permits.connections()).unwrap_or(u32::MAX);
-            end(&ending, PAUSE_PER_CONNECTION.saturating_mul(connections)).await;
+            let departing = async {
+                loop {
+                    departure.wait().await;
+                    // The part may come back: new sessions get new batches.
+                    let batches = std::mem::take(&mut *this.batches());
+                    end(&batches, pause()).await;
+                    sleep(STRAGGLERS_INTERVAL).await;
+                }
+            };
+            stopping.run_until_cancelled(departing).await;
+            // They stay cancelled, also for sessions that begin now.
+            let batches = this.batches().clone();
+            end(&batches, pause()).await;
         });
-        Self { batches, next: AtomicUsize::new(0) }
+        draining
     }
 
     /// Returns the token of the batch of a new session.
     pub fn batch(&self) -> CancellationToken {
-        self.batches[self.next.fetch_add(1, Ordering::Relaxed) % BATCHES].clone()
+        self.batches()[self.next.fetch_add(1, Ordering::Relaxed) % BATCHES].clone()
+    }
+
+    fn batches(&self) -> MutexGuard<'_, Batches> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn end(batches: &[CancellationToken; BATCHES], pause: Duration) {
+async fn end(batches: &Batches, pause: Duration) {
     for batch in batches {
         batch.cancel();
         sleep(pause).await;
@@ -56,7 +80,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn batches_end_one_after_the_other() {
-        let batches: [CancellationToken; BATCHES] = Default::default();
+        let batches = Batches::default();
         let ending = batches.clone();
         tokio::spawn(async move { end(&ending, Duration::from_millis(100)).await });
         batches[0].cancelled().await;

@@ -1,18 +1,18 @@
 //! The beginning of a connection: `hello`, `welcome`, and the backfill of a resumed client.
 
-use flack_api::frames::ClientFrame;
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
     context::SocketContext,
-    incoming::next_text,
+    incoming::{Request, next_text, request_of},
     outgoing::{CloseReason, Outgoing},
     permits::ConnectionPermit,
     session::Session,
     stream::Socket,
 };
 use crate::{
+    audience::Recipient,
     cursor::Cursor,
     resume::{Backfill, Start},
     ring::NotResumable,
@@ -28,7 +28,7 @@ pub async fn begin_session<'a>(
     let receiving = timeout(context.limits.hello_timeout, next_text(socket));
     let received = stopping.run_until_cancelled(receiving).await.ok_or(CloseReason::Draining)?;
     let text = received.map_err(|_| CloseReason::NoHello)??;
-    let Ok(ClientFrame::Hello { token, cursor }) = serde_json::from_str(&text) else {
+    let Ok(Request::Hello { token, cursor, recipient }) = request_of(&text, &Recipient::Version1) else {
         return Err(CloseReason::BadHello);
     };
     if !context.feed.wait_until_ready(context.limits.ready_timeout).await {
@@ -40,7 +40,7 @@ pub async fn begin_session<'a>(
     let start = stopping.run_until_cancelled(context.resume.start(cursor)).await;
     let Start { position, is_resumed, backfill } = start.ok_or(CloseReason::Draining)?;
     let mut session = Session::new(context, permit, Outgoing::new(socket, &context.limits, head, position));
-    session.welcome(token, is_resumed).await?;
+    session.welcome(token, recipient, is_resumed).await?;
     if let Some(backfill) = backfill {
         send_backfill(context, &mut session.outgoing, *backfill).await?;
     }
@@ -54,7 +54,7 @@ async fn send_backfill(
     mut backfill: Backfill,
 ) -> Result<(), CloseReason> {
     loop {
-        while let Some(frames) = backfill.next().await.map_err(|error| {
+        while let Some(frames) = backfill.next(&outgoing.recipient).await.map_err(|error| {
             warn!(%error, "the inbox became unavailable during a backfill; the client has to reconnect");
             CloseReason::BackfillFailed
         })? {

@@ -2,11 +2,31 @@
 
 use std::io::ErrorKind;
 
+use flack_api::{Problem, frames, frames_v2};
 use futures::StreamExt as _;
+use secrecy::SecretString;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes, error::ProtocolError};
 use uuid::Uuid;
 
-use super::{outgoing::CloseReason, stream::Socket};
+use super::{
+    actions::{Action, Channel},
+    outgoing::CloseReason,
+    stream::Socket,
+};
+use crate::audience::Recipient;
+
+/// What a client requests with a frame of any version.
+#[derive(Debug)]
+pub enum Request {
+    /// `recipient` has no user, and the version of the frame.
+    Hello {
+        token: Option<SecretString>,
+        cursor: Option<String>,
+        recipient: Recipient,
+    },
+    Action(Action),
+    Typing(Channel),
+}
 
 /// Waits for the next text frame.
 pub async fn next_text(socket: &mut Socket) -> Result<Utf8Bytes, CloseReason> {
@@ -32,6 +52,41 @@ pub fn text_of(received: Option<Result<Message, Error>>) -> Result<Option<Utf8By
         Some(Err(Error::Protocol(_))) => Err(CloseReason::ProtocolError),
         Some(Err(_)) => Err(CloseReason::ClientGone),
     }
+}
+
+/// Parses a frame of the version that the client has.
+pub fn request_of(text: &str, recipient: &Recipient) -> Result<Request, Problem> {
+    let invalid = |error: serde_json::Error| Problem::bad_request(format!("unknown or invalid frame: {error}"));
+    match recipient {
+        Recipient::Version1 => match serde_json::from_str(text).map_err(invalid)? {
+            frames::ClientFrame::Hello { token, cursor, version } => {
+                hello(token.map(String::from), cursor.map(String::from), version)
+            }
+            frames::ClientFrame::PingUser => Ok(Request::Action(Action::PingUser)),
+            frames::ClientFrame::PostMessage { id, channel, source } => {
+                let channel = Channel::Name(channel.into());
+                Ok(Request::Action(Action::PostMessage { id, channel, source: source.into() }))
+            }
+            frames::ClientFrame::Typing { channel } => Ok(Request::Typing(Channel::Name(channel.into()))),
+        },
+        Recipient::Anonymous | Recipient::User(_) => match serde_json::from_str(text).map_err(invalid)? {
+            frames_v2::ClientFrame::Hello { token, cursor, version } => {
+                hello(token.map(String::from), cursor.map(String::from), version)
+            }
+            frames_v2::ClientFrame::PingUser => Ok(Request::Action(Action::PingUser)),
+            frames_v2::ClientFrame::PostMessage { id, channel_id, source } => {
+                let channel = Channel::Id(channel_id);
+                Ok(Request::Action(Action::PostMessage { id, channel, source: source.into() }))
+            }
+            frames_v2::ClientFrame::Typing { channel_id } => Ok(Request::Typing(Channel::Id(channel_id))),
+        },
+    }
+}
+
+fn hello(token: Option<String>, cursor: Option<String>, version: Option<u8>) -> Result<Request, Problem> {
+    let recipient = Recipient::without_user(version)
+        .ok_or_else(|| Problem::bad_request("the protocol has the versions 1 and 2"))?;
+    Ok(Request::Hello { token: token.map(SecretString::from), cursor, recipient })
 }
 
 /// Returns the id in an invalid frame, if it has one. So the answer to an invalid `post_message` has its id.

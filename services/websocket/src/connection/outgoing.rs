@@ -15,6 +15,7 @@ use tracing::{debug, error};
 
 use super::stream::Socket;
 use crate::{
+    audience::Recipient,
     feed::Feed,
     limits::Limits,
     ring::{ReadError, ReadPosition},
@@ -42,6 +43,7 @@ pub enum CloseReason {
     StreamReset,
     BackfillFailed,
     NotReady,
+    ChannelsUnavailable,
 }
 
 impl CloseReason {
@@ -62,7 +64,7 @@ impl CloseReason {
             Self::FrameTooLarge => Some(CloseCode::Size),
             // The client reconnects with its cursor, and reloads if it cannot be resumed.
             Self::Draining | Self::StreamReset | Self::BackfillFailed => Some(CloseCode::Restart),
-            Self::NotReady => Some(CloseCode::Again),
+            Self::NotReady | Self::ChannelsUnavailable => Some(CloseCode::Again),
         }
     }
 
@@ -84,6 +86,7 @@ impl CloseReason {
             Self::Draining => "the server is restarting; reconnect",
             Self::StreamReset => "a stream was reset; reconnect",
             Self::BackfillFailed => "missed events cannot be read now; reconnect",
+            Self::ChannelsUnavailable => "the channels of the user cannot be read now; reconnect later",
             Self::NotReady => "the events pipeline is unavailable; reconnect later",
         }
     }
@@ -103,6 +106,8 @@ impl From<ReadError> for CloseReason {
 pub struct Outgoing<'a> {
     pub socket: &'a mut Socket,
     pub progress: Progress<'a>,
+    /// Without a user until `hello` was answered.
+    pub recipient: Recipient,
 }
 
 /// A connection's read position, and how far it may be behind the head of the ring buffer.
@@ -118,14 +123,15 @@ pub struct Progress<'a> {
 
 impl<'a> Outgoing<'a> {
     pub fn new(socket: &'a mut Socket, limits: &'a Limits, head: watch::Receiver<u64>, position: ReadPosition) -> Self {
-        Self { socket, progress: Progress { limits, head, position, is_catching_up: true } }
+        let progress = Progress { limits, head, position, is_catching_up: true };
+        Self { socket, progress, recipient: Recipient::Version1 }
     }
 
     /// Sends all events that the ring buffer has for this client.
     pub async fn deliver(&mut self, feed: &Feed) -> Result<(), CloseReason> {
         loop {
             self.progress.head.borrow_and_update();
-            let frames = feed.ring().read(&mut self.progress.position)?;
+            let frames = feed.ring().read(&mut self.progress.position, &self.recipient)?;
             if frames.is_empty() {
                 self.progress.is_catching_up = false;
                 return Ok(());

@@ -4,10 +4,7 @@ use std::{collections::VecDeque, convert::Infallible, future::pending, pin::Pin,
 
 use axum::body::Bytes;
 use chrono::Utc;
-use flack_api::{
-    Problem, TokenCaller,
-    frames::{ClientFrame, ServerFrame, Token},
-};
+use flack_api::{Context, GENERAL_CHANNEL_ID, Problem, TokenCaller, frames::ServerFrame};
 use futures::StreamExt as _;
 use secrecy::SecretString;
 use tokio::{
@@ -15,18 +12,19 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_tungstenite::tungstenite::Message;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    actions::{self, Action, Outcome},
+    actions::{self, Action, Channel, Outcome},
     context::SocketContext,
-    incoming::{id_in, text_of},
+    incoming::{Request, id_in, request_of, text_of},
     outgoing::{CloseReason, Outgoing},
     permits::{ConnectionPermit, UserConnectionPermit},
 };
 use crate::{
-    limits::{ACTIONS_WAITING_MAX, Limits},
+    audience::{Audience, Recipient},
+    limits::{ACTIONS_WAITING_MAX, ENTRIES_SKIPPED_MAX, Limits},
     typing::Typing,
 };
 
@@ -118,16 +116,19 @@ impl<'a> Session<'a> {
     }
 
     /// Answers `hello`: signs the user of the token in, or signs the present user out if there is no token, and sends
-    /// `welcome`. The read position does not change.
-    pub async fn welcome(&mut self, token: Option<Token>, is_resumed: bool) -> Result<(), CloseReason> {
+    /// `welcome`. The read position does not change. `recipient` has no user, and the version of the frame.
+    pub async fn welcome(
+        &mut self,
+        token: Option<SecretString>,
+        recipient: Recipient,
+        is_resumed: bool,
+    ) -> Result<(), CloseReason> {
         self.user = None;
-        let mut refused = None;
-        if let Some(token) = token {
-            match self.context.peers.verify.verify_token(&SecretString::from(String::from(token))).await {
-                Ok(caller) => self.user = Some(self.sign_in(caller)?),
-                Err(problem) => refused = Some(problem),
-            }
-        }
+        self.outgoing.recipient = recipient;
+        let refused = match token {
+            Some(token) => self.sign_in(&token).await?,
+            None => None,
+        };
         if self.user.is_some() {
             self.permit.set_signed_in();
         } else if !self.permit.set_anonymous(&self.context.limits) {
@@ -147,49 +148,81 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn sign_in(&self, caller: TokenCaller) -> Result<SignedInUser, CloseReason> {
-        let limits = &self.context.limits;
-        let (permits, max) = (&self.context.permits, limits.connections_per_user_max);
+    /// Signs the user of a token in, in version 2 with the user's channels. Returns the problem if the token is
+    /// refused.
+    async fn sign_in(&mut self, token: &SecretString) -> Result<Option<Problem>, CloseReason> {
+        let context = self.context;
+        let limits = &context.limits;
+        let caller = match context.peers.verify.verify_token(token).await {
+            Ok(caller) => caller,
+            Err(problem) => return Ok(Some(problem)),
+        };
+        let (permits, max) = (&context.permits, limits.connections_per_user_max);
         let permit =
             permits.acquire_for_user(caller.user_id, caller.token_id, max).ok_or(CloseReason::TooManyConnections)?;
         // The token may have been revoked after its verification, before this permit could receive the revocation.
         permit.request_token_check();
-        Ok(SignedInUser { check_at: next_check(&caller, limits), caller, permit })
+        if let Recipient::Anonymous = self.outgoing.recipient {
+            let request = Context { client_address: self.permit.address, ..Context::background() };
+            let reading = context.channels.read(&request, caller.clone(), limits.channels_timeout);
+            let stopping = context.background.stopping();
+            match stopping.run_until_cancelled(reading).await.ok_or(CloseReason::Draining)? {
+                Ok(channels) => self.outgoing.recipient = Recipient::User(channels),
+                Err(problem) if problem.status == 401 => return Ok(Some(problem)),
+                Err(problem) => {
+                    warn!(%problem, "the channels of a user cannot be read; the client has to reconnect");
+                    return Err(CloseReason::ChannelsUnavailable);
+                }
+            }
+        }
+        self.user = Some(SignedInUser { check_at: next_check(&caller, limits), caller, permit });
+        Ok(None)
     }
 
     async fn receive(&mut self, text: &str) -> Result<(), CloseReason> {
-        match serde_json::from_str::<ClientFrame>(text) {
-            Ok(ClientFrame::Hello { token, .. }) => self.welcome(token, true).await?,
-            Ok(ClientFrame::PingUser) => self.waiting.push_back(Action::PingUser),
-            Ok(ClientFrame::PostMessage { id, channel, source }) => {
-                self.waiting.push_back(Action::PostMessage { id, channel: channel.into(), source });
-            }
-            Ok(ClientFrame::Typing { channel }) => self.publish_typing(&channel).await?,
-            Err(error) => {
-                let problem = Problem::bad_request(format!("unknown or invalid frame: {error}"));
-                self.send_problem(&problem, id_in(text)).await?;
-            }
+        match request_of(text, &self.outgoing.recipient) {
+            Ok(Request::Hello { token, recipient, .. }) => self.welcome(token, recipient, true).await?,
+            Ok(Request::Action(action)) => self.waiting.push_back(action),
+            Ok(Request::Typing(channel)) => self.publish_typing(&channel).await?,
+            Err(problem) => self.send_problem(&problem, id_in(text)).await?,
         }
         Ok(())
     }
 
-    async fn publish_typing(&mut self, channel: &str) -> Result<(), CloseReason> {
-        if let Err(problem) = actions::check_channel(channel) {
-            return self.send_problem(&problem, None).await;
-        }
+    async fn publish_typing(&mut self, channel: &Channel) -> Result<(), CloseReason> {
+        let channel_id = match self.typing_channel(channel) {
+            Ok(channel_id) => channel_id,
+            Err(problem) => return self.send_problem(&problem, None).await,
+        };
         let Some(user) = &self.user else { return self.send_problem(&actions::no_token(), None).await };
         if self.last_typed.is_none_or(|typed| typed.elapsed() >= self.context.limits.typing_interval) {
             self.last_typed = Some(Instant::now());
-            self.context.typing.publish(channel, user.caller.user_id).await;
+            self.context.typing.publish(channel_id, user.caller.user_id).await;
         }
         Ok(())
+    }
+
+    /// Returns the id of a channel in which the user may type.
+    fn typing_channel(&self, channel: &Channel) -> Result<i64, Problem> {
+        match channel {
+            Channel::Name(name) => actions::check_channel(name).map(|()| GENERAL_CHANNEL_ID),
+            Channel::Id(id) if self.outgoing.recipient.is_in(Audience::Members(*id)) => Ok(*id),
+            Channel::Id(_) if self.user.is_none() => Err(actions::no_token()),
+            Channel::Id(_) => Err(Problem::not_found("there is no such channel, or you are no member of it")),
+        }
     }
 
     async fn send_typing(&mut self, typing: Result<Typing, RecvError>) -> Result<(), CloseReason> {
         match typing {
             // Users do not receive their own signals.
             Ok(typing) if self.user.as_ref().is_some_and(|user| user.caller.user_id == typing.user_id) => Ok(()),
-            Ok(typing) => self.outgoing.send(Message::Text(typing.text)).await,
+            Ok(typing) => {
+                let frame = typing.frames.iter().find(|(audience, _)| self.outgoing.recipient.is_in(*audience));
+                match frame {
+                    Some((_, text)) => self.outgoing.send(Message::Text(text.clone())).await,
+                    None => Ok(()),
+                }
+            }
             Err(RecvError::Lagged(_)) => Ok(()),
             Err(RecvError::Closed) => Err(CloseReason::Draining),
         }
@@ -205,6 +238,7 @@ impl<'a> Session<'a> {
     /// Signs the user out. The connection continues as an anonymous one.
     async fn expire_token(&mut self) -> Result<(), CloseReason> {
         let Some(user) = self.user.take() else { return Ok(()) };
+        self.outgoing.recipient.sign_out();
         info!(user.id = user.caller.user_id, "the token of a connection has expired or was revoked");
         self.send(&ServerFrame::ExpiredToken).await?;
         if self.permit.set_anonymous(&self.context.limits) {
@@ -241,11 +275,24 @@ impl<'a> Session<'a> {
             self.last_ping = Instant::now();
             self.outgoing.socket.get_mut().expect_pong();
             self.outgoing.send(Message::Ping(Bytes::new())).await?;
+            self.send_cursor().await?;
         }
         if self.user.as_ref().is_some_and(|user| user.check_at <= Instant::now()) {
             self.check_token().await?;
         }
         Ok(())
+    }
+
+    /// Sends the cursor to a client that has received no frame for many entries: its own would become too old to
+    /// resume.
+    async fn send_cursor(&mut self) -> Result<(), CloseReason> {
+        let position = &mut self.outgoing.progress.position;
+        if position.skipped < ENTRIES_SKIPPED_MAX {
+            return Ok(());
+        }
+        position.skipped = 0;
+        let cursor = position.cursor.to_string();
+        self.send(&ServerFrame::Cursor { cursor }).await
     }
 
     async fn send(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {

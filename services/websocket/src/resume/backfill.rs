@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::error;
 
 use crate::{
+    audience::Recipient,
     cursor::{Cursor, SOURCES, STREAMS},
     inbox::store::{self, Inbox, InboxRow},
     limits::{BACKFILL_OVERLAP_MESSAGES, Retention},
@@ -71,8 +72,8 @@ impl Backfill {
         &self.cursor
     }
 
-    /// Returns the next frames, in the order in which the events were stored; `None` at the end.
-    pub async fn next(&mut self) -> sqlx::Result<Option<Vec<Utf8Bytes>>> {
+    /// Returns the next frames for this client, in the order in which the events were stored; `None` at the end.
+    pub async fn next(&mut self, recipient: &Recipient) -> sqlx::Result<Option<Vec<Utf8Bytes>>> {
         let rows = self.inbox.page(self.after, self.until, self.last_id).await?;
         let Some(last) = rows.last() else {
             for (offset, until) in self.cursor.0.iter_mut().zip(self.until) {
@@ -81,10 +82,10 @@ impl Backfill {
             return Ok(None);
         };
         self.last_id = last.id;
-        Ok(Some(rows.iter().filter_map(|row| self.frame(row)).collect()))
+        Ok(Some(rows.iter().filter_map(|row| self.frame(row, recipient)).collect()))
     }
 
-    fn frame(&mut self, row: &InboxRow) -> Option<Utf8Bytes> {
+    fn frame(&mut self, row: &InboxRow, recipient: &Recipient) -> Option<Utf8Bytes> {
         let (stream, sequence) = row.stream_and_sequence()?;
         self.cursor.0[stream].sequence = sequence;
         let update = match Event::<MonolithEvent>::deserialize(&row.payload).and_then(update_of) {
@@ -95,7 +96,8 @@ impl Backfill {
             }
         };
         let is_new = self.versions.insert(update.version) && !row.is_duplicate;
-        is_new.then(|| with_cursor(&update.prefix, &self.cursor).into())
+        let frame = update.frames.iter().find(|frame| recipient.is_in(frame.audience))?;
+        is_new.then(|| with_cursor(&frame.prefix, &self.cursor).into())
     }
 }
 

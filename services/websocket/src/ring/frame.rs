@@ -1,19 +1,24 @@
-//! The `updated_model` frame of an event. It is serialised once for all connections.
+//! The `updated_model` frames of an event. Each is serialised once for all connections that receive it.
 
+use chrono::{DateTime, Utc};
 use flack_api::{
-    events::{Event, MonolithEvent, Operation},
-    frames::ModelClass,
+    GENERAL_CHANNEL_ID,
+    events::{ChannelMemberModel, ChannelModelKind, Event, MonolithEvent, Operation},
+    frames_v2::ServerFrameClass as ModelClass,
     messages::types::Message,
+    messages_v2::types as v2,
     users::types::User,
 };
+use serde::Serialize;
 
-use crate::cursor::Cursor;
+use crate::{audience::Audience, cursor::Cursor, limits::MEMBERSHIP_CHANGE_SECONDS_MAX};
 
 /// One version of one entity. The same change has the same value in every stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EntityVersion {
     pub class: ModelClass,
-    pub id: i64,
+    /// The id of the entity. A member has the ids of channel and user; the second one of other entities is 0.
+    pub id: (i64, i64),
     pub version: i64,
 }
 
@@ -21,6 +26,14 @@ pub struct EntityVersion {
 #[derive(Debug, Clone)]
 pub struct Update {
     pub version: EntityVersion,
+    /// A client receives the first one whose audience it belongs to, or none.
+    pub frames: Vec<Frame>,
+}
+
+/// A frame for some clients.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub audience: Audience,
     /// The frame's text before the cursor.
     pub prefix: String,
 }
@@ -30,66 +43,74 @@ pub fn with_cursor(prefix: &str, cursor: &Cursor) -> String {
     format!("{prefix}{cursor}\"}}")
 }
 
-/// Returns whether clients receive an event of this kind. Version 1 of the protocol has no frame for a deletion.
+/// Returns whether clients receive an event of this kind. The protocol has no frame for a deletion: a deleted message
+/// and a membership that has ended are rows that stay.
 pub fn is_for_clients(kind: &str, operation: Operation) -> bool {
-    matches!(kind, "user_changed" | "message_changed") && operation != Operation::Delete
+    let kinds = ["user_changed", "message_changed", "channel_changed", "channel_member_changed"];
+    kinds.contains(&kind) && operation != Operation::Delete
 }
 
-/// Returns what clients receive for this event; `None` if they receive nothing.
-///
-/// The frame is formatted as text, not serialised as a whole: so `type` comes first, and the cursor comes last and can
-/// be replaced.
+/// Returns what clients receive for this event; `None` if nobody receives anything.
 pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Update>> {
     if event.operation == Operation::Delete {
         return Ok(None);
     }
-    let (class, id, model) = match event.union {
-        MonolithEvent::UserChanged(user) => (ModelClass::User, user.id, serde_json::to_string(&User::from(user))?),
+    let (class, id, frames) = match event.union {
+        MonolithEvent::UserChanged(user) => {
+            let class = ModelClass::User;
+            (class, (user.id, 0), vec![frame(Audience::Everyone, class, &User::from(user))?])
+        }
         MonolithEvent::MessageChanged(message) => {
-            (ModelClass::Message, message.id, serde_json::to_string(&Message::from(message))?)
+            let (class, id, channel_id) = (ModelClass::Message, message.id, message.channel_id);
+            let mut frames = Vec::new();
+            let mut audience = Audience::Members(channel_id);
+            if channel_id == GENERAL_CHANNEL_ID {
+                frames.push(frame(Audience::Version1, class, &Message::from(message.clone()))?);
+                audience = Audience::Version2;
+            }
+            frames.push(frame(audience, class, &v2::Message::from(message))?);
+            (class, (id, 0), frames)
+        }
+        MonolithEvent::ChannelChanged(channel) => {
+            let (class, id) = (ModelClass::Channel, channel.id);
+            let audience = match channel.kind {
+                None | Some(ChannelModelKind::Public) => Audience::SignedIn,
+                Some(ChannelModelKind::Private | ChannelModelKind::Direct) => Audience::Members(id),
+            };
+            (class, (id, 0), vec![frame(audience, class, &v2::Channel::from((channel, event.version)))?])
+        }
+        MonolithEvent::ChannelMemberChanged(member) => {
+            let class = ModelClass::Member;
+            let (channel_id, user_id) = (member.channel_id, member.user_id);
+            let is_for_members = is_for_members(&member, event.time);
+            let mut member = v2::Member::from((member, event.version));
+            let mut frames = vec![frame(Audience::User(user_id), class, &member)?];
+            if is_for_members {
+                member.last_read_message_id = None;
+                frames.push(frame(Audience::Members(channel_id), class, &member)?);
+            }
+            (class, (channel_id, user_id), frames)
         }
         _ => return Ok(None),
     };
-    let version = EntityVersion { class, id, version: event.version };
-    let prefix = format!(r#"{{"type":"updated_model","class":"{class}","model":{model},"cursor":""#);
-    Ok(Some(Update { version, prefix }))
+    Ok(Some(Update { version: EntityVersion { class, id, version: event.version }, frames }))
+}
+
+/// Returns whether the other members receive a change of a membership: the user has just joined or left. Otherwise the
+/// read position has changed; if all members received that, each message would cause as many frames as the square of
+/// the number of members. Nobody joins or leaves `general`: its rows hold read positions.
+fn is_for_members(member: &ChannelMemberModel, changed_at: DateTime<Utc>) -> bool {
+    let joined_or_left_at = member.left_at.unwrap_or(member.joined_at);
+    member.channel_id != GENERAL_CHANNEL_ID
+        && changed_at.timestamp() - joined_or_left_at <= MEMBERSHIP_CHANGE_SECONDS_MAX
+}
+
+/// Makes a frame. It is formatted as text, not serialised as a whole: so `type` comes first, and the cursor comes last
+/// and can be replaced.
+fn frame(audience: Audience, class: ModelClass, model: &impl Serialize) -> serde_json::Result<Frame> {
+    let model = serde_json::to_string(model)?;
+    Ok(Frame { audience, prefix: format!(r#"{{"type":"updated_model","class":"{class}","model":{model},"cursor":""#) })
 }
 
 #[cfg(test)]
-mod tests {
-    use flack_api::frames::ServerFrame;
-    use serde_json::json;
-
-    use super::*;
-
-    fn event(operation: &str, union: &serde_json::Value) -> Event<MonolithEvent> {
-        let mut event =
-            json!({ "id": "users-1", "operation": operation, "time": "2026-11-21T12:00:00Z", "version": 1 });
-        event.as_object_mut().unwrap().extend(union.as_object().unwrap().clone());
-        serde_json::from_value(event).unwrap()
-    }
-
-    #[test]
-    fn the_frame_of_a_message_matches_the_schema() {
-        let message = json!({ "type": "message_changed", "data": { "id": 7, "created_at": 1, "updated_at": 2,
-            "user_id": 3, "channel_id": 1, "source": "a \"quoted\" one", "html": "<p>x</p>" } });
-        let update = update_of(event("update", &message)).unwrap().unwrap();
-        assert_eq!(update.version, EntityVersion { class: ModelClass::Message, id: 7, version: 1 });
-        let text = with_cursor(&update.prefix, &Cursor::default());
-        let ServerFrame::UpdatedModel { class, cursor, model } = serde_json::from_str(&text).unwrap() else {
-            panic!("another frame: {text}")
-        };
-        assert_eq!((class, cursor), (ModelClass::Message, Cursor::default().to_string()));
-        let expected = json!({ "id": 7, "created_at": 1, "updated_at": 2, "user_id": 3, "source": "a \"quoted\" one",
-            "html": "<p>x</p>", "_links": { "self": "/api/messages/7", "user": "/api/users/3" } });
-        assert_eq!(serde_json::Value::Object(model), expected);
-        assert!(text.starts_with(r#"{"type":"updated_model""#));
-    }
-
-    #[test]
-    fn an_event_that_is_not_for_clients_has_no_frame() {
-        let token = json!({ "type": "token_changed", "data": { "id": "5bd1b9a2-4f9b-4f4e-8f0a-9d4b3c2a1f00",
-            "user_id": 3, "issued_at": 1, "expires_at": 2 } });
-        assert!(update_of(event("insert", &token)).unwrap().is_none());
-    }
-}
+mod tests;

@@ -1,6 +1,13 @@
-use flack_api::frames::ModelClass;
+use flack_api::frames_v2::ServerFrameClass as ModelClass;
 
-use super::{frame::EntityVersion, *};
+use super::{
+    frame::{EntityVersion, Frame},
+    *,
+};
+use crate::{
+    audience::Audience,
+    memberships::{Membership, Memberships},
+};
 
 const USERS: usize = 0;
 const MESSAGES: usize = 1;
@@ -22,15 +29,26 @@ fn add(ring: &mut Ring, stream: usize, sequence: u64) {
 
 /// Adds version 1 of an entity.
 fn add_entity(ring: &mut Ring, stream: usize, sequence: u64, id: i64) {
-    let prefix = format!(r#"{{"n":"{stream}/{sequence}","cursor":""#);
-    let version = EntityVersion { class: ModelClass::Message, id, version: 1 };
-    ring.advance(stream, sequence, Some(&Update { version, prefix }));
+    let text = format!("{stream}/{sequence}");
+    add_frames(ring, stream, sequence, id, &[(Audience::Everyone, text.as_str())]);
+}
+
+/// Adds version 1 of an entity that has these frames.
+fn add_frames(ring: &mut Ring, stream: usize, sequence: u64, id: i64, frames: &[(Audience, &str)]) {
+    let frame =
+        |(audience, n): &(Audience, &str)| Frame { audience: *audience, prefix: format!(r#"{{"n":"{n}","cursor":""#) };
+    let version = EntityVersion { class: ModelClass::Message, id: (id, 0), version: 1 };
+    ring.advance(stream, sequence, Some(&Update { version, frames: frames.iter().map(frame).collect() }));
 }
 
 fn read_all(ring: &Ring, position: &mut ReadPosition) -> Vec<String> {
+    read_all_as(&Recipient::Version1, ring, position)
+}
+
+fn read_all_as(recipient: &Recipient, ring: &Ring, position: &mut ReadPosition) -> Vec<String> {
     let mut all = Vec::new();
     loop {
-        let frames = ring.read(position).unwrap();
+        let frames = ring.read(position, recipient).unwrap();
         if frames.is_empty() {
             return all;
         }
@@ -72,7 +90,7 @@ fn a_cursor_of_an_instance_with_another_order_repeats_and_skips_nothing() {
     cursor.0[MESSAGES].sequence = 1;
     add(&mut ring, USERS, 11);
     let mut position = ring.resume(cursor).unwrap();
-    let frames = ring.read(&mut position).unwrap();
+    let frames = ring.read(&mut position, &Recipient::Version1).unwrap();
     let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
     assert_eq!(frame["cursor"], "a-b-0.11-1-0", "the cursor does not go back to before the message");
     add(&mut ring, MESSAGES, 1);
@@ -112,7 +130,7 @@ fn all_events_of_a_stream_that_was_created_later_are_new() {
     ring.open_stream(MONOLITH, "c", 0);
     add(&mut ring, MONOLITH, 1);
     let mut position = ring.resume(cursor).unwrap();
-    assert_eq!(ring.read(&mut position).unwrap().len(), 1);
+    assert_eq!(ring.read(&mut position, &Recipient::Version1).unwrap().len(), 1);
 }
 
 #[test]
@@ -120,9 +138,9 @@ fn after_a_stream_reset_no_connection_continues_to_read() {
     let mut ring = ring();
     let mut position = ring.position_at_head();
     assert!(!ring.open_stream(USERS, "a", 10), "an interruption without a gap is no reset");
-    assert_eq!(ring.read(&mut position), Ok(vec![]));
+    assert_eq!(ring.read(&mut position, &Recipient::Version1), Ok(vec![]));
     assert!(ring.open_stream(USERS, "other", 0));
-    assert_eq!(ring.read(&mut position), Err(ReadError::StreamReset));
+    assert_eq!(ring.read(&mut position, &Recipient::Version1), Err(ReadError::StreamReset));
     assert_eq!(ring.resume(position.cursor).unwrap_err(), NotResumable::OtherIncarnation);
 }
 
@@ -133,7 +151,7 @@ fn a_position_whose_next_entry_is_gone_has_lagged() {
     for sequence in 1..=u64::from(EVENTS_MAX) + 1 {
         add(&mut ring, MESSAGES, sequence);
     }
-    assert_eq!(ring.read(&mut position), Err(ReadError::Lagged));
+    assert_eq!(ring.read(&mut position, &Recipient::Version1), Err(ReadError::Lagged));
 }
 
 #[test]
@@ -183,4 +201,41 @@ fn one_stream_may_deliver_the_same_version_again() {
     add_entity(&mut ring, MESSAGES, 1, 7);
     add_entity(&mut ring, MESSAGES, 2, 7);
     assert_eq!(read_all(&ring, &mut position), ["1/1", "1/2"]);
+}
+
+#[test]
+fn a_client_receives_the_first_frame_that_is_for_it_and_the_cursor_counts_the_others() {
+    let mut ring = ring();
+    let memberships = Memberships::default();
+    let user = memberships.register(7);
+    user.merge([Membership { channel_id: 4, version: 1, is_member: true }]);
+    let start = ring.position_at_head().cursor;
+    add_frames(&mut ring, MESSAGES, 1, 1, &[(Audience::Version1, "one"), (Audience::Version2, "two")]);
+    add_frames(&mut ring, MESSAGES, 2, 2, &[(Audience::Members(4), "mine")]);
+    add_frames(&mut ring, MESSAGES, 3, 3, &[(Audience::Members(5), "secret")]);
+    add_frames(&mut ring, MESSAGES, 4, 4, &[(Audience::User(7), "own"), (Audience::Members(4), "of others")]);
+    let recipients = [Recipient::Version1, Recipient::Anonymous, Recipient::User(user)];
+    let mut positions = recipients.each_ref().map(|_| ring.resume(start.clone()).unwrap());
+    let expected = [(&["one"][..], 3), (&["two"], 3), (&["two", "mine", "own"], 0)];
+    for ((recipient, position), (expected, skipped)) in recipients.iter().zip(&mut positions).zip(expected) {
+        assert_eq!(read_all_as(recipient, &ring, position), expected);
+        assert_eq!((position.next, position.skipped), (ring.head(), skipped), "entries for others are read as well");
+        assert_eq!(position.cursor, ring.position_at_head().cursor);
+    }
+    add_frames(&mut ring, MESSAGES, 5, 5, &[(Audience::Everyone, "next")]);
+    for (recipient, position) in recipients.iter().zip(&mut positions) {
+        assert_eq!(read_all_as(recipient, &ring, position), ["next"]);
+        assert_eq!(position.skipped, 0);
+    }
+}
+
+#[test]
+fn all_frames_of_an_entry_count_as_bytes() {
+    let mut ring = Ring::new(Retention { bytes_max: 200, ..Retention::default() });
+    let text = "x".repeat(60);
+    let frames = [(Audience::Version1, text.as_str()), (Audience::Version2, &text)];
+    add_frames(&mut ring, MESSAGES, 1, 1, &frames);
+    assert!(ring.bytes > 120);
+    add_frames(&mut ring, MESSAGES, 2, 2, &frames);
+    assert_eq!((ring.entries.len(), ring.retained_after[MESSAGES]), (1, 1), "both entries have more than 200 bytes");
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use flack_api::frames::ServerFrame;
+use flack_api::{frames, frames_v2};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
@@ -20,12 +20,18 @@ pub struct Client {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// The cursor of the last frame that had one.
     pub cursor: String,
+    /// The version of the last `hello`.
+    version: u64,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let (socket, _) = connect_async(format!("ws://{address}/ws")).await.expect("the upgrade succeeds");
-        Self { socket, cursor: String::new() }
+        Self::new(socket)
+    }
+
+    pub fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket, cursor: String::new(), version: 1 }
     }
 
     pub async fn send(&mut self, frame: Value) {
@@ -35,6 +41,7 @@ impl Client {
     /// Sends `hello` with these members, and returns the welcome.
     pub async fn hello(&mut self, mut members: Value) -> Value {
         members["type"] = json!("hello");
+        self.version = members["version"].as_u64().unwrap_or(1);
         self.send(members).await;
         let welcome = self.next().await;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
@@ -51,6 +58,15 @@ impl Client {
         self.reconnect_to(server, false).await
     }
 
+    /// Connects again with version 2 as a user, with the cursor, which is resumed.
+    pub async fn resume_as(self, user_id: i64, server: &Server) -> Self {
+        let mut client = server.connect().await;
+        let hello = json!({ "cursor": self.cursor, "token": format!("token-{user_id}"), "version": 2 });
+        let welcome = client.hello(hello).await;
+        assert_eq!((&welcome["resumed"], &welcome["user_id"]), (&json!(true), &json!(user_id)));
+        client
+    }
+
     async fn reconnect_to(self, server: &Server, is_resumed: bool) -> Self {
         let mut client = server.connect().await;
         let welcome = client.hello(json!({ "cursor": self.cursor })).await;
@@ -64,7 +80,10 @@ impl Client {
             let message = timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time");
             match message.expect("the connection is open").expect("it has no error") {
                 Message::Text(text) => {
-                    serde_json::from_str::<ServerFrame>(&text).expect("a frame that matches the schema");
+                    match self.version {
+                        1 => drop(serde_json::from_str::<frames::ServerFrame>(&text).expect("a frame of version 1")),
+                        _ => drop(serde_json::from_str::<frames_v2::ServerFrame>(&text).expect("a frame of version 2")),
+                    }
                     let frame: Value = serde_json::from_str(&text).unwrap();
                     if let Some(cursor) = frame["cursor"].as_str() {
                         cursor.clone_into(&mut self.cursor);
@@ -79,9 +98,14 @@ impl Client {
 
     /// Returns the source of the next message.
     pub async fn next_source(&mut self) -> String {
+        self.next_model("Message").await["source"].as_str().unwrap().to_owned()
+    }
+
+    /// Returns the next model, which has this class.
+    pub async fn next_model(&mut self, class: &str) -> Value {
         let frame = self.next().await;
-        assert_eq!((&frame["type"], &frame["class"]), (&json!("updated_model"), &json!("Message")), "{frame}");
-        frame["model"]["source"].as_str().unwrap().to_owned()
+        assert_eq!((&frame["type"], &frame["class"]), (&json!("updated_model"), &json!(class)), "{frame}");
+        frame["model"].clone()
     }
 
     /// Waits until the server closes, and returns the reason.

@@ -273,7 +273,7 @@ async fn connect_from(server: &Server, address: &str) -> Result<Client, StatusCo
     let mut request = format!("ws://{}/ws", server.address).into_client_request().unwrap();
     request.headers_mut().insert("X-Forwarded-For", address.parse().unwrap());
     match connect_async(request).await {
-        Ok((socket, _)) => Ok(Client { socket, cursor: String::new() }),
+        Ok((socket, _)) => Ok(Client::new(socket)),
         Err(Error::Http(refused)) => {
             assert_eq!(refused.headers()["content-type"], "application/problem+json");
             assert_eq!(refused.headers()["retry-after"], "1");

@@ -7,6 +7,7 @@ mod client;
 
 mod hello;
 mod events;
+mod channels;
 mod inbox;
 mod duplicates;
 mod actions;

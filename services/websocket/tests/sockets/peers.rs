@@ -1,7 +1,9 @@
 //! Mocks of users, messages and the token verifier.
 
+mod messages_v2;
+
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -16,12 +18,19 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+/// The id of a channel, the version of the membership, and whether the user is a member.
+pub type Membership = (i64, i64, bool);
+
 /// The state of the mocks.
 pub struct MockPeers {
     /// The calls of `set_me_online`.
     pub online: Mutex<Vec<i64>>,
     /// By Idempotency-Key: user and source of a message. Its id is its index here, from 1.
     pub posted: Mutex<BTreeMap<Uuid, (i64, String)>>,
+    /// The lists of channels of each user.
+    pub memberships: Mutex<HashMap<i64, Vec<Membership>>>,
+    /// Messages that were posted by version 2: channel, user and source.
+    pub posted_in: Mutex<Vec<(i64, i64, String)>>,
     pub revoked: Mutex<HashSet<String>>,
     pub are_unavailable: Mutex<bool>,
     pub revocations: broadcast::Sender<Uuid>,
@@ -37,6 +46,8 @@ impl Default for MockPeers {
         Self {
             online: Mutex::default(),
             posted: Mutex::default(),
+            memberships: Mutex::default(),
+            posted_in: Mutex::default(),
             revoked: Mutex::default(),
             are_unavailable: Mutex::default(),
             revocations: broadcast::Sender::new(4),
@@ -49,6 +60,7 @@ impl MockPeers {
         Peers {
             users: self.clone(),
             messages: self.clone(),
+            messages_v2: self.clone(),
             verify: self.clone(),
             revocations: self.revocations.clone(),
         }

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use flack_common::process::{Background, BoundedListener, CONNECTIONS_MAX};
+use flack_common::{
+    authority::Ownership,
+    process::{Background, BoundedListener, CONNECTIONS_MAX},
+};
 use flack_testing::Nats;
 use flack_websocket::{Limits, Retention, start};
 use serde_json::json;
@@ -35,7 +38,8 @@ impl Server {
         let background = Background::default();
         let peers = Arc::new(MockPeers::default());
         let events = nats.events().await;
-        let app = start("websocket", &events, peers.as_peers(), inbox, limits, &background);
+        let ownership = Ownership::always();
+        let app = start("websocket", &events, peers.as_peers(), inbox, limits, &ownership, &background);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let listener = BoundedListener::new(listener, CONNECTIONS_MAX);
@@ -51,6 +55,13 @@ impl Server {
     pub async fn user(&self, id: i64) -> Client {
         let mut client = self.connect().await;
         client.hello(json!({ "token": format!("token-{id}") })).await;
+        client
+    }
+
+    /// Connects with version 2, and signs in as a user.
+    pub async fn user_of_version_2(&self, id: i64) -> Client {
+        let mut client = self.connect().await;
+        client.hello(json!({ "token": format!("token-{id}"), "version": 2 })).await;
         client
     }
 
