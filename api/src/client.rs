@@ -17,12 +17,16 @@ use reply::Reply;
 
 use crate::{Context, OperationInfo, Problem};
 
-/// The longest duration of a call, including retries.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// The longest duration of a call, including retries: longer than a change of owner keeps a write of the called service
+/// (`flack_common::forward`), and shorter than the deadline of the request that makes the call
+/// (`flack_common::process::REQUEST_SECONDS_MAX`).
+pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The balancer detects a dead instance within milliseconds, and a frozen one within a second: an attempt of a call
-/// that can be repeated takes at most half of the time that is left. Not with a password: each attempt would be one
-/// more guess, and one more hash. More attempts would add load to an overloaded service.
+/// that can be repeated takes no longer, and at most half of the time that is left. The last attempt takes all of it,
+/// and so does a call with a password: each attempt would be one more guess, and one more hash. More attempts would add
+/// load to an overloaded service.
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 const RETRIES_MAX: usize = 2;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 
@@ -66,7 +70,7 @@ impl Peer {
             let copy = request.try_clone().expect("a call's body is in memory");
             let pause = pauses.next();
             let left = end.saturating_duration_since(Instant::now());
-            let time = if pause.is_some() && !operation.needs_password { left / 2 } else { left };
+            let time = if pause.is_some() && !operation.needs_password { (left / 2).min(ATTEMPT_MAX) } else { left };
             let failure = match self.attempt(copy, operation, time).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,

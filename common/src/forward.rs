@@ -31,8 +31,9 @@ use crate::{
 };
 use shadow::Shadow;
 
-/// The longest time for which a request is kept. A change of owner takes a tenth of it.
-const KEPT_MAX: Duration = Duration::from_secs(2);
+/// The longest time for which a request is kept. An operator undoes an attempt that takes 1.5 s, and the former owner
+/// needs some time to notice it. Shorter than the deadline of a call (`flack_api::CALL_DEADLINE`).
+const KEPT_MAX: Duration = Duration::from_secs(4);
 /// The requests that a process keeps at the same time. Further ones get 503.
 const KEPT_REQUESTS_MAX: usize = 200;
 /// The pause between two attempts of a kept request while this side is the owner but its fence is still closed: any

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
+use flack_api::CALL_DEADLINE;
+
 /// Peers are on the same network.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Shorter than the deadline of the request that makes the call (`process::REQUEST_SECONDS_MAX`).
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than the balancer's keep-alive: the client closes idle connections first, never during a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_CONNECTIONS_PER_PEER_MAX: usize = 32;
@@ -16,7 +16,7 @@ const IDLE_CONNECTIONS_PER_PEER_MAX: usize = 32;
 pub fn client() -> reqwest::Client {
     flack_api::http_client_builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
+        .timeout(CALL_DEADLINE)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_PEER_MAX)
         // No peer redirects; following a redirect would send a user's token elsewhere.

@@ -35,7 +35,7 @@ use crate::signals::interrupted;
 
 /// The lock timeout of the fence is 1 s; the rest is for the way there and back.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// From the closed fence until the new owner is written. Requests wait for 2 s at most (`flack_common::forward`), so an
+/// From the closed fence until the new owner is written. Requests wait for 4 s at most (`flack_common::forward`), so an
 /// attempt that takes longer is undone before one of them fails.
 pub const CLOSED_MAX: Duration = Duration::from_millis(1_500);
 /// The owner has changed already: waiting longer costs nothing.

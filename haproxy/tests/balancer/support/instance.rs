@@ -13,6 +13,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
+    serve::ListenerExt as _,
 };
 use flack_common::{
     config::RegistryConfig,
@@ -42,6 +43,7 @@ pub struct Instance {
     server: JoinHandle<()>,
     /// The listening socket, as the type of the standard library that can shut it down.
     port: std::net::TcpStream,
+    connections: Arc<Mutex<Vec<std::net::TcpStream>>>,
     runtime: Option<Runtime>,
 }
 
@@ -84,12 +86,29 @@ impl Instance {
         let closed = closing.clone().cancelled_owned();
         let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let port = listener.as_fd().try_clone_to_owned().expect("a file descriptor is free").into();
+        let port = socket_of(&listener);
+        let connections = Arc::<Mutex<Vec<_>>>::default();
+        let accepted = Arc::clone(&connections);
+        let listener = listener.tap_io(move |connection| {
+            accepted.lock().expect("no connection panicked").push(socket_of(connection));
+        });
         let server = runtime.spawn(async {
             axum::serve(listener, router).with_graceful_shutdown(closed).await.expect("the server runs");
         });
         let (name, service) = (name.to_owned(), service.to_owned());
-        Self { name, service, address, ready, posts, registration: None, closing, server, port, runtime: Some(runtime) }
+        Self {
+            name,
+            service,
+            address,
+            ready,
+            posts,
+            registration: None,
+            closing,
+            server,
+            port,
+            connections,
+            runtime: Some(runtime),
+        }
     }
 
     /// Listens and registers.
@@ -146,10 +165,14 @@ impl Instance {
     }
 
     /// Ends the port, then at once the connections and the lease renewals. The kernel closes a killed process in this
-    /// order; a port that outlives the connections would reset each retry of HAProxy, which then closes the client's
-    /// connection without an answer.
+    /// order, and without a pause: a connection that outlives others would end a retry of HAProxy, which closes the
+    /// client's connection without an answer when that was the last retry.
     pub fn crash(self) {
         self.close_port();
+        for connection in self.connections.lock().expect("no connection panicked").drain(..) {
+            // It may have ended already.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
         drop(self);
     }
 
@@ -160,6 +183,11 @@ impl Instance {
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
+}
+
+/// Returns a second handle of a socket.
+fn socket_of(socket: &impl AsFd) -> std::net::TcpStream {
+    socket.as_fd().try_clone_to_owned().expect("a file descriptor is free").into()
 }
 
 impl Drop for Instance {
