@@ -2,10 +2,13 @@
 
 mod report;
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::process::Command;
 
 use crate::failure::{Exit, Result};
@@ -55,6 +58,10 @@ const BUILD_FUZZ: [&str; 6] = [
 const FUZZ_SECONDS_PER_TARGET: u32 = 20;
 /// An input that takes longer fails.
 const FUZZ_INPUT_SECONDS_MAX: u32 = 10;
+
+/// Of main memory. A test's stack has 0.3 GB of data, and each core runs one.
+const MEMORY_FOLDER: &str = "/dev/shm";
+const MEMORY_AVAILABLE_KIB_MIN: u64 = 8 * 1024 * 1024;
 
 /// The package whose tests start whole stacks.
 const STACK_TESTS: &str = "flack-conformance";
@@ -109,19 +116,34 @@ async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Re
     if !report.check("build", &["build", "--workspace", "--bins", "--tests"]).await? {
         return Ok(());
     }
+    let folder = temporary_folder();
+    print_line!("\nTemporary files of tests are in {}.", folder.display());
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if args.fast {
         // Of its tests, these need no stack.
         let without_stack = ["--test", "language", "--test", "call_graph", "--test", "deploy"];
-        report.tests(&[&tests[..], &without_stack].concat(), &server.url()?).await?;
+        report.tests(&[&tests[..], &without_stack].concat(), &server.url()?, &folder).await?;
         tests.extend(["--exclude", STACK_TESTS]);
     }
     tests.extend(args.filter.as_deref());
-    report.tests(&tests, &server.url()?).await?;
+    report.tests(&tests, &server.url()?, &folder).await?;
     if args.fast || args.filter.is_some() {
         return Ok(());
     }
     fuzz(report).await
+}
+
+/// Returns the folder for the data of the stacks that tests start. They write to the disk durably, as a stack must, and
+/// wait for it; in memory it takes no time. Not if programs cannot be executed there: tests copy some.
+fn temporary_folder() -> PathBuf {
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix("kB"));
+    let available_kib = available.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let is_usable = statvfs(MEMORY_FOLDER).is_ok_and(|folder| {
+        let free_kib = folder.blocks_available().saturating_mul(folder.fragment_size()) / 1024;
+        !folder.flags().contains(FsFlags::ST_NOEXEC) && free_kib.min(available_kib) >= MEMORY_AVAILABLE_KIB_MIN
+    });
+    if is_usable { MEMORY_FOLDER.into() } else { std::env::temp_dir() }
 }
 
 /// Runs each fuzz target for some seconds. New inputs are kept in the target folder, and one that fails beside the
@@ -131,7 +153,7 @@ async fn fuzz(report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let corpus = repository().join("fuzz/corpus");
-    let mut targets: Vec<String> = std::fs::read_dir(&corpus)
+    let mut targets: Vec<String> = fs::read_dir(&corpus)
         .with_context(|| format!("cannot list {}", corpus.display()))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
@@ -139,7 +161,7 @@ async fn fuzz(report: &mut Report) -> Result<()> {
     for target in targets {
         let (seeds, found) = (format!("fuzz/corpus/{target}"), format!("target/fuzz/{target}"));
         let folder = repository().join(&found);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
         let mut command = Command::new(programs::mf()?.with_file_name("examples").join("flack-fuzz"));
         command
             .current_dir(repository())

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::pipe;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -45,8 +46,9 @@ impl Report {
         Ok(passed)
     }
 
-    /// Runs `cargo test`, prints what it prints, and counts tests and time of each test program.
-    pub(super) async fn tests(&mut self, arguments: &[&str], database_url: &str) -> Result<()> {
+    /// Runs `cargo test`, prints what it prints, and counts tests and time of each test program. `folder` is for
+    /// temporary files.
+    pub(super) async fn tests(&mut self, arguments: &[&str], database_url: &str, folder: &Path) -> Result<()> {
         print_line!("\n=== cargo {}", arguments.join(" "));
         // One pipe for both: cargo writes the names of test programs to standard error, they their results to standard
         // output.
@@ -54,6 +56,7 @@ impl Report {
         let mut child = cargo::command(arguments)
             .env("DATABASE_URL", database_url)
             .env("FLACK_MF", programs::mf()?)
+            .env("TMPDIR", folder)
             .env_remove("MF_HOME")
             .stdout(writer.try_clone().map_err(|error| cannot_run(&error))?)
             .stderr(writer)
