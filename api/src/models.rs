@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    events::{ChannelMemberModel, ChannelModel, ChannelModelKind, MessageModel, UserModel},
+    events::{ChannelMemberModel, ChannelModel, ChannelModelKind, MessageModel, ReactionModel, UserModel},
     messages::types::{Message, MessageLinks},
     messages_v2::types as v2,
     page_cursor,
@@ -51,11 +51,15 @@ impl From<MessageModel> for Message {
     }
 }
 
-/// Version 2, without the author's nickname, and with times of whole seconds: the event has no others.
-impl From<MessageModel> for v2::Message {
-    fn from(message: MessageModel) -> Self {
+/// Version 2, without the author's nickname, and with times of whole seconds: the event has no others. The version of
+/// the message is the one of its event.
+impl From<(MessageModel, i64)> for v2::Message {
+    fn from((message, version): (MessageModel, i64)) -> Self {
+        let (user_ids, everyone) = (message.mentioned_user_ids, message.mentions_everyone.unwrap_or_default());
+        let has_mentions = everyone || !user_ids.is_empty();
         Self {
             id: message.id,
+            version,
             cursor: page_cursor(message.id),
             created_at: time(message.created_at),
             updated_at: time(message.updated_at),
@@ -66,7 +70,19 @@ impl From<MessageModel> for v2::Message {
             nickname: None,
             source: message.source,
             html: message.html,
+            mentions: has_mentions.then_some(v2::Mentions { user_ids, everyone }),
+            reactions: message.reactions.into_iter().map(Into::into).collect(),
+            thread_id: message.thread_id,
+            reply_count: message.reply_count,
+            last_reply_at: message.reply_count.and(message.last_reply_at).map(time),
+            pinned_at: message.pinned_at.map(time),
         }
+    }
+}
+
+impl From<ReactionModel> for v2::Reaction {
+    fn from(ReactionModel { emoji, user_ids }: ReactionModel) -> Self {
+        Self { emoji, count: i32::try_from(user_ids.len()).unwrap_or(i32::MAX), user_ids }
     }
 }
 

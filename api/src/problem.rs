@@ -81,6 +81,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
     }
 
+    /// 412: `If-Match` names another version.
+    pub fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed", detail)
+    }
+
     /// 429: a limit was reached. A retry after `retry_after_seconds` can succeed.
     pub fn too_many_requests(detail: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self {

@@ -57,18 +57,13 @@ impl Call {
         self
     }
 
-    /// Takes the text from JSON, because generated types of constrained texts have no `ToString`.
     pub fn query(mut self, name: &'static str, value: Option<impl Serialize>) -> Self {
-        let text = value.map(|value| match serde_json::to_value(value).expect("a value of a generated type") {
-            Value::String(text) => text,
-            other => other.to_string(),
-        });
-        self.query.extend(text.map(|text| (name, text)));
+        self.query.extend(value.map(|value| (name, text(&value))));
         self
     }
 
-    pub fn header(mut self, name: &str, value: Option<impl ToString>) -> Self {
-        let value = value.and_then(|value| value.to_string().parse().ok());
+    pub fn header(mut self, name: &str, value: Option<impl Serialize>) -> Self {
+        let value = value.and_then(|value| text(&value).parse().ok());
         if let (Some(value), Ok(name)) = (value, name.parse::<HeaderName>()) {
             self.headers.insert(name, value);
         }
@@ -112,6 +107,15 @@ impl Call {
             insert(&mut request, READ, REPLICA);
         }
         request
+    }
+}
+
+/// Returns the text of a parameter. It comes from JSON, because generated types of constrained texts have no
+/// `ToString`.
+fn text(value: &impl Serialize) -> String {
+    match serde_json::to_value(value).expect("a value of a generated type") {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 

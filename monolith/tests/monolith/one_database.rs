@@ -122,7 +122,9 @@ async fn tokens_and_markers_are_deleted_with_their_user_and_messages_prevent_it(
     assert_eq!(tokens, 0);
 
     // Her token is still valid, but every write with it names what to do.
-    let (preferences, marker) = (json!({ "theme": "dark", "notifications": true }), json!({ "message_id": 1 }));
+    flack.register("bob").await;
+    let message = flack.post_message(&flack.sign_in("bob", PASSWORD).await, "hello").await;
+    let (preferences, marker) = (json!({ "theme": "dark", "notifications": true }), json!({ "message_id": message }));
     let channel = json!({ "kind": "public", "name": "news" });
     for call in [
         flack.post("/api/messages").bearer(&token).json(&json!({ "source": "x" })),

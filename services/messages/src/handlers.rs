@@ -3,7 +3,7 @@
 mod pages;
 mod v2;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use flack_api::{
@@ -37,24 +37,41 @@ impl Messages {
         Self { store, linked, bytes: UserQuota::per_10_seconds("message-bytes", bytes_max) }
     }
 
-    fn count_bytes(&self, context: &Context, user_id: i64, rendered: &Rendered<'_>) -> Result<(), Problem> {
-        let (rate_limit, taken) = self.bytes.take(user_id, rendered.fan_out_bytes());
+    fn count_bytes(&self, context: &Context, user_id: i64, bytes: u32) -> Result<(), Problem> {
+        let (rate_limit, taken) = self.bytes.take(user_id, bytes);
         // Only a refusal shows this quota: a client that is below it has nothing to do.
         taken.inspect_err(|_| context.rate_limits.report(rate_limit))
     }
 
-    /// Posts a message to a channel.
+    /// Renders a message of a channel. Only a message that may mention users needs the database.
+    async fn render<'a>(&self, channel_id: i64, source: &'a str) -> Result<Rendered<'a>, Problem> {
+        let names = render::candidates(source);
+        let users = if names.is_empty() {
+            BTreeMap::new()
+        } else {
+            self.store.users_with_nicknames(channel_id, &names).await?
+        };
+        render::message(source, users)
+    }
+
+    /// Posts a message to a channel, or a reply to the message `thread_id`.
     async fn post(
         &self,
         context: &Context,
         user_id: i64,
         channel_id: i64,
+        thread_id: Option<i64>,
         source: &str,
         key: Option<Uuid>,
     ) -> Result<Message, Problem> {
-        let rendered = render::message(source)?;
-        self.count_bytes(context, user_id, &rendered)?;
-        let message = self.store.insert(context, user_id, channel_id, &rendered, key).await?;
+        let rendered = self.render(channel_id, source).await?;
+        let mut bytes = rendered.fan_out_bytes();
+        if let Some(id) = thread_id {
+            // Every client also receives the message with its new number of replies.
+            bytes = bytes.saturating_add(self.store.find(id).await?.map_or(0, |first| first.fan_out_bytes()));
+        }
+        self.count_bytes(context, user_id, bytes)?;
+        let message = self.store.insert(context, user_id, channel_id, thread_id, &rendered, key).await?;
         if !rendered.links.is_empty() {
             self.linked.notify_one();
         }
@@ -63,12 +80,19 @@ impl Messages {
     }
 
     /// Changes a message that the user can see.
-    async fn edit(&self, context: &Context, user_id: i64, id: i64, source: &str) -> Result<(), Problem> {
-        let rendered = render::message(source)?;
-        self.count_bytes(context, user_id, &rendered)?;
-        self.store.update(context, user_id, id, &rendered).await?;
+    async fn edit(
+        &self,
+        context: &Context,
+        user_id: i64,
+        message: &Message,
+        if_match: Option<i64>,
+        source: &str,
+    ) -> Result<(), Problem> {
+        let rendered = self.render(message.channel_id, source).await?;
+        self.count_bytes(context, user_id, rendered.fan_out_bytes())?;
+        self.store.update(context, user_id, message.id, if_match, &rendered).await?;
         self.linked.notify_one();
-        info!(message.id = id, user.id = user_id, "edited a message");
+        info!(message.id = message.id, user.id = user_id, "edited a message");
         Ok(())
     }
 
@@ -88,7 +112,8 @@ impl MessagesApi for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
-        let message = self.post(context, caller.user_id, GENERAL_CHANNEL_ID, &body.source, idempotency_key).await?;
+        let message =
+            self.post(context, caller.user_id, GENERAL_CHANNEL_ID, None, &body.source, idempotency_key).await?;
         let body = types::Message::from(message);
         Ok(CreateMessageResponse { location: body.links.self_.clone(), body })
     }
@@ -120,7 +145,7 @@ impl MessagesApi for Messages {
         id: i64,
         body: types::MessageUpdate,
     ) -> Result<(), Problem> {
-        self.find_in_general(id).await?;
-        self.edit(context, caller.user_id, id, &body.source).await
+        let message = self.find_in_general(id).await?;
+        self.edit(context, caller.user_id, &message, None, &body.source).await
     }
 }

@@ -6,6 +6,7 @@
 //! A library for two processes: `start` starts the part in the monolith and in the service, `build` starts the service.
 
 pub mod model;
+pub mod mentions;
 mod markdown;
 pub mod render;
 pub mod page;

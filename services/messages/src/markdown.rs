@@ -1,11 +1,15 @@
 //! Markdown to harmless events: the first of two independent defences against HTML that a browser would execute.
 //!
-//! Raw HTML becomes text, links become web links or text, images become links, nesting is limited, and bare addresses
-//! become links. `render` turns the events into HTML and cleans it again.
+//! Raw HTML becomes text, links become web links or text, images become links, nesting is limited, bare addresses
+//! become links, and mentions are marked. `render` turns the events into HTML and cleans it again.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use linkify::{LinkFinder, LinkKind};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, TextMergeStream};
 use url::Url;
+
+use crate::mentions::{self, Mentions, Span};
 
 /// Deeper structure is dropped and its text is kept: 8,192 nested block quotes are expensive for a browser.
 const NESTING_LEVELS_MAX: usize = 16;
@@ -13,17 +17,34 @@ const NESTING_LEVELS_MAX: usize = 16;
 /// Longer addresses are shown as text. Browsers and proxies support this length.
 pub const URL_BYTES_MAX: usize = 2048;
 
-/// Returns the message as events without raw HTML; every link is a web address.
-pub fn events(source: &str) -> Vec<Event<'_>> {
+/// A message without raw HTML, except the marks of mentions; every link is a web address.
+#[derive(Default)]
+pub struct Document<'a> {
+    pub events: Vec<Event<'a>>,
+    /// Whom the events mark.
+    pub mentions: Mentions,
+    /// What may be the nickname of a mentioned user, in lower case.
+    pub candidates: BTreeSet<String>,
+    /// The users that can be mentioned.
+    users: BTreeMap<i64, String>,
+    /// For each open tag of the source its end tag, or nothing when the tag was dropped.
+    open: Vec<Option<TagEnd>>,
+    in_link: bool,
+    in_code: bool,
+    in_raw_html: bool,
+}
+
+/// Parses a message. `users` are those that it can mention.
+pub fn parse(source: &str, users: BTreeMap<i64, String>) -> Document<'_> {
     let parsed = Parser::new_ext(source, Options::ENABLE_STRIKETHROUGH).map(|event| match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
         other => other,
     });
-    let mut document = Document::default();
+    let mut document = Document { users, ..Document::default() };
     for event in TextMergeStream::new(parsed) {
         document.push(event);
     }
-    document.events
+    document
 }
 
 /// Returns the message as one paragraph of text.
@@ -43,17 +64,6 @@ pub fn web_address(text: &str) -> Option<Url> {
     // The normalized address is used, because a browser may parse an unusual one differently.
     let url = Url::parse(text).ok()?;
     (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= URL_BYTES_MAX).then_some(url)
-}
-
-/// The events accepted so far, and the open tags.
-#[derive(Default)]
-struct Document<'a> {
-    events: Vec<Event<'a>>,
-    /// For each open tag of the source its end tag, or nothing when the tag was dropped.
-    open: Vec<Option<TagEnd>>,
-    in_link: bool,
-    in_code: bool,
-    in_raw_html: bool,
 }
 
 impl<'a> Document<'a> {
@@ -122,20 +132,44 @@ impl<'a> Document<'a> {
         self.events.extend(closed.map(Event::End));
     }
 
-    /// Adds text and turns bare addresses into links.
+    /// Adds text, turns bare addresses into links, and marks mentions.
     fn push_with_links(&mut self, text: &str) {
         let mut finder = LinkFinder::new();
         finder.kinds(&[LinkKind::Url]);
         for span in finder.spans(text) {
-            let shown = Event::Text(span.as_str().to_owned().into());
             match span.kind().and_then(|_| web_address(span.as_str())) {
                 Some(address) => self.events.extend([
                     Event::Start(link(String::from(address).into())),
-                    shown,
+                    Event::Text(span.as_str().to_owned().into()),
                     Event::End(TagEnd::Link),
                 ]),
-                None => self.events.push(shown),
+                None => self.push_with_mentions(span.as_str()),
             }
+        }
+    }
+
+    fn push_with_mentions(&mut self, text: &str) {
+        mentions::add_candidates(text, &mut self.candidates);
+        for span in mentions::spans(text, &self.users) {
+            let (mark, shown) = match span {
+                Span::Text(text) => {
+                    self.events.push(Event::Text(text.to_owned().into()));
+                    continue;
+                }
+                Span::User(id, shown) => {
+                    self.mentions.users.extend(self.users.get(&id).map(|nickname| (id, nickname.clone())));
+                    (format!("<mark data-user-id=\"{id}\">"), shown)
+                }
+                Span::Everyone(shown) => {
+                    self.mentions.everyone = true;
+                    ("<mark>".to_owned(), shown)
+                }
+            };
+            self.events.extend([
+                Event::InlineHtml(mark.into()),
+                Event::Text(shown.to_owned().into()),
+                Event::InlineHtml("</mark>".into()),
+            ]);
         }
     }
 

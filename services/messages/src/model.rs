@@ -1,12 +1,18 @@
 //! Messages: rows, their events and API models, limits, and problems.
 
 pub mod channels;
+pub mod reactions;
 
 use chrono::{DateTime, Utc};
-use flack_api::{Problem, events::MessageModel, messages::types, messages_v2::types as types_v2};
+use flack_api::{
+    Problem,
+    events::{MessageModel, ReactionModel},
+    messages::types,
+    messages_v2::types as types_v2,
+};
 use serde::Deserialize;
 
-use crate::render::PREVIEW_HTML_BYTES_MAX;
+use crate::{mentions::Mentions, render::PREVIEW_HTML_BYTES_MAX};
 
 /// `GET /api/messages` returns at most this many messages; a client reads on with `updated_since`.
 pub const LIST_MESSAGES_MAX: i64 = 1_000;
@@ -23,11 +29,14 @@ const JSON_FRAME_BYTES_MAX: usize = 400;
 /// A control character, such as U+0001, takes six characters in JSON.
 const JSON_BYTES_PER_BYTE_MAX: usize = 6;
 
+/// Pinned messages of a channel. They are one list, which has no pages.
+pub const PINS_PER_CHANNEL_MAX: i64 = 50;
+
 /// `GET /api/messages` returns no older changes.
 pub const LIST_HOURS_MAX: i32 = 24;
 
 /// A row of `messages` without the columns that never leave the database.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, sqlx::FromRow, Deserialize)]
 pub struct Message {
     pub id: i64,
     pub user_id: i64,
@@ -36,17 +45,52 @@ pub struct Message {
     pub html: String,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-    // Version 1 does not have both times, nor have journal rows of older versions.
+    // Version 1 does not have the rest, nor have journal rows of older versions.
+    #[sqlx(default)]
+    #[serde(default)]
+    pub version: i64,
     #[sqlx(default)]
     #[serde(default)]
     pub edited_at: Option<DateTime<Utc>>,
     #[sqlx(default)]
     #[serde(default)]
     pub deleted_at: Option<DateTime<Utc>>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub thread_id: Option<i64>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub reply_count: i32,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub last_reply_at: Option<DateTime<Utc>>,
+    #[sqlx(default, json(nullable))]
+    #[serde(default)]
+    pub mentions: Option<Mentions>,
+    #[sqlx(default, json)]
+    #[serde(default)]
+    pub reactions: Vec<ReactionModel>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub pinned_at: Option<DateTime<Utc>>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub annotated_version: i64,
     /// The author's nickname, in lists that ask for it.
     #[sqlx(default)]
     #[serde(default)]
     pub nickname: Option<String>,
+}
+
+/// The columns of a message in version 2. They are in a statement of one table.
+pub const COLUMNS: &str = "id, user_id, channel_id, source, html, created_at, updated_at, version, edited_at, \
+     deleted_at, thread_id, reply_count, last_reply_at, mentions, reactions, pinned_at, annotated_version";
+
+impl Message {
+    /// Returns the bytes that every client receives because of a change of reactions, replies or the pin.
+    pub fn fan_out_bytes(&self) -> u32 {
+        u32::try_from(self.source.len() + self.html.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// A message as its author sent it, with everything derived from it.
@@ -56,6 +100,7 @@ pub struct Rendered<'a> {
     pub html: String,
     /// Addresses of the pages to preview.
     pub links: Vec<String>,
+    pub mentions: Mentions,
 }
 
 impl Rendered<'_> {
@@ -86,6 +131,14 @@ impl From<Message> for MessageModel {
             html: message.html,
             edited_at: message.edited_at.map(|time| time.timestamp()),
             deleted_at: message.deleted_at.map(|time| time.timestamp()),
+            mentions_everyone: message.mentions.as_ref().is_some_and(|mentions| mentions.everyone).then_some(true),
+            mentioned_user_ids: message.mentions.into_iter().flat_map(|mentions| mentions.users.into_keys()).collect(),
+            reactions: message.reactions,
+            thread_id: message.thread_id,
+            reply_count: (message.reply_count > 0).then_some(message.reply_count),
+            last_reply_at: message.last_reply_at.map(|time| time.timestamp()),
+            pinned_at: message.pinned_at.map(|time| time.timestamp()),
+            annotated_version: (message.annotated_version > 0).then_some(message.annotated_version),
         }
     }
 }
@@ -93,10 +146,11 @@ impl From<Message> for MessageModel {
 /// With the fractions of a second, which an event does not have.
 impl From<Message> for types_v2::Message {
     fn from(mut message: Message) -> Self {
-        let Message { created_at, updated_at, edited_at, deleted_at, .. } = message;
+        let Message { version, created_at, updated_at, edited_at, deleted_at, last_reply_at, pinned_at, .. } = message;
         let nickname = message.nickname.take();
-        let model = MessageModel::from(message);
-        Self { nickname, created_at, updated_at, edited_at, deleted_at, ..model.into() }
+        let model = Self::from((MessageModel::from(message), version));
+        let last_reply_at = model.last_reply_at.and(last_reply_at);
+        Self { nickname, created_at, updated_at, edited_at, deleted_at, last_reply_at, pinned_at, ..model }
     }
 }
 
@@ -155,6 +209,30 @@ pub fn author_is_gone(id: i64) -> Problem {
     Problem::unauthorized(format!("user {id} of this token no longer exists; register again"))
 }
 
+/// `thread_id` of a new message names no message that can have replies.
+pub fn no_such_thread(id: i64) -> Problem {
+    Problem::not_found(format!("there is no message {id} in this channel that is no reply itself; check `thread_id`"))
+}
+
+/// The read position is a message of another channel, or none.
+pub fn no_message_of_channel(id: i64, channel_id: i64) -> Problem {
+    Problem::not_found(format!("channel {channel_id} has no message {id}; check `message_id`"))
+}
+
+pub fn too_many_pins(channel_id: i64) -> Problem {
+    Problem::conflict(
+        "too-many-pins",
+        format!("channel {channel_id} has {PINS_PER_CHANNEL_MAX} pinned messages, which is the limit; unpin one first"),
+    )
+}
+
+/// `If-Match` names another version.
+pub fn precondition_failed(version: i64) -> Problem {
+    Problem::precondition_failed(format!(
+        "the present version is \"{version}\", another one than that of `If-Match`; read it again, and decide again"
+    ))
+}
+
 pub fn key_reused() -> Problem {
     Problem::conflict(
         "idempotency-key-reused",
@@ -177,9 +255,8 @@ mod tests {
             html,
             created_at: time,
             updated_at: time,
-            edited_at: None,
-            deleted_at: None,
             nickname,
+            ..Message::default()
         }
     }
 

@@ -4,7 +4,7 @@
 //! whatever `markdown` produced.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::LazyLock,
 };
 
@@ -13,12 +13,13 @@ use flack_api::Problem;
 use pulldown_cmark::{Event, Tag, TagEnd, html::push_html};
 
 use crate::{
-    markdown,
+    markdown::{self, Document},
+    mentions::Mentions,
     model::{self, Preview, Rendered},
 };
 
 /// Every tag that a message can contain. The browser app has styles for exactly these.
-pub const TAGS: [&str; 17] = [
+pub const TAGS: [&str; 18] = [
     "a",
     "blockquote",
     "br",
@@ -31,6 +32,7 @@ pub const TAGS: [&str; 17] = [
     "h6",
     "hr",
     "li",
+    "mark",
     "ol",
     "p",
     "pre",
@@ -58,7 +60,11 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
         .tags(HashSet::from(TAGS))
         // `script` and `style` are removed with their content; of other tags only the tag is removed.
         .clean_content_tags(HashSet::from(["script", "style"]))
-        .tag_attributes(HashMap::from([("a", HashSet::from(["href"])), ("ol", HashSet::from(["start"]))]))
+        .tag_attributes(HashMap::from([
+            ("a", HashSet::from(["href"])),
+            ("mark", HashSet::from(["data-user-id"])),
+            ("ol", HashSet::from(["start"])),
+        ]))
         .url_schemes(HashSet::from(["http", "https"]))
         .url_relative(UrlRelative::Deny)
         .link_rel(Some("nofollow noopener noreferrer"))
@@ -66,18 +72,25 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     cleaner
 });
 
-/// Renders a new or edited message from its Markdown. 400 when it contains a NUL character.
-pub fn message(source: &str) -> Result<Rendered<'_>, Problem> {
+/// Returns the names in a message that may be nicknames of mentioned users, in lower case.
+pub fn candidates(source: &str) -> BTreeSet<String> {
+    // Nearly all messages mention nobody.
+    if source.contains('@') { markdown::parse(source, BTreeMap::new()).candidates } else { BTreeSet::new() }
+}
+
+/// Renders a new or edited message from its Markdown. `users` are those that it can mention. 400 when it contains a NUL
+/// character.
+pub fn message(source: &str, users: BTreeMap<i64, String>) -> Result<Rendered<'_>, Problem> {
     if source.contains('\0') {
         return Err(model::nul_in_source());
     }
-    let (html, links) = body(source);
-    Ok(Rendered { source, html, links })
+    let (html, links, mentions) = body(source, users);
+    Ok(Rendered { source, html, links, mentions })
 }
 
 /// Returns the HTML of a message with the previews of its links. It depends on nothing but the arguments.
-pub fn render(source: &str, previews: &[Preview]) -> String {
-    let (mut html, _) = body(source);
+pub fn render(source: &str, mentions: Mentions, previews: &[Preview]) -> String {
+    let (mut html, ..) = body(source, mentions.users);
     for preview in previews.iter().take(PREVIEWS_PER_MESSAGE_MAX) {
         let quote = to_html(quote(preview));
         if quote.len() <= PREVIEW_HTML_BYTES_MAX {
@@ -87,17 +100,17 @@ pub fn render(source: &str, previews: &[Preview]) -> String {
     html
 }
 
-/// Returns the HTML of a message without previews, and the addresses to preview. A message shown as plain text has
-/// none, because it shows no links.
-fn body(source: &str) -> (String, Vec<String>) {
+/// Returns the HTML of a message without previews, the addresses to preview, and whom it mentions. A message shown as
+/// plain text has neither, because it shows no links and no marks.
+fn body(source: &str, users: BTreeMap<i64, String>) -> (String, Vec<String>, Mentions) {
     let html_bytes_max = (HTML_BYTES_PER_SOURCE_BYTE_MAX * source.len() + FREE_HTML_BYTES).min(HTML_BYTES_MAX);
-    let events = markdown::events(source);
+    let Document { events, mentions, .. } = markdown::parse(source, users);
     let links = links(&events);
     // Cleaning takes most of the time, so HTML that is too long already is not cleaned.
     let html = Some(unclean_html(events)).filter(|html| html.len() <= html_bytes_max).map(|html| clean(&html));
     match html.filter(|html| html.len() <= html_bytes_max) {
-        Some(html) => (html, links),
-        None => (to_html(markdown::plain_events(source)), Vec::new()),
+        Some(html) => (html, links, mentions),
+        None => (to_html(markdown::plain_events(source)), Vec::new(), Mentions::default()),
     }
 }
 

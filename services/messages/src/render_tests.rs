@@ -4,8 +4,12 @@ use std::time::Instant;
 
 use super::*;
 
+fn parsed(source: &str) -> Vec<Event<'_>> {
+    markdown::parse(source, BTreeMap::new()).events
+}
+
 fn rendered(source: &str) -> String {
-    render(source, &[])
+    render(source, Mentions::default(), &[])
 }
 
 /// Fails unless every tag and attribute in `html` is allowed. Does not use the cleaner under test.
@@ -26,6 +30,9 @@ fn assert_harmless(html: &str, source: &str) {
             }),
             "ol" => attributes
                 .strip_prefix("start=\"")
+                .is_some_and(|rest| rest.trim_end_matches('"').chars().all(|character| character.is_ascii_digit())),
+            "mark" => attributes
+                .strip_prefix("data-user-id=\"")
                 .is_some_and(|rest| rest.trim_end_matches('"').chars().all(|character| character.is_ascii_digit())),
             _ => false,
         };
@@ -49,6 +56,51 @@ fn markdown_becomes_html() {
     ] {
         assert_eq!(rendered(source), html, "{source:?}");
     }
+}
+
+#[test]
+fn known_users_are_marked_except_in_code_links_and_raw_html() {
+    let users = || BTreeMap::from([(7, "ada".to_owned()), (8, "a<b>".to_owned())]);
+    for (source, html, user_ids, everyone) in [
+        ("hi @Ada!", "<p>hi <mark data-user-id=\"7\">@Ada</mark>!</p>\n", vec![7], false),
+        ("**@ada** @bob", "<p><strong><mark data-user-id=\"7\">@ada</mark></strong> @bob</p>\n", vec![7], false),
+        ("- @channel", "<ul>\n<li><mark>@channel</mark></li>\n</ul>\n", vec![], true),
+        ("`@ada @channel`", "<p><code>@ada @channel</code></p>\n", vec![], false),
+        ("```\n@ada\n```", "<pre><code>@ada\n</code></pre>\n", vec![], false),
+        ("me@ada", "<p>me@ada</p>\n", vec![], false),
+        (
+            "[@ada](https://a.example)",
+            "<p><a href=\"https://a.example/\" target=\"_blank\" rel=\"nofollow noopener noreferrer\">@ada</a></p>\n",
+            vec![],
+            false,
+        ),
+        ("<p>@ada</p>", "<p>&lt;p&gt;@ada&lt;/p&gt;</p>\n", vec![], false),
+        ("<mark data-user-id=7>x</mark>", "<p>&lt;mark data-user-id=7&gt;x&lt;/mark&gt;</p>\n", vec![], false),
+        ("@a\\<b>", "<p><mark data-user-id=\"8\">@a&lt;b&gt;</mark></p>\n", vec![8], false),
+    ] {
+        let rendered = message(source, users()).expect("it is a valid message");
+        assert_eq!(rendered.html, html, "{source}");
+        assert_harmless(html, source);
+        let mentioned: Vec<i64> = rendered.mentions.users.keys().copied().collect();
+        assert_eq!((mentioned, rendered.mentions.everyone), (user_ids, everyone), "{source}");
+        // A preview renders the message again, from what was stored.
+        assert_eq!(render(source, rendered.mentions, &[]), html, "{source}");
+    }
+}
+
+#[test]
+fn a_message_shown_as_plain_text_mentions_nobody() {
+    let source = "@ab ".repeat(2000);
+    let rendered = message(&source, BTreeMap::from([(1_000_000, "ab".to_owned())])).expect("it is a valid message");
+    assert!(!rendered.html.contains("<mark") && rendered.mentions.is_empty());
+}
+
+#[test]
+fn only_names_that_can_be_marked_are_looked_up() {
+    assert_eq!(candidates("hello"), BTreeSet::new());
+    assert_eq!(candidates("@Ada `@code` https://a.example/@path [@text](https://b.example) me@mail.example"), {
+        BTreeSet::from(["ada".to_owned()])
+    });
 }
 
 #[test]
@@ -151,10 +203,10 @@ fn no_attack_succeeds_through_a_preview() {
             title: attack.to_owned(),
             description: Some(attack.to_owned()),
         };
-        assert_harmless(&render("x", &[preview]), attack);
+        assert_harmless(&render("x", Mentions::default(), &[preview]), attack);
     }
     let preview = Preview { url: "javascript:alert(1)".to_owned(), title: "x".to_owned(), description: None };
-    assert_harmless(&render("x", &[preview]), "a preview of javascript:");
+    assert_harmless(&render("x", Mentions::default(), &[preview]), "a preview of javascript:");
 }
 
 #[test]
@@ -292,8 +344,8 @@ fn no_source_makes_html_that_is_many_times_longer() {
 #[test]
 fn a_message_with_too_long_html_is_shown_as_plain_text() {
     let source = format!("{}\n\n[l]: http:b", "[a][l]".repeat(712));
-    assert!(to_html(markdown::events(&source)).len() > 8 * source.len() + 1024, "the source no longer makes long HTML");
-    let rendered = message(&source).expect("it is a valid message");
+    assert!(to_html(parsed(&source)).len() > 8 * source.len() + 1024, "the source no longer makes long HTML");
+    let rendered = message(&source, BTreeMap::new()).expect("it is a valid message");
     assert_eq!(rendered.html, format!("<p>{}</p>\n", source.replace('\n', "<br>\n")));
     assert!(rendered.links.is_empty(), "plain text shows no link");
     assert_harmless(&rendered.html, "many references");
@@ -341,12 +393,13 @@ fn previews_add_a_bounded_length() {
     };
     let url = || "https://a.example/page".to_owned();
     for character in ["&", "<", "\u{1f980}"] {
-        let html = render("x", &[preview(character, url()), preview(character, url()), preview(character, url())]);
+        let previews = [preview(character, url()), preview(character, url()), preview(character, url())];
+        let html = render("x", Mentions::default(), &previews);
         assert_eq!(html.matches("<blockquote>").count(), 3, "{character}");
         assert!(html.len() <= "<p>x</p>\n".len() + 3 * PREVIEW_HTML_BYTES_MAX, "{character}: {}", html.len());
     }
     let long = preview("&", format!("https://a.example/{}", "&".repeat(2000)));
-    assert_eq!(render("x", &[long]), "<p>x</p>\n");
+    assert_eq!(render("x", Mentions::default(), &[long]), "<p>x</p>\n");
 }
 
 #[test]
@@ -368,7 +421,7 @@ fn previews_are_appended_as_quotes_with_a_linked_title() {
         Preview { url: "https://b.example/".to_owned(), title: "C".to_owned(), description: None },
     ];
     assert_eq!(
-        render("x", &previews),
+        render("x", Mentions::default(), &previews),
         "<p>x</p>\n<blockquote>\n<p><a href=\"https://a.example/\" target=\"_blank\" \
          rel=\"nofollow noopener noreferrer\">A &amp; B</a></p>\n<p>says &lt;i&gt;hello&lt;/i&gt;</p>\n</blockquote>\n\
          <blockquote>\n<p><a href=\"https://b.example/\" target=\"_blank\" \
@@ -381,7 +434,7 @@ fn the_first_distinct_links_are_previewed_without_code_and_credentials() {
     let source = "https://a.example/1#x `https://code.example` [b](https://b.example) https://a.example/1#y \
                   https://me:secret@c.example mailto:d@d.example [js](javascript:alert(1)) \
                   <https://e.example> https://f.example";
-    let links = |source: &str| message(source).expect("it is a valid message").links;
+    let links = |source: &str| message(source, BTreeMap::new()).expect("it is a valid message").links;
     assert_eq!(links(source), ["https://a.example/1", "https://b.example/", "https://e.example/"]);
     assert!(links("no links at all").is_empty());
     assert!(links(&format!("https://a.example/{}", "a".repeat(markdown::URL_BYTES_MAX))).is_empty());
@@ -393,7 +446,7 @@ fn figures_of_the_length_of_html_and_the_time_to_render_it() {
     for (number, amplifier) in AMPLIFIERS.iter().enumerate() {
         let source: String = amplifier(8150).chars().take(8192).collect();
         let started = Instant::now();
-        let unbounded = to_html(markdown::events(&source)).len();
+        let unbounded = to_html(parsed(&source)).len();
         let unbounded_time = started.elapsed();
         let started = Instant::now();
         let bounded = rendered(&source).len();

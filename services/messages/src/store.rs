@@ -1,20 +1,28 @@
 //! All SQL of messages. Every write sets `flack.correlation_id`, so that its journal row names the request.
 //!
-//! Lock order: the message before its previews, so that no two writers wait for each other.
+//! Lock order: the message before its previews, and a reply before the message that it replies to, so that no two
+//! writers wait for each other.
 
 mod pages;
+mod annotations;
 mod previews;
 mod channels;
 mod members;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use flack_api::{Context, GENERAL_CHANNEL_ID};
 use flack_common::database::{self, OnConstraint, StoreResult};
-use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 pub use channels::ChannelChange;
+pub use pages::List;
 
-use crate::model::{self, LIST_BYTES_MAX, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered};
+use crate::{
+    mentions::{MENTIONS_MAX, Mentions},
+    model::{self, COLUMNS, LIST_BYTES_MAX, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered},
+};
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -26,8 +34,9 @@ impl Store {
         Self { pool }
     }
 
-    /// Inserts a message into a channel, or returns the one that this user posted with `key` before. 409 when that one
-    /// had another source or channel, or when the channel is archived; 404 or 403 for a user who is no member.
+    /// Inserts a message into a channel, or a reply to the message `thread_id`, or returns the one that this user
+    /// posted with `key` before. 409 when that one had another source, channel or thread, or when the channel is
+    /// archived; 404 or 403 for a user who is no member; 404 when the message can have no reply.
     ///
     /// One statement, which is its own transaction: the most frequent write needs one round trip.
     pub async fn insert(
@@ -35,6 +44,7 @@ impl Store {
         context: &Context,
         user_id: i64,
         channel_id: i64,
+        thread_id: Option<i64>,
         rendered: &Rendered<'_>,
         key: Option<Uuid>,
     ) -> StoreResult<Message> {
@@ -43,17 +53,27 @@ impl Store {
                  select set_config('flack.correlation_id', $1, true)
              ),
              message as (
-                 insert into messages (user_id, channel_id, source, html, idempotency_key, idempotency_digest)
+                 insert into messages (
+                     user_id, channel_id, source, html, idempotency_key, idempotency_digest, thread_id, mentions
+                 )
                  select
                      $2, channels.id, $4, $5, $6,
-                     case when $6::uuid is not null then sha256(convert_to($4, 'UTF8')) end
+                     case when $6::uuid is not null then sha256(convert_to($4, 'UTF8')) end, $9, $10
                  from request, channels
                  where channels.id = $3 and archived_at is null and (channels.id = $8 or exists (
                      select from channel_members where channel_id = $3 and channel_members.user_id = $2
                          and left_at is null
+                 )) and ($9::bigint is null or exists (
+                     select from messages as first
+                     where first.id = $9 and first.channel_id = $3 and thread_id is null and deleted_at is null
                  ))
                  on conflict on constraint messages_idempotency_key do nothing
-                 returning id, user_id, channel_id, source, html, created_at, updated_at
+                 returning id, user_id, channel_id, source, html, created_at, updated_at, version, thread_id, mentions
+             ),
+             first as (
+                 update messages set reply_count = messages.reply_count + 1, last_reply_at = message.created_at,
+                     annotated_version = messages.version + 1
+                 from message where messages.id = message.thread_id
              ),
              preview as (
                  insert into link_previews (message_id, position, url, correlation_id)
@@ -70,6 +90,8 @@ impl Store {
         .bind(key)
         .bind(&rendered.links)
         .bind(GENERAL_CHANNEL_ID)
+        .bind(thread_id)
+        .bind(column_of(&rendered.mentions))
         .fetch_optional(&self.pool)
         .await
         // The constraint exists only in the monolith's database.
@@ -77,10 +99,15 @@ impl Store {
         if let Some(message) = inserted {
             return Ok(message);
         }
-        if let Some(message) = self.find_by_key(user_id, channel_id, rendered.source, key).await? {
+        if let Some(message) = self.find_by_key(user_id, channel_id, thread_id, rendered.source, key).await? {
             return Ok(message);
         }
         self.access(user_id, channel_id).await?.as_member()?;
+        if let Some(id) = thread_id
+            && !self.can_have_replies(channel_id, id).await?
+        {
+            return Err(model::no_such_thread(id).into());
+        }
         Err(model::channels::is_archived(channel_id).into())
     }
 
@@ -88,22 +115,64 @@ impl Store {
         &self,
         user_id: i64,
         channel_id: i64,
+        thread_id: Option<i64>,
         source: &str,
         key: Option<Uuid>,
     ) -> StoreResult<Option<Message>> {
-        let row = sqlx::query(
-            "select id, user_id, channel_id, source, html, created_at, updated_at, edited_at, deleted_at,
-                 idempotency_digest = sha256(convert_to($4, 'UTF8')) and channel_id = $2 as is_retry
-             from messages where user_id = $1 and idempotency_key = $3",
-        )
-        .bind(user_id)
-        .bind(channel_id)
-        .bind(key)
-        .bind(source)
-        .fetch_optional(&self.pool)
-        .await?;
+        let statement = format!(
+            "select {COLUMNS},
+                 idempotency_digest = sha256(convert_to($4, 'UTF8')) and channel_id = $2
+                     and thread_id is not distinct from $5 as is_retry
+             from messages where user_id = $1 and idempotency_key = $3"
+        );
+        let row = sqlx::query(AssertSqlSafe(statement))
+            .bind(user_id)
+            .bind(channel_id)
+            .bind(key)
+            .bind(source)
+            .bind(thread_id)
+            .fetch_optional(&self.pool)
+            .await?;
         let Some(row) = row else { return Ok(None) };
         if row.try_get("is_retry")? { Ok(Some(Message::from_row(&row)?)) } else { Err(model::key_reused().into()) }
+    }
+
+    async fn can_have_replies(&self, channel_id: i64, id: i64) -> StoreResult<bool> {
+        Ok(sqlx::query_scalar(
+            "select exists (
+                 select from messages where id = $1 and channel_id = $2 and thread_id is null and deleted_at is null
+             )",
+        )
+        .bind(id)
+        .bind(channel_id)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Returns the users with these nicknames who can see the channel, at most `MENTIONS_MAX`. The names are in lower
+    /// case.
+    pub async fn users_with_nicknames(
+        &self,
+        channel_id: i64,
+        names: &BTreeSet<String>,
+    ) -> StoreResult<BTreeMap<i64, String>> {
+        let users: Vec<(i64, String)> = sqlx::query_as(
+            "select user_id, nickname from nicknames
+             where lower(nickname) = any($2) and (
+                 exists (select from channels where id = $1 and kind = 'public')
+                 or exists (
+                     select from channel_members
+                     where channel_id = $1 and channel_members.user_id = nicknames.user_id and left_at is null
+                 )
+             )
+             order by user_id limit $3",
+        )
+        .bind(channel_id)
+        .bind(names.iter().map(String::as_str).collect::<Vec<_>>())
+        .bind(i64::try_from(MENTIONS_MAX).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(users.into_iter().collect())
     }
 
     /// Returns changed messages of `general`, oldest change first: all that `model::page` may choose. So the database
@@ -148,8 +217,7 @@ impl Store {
                 created_at: row.try_get(5)?,
                 updated_at: row.try_get(6)?,
                 nickname: row.try_get(7)?,
-                edited_at: None,
-                deleted_at: None,
+                ..Message::default()
             })
         })
         .fetch_all(&self.pool)
@@ -157,28 +225,36 @@ impl Store {
     }
 
     pub async fn find(&self, id: i64) -> StoreResult<Option<Message>> {
-        Ok(sqlx::query_as(
-            "select id, user_id, channel_id, source, html, created_at, updated_at, edited_at, deleted_at
-             from messages where id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await?)
+        let statement = format!("select {COLUMNS} from messages where id = $1");
+        Ok(sqlx::query_as(AssertSqlSafe(statement)).bind(id).fetch_optional(&self.pool).await?)
     }
 
     /// Replaces source and HTML, and queues the previews. 404 when there is no such message or it is deleted, 403 when
-    /// it has another author.
-    pub async fn update(&self, context: &Context, user_id: i64, id: i64, rendered: &Rendered<'_>) -> StoreResult<()> {
+    /// it has another author, 412 when it has another version than `if_match`.
+    pub async fn update(
+        &self,
+        context: &Context,
+        user_id: i64,
+        id: i64,
+        if_match: Option<i64>,
+        rendered: &Rendered<'_>,
+    ) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        if lock_own(&mut transaction, user_id, id).await? {
+        let locked = lock_own(&mut transaction, user_id, id).await?;
+        if locked.is_deleted {
             return Err(model::no_such_message(id).into());
         }
-        sqlx::query("update messages set source = $2, html = $3, updated_at = now(), edited_at = now() where id = $1")
-            .bind(id)
-            .bind(rendered.source)
-            .bind(&rendered.html)
-            .execute(&mut *transaction)
-            .await?;
+        check_version(if_match, locked.version)?;
+        sqlx::query(
+            "update messages set source = $2, html = $3, mentions = $4, updated_at = now(), edited_at = now()
+             where id = $1",
+        )
+        .bind(id)
+        .bind(rendered.source)
+        .bind(&rendered.html)
+        .bind(column_of(&rendered.mentions))
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query("delete from link_previews where message_id = $1").bind(id).execute(&mut *transaction).await?;
         sqlx::query(
             "insert into link_previews (message_id, position, url, correlation_id)
@@ -193,18 +269,32 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Erases source, HTML and previews of a message. The row stays. 404 when there is no such message, 403 when it has
-    /// another author.
-    pub async fn delete(&self, context: &Context, user_id: i64, id: i64) -> StoreResult<()> {
+    /// Erases source, HTML, previews, mentions, reactions and the pin of a message. The row stays, and its replies. 404
+    /// when there is no such message, 403 when it has another author, 412 when it has another version than `if_match`.
+    pub async fn delete(&self, context: &Context, user_id: i64, id: i64, if_match: Option<i64>) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        if lock_own(&mut transaction, user_id, id).await? {
+        let locked = lock_own(&mut transaction, user_id, id).await?;
+        // Also with the former version: the request may be repeated.
+        if locked.is_deleted {
             return Ok(());
         }
-        sqlx::query("update messages set source = '', html = '', updated_at = now(), deleted_at = now() where id = $1")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
+        check_version(if_match, locked.version)?;
+        sqlx::query(
+            "update messages set source = '', html = '', mentions = null, reactions = '[]', pinned_at = null,
+                 updated_at = now(), deleted_at = now()
+             where id = $1",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query("delete from link_previews where message_id = $1").bind(id).execute(&mut *transaction).await?;
+        sqlx::query(
+            "update messages set reply_count = reply_count - 1, annotated_version = version + 1
+             where id = $1 and reply_count > 0",
+        )
+        .bind(locked.thread_id)
+        .execute(&mut *transaction)
+        .await?;
         Ok(transaction.commit().await?)
     }
 
@@ -234,17 +324,41 @@ impl Store {
     }
 }
 
-/// Locks a message of the user, and returns whether it is deleted. 404 when there is no such message, 403 when it has
-/// another author.
-async fn lock_own(connection: &mut PgConnection, user_id: i64, id: i64) -> StoreResult<bool> {
-    let found: Option<(i64, bool)> =
-        sqlx::query_as("select user_id, deleted_at is not null from messages where id = $1 for update")
-            .bind(id)
-            .fetch_optional(connection)
-            .await?;
+/// A message that no other transaction changes meanwhile.
+#[derive(FromRow)]
+struct Locked {
+    user_id: i64,
+    thread_id: Option<i64>,
+    version: i64,
+    is_deleted: bool,
+}
+
+/// Locks a message of the user. 404 when there is no such message, 403 when it has another author.
+async fn lock_own(connection: &mut PgConnection, user_id: i64, id: i64) -> StoreResult<Locked> {
+    let found: Option<Locked> = sqlx::query_as(
+        "select user_id, thread_id, version, deleted_at is not null as is_deleted
+         from messages where id = $1 for update",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await?;
     match found {
         None => Err(model::no_such_message(id).into()),
-        Some((author, _)) if author != user_id => Err(model::not_your_message(id).into()),
-        Some((_, is_deleted)) => Ok(is_deleted),
+        Some(locked) if locked.user_id != user_id => Err(model::not_your_message(id).into()),
+        Some(locked) => Ok(locked),
     }
+}
+
+/// 412 when the request is about another version than the present one.
+fn check_version(if_match: Option<i64>, version: i64) -> StoreResult<()> {
+    if if_match.is_none_or(|expected| expected == version) {
+        Ok(())
+    } else {
+        Err(model::precondition_failed(version).into())
+    }
+}
+
+/// Returns the value of the column `mentions`.
+fn column_of(mentions: &Mentions) -> Option<Json<&Mentions>> {
+    (!mentions.is_empty()).then_some(Json(mentions))
 }

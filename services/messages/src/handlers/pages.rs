@@ -1,4 +1,4 @@
-//! Pages of messages of a channel: `list_messages_page` and `list_channel_messages`.
+//! Pages of messages: `list_messages_page`, `list_channel_messages` and `list_replies`.
 //!
 //! A page is chosen by ids: an index finds each page in the same time, however old its messages are.
 
@@ -9,6 +9,7 @@ use flack_api::{
 };
 
 use super::Messages;
+use crate::store::List;
 
 /// Messages of a page whose request names no limit.
 const PAGE_MESSAGES: i32 = 50;
@@ -26,10 +27,10 @@ enum Position {
 const END: Position = Position::Before(i64::MAX);
 
 impl Messages {
-    /// Returns a page. The caller of this function has checked that the user can read the channel.
+    /// Returns a page. The caller of this function has checked that the user can read the list.
     pub(super) async fn page(
         &self,
-        channel_id: i64,
+        list: List,
         before: Option<PageCursor>,
         after: Option<PageCursor>,
         limit: Option<i32>,
@@ -45,15 +46,15 @@ impl Messages {
         let (messages, first, last);
         match position {
             Position::Before(id) => {
-                messages = self.store.messages_before(channel_id, id, limit).await?;
+                messages = self.store.messages_before(list, id, limit).await?;
                 (first, last) = (messages.first().map_or(id, |message| message.id), id.saturating_sub(1));
             }
             Position::After(id) => {
-                messages = self.store.messages_after(channel_id, id, limit).await?;
+                messages = self.store.messages_after(list, id, limit).await?;
                 (first, last) = (id.saturating_add(1), messages.last().map_or(id, |message| message.id));
             }
         }
-        let (has_earlier, has_later) = self.store.has_messages_beside(channel_id, first, last).await?;
+        let (has_earlier, has_later) = self.store.has_messages_beside(list, first, last).await?;
         Ok(MessagesPage {
             messages: messages.into_iter().map(Into::into).collect(),
             earlier: has_earlier.then(|| page_cursor(first)),

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use flack_api::{
     Context, GENERAL_CHANNEL_ID, Problem, TokenCaller,
     messages_v2::{
-        CreateChannelMessageResponse, CreateChannelResponse, MessagesV2Api,
+        CreateChannelMessageResponse, CreateChannelResponse, EditMessageResponse, GetChannelResponse,
+        GetMessageByIdResponse, MessagesV2Api, UpdateChannelResponse,
         types::{self, ChannelKind},
     },
 };
@@ -16,8 +17,9 @@ use crate::{
     model::{
         self, Message,
         channels::{self, DIRECT_PREFIX},
+        reactions,
     },
-    store::ChannelChange,
+    store::{ChannelChange, List},
 };
 
 impl Messages {
@@ -36,6 +38,13 @@ impl Messages {
         }
     }
 
+    /// Returns a message of a channel of which the caller is a member.
+    async fn find_as_member(&self, caller: &TokenCaller, id: i64) -> Result<Message, Problem> {
+        let message = self.find_readable(Some(caller), id).await?;
+        self.store.access(caller.user_id, message.channel_id).await?.as_member()?;
+        Ok(message)
+    }
+
     async fn channel(&self, user_id: i64, id: i64) -> Result<types::Channel, Problem> {
         Ok(self.store.find_channel(user_id, id).await?.ok_or_else(|| channels::no_such_channel(id))?.into())
     }
@@ -51,7 +60,7 @@ impl MessagesV2Api for Messages {
         after: Option<types::PageCursor>,
         limit: Option<i32>,
     ) -> Result<types::MessagesPage, Problem> {
-        self.page(GENERAL_CHANNEL_ID, before, after, limit).await
+        self.page(List::Channel(GENERAL_CHANNEL_ID), before, after, limit).await
     }
 
     async fn get_message_by_id(
@@ -59,8 +68,9 @@ impl MessagesV2Api for Messages {
         _context: &Context,
         caller: Option<TokenCaller>,
         id: i64,
-    ) -> Result<types::Message, Problem> {
-        Ok(self.find_readable(caller.as_ref(), id).await?.into())
+    ) -> Result<GetMessageByIdResponse, Problem> {
+        let message = self.find_readable(caller.as_ref(), id).await?;
+        Ok(GetMessageByIdResponse { e_tag: entity_tag(message.version), body: message.into() })
     }
 
     async fn edit_message(
@@ -68,17 +78,85 @@ impl MessagesV2Api for Messages {
         context: &Context,
         caller: TokenCaller,
         id: i64,
+        if_match: Option<types::EntityTag>,
         body: types::MessageEdit,
-    ) -> Result<types::Message, Problem> {
-        self.find_readable(Some(&caller), id).await?;
-        self.edit(context, caller.user_id, id, &body.source).await?;
-        Ok(self.find_readable(Some(&caller), id).await?.into())
+    ) -> Result<EditMessageResponse, Problem> {
+        let message = self.find_readable(Some(&caller), id).await?;
+        self.edit(context, caller.user_id, &message, version_of(if_match)?, &body.source).await?;
+        let message = self.find_readable(Some(&caller), id).await?;
+        Ok(EditMessageResponse { e_tag: entity_tag(message.version), body: message.into() })
     }
 
-    async fn delete_message(&self, context: &Context, caller: TokenCaller, id: i64) -> Result<(), Problem> {
+    async fn delete_message(
+        &self,
+        context: &Context,
+        caller: TokenCaller,
+        id: i64,
+        if_match: Option<types::EntityTag>,
+    ) -> Result<(), Problem> {
         self.find_readable(Some(&caller), id).await?;
-        self.store.delete(context, caller.user_id, id).await?;
+        self.store.delete(context, caller.user_id, id, version_of(if_match)?).await?;
         info!(message.id = id, user.id = caller.user_id, "deleted a message");
+        Ok(())
+    }
+
+    async fn list_replies(
+        &self,
+        _context: &Context,
+        caller: Option<TokenCaller>,
+        id: i64,
+        before: Option<types::PageCursor>,
+        after: Option<types::PageCursor>,
+        limit: Option<i32>,
+    ) -> Result<types::MessagesPage, Problem> {
+        self.find_readable(caller.as_ref(), id).await?;
+        self.page(List::Thread(id), before, after, limit).await
+    }
+
+    async fn add_reaction(
+        &self,
+        context: &Context,
+        caller: TokenCaller,
+        id: i64,
+        emoji: types::Emoji,
+    ) -> Result<(), Problem> {
+        reactions::check_emoji(&emoji)?;
+        let message = self.find_as_member(&caller, id).await?;
+        self.count_bytes(context, caller.user_id, message.fan_out_bytes())?;
+        let add = |reactions: &mut Vec<_>| reactions::add(reactions, caller.user_id, &emoji);
+        Ok(self.store.change_reactions(context, id, add).await?)
+    }
+
+    async fn remove_reaction(
+        &self,
+        context: &Context,
+        caller: TokenCaller,
+        id: i64,
+        emoji: types::Emoji,
+    ) -> Result<(), Problem> {
+        reactions::check_emoji(&emoji)?;
+        let message = self.find_as_member(&caller, id).await?;
+        if message.deleted_at.is_some() {
+            return Ok(());
+        }
+        self.count_bytes(context, caller.user_id, message.fan_out_bytes())?;
+        let remove = |reactions: &mut Vec<_>| Ok(reactions::remove(reactions, caller.user_id, &emoji));
+        Ok(self.store.change_reactions(context, id, remove).await?)
+    }
+
+    async fn pin_message(&self, context: &Context, caller: TokenCaller, id: i64) -> Result<(), Problem> {
+        let message = self.find_as_member(&caller, id).await?;
+        self.count_bytes(context, caller.user_id, message.fan_out_bytes())?;
+        self.store.pin(context, &message).await?;
+        info!(message.id = id, user.id = caller.user_id, "pinned a message");
+        Ok(())
+    }
+
+    async fn unpin_message(&self, context: &Context, caller: TokenCaller, id: i64) -> Result<(), Problem> {
+        let message = self.find_as_member(&caller, id).await?;
+        self.count_bytes(context, caller.user_id, message.fan_out_bytes())?;
+        self.store.unpin(context, id).await?;
+        info!(message.id = id, user.id = caller.user_id, "unpinned a message");
         Ok(())
     }
 
@@ -123,8 +201,14 @@ impl MessagesV2Api for Messages {
         Ok(CreateChannelResponse { location: format!("/api/v2/channels/{id}"), body })
     }
 
-    async fn get_channel(&self, _context: &Context, caller: TokenCaller, id: i64) -> Result<types::Channel, Problem> {
-        self.channel(caller.user_id, id).await
+    async fn get_channel(
+        &self,
+        _context: &Context,
+        caller: TokenCaller,
+        id: i64,
+    ) -> Result<GetChannelResponse, Problem> {
+        let body = self.channel(caller.user_id, id).await?;
+        Ok(GetChannelResponse { e_tag: entity_tag(body.version), body })
     }
 
     async fn update_channel(
@@ -132,12 +216,14 @@ impl MessagesV2Api for Messages {
         context: &Context,
         caller: TokenCaller,
         id: i64,
+        if_match: Option<types::EntityTag>,
         body: types::ChannelUpdate,
-    ) -> Result<types::Channel, Problem> {
+    ) -> Result<UpdateChannelResponse, Problem> {
         let change = ChannelChange { topic: body.topic.map(checked).transpose()?, is_archived: body.archived };
-        self.store.update_channel(context, caller.user_id, id, &change).await?;
+        self.store.update_channel(context, caller.user_id, id, version_of(if_match)?, &change).await?;
         info!(channel.id = id, user.id = caller.user_id, "changed a channel");
-        self.channel(caller.user_id, id).await
+        let body = self.channel(caller.user_id, id).await?;
+        Ok(UpdateChannelResponse { e_tag: entity_tag(body.version), body })
     }
 
     async fn list_members(
@@ -167,12 +253,8 @@ impl MessagesV2Api for Messages {
         id: i64,
         user_id: i64,
     ) -> Result<(), Problem> {
-        self.store.access(caller.user_id, id).await?;
-        if user_id != caller.user_id {
-            return Err(channels::only_oneself(user_id));
-        }
-        self.store.leave_channel(context, user_id, id).await?;
-        info!(channel.id = id, user.id = user_id, "left a channel");
+        self.store.remove_member(context, caller.user_id, id, user_id).await?;
+        info!(channel.id = id, user.id = caller.user_id, member.id = user_id, "removed a member");
         Ok(())
     }
 
@@ -196,7 +278,7 @@ impl MessagesV2Api for Messages {
         limit: Option<i32>,
     ) -> Result<types::MessagesPage, Problem> {
         self.store.access(caller.user_id, id).await?;
-        self.page(id, before, after, limit).await
+        self.page(List::Channel(id), before, after, limit).await
     }
 
     async fn create_channel_message(
@@ -207,10 +289,27 @@ impl MessagesV2Api for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateChannelMessageResponse, Problem> {
-        let message = self.post(context, caller.user_id, id, &body.source, idempotency_key).await?;
+        let posting = self.post(context, caller.user_id, id, body.thread_id, &body.source, idempotency_key);
+        let message = posting.await?;
         let location = format!("/api/v2/messages/{}", message.id);
         Ok(CreateChannelMessageResponse { location, body: message.into() })
     }
+
+    async fn list_pins(&self, _context: &Context, caller: TokenCaller, id: i64) -> Result<types::PinList, Problem> {
+        self.store.access(caller.user_id, id).await?;
+        Ok(types::PinList { messages: self.store.pinned(id).await?.into_iter().map(Into::into).collect() })
+    }
+}
+
+/// Returns the header `ETag` of a version.
+fn entity_tag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// Returns the version that the header `If-Match` names.
+fn version_of(if_match: Option<types::EntityTag>) -> Result<Option<i64>, Problem> {
+    let version = |tag: types::EntityTag| tag.trim_matches('"').parse::<i64>();
+    if_match.map(version).transpose().map_err(|_| Problem::bad_request("`If-Match` is no `ETag` of a response"))
 }
 
 /// Returns the topic, unless PostgreSQL cannot store it.

@@ -17,10 +17,11 @@ pub const CHANNELS_PER_USER_MAX: i64 = 500;
 /// Members of a channel, except `general`.
 pub const MEMBERS_PER_CHANNEL_MAX: i64 = 1_000;
 
-/// Unread messages are counted up to this number, which means "or more".
+/// Unread messages and mentions are counted up to this number, which means "or more".
 pub const UNREAD_MAX: i64 = 100;
 
-/// Messages of a channel that are read to count the unread ones. The user's own messages do not count.
+/// Messages of a channel that are read to count the unread ones, and those with mentions to count the mentions. The
+/// user's own messages do not count.
 pub const UNREAD_SCANNED_MAX: i64 = 1_000;
 
 /// The names of direct channels begin with it. No other channel may have such a name.
@@ -52,10 +53,11 @@ pub struct ChannelView {
     #[sqlx(flatten)]
     channel: Channel,
     version: i64,
-    /// Null if the user is no member. The next three as well.
+    /// Null if the user is no member. The next four as well.
     joined_at: Option<DateTime<Utc>>,
     last_read_message_id: Option<i64>,
     unread: Option<i32>,
+    mentions: Option<i32>,
     member_version: Option<i64>,
     /// Null if it is no direct channel.
     user_ids: Option<Vec<i64>>,
@@ -128,7 +130,7 @@ impl From<Member> for ChannelMemberModel {
 
 impl From<ChannelView> for types::Channel {
     fn from(view: ChannelView) -> Self {
-        let ChannelView { channel, version, joined_at, last_read_message_id, unread, member_version, user_ids } = view;
+        let ChannelView { channel, version, joined_at, last_read_message_id, unread, mentions, .. } = view;
         Self {
             id: channel.id,
             name: channel.name,
@@ -141,9 +143,10 @@ impl From<ChannelView> for types::Channel {
                 joined_at,
                 last_read_message_id: last_read_message_id.unwrap_or_default(),
                 unread: unread.unwrap_or_default(),
-                version: member_version.unwrap_or_default(),
+                mentions: mentions.unwrap_or_default(),
+                version: view.member_version.unwrap_or_default(),
             }),
-            user_ids: user_ids.unwrap_or_default(),
+            user_ids: view.user_ids.unwrap_or_default(),
         }
     }
 }
@@ -172,8 +175,9 @@ pub fn members_only(id: i64) -> Problem {
     Problem::forbidden(format!("only members of channel {id} can do this; join it first"))
 }
 
+/// Everybody can join a public channel again, so removing a member would have no effect.
 pub fn only_oneself(id: i64) -> Problem {
-    Problem::forbidden(format!("user {id} can only leave a channel by a request of their own"))
+    Problem::forbidden(format!("user {id} can only be removed from a private channel, by one of its members"))
 }
 
 pub fn no_such_user(id: i64) -> Problem {

@@ -50,7 +50,7 @@ impl Store {
                          select from (
                              select user_id, deleted_at from messages
                              where (channel_id, messages.id) > (seen.id, coalesce(last_read_message_id, 0))
-                                 and channel_id <= seen.id
+                                 and channel_id <= seen.id and thread_id is null
                              order by channel_id, messages.id
                              limit $3
                          ) as later
@@ -58,6 +58,19 @@ impl Store {
                          limit $4
                      ) as counted
                  ) end as unread,
+                 case when is_member then (
+                     select count(*)::integer from (
+                         select from (
+                             select user_id, mentions from messages
+                             where (channel_id, messages.id) > (seen.id, coalesce(last_read_message_id, 0))
+                                 and channel_id <= seen.id and mentions is not null
+                             order by channel_id, messages.id
+                             limit $3
+                         ) as later
+                         where user_id <> $1 and (mentions['users'] ? $1::text or mentions['everyone']::boolean)
+                         limit $4
+                     ) as counted
+                 ) end as mentions,
                  case when kind = 'direct' then array(
                      select user_id from channel_members where channel_id = seen.id order by user_id
                  ) end as user_ids
@@ -154,16 +167,25 @@ impl Store {
         Ok(id)
     }
 
-    /// Changes topic and archive. 404 for strangers, 403 for other users who are no members.
+    /// Changes topic and archive. 404 for strangers, 403 for other users who are no members, 412 when it has another
+    /// version than `if_match`.
     pub async fn update_channel(
         &self,
         context: &Context,
         user_id: i64,
         id: i64,
+        if_match: Option<i64>,
         change: &ChannelChange,
     ) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let access = access(&mut *transaction, user_id, id).await?.as_member()?;
+        if if_match.is_some() {
+            let version: i64 = sqlx::query_scalar("select version from channels where id = $1 for update")
+                .bind(id)
+                .fetch_one(&mut *transaction)
+                .await?;
+            super::check_version(if_match, version)?;
+        }
         if change.is_archived == Some(true) && access.is_permanent() {
             return Err(channels::is_permanent(id, "archived").into());
         }

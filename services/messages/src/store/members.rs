@@ -71,10 +71,21 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Ends the membership of the caller, if there is one.
-    pub async fn leave_channel(&self, context: &Context, caller: i64, channel_id: i64) -> StoreResult<()> {
+    /// Ends the membership of a user, if there is one: of the caller, or of another member of a private channel, which
+    /// nobody enters without an invitation.
+    pub async fn remove_member(
+        &self,
+        context: &Context,
+        caller: i64,
+        channel_id: i64,
+        user_id: i64,
+    ) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        if access(&mut *transaction, caller, channel_id).await?.is_permanent() {
+        let access = access(&mut *transaction, caller, channel_id).await?;
+        if user_id != caller && access.kind != ChannelKind::Private {
+            return Err(channels::only_oneself(user_id).into());
+        }
+        if access.is_permanent() {
             return Err(channels::is_permanent(channel_id, "left").into());
         }
         sqlx::query(
@@ -82,14 +93,14 @@ impl Store {
              where channel_id = $1 and user_id = $2 and left_at is null",
         )
         .bind(channel_id)
-        .bind(caller)
+        .bind(user_id)
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)
     }
 
     /// Moves the read position of a member forward, never back: two windows of one user send their positions in any
-    /// order. In `general` it makes the row of the member.
+    /// order. In `general` it makes the row of the member. 404 when the channel has no such message.
     pub async fn set_read_position(
         &self,
         context: &Context,
@@ -99,6 +110,15 @@ impl Store {
     ) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
         access(&mut *transaction, caller, channel_id).await?.as_member()?;
+        let is_of_channel: bool =
+            sqlx::query_scalar("select exists (select from messages where id = $1 and channel_id = $2)")
+                .bind(message_id)
+                .bind(channel_id)
+                .fetch_one(&mut *transaction)
+                .await?;
+        if !is_of_channel {
+            return Err(model::no_message_of_channel(message_id, channel_id).into());
+        }
         sqlx::query(
             "insert into channel_members as stored (channel_id, user_id, last_read_message_id) values ($1, $2, $3)
              on conflict (channel_id, user_id) do update set last_read_message_id = excluded.last_read_message_id

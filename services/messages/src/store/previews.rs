@@ -2,9 +2,11 @@
 
 use flack_api::Context;
 use flack_common::database;
+use sqlx::types::Json;
 
 use super::Store;
 use crate::{
+    mentions::Mentions,
     model::Preview,
     preview::{ATTEMPTS_MAX, Job, LEASE, Outcome},
 };
@@ -45,20 +47,22 @@ impl Store {
     }
 
     /// Stores the outcome of a job. With a preview, also stores the message's HTML, which `render` makes from its
-    /// source and all its previews. Does nothing when the message was edited or another worker has finished the job.
+    /// source, its mentions and all its previews. Does nothing when the message was edited or another worker has
+    /// finished the job.
     pub async fn finish(
         &self,
         context: &Context,
         job: &Job,
         outcome: &Outcome,
-        render: impl Fn(&str, &[Preview]) -> String + Send,
+        render: impl Fn(&str, Mentions, &[Preview]) -> String + Send,
     ) -> sqlx::Result<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
-        let source: Option<String> = sqlx::query_scalar("select source from messages where id = $1 for update")
-            .bind(job.message_id)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let Some(source) = source else { return Ok(()) };
+        let message: Option<(String, Option<Json<Mentions>>)> =
+            sqlx::query_as("select source, mentions from messages where id = $1 for update")
+                .bind(job.message_id)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let Some((source, mentions)) = message else { return Ok(()) };
         let (state, title, description, delay_seconds) = outcome.columns();
         let updated = sqlx::query(
             "update link_previews set state = $2, title = $3, description = $4,
@@ -83,7 +87,7 @@ impl Store {
             .await?;
             sqlx::query("update messages set html = $2, updated_at = now() where id = $1")
                 .bind(job.message_id)
-                .bind(render(&source, &previews))
+                .bind(render(&source, mentions.map(|Json(mentions)| mentions).unwrap_or_default(), &previews))
                 .execute(&mut *transaction)
                 .await?;
         }

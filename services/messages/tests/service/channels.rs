@@ -26,7 +26,7 @@ async fn everybody_is_a_member_of_general_without_a_row(pool: PgPool) {
     let created_at = general["created_at"].clone();
     let expected = json!({
         "id": 1, "name": "general", "kind": "public", "topic": "", "created_at": created_at, "version": 1,
-        "member": { "joined_at": created_at, "last_read_message_id": 0, "unread": 0, "version": 0 }
+        "member": { "joined_at": created_at, "last_read_message_id": 0, "unread": 0, "mentions": 0, "version": 0 }
     });
     assert_eq!(list, json!({ "channels": [expected] }));
     assert_eq!(service.seen(general, BOB).await, expected);

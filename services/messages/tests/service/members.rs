@@ -55,7 +55,6 @@ async fn a_user_who_leaves_keeps_a_row_whose_version_grows(pool: PgPool) {
     let service = Service::start(pool).await;
     let team = channel_of(&service, "private").await;
     service.add(&team, ADA, BOB, StatusCode::NO_CONTENT).await;
-    service.leave(&team, ADA, BOB, StatusCode::FORBIDDEN).await;
     service.leave(&team, BOB, BOB, StatusCode::NO_CONTENT).await;
     assert_eq!(members(&service, &team, ADA).await, [ADA]);
     let left = async |query: &str| {
@@ -70,6 +69,37 @@ async fn a_user_who_leaves_keeps_a_row_whose_version_grows(pool: PgPool) {
     service.add(&team, ADA, BOB, StatusCode::NO_CONTENT).await;
     assert_eq!(service.seen(&team, BOB).await["member"]["version"], 3);
     assert_eq!(left("?include=left").await.get("left"), None);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_member_of_a_private_channel_removes_another_one_and_nobody_does_elsewhere(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let team = channel_of(&service, "private").await;
+    service.add(&team, ADA, BOB, StatusCode::NO_CONTENT).await;
+    service.leave(&team, CAROL, BOB, StatusCode::NOT_FOUND).await;
+    service.leave(&team, BOB, CAROL, StatusCode::NO_CONTENT).await;
+    service.leave(&team, BOB, ADA, StatusCode::NO_CONTENT).await;
+    assert_eq!(members(&service, &team, BOB).await, [BOB]);
+    service.at_channel(Method::GET, (&team, ""), ADA, Value::Null, StatusCode::NOT_FOUND).await;
+
+    let open = service.channel(ADA, json!({ "kind": "public", "name": "open" })).await;
+    service.add(&open, BOB, BOB, StatusCode::NO_CONTENT).await;
+    let direct = service.channel(ADA, json!({ "kind": "direct", "user_ids": [BOB] })).await;
+    for channel in [&open, &direct, &json!({ "id": 1 })] {
+        service.leave(channel, ADA, BOB, StatusCode::FORBIDDEN).await;
+    }
+    assert_eq!(members(&service, &open, BOB).await, [ADA, BOB]);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_read_position_is_a_message_of_the_channel(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let team = channel_of(&service, "public").await;
+    let elsewhere = service.post(ADA, "elsewhere").await;
+    for message in [&elsewhere, &json!({ "id": i64::MAX })] {
+        read(&service, &team, ADA, message, StatusCode::NOT_FOUND).await;
+    }
+    assert_eq!(service.seen(&team, ADA).await["member"]["last_read_message_id"], 0);
 }
 
 #[sqlx::test(migrations = false)]

@@ -90,8 +90,8 @@ async fn a_message_of_a_page_has_times_of_rfc_3339_and_a_known_nickname(pool: Pg
     let cursor = page["messages"][0].as_object_mut().expect("a message").remove("cursor");
     assert!(cursor.is_some_and(|cursor| cursor.is_string()));
     let expected = json!({
-        "id": 1, "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:06Z", "channel_id": 1,
-        "user_id": 1, "nickname": "ada", "source": "**hi**", "html": "<p><strong>hi</strong></p>\n"
+        "id": 1, "version": 3, "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:06Z",
+        "channel_id": 1, "user_id": 1, "nickname": "ada", "source": "**hi**", "html": "<p><strong>hi</strong></p>\n"
     });
     assert_eq!(page["messages"], json!([expected]));
 }

@@ -65,7 +65,7 @@ pub fn request_of(text: &str, recipient: &Recipient) -> Result<Request, Problem>
             frames::ClientFrame::PingUser => Ok(Request::Action(Action::PingUser)),
             frames::ClientFrame::PostMessage { id, channel, source } => {
                 let channel = Channel::Name(channel.into());
-                Ok(Request::Action(Action::PostMessage { id, channel, source: source.into() }))
+                Ok(Request::Action(Action::PostMessage { id, channel, thread_id: None, source: source.into() }))
             }
             frames::ClientFrame::Typing { channel } => Ok(Request::Typing(Channel::Name(channel.into()))),
         },
@@ -74,9 +74,9 @@ pub fn request_of(text: &str, recipient: &Recipient) -> Result<Request, Problem>
                 hello(token.map(String::from), cursor.map(String::from), version)
             }
             frames_v2::ClientFrame::PingUser => Ok(Request::Action(Action::PingUser)),
-            frames_v2::ClientFrame::PostMessage { id, channel_id, source } => {
+            frames_v2::ClientFrame::PostMessage { id, channel_id, source, thread_id } => {
                 let channel = Channel::Id(channel_id);
-                Ok(Request::Action(Action::PostMessage { id, channel, source: source.into() }))
+                Ok(Request::Action(Action::PostMessage { id, channel, thread_id, source: source.into() }))
             }
             frames_v2::ClientFrame::Typing { channel_id } => Ok(Request::Typing(Channel::Id(channel_id))),
         },

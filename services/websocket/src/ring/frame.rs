@@ -65,10 +65,13 @@ pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Updat
             let mut frames = Vec::new();
             let mut audience = Audience::Members(channel_id);
             if channel_id == GENERAL_CHANNEL_ID {
-                frames.push(frame(Audience::Version1, class, &Message::from(message.clone()))?);
+                // Reactions, replies and pins do not exist in version 1: it would receive the same message again.
+                if message.annotated_version != Some(event.version) {
+                    frames.push(frame(Audience::Version1, class, &Message::from(message.clone()))?);
+                }
                 audience = Audience::Version2;
             }
-            frames.push(frame(audience, class, &v2::Message::from(message))?);
+            frames.push(frame(audience, class, &v2::Message::from((message, event.version)))?);
             (class, (id, 0), frames)
         }
         MonolithEvent::ChannelChanged(channel) => {

@@ -205,6 +205,35 @@ async fn a_deleted_message_arrives_without_its_source_in_both_versions() {
 }
 
 #[tokio::test]
+async fn a_reaction_reaches_clients_of_version_2_alone_and_a_reply_every_client() {
+    let (nats, server) = start().await;
+    let (mut old, mut new) = (server.anonymous().await, server.user_of_version_2(MEMBER).await);
+    let mut reply = message(2, "a reply");
+    reply["thread_id"] = json!(1);
+    let mut first = message(1, "the first");
+    for (member, value) in [
+        ("reply_count", json!(1)),
+        ("last_reply_at", json!(5)),
+        ("reactions", json!([{ "emoji": "👍", "user_ids": [7, 8] }])),
+        ("pinned_at", json!(6)),
+        // `publish` makes events of version 1.
+        ("annotated_version", json!(1)),
+    ] {
+        first[member] = value;
+    }
+    nats.publish("messages", "message_changed", first).await;
+    nats.publish("messages", "message_changed", reply).await;
+    let model = old.next_model("Message").await;
+    assert_eq!((&model["source"], model.get("thread_id")), (&json!("a reply"), None));
+    let model = new.next_model("Message").await;
+    assert_eq!(model["reactions"], json!([{ "emoji": "👍", "count": 2, "user_ids": [7, 8] }]));
+    assert_eq!((&model["reply_count"], &model["last_reply_at"]), (&json!(1), &json!("1970-01-01T00:00:05Z")));
+    assert_eq!((&model["version"], &model["pinned_at"]), (&json!(1), &json!("1970-01-01T00:00:06Z")));
+    let model = new.next_model("Message").await;
+    assert_eq!((&model["source"], &model["thread_id"]), (&json!("a reply"), &json!(1)));
+}
+
+#[tokio::test]
 async fn when_the_channels_of_a_user_cannot_be_read_the_connection_is_closed_with_1013() {
     let (nats, server) = start().await;
     *server.peers.are_unavailable.lock().unwrap() = true;
@@ -275,7 +304,12 @@ async fn a_message_is_posted_to_the_channel_that_its_frame_names() {
     client.send(post(5)).await;
     let refused = client.next().await;
     assert_eq!((&refused["status"], &refused["id"]), (&json!(404), &json!(id)));
-    assert_eq!(*server.peers.posted_in.lock().unwrap(), [(CHANNEL, MEMBER, "hi".to_owned())]);
+    let mut reply = post(CHANNEL);
+    reply["thread_id"] = json!(1);
+    client.send(reply).await;
+    assert_eq!(client.next().await, json!({ "type": "posted", "id": id, "message_id": 2 }));
+    let posted = |thread_id: Option<i64>| (CHANNEL, thread_id, MEMBER, "hi".to_owned());
+    assert_eq!(*server.peers.posted_in.lock().unwrap(), [posted(None), posted(Some(1))]);
     // The frame of version 1 has no channel id.
     client.send(json!({ "type": "post_message", "id": id, "channel": "general", "source": "hi" })).await;
     assert_eq!(client.next().await["status"], 400);

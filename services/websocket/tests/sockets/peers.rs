@@ -30,7 +30,7 @@ pub struct MockPeers {
     /// The lists of channels of each user.
     pub memberships: Mutex<HashMap<i64, Vec<Membership>>>,
     /// Messages that were posted by version 2: channel, user and source.
-    pub posted_in: Mutex<Vec<(i64, i64, String)>>,
+    pub posted_in: Mutex<Vec<(i64, Option<i64>, i64, String)>>,
     pub revoked: Mutex<HashSet<String>>,
     pub are_unavailable: Mutex<bool>,
     pub revocations: broadcast::Sender<Uuid>,

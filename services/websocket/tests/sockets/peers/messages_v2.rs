@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use flack_api::{
     Context, Problem, TokenCaller,
-    messages_v2::{CreateChannelMessageResponse, CreateChannelResponse, MessagesV2Api, types},
+    messages_v2::{
+        CreateChannelMessageResponse, CreateChannelResponse, EditMessageResponse, GetChannelResponse,
+        GetMessageByIdResponse, MessagesV2Api, UpdateChannelResponse, types,
+    },
 };
 use uuid::Uuid;
 
@@ -36,6 +39,7 @@ fn channel(id: i64, member_version: i64) -> types::Channel {
             joined_at: chrono::DateTime::UNIX_EPOCH,
             last_read_message_id: 0,
             unread: 0,
+            mentions: 0,
             version: member_version,
         }),
         user_ids: Vec::new(),
@@ -74,12 +78,13 @@ impl MessagesV2Api for MockPeers {
             return Err(Problem::not_found("there is no such channel"));
         }
         let mut posted = self.posted_in.lock().unwrap();
-        posted.push((id, caller.user_id, body.source.to_string()));
+        posted.push((id, body.thread_id, caller.user_id, body.source.to_string()));
         let message_id = i64::try_from(posted.len()).unwrap();
         Ok(CreateChannelMessageResponse {
             location: format!("/api/v2/messages/{message_id}"),
             body: types::Message {
                 id: message_id,
+                version: 1,
                 cursor: String::new(),
                 created_at: chrono::DateTime::UNIX_EPOCH,
                 updated_at: chrono::DateTime::UNIX_EPOCH,
@@ -90,6 +95,12 @@ impl MessagesV2Api for MockPeers {
                 nickname: None,
                 source: String::new(),
                 html: String::new(),
+                mentions: None,
+                reactions: Vec::new(),
+                thread_id: body.thread_id,
+                reply_count: None,
+                last_reply_at: None,
+                pinned_at: None,
             },
         })
     }
@@ -103,7 +114,7 @@ impl MessagesV2Api for MockPeers {
         Err(Problem::internal())
     }
 
-    async fn get_channel(&self, _: &Context, _: TokenCaller, _: i64) -> Result<types::Channel, Problem> {
+    async fn get_channel(&self, _: &Context, _: TokenCaller, _: i64) -> Result<GetChannelResponse, Problem> {
         Err(Problem::internal())
     }
 
@@ -112,8 +123,9 @@ impl MessagesV2Api for MockPeers {
         _: &Context,
         _: TokenCaller,
         _: i64,
+        _: Option<types::EntityTag>,
         _: types::ChannelUpdate,
-    ) -> Result<types::Channel, Problem> {
+    ) -> Result<UpdateChannelResponse, Problem> {
         Err(Problem::internal())
     }
 
@@ -162,7 +174,12 @@ impl MessagesV2Api for MockPeers {
         Err(Problem::internal())
     }
 
-    async fn get_message_by_id(&self, _: &Context, _: Option<TokenCaller>, _: i64) -> Result<types::Message, Problem> {
+    async fn get_message_by_id(
+        &self,
+        _: &Context,
+        _: Option<TokenCaller>,
+        _: i64,
+    ) -> Result<GetMessageByIdResponse, Problem> {
         Err(Problem::internal())
     }
 
@@ -171,12 +188,51 @@ impl MessagesV2Api for MockPeers {
         _: &Context,
         _: TokenCaller,
         _: i64,
+        _: Option<types::EntityTag>,
         _: types::MessageEdit,
-    ) -> Result<types::Message, Problem> {
+    ) -> Result<EditMessageResponse, Problem> {
         Err(Problem::internal())
     }
 
-    async fn delete_message(&self, _: &Context, _: TokenCaller, _: i64) -> Result<(), Problem> {
+    async fn delete_message(
+        &self,
+        _: &Context,
+        _: TokenCaller,
+        _: i64,
+        _: Option<types::EntityTag>,
+    ) -> Result<(), Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn list_replies(
+        &self,
+        _: &Context,
+        _: Option<TokenCaller>,
+        _: i64,
+        _: Option<types::PageCursor>,
+        _: Option<types::PageCursor>,
+        _: Option<i32>,
+    ) -> Result<types::MessagesPage, Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn add_reaction(&self, _: &Context, _: TokenCaller, _: i64, _: types::Emoji) -> Result<(), Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn remove_reaction(&self, _: &Context, _: TokenCaller, _: i64, _: types::Emoji) -> Result<(), Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn pin_message(&self, _: &Context, _: TokenCaller, _: i64) -> Result<(), Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn unpin_message(&self, _: &Context, _: TokenCaller, _: i64) -> Result<(), Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn list_pins(&self, _: &Context, _: TokenCaller, _: i64) -> Result<types::PinList, Problem> {
         Err(Problem::internal())
     }
 }
