@@ -5,6 +5,7 @@ pub mod tokens;
 pub mod messages;
 pub mod messages_pages;
 pub mod channels;
+pub mod annotations;
 pub mod ui;
 pub mod websocket;
 pub mod bad_input;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Case> {
         messages::cases(),
         messages_pages::cases(),
         channels::cases(),
+        annotations::cases(),
         ui::cases(),
         websocket::cases(),
         bad_input::cases(),
