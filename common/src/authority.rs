@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use flack_api::Problem;
 use flack_catalogue::MONOLITH;
 use flack_handover::{
-    Entry, Part, Record, Side,
+    Entry, Part, Record, Side, Stage,
     protocol::{Acknowledged, BALANCER},
 };
 use http::StatusCode;
@@ -111,6 +111,21 @@ impl Authority {
     /// Returns the record of a part as this process last read it; none without a registry.
     pub fn record(&self, part: Part) -> Option<Record> {
         record_in(&self.registry.as_ref()?.1.snapshot(), part)
+    }
+
+    /// Returns the name, the owner's service and the stage of each part, as this process last read them. Without a
+    /// registry, this process is the owner of all, at no stage.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>, Option<Stage>)> {
+        let records = self.registry.as_ref().map(|(_, records)| records.snapshot());
+        let process = self.process;
+        Part::ALL.into_iter().map(move |part| {
+            let record = records.as_ref().map(|records| record_in(records, part));
+            let owner = match record {
+                None => Some(process),
+                Some(record) => record.map(|record| record.owner.service_name(part)),
+            };
+            (part.service().name, owner, record.flatten().map(|record| record.stage))
+        })
     }
 
     fn owner(&self, part: &str) -> Option<String> {

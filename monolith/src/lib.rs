@@ -127,7 +127,7 @@ pub async fn start(
     let messages_v2: Arc<dyn MessagesV2Api> = Arc::new(Layered::new(forward, messages_v2));
     let messages_v2: Arc<dyn MessagesV2Api> = Arc::new(Layered::new(writes.clone(), messages_v2));
     let forward = forwarding.layer::<dyn UiApi>(flack_ui::SERVICE, |url, http| Arc::new(UiClient::new(url, http)));
-    let ui: Arc<dyn UiApi> = Arc::new(Layered::new(forward, flack_ui::start(&pool)));
+    let ui: Arc<dyn UiApi> = Arc::new(Layered::new(forward, flack_ui::start(&pool, &authority)));
     let ui = Arc::new(Layered::new(writes, ui));
 
     let verify: Arc<dyn VerifyToken> = Arc::clone(&verifier) as _;

@@ -69,7 +69,7 @@ where
         () = shutdown.cancelled() => return Ok(()),
     };
     let readiness = app.readiness.clone();
-    let requests = Requests::new(&identity.instance)?;
+    let requests = Requests::new(&identity.service.name, &identity.instance, &identity.version)?;
     let router = router(app, &identity, &background, &shutdown, &requests);
 
     // Connections that have arrived before this line wait in the socket's queue.

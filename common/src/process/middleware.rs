@@ -17,14 +17,14 @@ use axum::{
 };
 use flack_api::{CORRELATION_ID, Problem, accepts_html, is_correlation_id, problem_page};
 use futures::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::timeout;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
     body, probes,
-    problems::{self, INSTANCE},
+    problems::{self, INSTANCE, SERVICE, VERSION},
 };
 use crate::rate::RequestRate;
 
@@ -41,13 +41,15 @@ const UNMATCHED_PATH: &str = "unmatched";
 /// The state of the middleware, shared by all requests of a process.
 #[derive(Debug)]
 pub struct Requests {
-    instance: HeaderValue,
+    /// The headers of every answer that name this process.
+    process: [(HeaderName, HeaderValue); 3],
     in_flight: AtomicUsize,
 }
 
 impl Requests {
-    pub fn new(instance: &str) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self { instance: instance.parse()?, in_flight: AtomicUsize::new(0) }))
+    pub fn new(service: &str, instance: &str, version: &str) -> anyhow::Result<Arc<Self>> {
+        let process = [(SERVICE, service.parse()?), (INSTANCE, instance.parse()?), (VERSION, version.parse()?)];
+        Ok(Arc::new(Self { process, in_flight: AtomicUsize::new(0) }))
     }
 
     /// The number of requests without an answer.
@@ -84,7 +86,9 @@ pub async fn handle(State(requests): State<Arc<Requests>>, mut request: Request,
     }
     let headers = response.headers_mut();
     headers.insert(CORRELATION_ID, header);
-    headers.insert(INSTANCE, requests.instance.clone());
+    for (name, value) in &requests.process {
+        headers.insert(name, value.clone());
+    }
     // Texts of users must never be taken for a script or a page.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if has_credentials {

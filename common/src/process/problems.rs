@@ -6,8 +6,10 @@ use http::{HeaderName, StatusCode, header};
 use tracing::info;
 use uuid::Uuid;
 
-/// The instance that answered. Every answer of the middleware has it.
+/// The service, the instance and the version that answered. Every answer of the middleware has them.
+pub const SERVICE: HeaderName = HeaderName::from_static("x-flack-service");
 pub const INSTANCE: HeaderName = HeaderName::from_static("x-flack-instance");
+pub const VERSION: HeaderName = HeaderName::from_static("x-flack-version");
 
 /// An answer of the HTTP library is shorter.
 const BARE_ANSWER_BYTES_MAX: usize = 512;

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         every_file_that_the_page_links_exists,
         stats_return_the_request_rate,
         the_api_documents_are_served,
+        parts_are_listed_with_owner_and_stage,
         preferences_are_stored_per_user,
         a_read_marker_never_moves_back,
         unknown_paths_are_not_found,
@@ -68,6 +69,22 @@ async fn preferences_are_stored_per_user(World { client, .. }: World) -> Result<
     for bad in [json!({ "theme": "pink", "notifications": true }), json!({ "theme": "dark" }), json!([])] {
         client.put(path, Auth::Token(&one.token), &bad, StatusCode::BAD_REQUEST).await?;
     }
+    Ok(())
+}
+
+async fn parts_are_listed_with_owner_and_stage(World { client, .. }: World) -> Result<()> {
+    let reader = client.person("curious").await?;
+    let list = client.get("/api/ui/parts", Auth::Token(&reader.token), StatusCode::OK).await?;
+    let parts = list.body["parts"].as_array().context("there is no list")?;
+    ensure!(parts.len() == 5, "{parts:?}");
+    for part in parts {
+        let is_owner = part["owner"] == json!("monolith") || part["owner"] == part["name"];
+        ensure!(is_owner && part["stage"].is_string(), "{part}");
+    }
+    for header in ["x-flack-service", "x-flack-instance", "x-flack-version"] {
+        ensure!(!list.header(header).is_empty(), "there is no {header}");
+    }
+    client.get("/api/ui/parts", Auth::None, StatusCode::UNAUTHORIZED).await?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use flack_conformance::{
 };
 
 use crate::{
-    ALL_SENT, ONLINE,
+    ALL_SENT, ONLINE, TOKEN,
     connection::Connection,
     driver::Driver,
     line,
@@ -363,7 +363,7 @@ async fn a_conversation_looks_as_in_the_readme(world: World) -> Result<()> {
 }
 
 /// Creates a channel in the dialog, and waits until it is open.
-async fn create(window: &Window, name: &str, kind: &str) -> Result<()> {
+pub async fn create(window: &Window, name: &str, kind: &str) -> Result<()> {
     window.click("#new-channel-open").await?;
     window.write("#new-channel [name=name]", name).await?;
     window.run(&format!("document.querySelector('#new-channel [value={kind}]').click()")).await?;
@@ -394,7 +394,7 @@ fn writes_to(nickname: &str) -> String {
     format!(
         "(() => {{
             const {{ origin }} = location;
-            const token = JSON.parse(sessionStorage['flack.token']);
+            const token = {TOKEN};
             const person = [...document.querySelectorAll('.person')]
                 .find((row) => row.querySelector('.person-name').textContent === {nickname:?});
             if (!person || window.isAsking) return window.isKnown === true;
@@ -428,7 +428,7 @@ fn badge(name: &str) -> String {
 }
 
 /// An expression: whether the channel is open and its messages are loaded.
-fn is_open(name: &str) -> String {
+pub fn is_open(name: &str) -> String {
     format!(
         "document.querySelector('#head-name').textContent === {name:?}
         && document.querySelector('#loading').hidden

@@ -4,10 +4,13 @@
 
 mod driver;
 mod window;
+mod tab;
 mod connection;
 mod page;
 mod channels;
 mod scroll;
+mod tabs;
+mod axe;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,8 @@ const PASSWORD: &str = "correct horse battery";
 const ONLINE: &str = "document.querySelector('#connection').dataset.phase === 'online'";
 const SIGNED_IN: &str = "!document.querySelector('#sign-in').open";
 const ASKED_TO_SIGN_IN: &str = "document.querySelector('#sign-in').open";
+/// An expression: the token of the user.
+const TOKEN: &str = "JSON.parse(localStorage['flack.session']).token";
 /// Every message of this window is confirmed by the server.
 const ALL_SENT: &str = "!document.querySelector('[data-outgoing]')";
 
@@ -52,6 +57,8 @@ fn browser_cases() -> Vec<Case> {
     cases.extend(page::cases());
     cases.extend(channels::cases());
     cases.extend(scroll::cases());
+    cases.extend(tabs::cases());
+    cases.extend(axe::cases());
     cases
 }
 
@@ -90,7 +97,7 @@ async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
         ben.until("Ben's theme is dark", "document.documentElement.dataset.theme === 'dark'").await?;
         let calls = "performance.getEntriesByName(location.origin + '/api/ui/preferences')";
         ben.until("it is stored", &format!("{calls}.length >= 3")).await?;
-        ben.run("localStorage.clear(); location.reload()").await?;
+        ben.run("localStorage.removeItem('flack.theme'); location.reload()").await?;
         ben.until("the session outlives a reload", &format!("{ONLINE} && {SIGNED_IN}")).await?;
         ben.until("so does the conversation", "document.querySelectorAll('.message').length === 2").await?;
         ben.until("and the choice of colours", "document.documentElement.dataset.theme === 'dark'").await?;
@@ -107,7 +114,7 @@ async fn two_users_chat_in_two_windows(world: World) -> Result<()> {
         ben.click("#sign-out").await?;
         ben.until("Ben is asked to sign in", ASKED_TO_SIGN_IN).await?;
         ana.until("Ana sees him leave", "document.querySelector('#away .person-name')?.textContent === 'Ben'").await?;
-        ensure!(ben.evaluate("sessionStorage.getItem('flack.token')").await?.is_null(), "the token is still there");
+        ensure!(ben.evaluate("localStorage.getItem('flack.session')").await?.is_null(), "the token is still there");
         ben.click("[name=way][value=return]").await?;
         ben.write("#nickname", "Ben").await?;
         ben.write("#password", "wrong").await?;
@@ -174,8 +181,7 @@ async fn a_draft_survives_the_end_of_a_session(world: World) -> Result<()> {
     Driver::run(async |driver| {
         let eleni = register(driver, &url, "Eleni").await?;
         eleni.write("#draft", "half a thou").await?;
-        let token = "JSON.parse(sessionStorage['flack.token'])";
-        let headers = format!("{{ Authorization: `Bearer ${{{token}}}` }}");
+        let headers = format!("{{ Authorization: `Bearer ${{{TOKEN}}}` }}");
         eleni.run(&format!("fetch('/api/tokens', {{ method: 'DELETE', headers: {headers} }})")).await?;
         eleni.until("she is asked again", ASKED_TO_SIGN_IN).await?;
         eleni.until("and the name is known", "document.querySelector('#nickname').value === 'Eleni'").await?;

@@ -11,9 +11,11 @@ use fantoccini::{Client, Locator};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use crate::tab::Tab;
+
 /// The timeout of every wait. A wait normally takes milliseconds, a reconnect some seconds.
-const WAIT: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(20);
+pub const WAIT: Duration = Duration::from_secs(30);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 pub struct Window {
     client: Client,
@@ -26,7 +28,12 @@ impl Window {
 
     /// Waits until an expression is true; `what` describes it for the error.
     pub async fn until(&self, what: &str, condition: &str) -> Result<()> {
-        let deadline = Instant::now() + WAIT;
+        self.until_within(1, what, condition).await
+    }
+
+    /// As `until`, but waits so many times as long.
+    pub async fn until_within(&self, waits: u32, what: &str, condition: &str) -> Result<()> {
+        let deadline = Instant::now() + WAIT * waits;
         // An expression fails while the page reloads.
         while !matches!(self.evaluate(condition).await, Ok(Value::Bool(true))) {
             if Instant::now() > deadline {
@@ -43,9 +50,20 @@ impl Window {
         Ok(())
     }
 
-    /// Returns the value of an expression.
+    /// Returns the value of an expression; waits for that of a promise.
     pub async fn evaluate(&self, expression: &str) -> Result<Value> {
         Ok(self.client.execute(&format!("return {expression}"), Vec::new()).await?)
+    }
+
+    /// Opens a further tab of this browser.
+    pub async fn open_tab(&self, url: &str) -> Result<Tab> {
+        let capabilities = self.client.capabilities().context("the browser has named no capabilities")?;
+        let address = capabilities.get("goog:chromeOptions").and_then(|options| options["debuggerAddress"].as_str());
+        Tab::open(address.context("the browser has no DevTools")?, url).await
+    }
+
+    pub async fn goto(&self, url: &str) -> Result<()> {
+        self.client.goto(url).await.with_context(|| format!("{url} does not open"))
     }
 
     pub async fn run(&self, statements: &str) -> Result<()> {

@@ -76,6 +76,8 @@ impl Linked {
 pub struct Bundle {
     pub icon: Linked,
     pub heartbeat: Linked,
+    /// A module that is loaded later.
+    pub scenes: Linked,
     pub theme: Linked,
     pub style: Linked,
     pub script: Linked,
@@ -83,15 +85,19 @@ pub struct Bundle {
 
 impl Bundle {
     fn new() -> Self {
-        let (icon, heartbeat) = (Linked::of(asset("favicon.svg")), Linked::of(asset("js/heartbeat.js")));
+        let [icon, heartbeat, scenes] =
+            ["favicon.svg", "js/heartbeat.js", "js/scenes.js"].map(|path| Linked::of(asset(path)));
         let style: String = ASSETS.iter().filter(|asset| asset.kind == CSS).map(Asset::text).collect();
         let mut script = combine_modules();
-        for (source, linked) in [("/static/favicon.svg", &icon), ("/static/js/heartbeat.js", &heartbeat)] {
+        for (source, linked) in
+            [("/static/favicon.svg", &icon), ("/static/js/heartbeat.js", &heartbeat), ("/static/js/scenes.js", &scenes)]
+        {
             script = script.replace(source, &linked.path());
         }
         Self {
             icon,
             heartbeat,
+            scenes,
             theme: Linked::of(asset("js/theme-first.js")),
             style: Linked::new("app", "css", File::new(CSS, style)),
             script: Linked::new("app", "js", File::new(JAVASCRIPT, script)),
@@ -100,7 +106,7 @@ impl Bundle {
 
     /// Returns the file at a path below `/static/`, and the hash in the path, which may be that of another build.
     pub fn find<'path>(&self, path: &'path str) -> Option<(&File, &'path str)> {
-        let files = [&self.icon, &self.heartbeat, &self.theme, &self.style, &self.script];
+        let files = [&self.icon, &self.heartbeat, &self.scenes, &self.theme, &self.style, &self.script];
         files.into_iter().find_map(|linked| Some((&linked.file, linked.hash_in(path)?)))
     }
 }

@@ -5,7 +5,7 @@ use flack_api::{
     Context, Problem, TokenCaller,
     ui::{UiApi, types},
 };
-use flack_common::rate::RequestRate;
+use flack_common::{authority::Authority, rate::RequestRate};
 
 use crate::{model, store::Store};
 
@@ -13,11 +13,12 @@ use crate::{model, store::Store};
 #[derive(Debug)]
 pub struct Ui {
     store: Store,
+    authority: Authority,
 }
 
 impl Ui {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, authority: Authority) -> Self {
+        Self { store, authority }
     }
 }
 
@@ -25,6 +26,15 @@ impl Ui {
 impl UiApi for Ui {
     async fn get_stats(&self, _context: &Context) -> Result<types::Stats, Problem> {
         Ok(types::Stats { requests_per_second: RequestRate::of_process().per_second() })
+    }
+
+    async fn list_parts(&self, _context: &Context, _caller: TokenCaller) -> Result<types::PartList, Problem> {
+        let parts = self.authority.parts().map(|(name, owner, stage)| types::Part {
+            name: name.to_owned(),
+            owner: owner.map(str::to_owned),
+            stage: stage.map(|stage| stage.to_string()),
+        });
+        Ok(types::PartList { parts: parts.collect() })
     }
 
     async fn get_preferences(&self, _context: &Context, caller: TokenCaller) -> Result<types::Preferences, Problem> {

@@ -22,6 +22,7 @@ use flack_api::{
 };
 use flack_catalogue::Service;
 use flack_common::{
+    authority::Authority,
     config::ServiceConfig,
     events::publish_journal,
     process::{self, App, Background, Readiness},
@@ -40,8 +41,8 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/ui");
 pub const SERVICE: &str = "ui";
 
 /// Starts the part over its database. It has no background tasks.
-pub fn start(pool: &PgPool) -> Arc<dyn UiApi> {
-    Arc::new(Ui::new(Store::new(pool.clone())))
+pub fn start(pool: &PgPool, authority: &Authority) -> Arc<dyn UiApi> {
+    Arc::new(Ui::new(Store::new(pool.clone()), authority.clone()))
 }
 
 /// The routes of the browser app, of the ui API, and of the documents of every API.
@@ -59,7 +60,7 @@ pub async fn build(config: ServiceConfig, background: Background, registry: Regi
     let Connections { pool, events, verifier, authority, forwarding } =
         Connections::open(SERVICE, &config, &MIGRATIONS, &registry, &background).await?;
     let forward = forwarding.layer::<dyn UiApi>(SERVICE, |url, http| Arc::new(UiClient::new(url, http)));
-    let api: Arc<dyn UiApi> = Arc::new(Layered::new(forward, start(&pool)));
+    let api: Arc<dyn UiApi> = Arc::new(Layered::new(forward, start(&pool, &authority)));
     let api = Arc::new(Layered::new(WriteLimit::new(&config.limits), api));
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     let (url, keys) = (&config.internal_listener.url, &config.handover);

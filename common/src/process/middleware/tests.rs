@@ -17,7 +17,7 @@ fn router() -> Router {
         .route("/asset", get(async || ([(header::CACHE_CONTROL, "no-cache")], "x")))
         .route("/page", get(async || (StatusCode::NOT_FOUND, axum::response::Html("<h1>gone</h1>"))))
         .route("/id", get(async |headers: HeaderMap| headers[CORRELATION_ID].to_str().unwrap().to_owned()));
-    app.layer(from_fn_with_state(Requests::new("users-1").unwrap(), handle))
+    app.layer(from_fn_with_state(Requests::new("users", "users-1", "2").unwrap(), handle))
 }
 
 async fn get_with(path: &str, correlation_id: Option<&str>) -> (http::response::Parts, String) {
@@ -61,7 +61,9 @@ async fn a_valid_correlation_id_is_kept_and_passed_to_the_handler() {
     let (parts, text) = get_with("/id", Some("aB3._-")).await;
     assert_eq!(text, "aB3._-");
     assert_eq!(parts.headers[CORRELATION_ID], "aB3._-");
+    assert_eq!(parts.headers[SERVICE], "users");
     assert_eq!(parts.headers[INSTANCE], "users-1");
+    assert_eq!(parts.headers[VERSION], "2");
 }
 
 #[tokio::test]
@@ -130,7 +132,7 @@ async fn an_error_page_of_a_handler_stays_a_page() {
 
 #[tokio::test]
 async fn a_request_whose_client_disconnects_is_no_longer_counted_as_in_flight() {
-    let requests = Requests::new("users-1").unwrap();
+    let requests = Requests::new("users", "users-1", "2").unwrap();
     let app = Router::new()
         .route("/slow", get(async || std::future::pending::<()>().await))
         .layer(from_fn_with_state(Arc::clone(&requests), handle));

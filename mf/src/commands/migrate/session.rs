@@ -373,7 +373,7 @@ impl Session {
                 Err(failure!(TryAgain, "another terminal has changed the record of {part} meanwhile"))
             }
             Outcome::Refused(StepRefusal::WrongStage | StepRefusal::NoAttempt) => {
-                Err(failure!(Usage, "{part} is at the stage {}. See mfmigrate", view::stage(entry.record.stage)))
+                Err(failure!(Usage, "{part} is at the stage {}. See mfmigrate", entry.record.stage))
             }
             Outcome::NotOpenYet | Outcome::Refused(StepRefusal::Fence(_)) => Err(failure!(
                 Internal,

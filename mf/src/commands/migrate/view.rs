@@ -80,7 +80,7 @@ fn lines(observations: &[Observation], allowed: Allowed) -> Vec<String> {
         table.add_row([
             part.to_string(),
             observation.entry.owner().to_owned(),
-            stage(record.stage),
+            record.stage.to_string(),
             record.epoch.to_string(),
             or_dash(copied),
             or_dash(following.and_then(|it| it.lag_ms).map(|ms| format!("{ms} ms"))),
@@ -192,11 +192,6 @@ pub(super) fn activity(step: Step) -> String {
     }
 }
 
-/// Returns the word of a stage, as in the registry.
-pub(super) fn stage(stage: Stage) -> String {
-    json!(stage).as_str().unwrap_or_default().to_owned()
-}
-
 /// Returns how a step ended, in words.
 pub(super) fn result(part: Part, step: Step, report: &Report) -> String {
     let pause = report.pause.map(|pause| format!("; writes waited at most {} ms", pause.as_millis()));
@@ -260,7 +255,7 @@ pub(super) async fn print_plan(session: &Session, part: Part, step: Step) -> Res
             "guards": guards.collect::<Vec<_>>(), "plan": lines.collect::<Vec<_>>(),
         }));
     } else {
-        print_line!("{part} is at the stage {}, its owner is {}", stage(record.stage), observation.entry.owner());
+        print_line!("{part} is at the stage {}, its owner is {}", record.stage, observation.entry.owner());
         if let Outcome::Refused(refusal) = outcome {
             print_line!("{} is not possible: {refusal}", name(step));
         }
@@ -300,7 +295,7 @@ pub(super) async fn print_way(session: &Session, part: Part, to: Side) -> Result
     let (record, measured) = (observation.record(), observation.measurements(session.options.allowed));
     let (forward, back) = steps(&observation, &measured);
     if let Some(step) = if to == Side::Service { forward } else { back } {
-        print_line!("{part} is at the stage {}; next: {}", stage(record.stage), step.name);
+        print_line!("{part} is at the stage {}; next: {}", record.stage, step.name);
     }
     for guard in unmet(&record, &measured) {
         print_line!("  NO {guard:<20} {}", guard.describe(&record, &measured));

@@ -95,8 +95,8 @@ export async function listMessagesPage(token, channelId, position = {}) {
 }
 
 /** `key` is an idempotency key: two requests with the same key create one message. */
-export const createMessage = async (token, channelId, source, key) => messageFrom(await call("POST",
-  `${CHANNELS}/${channelId}/messages`, { authorization: bearer(token), body: { source }, key }));
+export const createMessage = async (token, channelId, message, key) => messageFrom(await call("POST",
+  `${CHANNELS}/${channelId}/messages`, { authorization: bearer(token), body: message, key }));
 
 export const updateMessage = async (token, id, source) =>
   messageFrom(await call("PATCH", `${MESSAGES}/${id}`, { authorization: bearer(token), body: { source } }));
@@ -120,6 +120,10 @@ export const getPreferences = (token) => call("GET", "/api/ui/preferences", { au
 export const setPreferences = (token, preferences) =>
   call("PUT", "/api/ui/preferences", { authorization: bearer(token), body: preferences });
 
+/** Not one of the last calls, because only those who look at these cause it. */
+export const listParts = async (token) =>
+  (await call("GET", "/api/ui/parts", { authorization: bearer(token), isRecorded: false })).parts;
+
 export const getStats = () => call("GET", "/stats");
 
 const BEARER = "Bearer ";
@@ -129,12 +133,41 @@ const bearer = (token) => BEARER + token;
 const basic = (nickname, password) =>
   `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${nickname}:${password}`)))}`;
 
-async function call(method, path, { authorization, body, key, keepalive = false } = {}) {
+/** The last calls of this tab: {at, method, path, status, ms, service, instance, version, correlationId}. */
+export const calls = [];
+const CALLS_MAX = 50;
+
+/** Called after each call; null while nothing shows them. */
+let called = null;
+
+export function onCall(listener) {
+  called = listener;
+}
+
+function record(method, path, startedAt, response) {
+  const header = (name) => response?.headers.get(name) ?? null;
+  calls.unshift({
+    at: Date.now(),
+    method,
+    path,
+    status: response?.status ?? 0,
+    ms: performance.now() - startedAt,
+    service: header("X-Flack-Service"),
+    instance: header("X-Flack-Instance"),
+    version: header("X-Flack-Version"),
+    correlationId: header("X-Correlation-ID"),
+  });
+  calls.length = Math.min(calls.length, CALLS_MAX);
+  called?.();
+}
+
+async function call(method, path, { authorization, body, key, keepalive = false, isRecorded = true } = {}) {
   const headers = { Accept: "application/json" };
   if (authorization) headers.Authorization = authorization;
   if (body) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
 
+  const startedAt = performance.now();
   let response;
   try {
     response = await fetch(path, {
@@ -147,8 +180,10 @@ async function call(method, path, { authorization, body, key, keepalive = false 
       keepalive,
     });
   } catch {
+    if (isRecorded) record(method, path, startedAt);
     throw new Problem(0, "The server did not answer. Check the connection and try again.");
   }
+  if (isRecorded) record(method, path, startedAt, response);
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   if (response.status === 401 && authorization?.startsWith(BEARER)) tokenRefused(authorization.slice(BEARER.length));

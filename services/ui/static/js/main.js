@@ -3,11 +3,11 @@
 //   api.js      the REST API                      view-*.js   one part of the page each
 //   socket.js   the websocket connection          message.js  the elements of a message
 //   outbox.js   messages not yet confirmed        reading.js  read and unread messages
-//   lists.js    loading a list, and again         limit.js    the length of a message
+//   outbox-store.js  where they are stored        limit.js    the length of a message
+//   lists.js    loading a list, and again         session.js  the user, the same in all tabs
 //   channels.js channels, and which one is open   deleting.js deleting messages, with undo
 //   pages.js    pages of messages                 dom.js      elements; the only place that inserts HTML
-//   session.js  what survives a page reload       time.js     times as text
-//   state.js    the state of this window
+//   state.js    the state of this window          time.js     times as text
 
 import * as api from "./api.js";
 import { closeChannels, handleChannel, handleDeleted, handleMember } from "./channels.js";
@@ -15,9 +15,10 @@ import { loadChannels, loadMembers, openChannels, showAddressed } from "./channe
 import { deleteWaiting, openDeleting } from "./deleting.js";
 import { byId, heartbeat, openDialogs } from "./dom.js";
 import { load, openLists, stopLists } from "./lists.js";
-import { handleOwnMessage, handlePosted, handleProblem, handleSocketClosed, openOutbox, resend } from "./outbox.js";
+import { deleteOutbox, forgetOutbox, handleOwnMessage, handlePosted, handleProblem } from "./outbox.js";
+import { handleSocketClosed, openOutbox, resend } from "./outbox.js";
 import { handleUnread, openReading } from "./reading.js";
-import { session } from "./session.js";
+import { isSameUser, onSessionChangedElsewhere, session } from "./session.js";
 import { Connection } from "./socket.js";
 import { applyMessage, applyUser, applyUsers, changed, clearUserState, setConnection, state } from "./state.js";
 import { openChannelView } from "./view-channel.js";
@@ -28,8 +29,9 @@ import { openMessagesView, readingId, showNewMessagesButton } from "./view-messa
 import { openNewChannelView } from "./view-new-channel.js";
 import { isChangingPassword, openPasswordView } from "./view-password.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
+import { openScenesView } from "./view-scenes.js";
 import { loadPreferences, openSettingsView } from "./view-settings.js";
-import { openSignInView, showSignIn } from "./view-sign-in.js";
+import { hideSignIn, openSignInView, showSignIn } from "./view-sign-in.js";
 import { openSwitcherView } from "./view-switcher.js";
 
 const connection = new Connection({
@@ -56,10 +58,11 @@ openDeleting();
 openPeopleView();
 openConnectionView(connection);
 openSettingsView();
+openScenesView();
 openPasswordView({ changed: signedIn, refused: handleTokenExpired });
 openReading();
-// A refusal of the previous token may arrive after a new sign-in.
-api.onTokenRefused((token) => token === session.token && handleTokenExpired());
+api.onTokenRefused(handleTokenRefused);
+onSessionChangedElsewhere(followSession);
 byId("sign-out").addEventListener("click", signOut);
 heartbeat().onmessage = pingUser;
 
@@ -67,12 +70,26 @@ if (session.token) enter();
 else showSignIn();
 
 function signedIn({ nickname, token, userId }) {
-  // Another user in the same window must not see the previous user's draft or outbox.
-  if (session.nickname && session.nickname.toLowerCase() !== nickname.toLowerCase()) clearUser();
-  session.nickname = nickname;
-  session.token = token;
-  if (userId) session.userId = userId;
+  // Another user in the same browser must not see the previous user's draft or outbox.
+  const isOther = session.nickname !== null && !isSameUser(session.nickname, nickname);
+  if (isOther) {
+    clearUser();
+    deleteOutbox();
+  }
+  session.signIn({ nickname, token, userId: userId ?? (isOther ? null : session.userId) });
   enter();
+}
+
+/** Does what another tab did: it has signed in or out, its token has expired, or it has a new one. */
+function followSession(before) {
+  if (!isSameUser(before.nickname, session.nickname)) clearUser();
+  if (session.token && session.token !== before.token) {
+    hideSignIn();
+    enter();
+  } else if (!session.nickname) {
+    byId("chat").hidden = true;
+    showSignIn();
+  } else if (!session.token && !isChangingPassword()) showSignIn({ overChat: true });
 }
 
 function enter() {
@@ -90,6 +107,7 @@ function handleFrame(frame) {
   switch (frame.type) {
     case "welcome":
       if (frame.user_id) session.userId = frame.user_id;
+      setConnection({ ...state.connection, instance: frame.instance });
       changed("session");
       // When the session is resumed, the server sends everything after the cursor.
       if (!frame.resumed) {
@@ -108,14 +126,14 @@ function handleFrame(frame) {
       break;
     case "problem":
       // A problem without an id answers the hello frame.
-      if (!frame.id && frame.status === 401) handleTokenExpired();
+      if (!frame.id && frame.status === 401) handleTokenRefused(connection.token);
       else handleProblem(frame);
       break;
     case "typing":
       showTyping(frame);
       break;
     case "expired_token":
-      handleTokenExpired();
+      handleTokenRefused(connection.token);
       break;
   }
 }
@@ -156,6 +174,11 @@ function pingUser() {
   if (session.token && !connection.send({ type: "ping_user" })) api.setMeOnline(session.token).catch(() => {});
 }
 
+// A refusal of the previous token may arrive after a new sign-in, also of another tab.
+function handleTokenRefused(token) {
+  if (token === session.token) handleTokenExpired();
+}
+
 function handleTokenExpired() {
   if (!session.token || isChangingPassword()) return;
   session.token = null;
@@ -166,6 +189,7 @@ async function signOut() {
   const { token } = session;
   deleteWaiting();
   clearUser();
+  deleteOutbox();
   session.clear();
   byId("chat").hidden = true;
   let note = "";
@@ -175,7 +199,7 @@ async function signOut() {
   } catch (problem) {
     // 401: the token has already expired.
     if (problem.status !== 401) {
-      note = "You are signed out in this window. The server did not answer; your token expires within an hour.";
+      note = "You are signed out in this browser. The server did not answer; your token expires within an hour.";
     }
   }
   showSignIn({ note });
@@ -186,8 +210,7 @@ function clearUser() {
   stopLists();
   clearDraft();
   session.clearDrafts();
-  session.outbox = state.outbox = [];
-  session.userId = null;
+  forgetOutbox();
   closeChannels();
   clearUserState();
 }

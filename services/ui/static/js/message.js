@@ -3,7 +3,7 @@
 import { startDeleting, undoDeleting } from "./deleting.js";
 import { avatar, element, icon, insertSanitizedHtml } from "./dom.js";
 import { startEditing } from "./view-edit.js";
-import { discard, retry } from "./outbox.js";
+import { discard, edit, retry } from "./outbox.js";
 import { session } from "./session.js";
 import { clockTime, fullTime } from "./time.js";
 
@@ -60,12 +60,12 @@ export function outgoingElement(entry, { isFirst, isOnline }) {
     sending: ["Sending…"],
     delayed: [delay, " ", button("Discard", () => discard(entry.id))],
     sent: ["Sent"],
-    failed: [`Not sent. ${entry.problem} `, button("Try again", () => retry(entry.id)), " ",
-      button("Discard", () => discard(entry.id))],
+    refused: [`Not sent. ${entry.problem} `, button("Edit", () => edit(entry.id)), " ",
+      button("Try again", () => retry(entry.id)), " ", button("Discard", () => discard(entry.id))],
   }[status];
   const source = element("p", { className: "as-typed" }, entry.source);
   const text = element("div", { className: "message-text" }, source,
-    element("p", { className: "outgoing-note", role: status === "failed" ? "alert" : null }, ...note));
+    element("p", { className: "outgoing-note", role: status === "refused" ? "alert" : null }, ...note));
   const { userId, nickname } = session;
   const author = { userId: userId ?? 0, nickname, isFirst, isMine: true, seconds: entry.created_at };
   return row(author, text, null, { "data-outgoing": status });

@@ -1,67 +1,123 @@
 // The outbox: own messages that are not yet confirmed. They are shown at once and sent one at a time in each channel,
 // so that their order is kept: over the socket when it is open, else by REST. Every message has an id that is used as
-// its idempotency key. Sending it again, over either transport and after a page reload, never creates a second message.
+// its idempotency key. Sending it again, over either transport, by another tab and after a reload, never creates a
+// second message.
+//
+// The outbox belongs to all tabs. A message is sent after it was stored (outbox-store.js), by the tab that holds the
+// lock of its channel. When this tab is closed or crashes, the browser gives the lock to another tab, which continues
+// with the oldest stored message. Tabs report what they change on a broadcast channel.
 
 import * as api from "./api.js";
-import { session } from "./session.js";
+import { addEntry, clearEntries, firstEntry, listEntries, openStore, putEntry, removeEntry } from "./outbox-store.js";
+import { isSameUser, moveEarlierSession, session } from "./session.js";
 import { applyMessage, changed, on, state } from "./state.js";
+import { showNotice } from "./view-settings.js";
 
 // How long to wait for the socket's answer before REST is used with the same id.
 const SOCKET_TIMEOUT_MS = 4_000;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 5_000;
+const NOT_STORED =
+  "This browser stores nothing for this site. What is not sent when the last tab of Flack is closed, is lost.";
 
 let connection;
+/** Whether entries are stored. Otherwise the tabs only have them in memory. */
+let isStoring = true;
+/** Fulfilled when the stored entries are in the state. */
+let loaded;
 /** The requests on the socket that wait for their answers, by message: {posted, refused}. */
 const pending = new Map();
-/** The channels in which a message is being sent. */
+/** The channels whose messages this tab sends, or waits to send, and those that it has to look at again. */
 const sending = new Set();
+const wanted = new Set();
 /** Functions that end the pauses before the next attempts. */
 const pauses = new Set();
+const tabs = new BroadcastChannel("flack.outbox");
 
 export function openOutbox(theConnection) {
   connection = theConnection;
-  // An earlier version of the app had only `general`.
-  state.outbox = session.outbox.map(({ channel_id: channelId = api.GENERAL_ID, ...entry }) => {
-    const status = entry.status === "failed" ? "failed" : "waiting";
-    return { ...entry, channel_id: channelId, shownAs: undefined, isDelayed: false, status };
+  loaded = load();
+  tabs.onmessage = ({ data }) => loaded.then(() => receive(data));
+  on(["messages"], dropShown);
+}
+
+/** Another user's entries are neither shown nor sent. */
+const owner = () => session.nickname?.toLowerCase();
+
+async function load() {
+  const earlier = moveEarlierSession();
+  const stored = await attempt(async () => {
+    await openStore();
+    return listEntries();
   });
-  on(["messages"], discardShown);
-}
-
-export function post(channelId, source) {
-  const entry = { id: crypto.randomUUID(), channel_id: channelId, source, created_at: Date.now() / 1000 };
-  state.outbox.push({ ...entry, status: "waiting" });
-  saveOutbox();
+  for (const entry of stored ?? []) if (isSameUser(entry.owner, session.nickname)) insert(entry);
+  for (const entry of earlier) {
+    // The first version of the app had only `general`.
+    await add(insert({ channel_id: api.GENERAL_ID, ...entry, owner: owner(), status: "waiting" }));
+  }
+  changed("outbox");
   sendWaiting();
 }
 
-export function retry(id) {
-  const entry = state.outbox.find((candidate) => candidate.id === id);
+/** `more`: further members of the entry, such as `thread_id`. */
+export async function post(channelId, source, more = {}) {
+  const entry = insert({
+    ...more,
+    id: crypto.randomUUID(),
+    owner: owner(),
+    channel_id: channelId,
+    source,
+    created_at: Date.now() / 1000,
+    status: "waiting",
+  });
+  changed("outbox");
+  await loaded;
+  await add(entry);
+  sendWaitingIn(channelId);
+}
+
+export async function retry(id) {
+  const entry = find(id);
   if (!entry) return;
-  entry.status = "waiting";
-  saveOutbox();
-  sendWaiting();
+  await change(entry, { status: "waiting" });
+  sendWaitingIn(entry.channel_id);
 }
 
 export function discard(id) {
-  state.outbox = state.outbox.filter((entry) => entry.id !== id);
-  saveOutbox();
+  const entry = find(id);
+  if (!entry) return;
+  drop(entry);
+  unstore(entry);
+  tabs.postMessage({ ...shared(entry), isDiscarded: true });
   // The next one does not wait for the pause of this one.
   endPauses();
 }
 
-// A confirmed message may arrive in a page, too.
-function discardShown() {
-  const outbox = state.outbox.filter(({ messageId }) => !state.messages.has(messageId));
-  if (outbox.length === state.outbox.length) return;
-  state.outbox = outbox;
-  saveOutbox();
+/** Moves the text of a refused message back to the draft of its channel. */
+export function edit(id) {
+  const { channel_id: channelId, source } = find(id) ?? {};
+  if (!source) return;
+  discard(id);
+  session.setDraft(channelId, [source, session.draftOf(channelId)].filter(Boolean).join("\n"));
+  changed("draft");
+}
+
+/** Called at a sign-out in any tab. */
+export function forgetOutbox() {
+  state.outbox = [];
+  changed("outbox");
+}
+
+/** Called at a sign-out in this tab. */
+export function deleteOutbox() {
+  forgetOutbox();
+  attempt(clearEntries);
 }
 
 /** Sends at once after a welcome frame. */
-export function resend() {
+export async function resend() {
   endPauses();
+  await loaded;
   sendWaiting();
 }
 
@@ -85,11 +141,91 @@ export function handleSocketClosed() {
  */
 export function handleOwnMessage(message) {
   const entry = state.outbox.find(({ messageId }) => messageId === message.id)
-    ?? state.outbox.find(({ channel_id: channelId, source, status, messageId }) =>
-      channelId === message.channel_id && source === message.source && status === "sending" && !messageId);
+    ?? state.outbox.find((candidate) => candidate.status === "sending" && !candidate.messageId
+      && ["channel_id", "thread_id", "source"].every((member) => candidate[member] === message[member]));
   if (!entry) return;
   entry.shownAs = message.id;
-  if (entry.status === "sent") discard(entry.id);
+  dropIfShown(entry);
+  changed("outbox");
+}
+
+const find = (id) => state.outbox.find((entry) => entry.id === id);
+
+/** Inserts an entry in the order of the queue. Those that are not stored yet are the last ones. */
+function insert(entry) {
+  state.outbox.push(entry);
+  state.outbox.sort((a, b) => (a.order ?? Infinity) - (b.order ?? Infinity));
+  return entry;
+}
+
+function drop(entry) {
+  state.outbox = state.outbox.filter((other) => other !== entry);
+  changed("outbox");
+}
+
+// A sent entry is shown until its message arrives. Another channel is loaded when it is opened.
+function dropIfShown(entry) {
+  const { status, messageId, shownAs, channel_id: channelId } = entry;
+  const isShown = shownAs === messageId || state.messages.has(messageId) || channelId !== state.channelId;
+  if (status === "sent" && isShown) drop(entry);
+}
+
+// A confirmed message may arrive in a page, too.
+function dropShown() {
+  for (const entry of state.outbox) dropIfShown(entry);
+}
+
+/** What is the same in all tabs. */
+function shared({ shownAs, ...entry }) {
+  return entry;
+}
+
+/** Changes an entry in this tab, in the store if `status` is one that is stored, and in the other tabs. */
+async function change(entry, changes) {
+  Object.assign(entry, changes);
+  changed("outbox");
+  const { isDelayed, ...stored } = shared(entry);
+  if (entry.status === "sent") await unstore(entry);
+  else if (changes.status && entry.status !== "sending") await attempt(() => putEntry(stored));
+  tabs.postMessage(shared(entry));
+}
+
+async function add(entry) {
+  const { order: _, ...stored } = shared(entry);
+  entry.order = await attempt(() => addEntry(stored));
+  tabs.postMessage(shared(entry));
+}
+
+// In memory, entries have no order.
+const unstore = ({ order }) => attempt(() => order && removeEntry(order));
+
+/** Receives an entry that another tab has added or changed. */
+function receive({ isDiscarded, ...entry }) {
+  if (entry.owner !== owner()) return;
+  const known = find(entry.id);
+  if (isDiscarded) {
+    if (known) drop(known);
+    endPauses();
+    return;
+  }
+  const current = known ? Object.assign(known, entry) : insert(entry);
+  dropIfShown(current);
+  changed("outbox");
+  // Also while the other tab sends it: this tab then waits for the lock.
+  if (["waiting", "sending"].includes(entry.status)) sendWaitingIn(entry.channel_id);
+}
+
+/** Returns what `act` returns, while entries are stored. After a failure the outbox continues in memory. */
+async function attempt(act) {
+  if (!isStoring) return undefined;
+  try {
+    return await act();
+  } catch (problem) {
+    console.warn("The outbox is not stored.", problem);
+    isStoring = false;
+    showNotice(NOT_STORED);
+    return undefined;
+  }
 }
 
 function sendWaiting() {
@@ -97,43 +233,59 @@ function sendWaiting() {
 }
 
 async function sendWaitingIn(channelId) {
+  wanted.add(channelId);
   if (sending.has(channelId)) return;
   sending.add(channelId);
-  const isNext = ({ channel_id: id, status }) => id === channelId && status === "waiting";
-  let entry;
-  while (session.token && (entry = state.outbox.find(isNext))) await send(entry);
+  while (wanted.delete(channelId)) {
+    await navigator.locks.request(`flack.outbox.${channelId}`, async () => {
+      let entry;
+      do entry = session.token && (await nextIn(channelId));
+      while (entry && (await send(entry)));
+    });
+  }
   sending.delete(channelId);
 }
 
-// Tries until the server accepts or refuses the message, or the user discards it.
+/** Returns the oldest message that waits, whichever tab has written it. */
+async function nextIn(channelId) {
+  const stored = await attempt(() => firstEntry(owner(), channelId, "waiting"));
+  if (isStoring) return stored && (find(stored.id) ?? insert(stored));
+  return state.outbox.find(({ channel_id: id, status }) => id === channelId && ["waiting", "sending"].includes(status));
+}
+
+/**
+ * Tries until the server accepts or refuses the message, or the user discards it. Returns false if it waits for the
+ * next token.
+ */
 async function send(entry) {
-  entry.status = "sending";
-  saveOutbox();
+  change(entry, { status: "sending" });
   for (let failures = 0; state.outbox.includes(entry); failures += 1) {
     try {
-      confirm(entry, (await sendBySocket(entry)) ?? (await sendByRest(entry)));
-      return;
+      const messageId = (await sendBySocket(entry)) ?? (await sendByRest(entry));
+      await change(entry, { status: "sent", messageId });
+      dropIfShown(entry);
+      return true;
     } catch (problem) {
       if (problem.status === 401) {
-        // The message waits for the next token.
-        entry.status = "waiting";
-        return;
+        await change(entry, { status: "waiting" });
+        return false;
       }
       if (!problem.isTransient) {
-        Object.assign(entry, { status: "failed", problem: problem.message, shownAs: undefined });
-        saveOutbox();
-        return;
+        await change(entry, { status: "refused", problem: problem.message });
+        entry.shownAs = undefined;
+        return true;
       }
-      entry.isDelayed = true;
-      changed("outbox");
+      change(entry, { isDelayed: true });
       await pause(Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** failures) * (0.5 + Math.random() / 2));
     }
   }
+  return true;
 }
 
 /** Returns the message's id, or null when the socket is closed or does not answer in time. */
-async function sendBySocket({ id, channel_id: channelId, source }) {
-  if (!connection.send({ type: "post_message", id, channel_id: channelId, source })) return null;
+async function sendBySocket({ id, channel_id: channelId, source, thread_id: threadId }) {
+  const frame = { type: "post_message", id, channel_id: channelId, source, thread_id: threadId };
+  if (!connection.send(frame)) return null;
   let timer;
   try {
     return await new Promise((posted, refused) => {
@@ -150,24 +302,10 @@ async function sendBySocket({ id, channel_id: channelId, source }) {
   }
 }
 
-async function sendByRest(entry) {
-  const message = await api.createMessage(session.token, entry.channel_id, entry.source, entry.id);
+async function sendByRest({ id, channel_id: channelId, source, thread_id: threadId }) {
+  const message = await api.createMessage(session.token, channelId, { source, thread_id: threadId }, id);
   applyMessage(message);
   return message.id;
-}
-
-// The entry is shown until the event with the message arrives. Another channel is loaded when it is opened.
-function confirm(entry, messageId) {
-  Object.assign(entry, { status: "sent", messageId });
-  const isShown =
-    entry.shownAs === messageId || state.messages.has(messageId) || entry.channel_id !== state.channelId;
-  if (isShown) state.outbox = state.outbox.filter((other) => other !== entry);
-  saveOutbox();
-}
-
-function saveOutbox() {
-  session.outbox = state.outbox.filter(({ status }) => status !== "sent");
-  changed("outbox");
 }
 
 const pause = (ms) => new Promise((resolve) => {

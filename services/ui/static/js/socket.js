@@ -18,6 +18,9 @@ export class Connection {
   #isStarted = false;
   #handlers;
 
+  /** The token of the last hello frame; null: it had none. */
+  token = null;
+
   /** `token` returns the current token or null. `frame` and `phase` receive frames and changes of the connection. */
   constructor({ token, frame, phase }) {
     this.#handlers = { token, frame, phase };
@@ -87,8 +90,8 @@ export class Connection {
     const ifCurrent = (handle) => (event) => this.#socket === socket && handle(event);
     socket.onopen = ifCurrent(() => {
       const hello = { type: "hello", version: PROTOCOL_VERSION };
-      const token = this.#handlers.token();
-      if (token) hello.token = token;
+      this.token = this.#handlers.token();
+      if (this.token) hello.token = this.token;
       if (this.#cursor) hello.cursor = this.#cursor;
       socket.send(JSON.stringify(hello));
     });

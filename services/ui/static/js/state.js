@@ -23,13 +23,14 @@ export const state = {
   /** How many times pages were applied. */
   pagesApplied: 0,
   /**
-   * Own messages: {id, channel_id, source, created_at, status: waiting | sending | sent | failed, isDelayed?, problem?,
-   * messageId?}. `isDelayed`: an attempt has failed, and others follow.
+   * Own messages of all tabs, in the order in which they are sent: {id, channel_id, source, created_at, status:
+   * waiting | sending | sent | refused, isDelayed?, problem?, messageId?}. `isDelayed`: an attempt has failed, and
+   * others follow.
    */
   outbox: [],
   /** User id to {channelId}: where the user is shown as typing. */
   typing: new Map(),
-  /** {phase: connecting | online | waiting | stopped, retryAt?} */
+  /** {phase: connecting | online | waiting | stopped, retryAt?, instance?} */
   connection: { phase: "stopped" },
   /** Which lists have been loaded. */
   loaded: { users: false, channels: false, messages: false },
@@ -42,7 +43,8 @@ const changedTopics = new Set();
 
 /**
  * Calls `listener` after a topic has changed: users, channels, channel (another one is open), members, messages,
- * outbox, typing, connection, session, editing, deleting, reading (the end of the list is in sight).
+ * outbox, draft (the text of an entry was moved back), typing, connection, session, editing, deleting, reading (the end
+ * of the list is in sight).
  */
 export function on(topics, listener) {
   for (const topic of topics) listeners.set(topic, [...(listeners.get(topic) ?? []), listener]);

@@ -52,6 +52,10 @@ export function openComposerView(connection) {
     goToEnd();
   });
   on(["channel", "channels", "users"], show);
+  on(["draft"], () => {
+    loadDraft();
+    draft.focus();
+  });
   on(["typing", "users", "channel"], showTyping);
 }
 
@@ -60,16 +64,18 @@ export function focusComposer() {
 }
 
 function show() {
-  if (channelId !== state.channelId) {
-    channelId = state.channelId;
-    draft.value = channelId === null ? "" : session.draftOf(channelId);
-    typingSentAt = 0;
-    checkLength(draft, note);
-  }
+  if (channelId !== state.channelId) loadDraft();
   const channel = openChannel();
   const title = channel ? titleOf(channel) : "";
   byId("draft-label").textContent = `Message to ${title}. Enter sends, Shift and Enter inserts a line break.`;
   draft.placeholder = `Message ${title}`;
+}
+
+function loadDraft() {
+  channelId = state.channelId;
+  draft.value = channelId === null ? "" : session.draftOf(channelId);
+  typingSentAt = 0;
+  checkLength(draft, note);
 }
 
 export function clearDraft() {

@@ -43,6 +43,12 @@ export function showSignIn({ overChat = false, note = "" } = {}) {
   (session.nickname ? form.elements.password : form.elements.nickname).focus();
 }
 
+/** Called when another tab has signed in. */
+export function hideSignIn() {
+  form.elements.password.value = "";
+  dialog.close();
+}
+
 function showMode() {
   const isNew = form.elements.way.value === "register";
   submitButton.textContent = isNew ? "Join the chat" : "Sign in";

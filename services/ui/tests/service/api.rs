@@ -153,3 +153,12 @@ async fn only_changes_are_journaled_with_the_correlation_id_of_the_request(pool:
         ]
     );
 }
+
+#[sqlx::test(migrations = false)]
+async fn a_process_without_a_registry_owns_every_part(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let answer = service.get("/api/ui/parts", ADA, StatusCode::OK).await;
+    let names = ["ui", "users", "tokens", "messages", "websocket"];
+    assert_eq!(answer, json!({"parts": names.map(|name| json!({"name": name, "owner": "ui"}))}));
+    service.send(Method::GET, "/api/ui/parts", None, None, StatusCode::UNAUTHORIZED).await;
+}

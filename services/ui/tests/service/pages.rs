@@ -159,6 +159,11 @@ async fn linked_files_have_a_hash_in_their_name_and_are_kept_by_browsers() {
 #[tokio::test]
 async fn the_first_view_is_small() {
     let mut paths = links().await;
+    for path in paths.clone() {
+        for later in all(r#"\bimport\("([^"]+)"\)"#, &get(&path, None).await.2) {
+            assert!(paths.remove(&later), "{later}");
+        }
+    }
     paths.insert("/".to_owned());
     let (requests, mut bytes, mut plain_bytes) = (paths.len(), 0, 0);
     for path in paths {
@@ -194,7 +199,7 @@ async fn the_script_has_every_module_after_those_it_imports() {
             assert!(defined.contains(&format!("js/{imported}")), "{line}");
         }
     }
-    let not_modules = ["js/heartbeat.js", "js/theme-first.js"].map(str::to_owned);
+    let not_modules = ["js/heartbeat.js", "js/scenes.js", "js/theme-first.js"].map(str::to_owned);
     let modules = scripts().map(|(asset, _)| asset.path.to_owned()).filter(|path| !not_modules.contains(path));
     assert_eq!(defined, modules.collect());
 }

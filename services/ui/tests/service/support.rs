@@ -1,6 +1,6 @@
 //! The ui part under test.
 
-use flack_common::database;
+use flack_common::{authority::Authority, database};
 use flack_testing::TestService;
 use flack_ui::{MIGRATIONS, router, start};
 use http::{Method, StatusCode};
@@ -19,7 +19,7 @@ pub struct Service {
 impl Service {
     pub async fn start(pool: PgPool) -> Self {
         database::migrate(&pool, &MIGRATIONS).await.expect("the migrations apply");
-        let http = TestService::new(|verifier| router(start(&pool), verifier));
+        let http = TestService::new(|verifier| router(start(&pool, &Authority::standalone("ui")), verifier));
         Self { pool, http }
     }
 

@@ -1,8 +1,8 @@
 //! Writing to a client, with timeouts for a slow one, and closing its connection.
 
-use flack_api::frames::ServerFrame;
 use futures::{SinkExt as _, StreamExt as _};
 use metrics::counter;
+use serde::Serialize;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
@@ -152,7 +152,7 @@ impl<'a> Outgoing<'a> {
         write_bounded(writing, &self.progress).await
     }
 
-    pub async fn send_frame(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {
+    pub async fn send_frame(&mut self, frame: &impl Serialize) -> Result<(), CloseReason> {
         match serde_json::to_string(frame) {
             Ok(text) => self.send(Message::text(text)).await,
             Err(error) => {

@@ -4,7 +4,8 @@ use std::{collections::VecDeque, convert::Infallible, future::pending, pin::Pin,
 
 use axum::body::Bytes;
 use chrono::Utc;
-use flack_api::{Context, GENERAL_CHANNEL_ID, Problem, TokenCaller, frames::ServerFrame};
+use flack_api::{Context, GENERAL_CHANNEL_ID, Problem, TokenCaller, frames::ServerFrame, frames_v2};
+use flack_common::telemetry;
 use futures::StreamExt as _;
 use secrecy::SecretString;
 use tokio::{
@@ -140,7 +141,14 @@ impl<'a> Session<'a> {
         let user_id = self.user.as_ref().map(|user| user.caller.user_id);
         info!(user.id = user_id, is_resumed, "a client was welcomed");
         let cursor = self.outgoing.progress.position.cursor.to_string();
-        self.send(&ServerFrame::Welcome { cursor, resumed: is_resumed, user_id }).await?;
+        let resumed = is_resumed;
+        if let Recipient::Version1 = self.outgoing.recipient {
+            self.send(&ServerFrame::Welcome { cursor, resumed, user_id }).await?;
+        } else {
+            let instance = Some(telemetry::process_name());
+            let frame = frames_v2::ServerFrame::Welcome { cursor, resumed, user_id, instance };
+            self.outgoing.send_frame(&frame).await?;
+        }
         match refused {
             None => Ok(()),
             Some(problem) if problem.status == 401 => self.send(&ServerFrame::ExpiredToken).await,
