@@ -79,8 +79,9 @@ export function makeDrawer({ api, clockTime, element, on, session, state, opener
     copy.setAttribute("aria-label", `Copy the correlation id ${correlationId}`);
     return element("li", {},
       element("p", { className: "scenes-call" }, element("code", {}, `${method} ${path}`),
-        element("span", { className: status >= 400 || status === 0 ? "is-problem" : "" }, `${status || "no answer"}`)),
-      element("p", {}, `${clockTime(at / 1000)}, ${Math.round(ms)} ms${status ? `, answered by ${answered}` : ""}`),
+        element("span", { className: status >= 400 || status === 0 ? "is-problem" : "" },
+          `${status || "no answer"}, ${Math.round(ms)} ms`)),
+      element("p", {}, `${clockTime(at / 1000)}${status ? `, answered by ${answered}` : ""}`),
       correlationId && element("p", {}, element("code", {}, correlationId), " ", copy));
   }
 
