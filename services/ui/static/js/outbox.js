@@ -114,9 +114,10 @@ export function deleteOutbox() {
   attempt(clearEntries);
 }
 
-/** Sends at once after a welcome frame. */
+/** Sends at once after a welcome frame, in whichever tab. Browsers slow down the timers of hidden tabs. */
 export async function resend() {
   endPauses();
+  tabs.postMessage({ isOnline: true });
   await loaded;
   sendWaiting();
 }
@@ -199,14 +200,14 @@ async function add(entry) {
 // In memory, entries have no order.
 const unstore = ({ order }) => attempt(() => order && removeEntry(order));
 
-/** Receives an entry that another tab has added or changed. */
-function receive({ isDiscarded, ...entry }) {
+/** Receives an entry that another tab has added or changed, or that another tab is online. */
+function receive({ isOnline, isDiscarded, ...entry }) {
+  if (isOnline) return endPauses();
   if (entry.owner !== owner()) return;
   const known = find(entry.id);
   if (isDiscarded) {
     if (known) drop(known);
-    endPauses();
-    return;
+    return endPauses();
   }
   const current = known ? Object.assign(known, entry) : insert(entry);
   dropIfShown(current);
