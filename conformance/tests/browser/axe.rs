@@ -53,7 +53,7 @@ async fn the_page_has_no_violation_in_any_state(world: World) -> Result<()> {
         create(&tove, &name, "public").await?;
         check(&tove, "an empty channel").await?;
         let code = format!("```{0}let wide = {1};{0}```", shift_enter(), "1 + ".repeat(60));
-        for text in ["**Bold**, _thin_ and [a link](https://example.org/)", "> quoted", "- a list", &code] {
+        for text in ["**Bold**, _thin_ and [a link](https://example.org/)", "> quoted", "- a list", code.as_str()] {
             tove.write("#draft", &line(text)).await?;
         }
         tove.until("all are sent", ALL_SENT).await?;
