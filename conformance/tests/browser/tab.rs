@@ -21,7 +21,9 @@ impl Tab {
     /// Opens `url` in a tab of the browser whose DevTools listen on `address`.
     pub async fn open(address: &str, url: &str) -> Result<Self> {
         let http = flack_api::http_client_builder().build()?;
-        let created = http.put(format!("http://{address}/json/new?{url}")).send().await?;
+        // A fragment would not be sent.
+        let escaped = url.replace('#', "%23");
+        let created = http.put(format!("http://{address}/json/new?{escaped}")).send().await?;
         let target: Value = serde_json::from_str(&created.error_for_status()?.text().await?)?;
         let socket = target["webSocketDebuggerUrl"].as_str().with_context(|| format!("no tab: {target}"))?;
         let (devtools, _) = connect_async(socket).await.context("the tab's DevTools cannot be reached")?;

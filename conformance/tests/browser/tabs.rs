@@ -137,6 +137,7 @@ async fn tabs_share_sign_in_sign_out_and_a_new_token(world: World) -> Result<()>
             .await?;
         let left = other.evaluate("Object.keys(sessionStorage).length").await?;
         ensure!(left == 0, "a draft is left");
+        pia.until("the first tab asks", ASKED_TO_SIGN_IN).await?;
         pia.click("[name=way][value=return]").await?;
         pia.run("document.querySelector('#nickname').value = ''").await?;
         pia.write("#nickname", "Pia").await?;
