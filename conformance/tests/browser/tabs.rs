@@ -186,14 +186,16 @@ async fn a_refused_message_can_be_edited_or_discarded_in_each_tab(world: World) 
 }
 
 async fn a_browser_that_stores_nothing_says_so_and_sends(world: World) -> Result<()> {
-    let url = world.stack.url();
+    let (url, name) = (world.stack.url(), unique("memory"));
     Driver::run(async |driver| {
         let rosa = register(driver, &url, "Rosa").await?;
+        create(&rosa, &name, "private").await?;
         let mut tab = rosa.open_tab("about:blank").await?;
         let refuse = "IDBFactory.prototype.open = () => { throw new DOMException('refused', 'SecurityError'); };";
-        tab.goto_with(&url, refuse).await?;
+        tab.goto_with(&format!("{url}/#/channels/{name}"), refuse).await?;
         let notice = "document.querySelector('#notice:not([hidden])')?.textContent ?? ''";
-        tab.until("it says so", &format!("{ONLINE} && ({notice}).includes('stores nothing')")).await?;
+        tab.until("it says so", &format!("({notice}).includes('stores nothing')")).await?;
+        tab.until("it is live", &format!("{ONLINE} && {}", is_open(&name))).await?;
         for text in ["not stored", "also not stored"] {
             tab.evaluate(&write(text)).await?;
             tab.until("it is sent", &format!("{ALL_SENT} && {}", shown(text, 1))).await?;
