@@ -188,9 +188,9 @@ async fn a_refused_message_can_be_edited_or_discarded_in_each_tab(world: World) 
 async fn a_browser_that_stores_nothing_says_so_and_sends(world: World) -> Result<()> {
     let (url, name) = (world.stack.url(), unique("memory"));
     Driver::run(async |driver| {
-        let rosa = register(driver, &url, "Rosa").await?;
-        create(&rosa, &name, "private").await?;
-        let mut tab = rosa.open_tab("about:blank").await?;
+        let rahel = register(driver, &url, "Rahel").await?;
+        create(&rahel, &name, "private").await?;
+        let mut tab = rahel.open_tab("about:blank").await?;
         let refuse = "IDBFactory.prototype.open = () => { throw new DOMException('refused', 'SecurityError'); };";
         tab.goto_with(&format!("{url}/#/channels/{name}"), refuse).await?;
         let notice = "document.querySelector('#notice:not([hidden])')?.textContent ?? ''";
@@ -199,7 +199,7 @@ async fn a_browser_that_stores_nothing_says_so_and_sends(world: World) -> Result
         for text in ["not stored", "also not stored"] {
             tab.evaluate(&write(text)).await?;
             tab.until("it is sent", &format!("{ALL_SENT} && {}", shown(text, 1))).await?;
-            rosa.until("it is sent once", &format!("{ALL_SENT} && {}", shown(text, 1))).await?;
+            rahel.until("it is sent once", &format!("{ALL_SENT} && {}", shown(text, 1))).await?;
         }
         Ok(())
     })
