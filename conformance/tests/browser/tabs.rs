@@ -107,28 +107,28 @@ async fn what_was_written_offline_is_sent_after_all_tabs_were_closed(world: Worl
 async fn tabs_share_sign_in_sign_out_and_a_new_token(world: World) -> Result<()> {
     let url = world.stack.url();
     Driver::run(async |driver| {
-        let pia = driver.open(&url).await?;
-        pia.until("the app asks to sign in", ASKED_TO_SIGN_IN).await?;
-        let mut other = pia.open_tab(&url).await?;
+        let pilar = driver.open(&url).await?;
+        pilar.until("the app asks to sign in", ASKED_TO_SIGN_IN).await?;
+        let mut other = pilar.open_tab(&url).await?;
         other.until("the second tab asks, too", ASKED_TO_SIGN_IN).await?;
-        sign_up(&pia, "Pia").await?;
+        sign_up(&pilar, "Pilar").await?;
         let is_live = format!("{ONLINE} && {SIGNED_IN}");
         other.until("the second tab follows", &is_live).await?;
 
-        pia.click("#account").await?;
-        pia.write("#current-password", PASSWORD).await?;
-        pia.write("#new-password", "plover und weasel").await?;
-        pia.click("#password-change-go").await?;
-        pia.until("it is changed", "!document.querySelector('#password-change').open").await?;
+        pilar.click("#account").await?;
+        pilar.write("#current-password", PASSWORD).await?;
+        pilar.write("#new-password", "plover und weasel").await?;
+        pilar.click("#password-change-go").await?;
+        pilar.until("it is changed", "!document.querySelector('#password-change').open").await?;
         for text in ["with a new token", "once more"] {
-            pia.until("the first tab is live", &is_live).await?;
+            pilar.until("the first tab is live", &is_live).await?;
             other.until("the second tab is live", &is_live).await?;
             other.evaluate(&write(text)).await?;
-            pia.until("both read it", &shown(text, 1)).await?;
+            pilar.until("both read it", &shown(text, 1)).await?;
         }
 
         other.evaluate("sessionStorage.setItem('flack.drafts', JSON.stringify({ 1: 'private' }))").await?;
-        pia.click("#sign-out").await?;
+        pilar.click("#sign-out").await?;
         other
             .until(
                 "the second tab is signed out",
@@ -137,12 +137,12 @@ async fn tabs_share_sign_in_sign_out_and_a_new_token(world: World) -> Result<()>
             .await?;
         let left = other.evaluate("Object.keys(sessionStorage).length").await?;
         ensure!(left == 0, "a draft is left");
-        pia.until("the first tab asks", ASKED_TO_SIGN_IN).await?;
-        pia.click("[name=way][value=return]").await?;
-        pia.run("document.querySelector('#nickname').value = ''").await?;
-        pia.write("#nickname", "Pia").await?;
-        pia.write("#password", "plover und weasel").await?;
-        pia.click("#sign-in-go").await?;
+        pilar.until("the first tab asks", ASKED_TO_SIGN_IN).await?;
+        pilar.click("[name=way][value=return]").await?;
+        pilar.run("document.querySelector('#nickname').value = ''").await?;
+        pilar.write("#nickname", "Pilar").await?;
+        pilar.write("#password", "plover und weasel").await?;
+        pilar.click("#sign-in-go").await?;
         other.until("the second tab follows again", &is_live).await
     })
     .await
