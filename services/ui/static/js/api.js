@@ -94,6 +94,28 @@ export async function listMessagesPage(token, channelId, position = {}) {
   return { ...page, messages: page.messages.map(messageFrom) };
 }
 
+/** The message of any id that the user can see. */
+export const getMessage = async (token, id) =>
+  messageFrom(await call("GET", `${MESSAGES}/${id}`, { authorization: bearer(token) }));
+
+/** A page of the replies to a message: the newest ones, or those `before` a page cursor. */
+export async function listReplies(token, id, position = {}) {
+  const query = new URLSearchParams(position).toString();
+  const path = `${MESSAGES}/${id}/replies${query && "?"}${query}`;
+  const page = await call("GET", path, { authorization: bearer(token) });
+  return { ...page, messages: page.messages.map(messageFrom) };
+}
+
+/** Sets or removes an own reaction. */
+export const setReaction = (token, id, emoji, isSet) => call(isSet ? "PUT" : "DELETE",
+  `${MESSAGES}/${id}/reactions/${encodeURIComponent(emoji)}`, { authorization: bearer(token) });
+
+export const setPinned = (token, id, isPinned) =>
+  call(isPinned ? "PUT" : "DELETE", `${MESSAGES}/${id}/pin`, { authorization: bearer(token) });
+
+export const listPins = async (token, channelId) => (await call("GET", `${CHANNELS}/${channelId}/pins`,
+  { authorization: bearer(token) })).messages.map(messageFrom);
+
 /** `key` is an idempotency key: two requests with the same key create one message. */
 export const createMessage = async (token, channelId, message, key) => messageFrom(await call("POST",
   `${CHANNELS}/${channelId}/messages`, { authorization: bearer(token), body: message, key }));
@@ -109,7 +131,7 @@ export const deleteMessage = (token, id) =>
 export function messageFrom(model) {
   // During an upgrade an instance may still send version 1: messages of `general`, with times in seconds.
   const message = { channel_id: GENERAL_ID, ...model };
-  for (const name of ["created_at", "updated_at", "edited_at", "deleted_at"]) {
+  for (const name of ["created_at", "updated_at", "edited_at", "deleted_at", "last_reply_at", "pinned_at"]) {
     if (typeof message[name] === "string") message[name] = Math.floor(Date.parse(message[name]) / 1000);
   }
   return message;

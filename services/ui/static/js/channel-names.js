@@ -1,11 +1,14 @@
 // The names and addresses of channels.
 
 import { session } from "./session.js";
-import { nicknameOf } from "./state.js";
+import { nicknameOf, openChannel } from "./state.js";
 
 const PEOPLE_NAMED_MAX = 3;
 
 export const addressOf = ({ kind, name, id }) => (kind === "direct" ? `#/direct/${id}` : `#/channels/${name}`);
+
+/** The address of a thread of the open channel: of its first message, or of a reply. */
+export const threadAddress = ({ id, thread_id: threadId }) => `${addressOf(openChannel())}/${threadId ?? id}`;
 
 export const othersIn = ({ user_ids: ids = [] }) => ids.filter((id) => id !== session.userId);
 

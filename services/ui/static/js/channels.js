@@ -1,15 +1,17 @@
-// The channels of the user: which one is open, by the address of the page (`#/channels/<name>`, `#/direct/<id>`), and
-// the changes that the socket delivers.
+// The channels of the user: which one is open, by the address of the page (`#/channels/<name>`, `#/direct/<id>`, and
+// with `/<id>` the thread of a message), and the changes that the socket delivers.
 
 import * as api from "./api.js";
-import { addressOf, nameOf } from "./channel-names.js";
+import { addressOf, nameOf, threadAddress } from "./channel-names.js";
 import { isLoading, load } from "./lists.js";
 import { loadNewest, reloadMessages } from "./pages.js";
 import { session } from "./session.js";
 import { applyChannel, applyChannelModel, applyChannels, applyMember, applyMembers, setMembership } from "./state.js";
-import { openChannel, setOpenChannel, state } from "./state.js";
+import { mentionsUser, openChannel, setOpenChannel, setOpenThread, state } from "./state.js";
+import { loadThread } from "./threads.js";
 import { showNotice } from "./view-settings.js";
 
+const ADDRESS = /^(#\/(?:channels|direct)\/[^/]+)(?:\/(\d+))?$/;
 /** The server counts unread messages up to this number, which means "or more". */
 const UNREAD_MAX = 100;
 const REFRESH_DELAY_MS = 300;
@@ -39,6 +41,7 @@ export function loadChannels(readingId) {
   if (state.channelId === null) return;
   reloadMessages(readingId);
   loadMembers();
+  if (state.thread) loadThread(goToThread);
 }
 
 /** Called at the sign-out. */
@@ -47,21 +50,28 @@ export function closeChannels() {
   history.replaceState(null, "", location.pathname);
 }
 
-/** Opens a channel as a link to it does. */
-export function goTo(channel) {
-  location.hash = addressOf(channel);
+/** Opens a channel, or a thread in it, as a link does. */
+export function goTo(channel, threadId) {
+  location.hash = `${addressOf(channel)}${threadId ? `/${threadId}` : ""}`;
 }
 
 function goToGeneral() {
   location.hash = "";
 }
 
+/** Closes the thread; the channel stays open. */
+export const closeThread = () => goTo(openChannel());
+
 /** Opens the channel of the address; without one it is `general`. */
 export function showAddressed() {
   if (!session.token) return;
-  const address = location.hash.length > 1 ? location.hash : addressOf(state.channels.get(api.GENERAL_ID));
+  const [, found = location.hash, threadId] = location.hash.match(ADDRESS) ?? [];
+  const address = found || addressOf(state.channels.get(api.GENERAL_ID));
   const channel = [...state.channels.values()].find((candidate) => addressOf(candidate) === address);
-  if (channel) return show(channel);
+  if (channel) {
+    show(channel);
+    return showThread(threadId ? Number(threadId) : null);
+  }
   if (!state.loaded.channels) return;
   showNotice("There is no such channel, or you are not its member.");
   history.replaceState(null, "", location.pathname);
@@ -74,6 +84,18 @@ function show({ id }) {
   if (!isReceiving) return;
   loadNewest();
   loadMembers();
+}
+
+function showThread(id) {
+  if (id === (state.thread?.id ?? null)) return;
+  setOpenThread(id);
+  if (isReceiving && id !== null) loadThread(goToThread);
+}
+
+function goToThread(id) {
+  if (id !== null) return location.replace(threadAddress({ id }));
+  showNotice("There is no such message, or you cannot see it.");
+  closeThread();
 }
 
 /** Of the open channel. Without them, their number is not shown. */
@@ -111,7 +133,7 @@ export function handleMember(model) {
 }
 
 /** Reads a channel again, once for all events of a moment. */
-function refreshLater(id) {
+export function refreshLater(id) {
   if (!session.token || waiting.has(id)) return;
   waiting.add(id);
   setTimeout(async () => {
@@ -136,10 +158,17 @@ async function refreshNow(id) {
   loadMembers();
 }
 
-/** Counts a message of another user that is not read at once. */
-export function countUnread({ channel_id: id }) {
+/** Counts a message of another user that is not read at once. Of replies, only mentions are counted. */
+export function countUnread(message) {
+  const { channel_id: id, thread_id: threadId } = message;
   const member = state.channels.get(id)?.member;
-  if (member) setMembership(id, { unread: Math.min(member.unread + 1, UNREAD_MAX) });
+  if (member) {
+    const { unread, mentions = 0 } = member;
+    const plus = (count, isMore) => Math.min(count + isMore, UNREAD_MAX);
+    setMembership(id, {
+      unread: plus(unread, !threadId), mentions: plus(mentions, mentionsUser(message, session.userId)),
+    });
+  }
   // Whether what is being read counts it, is not known.
   if (!member || isLoading("channels") || reading.has(id)) refreshLater(id);
 }
@@ -149,7 +178,8 @@ export const shownCount = (unread) => (unread >= UNREAD_MAX ? `${UNREAD_MAX - 1}
 /** A deleted message is not unread. */
 export function handleDeleted({ id: messageId, channel_id: id }) {
   const member = state.channels.get(id)?.member;
-  if (member?.unread > 0 && messageId > member.last_read_message_id) refreshLater(id);
+  const isCounted = member?.unread > 0 || member?.mentions > 0;
+  if (isCounted && messageId > member.last_read_message_id) refreshLater(id);
 }
 
 export async function join(id) {

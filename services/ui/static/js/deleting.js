@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { session } from "./session.js";
-import { applyMessage, changed, state } from "./state.js";
+import { applyMessage, changed, messageOf } from "./state.js";
 
 const UNDO_MS = 5_000;
 
@@ -48,7 +48,7 @@ async function sendDeletion(id) {
     await api.deleteMessage(session.token, id);
     deletions.delete(id);
     // The event delivers it too, but not while the socket is closed.
-    const current = state.messages.get(id);
+    const current = messageOf(id);
     if (current) applyMessage({ ...current, source: "", html: "", deleted_at: Date.now() / 1000 });
   } catch (problem) {
     deletions.set(id, { problem: problem.message });

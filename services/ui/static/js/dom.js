@@ -28,6 +28,24 @@ export function setIcon(button, name) {
   button.querySelector("use").setAttribute("href", `#icon-${name}`);
 }
 
+/** In a toolbar, Tab reaches one button, and the arrow keys reach the others. */
+export function openToolbars() {
+  addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const bar = step && event.target.closest("[role=toolbar]");
+    if (!bar) return;
+    const buttons = [...bar.children];
+    buttons.at((buttons.indexOf(event.target) + step) % buttons.length).focus();
+    event.preventDefault();
+  });
+}
+
+/** A toolbar of these buttons and links. */
+export function toolbar(label, className, buttons) {
+  for (const button of buttons.slice(1)) button.tabIndex = -1;
+  return element("div", { className, role: "toolbar", "aria-label": label }, ...buttons);
+}
+
 /** Connects the buttons that close a dialog, and a click beside it. */
 export function openDialogs() {
   for (const dialog of document.querySelectorAll("dialog.card")) {

@@ -20,6 +20,10 @@ const lists = {
     missing: "Messages cannot be loaded now. Flack tries again.",
     stale: "Messages cannot be loaded now, so some may be missing. Flack tries again.",
   },
+  thread: {
+    missing: "The thread cannot be loaded now. Flack tries again.",
+    stale: "The thread cannot be loaded now, so replies may be missing. Flack tries again.",
+  },
 };
 
 export function openLists() {

@@ -8,12 +8,15 @@
 //   channels.js channels, and which one is open   deleting.js deleting messages, with undo
 //   pages.js    pages of messages                 dom.js      elements; the only place that inserts HTML
 //   state.js    the state of this window          time.js     times as text
+//   threads.js  the open thread                   rows.js     lists of messages
+//   pins.js     pinned messages                   composer.js a field for a new message
+//   reactions.js  reactions to messages
 
 import * as api from "./api.js";
 import { closeChannels, handleChannel, handleDeleted, handleMember } from "./channels.js";
 import { loadChannels, loadMembers, openChannels, showAddressed } from "./channels.js";
 import { deleteWaiting, openDeleting } from "./deleting.js";
-import { byId, heartbeat, openDialogs } from "./dom.js";
+import { byId, heartbeat, openDialogs, openToolbars } from "./dom.js";
 import { load, openLists, stopLists } from "./lists.js";
 import { deleteOutbox, forgetOutbox, handleOwnMessage, handlePosted, handleProblem } from "./outbox.js";
 import { handleSocketClosed, openOutbox, resend } from "./outbox.js";
@@ -28,11 +31,14 @@ import { openConnectionView } from "./view-connection.js";
 import { openMessagesView, readingId, showNewMessagesButton } from "./view-messages.js";
 import { openNewChannelView } from "./view-new-channel.js";
 import { isChangingPassword, openPasswordView } from "./view-password.js";
+import { openPickerView } from "./view-picker.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
+import { openProfileView } from "./view-profile.js";
 import { openScenesView } from "./view-scenes.js";
 import { loadPreferences, openSettingsView } from "./view-settings.js";
 import { hideSignIn, openSignInView, showSignIn } from "./view-sign-in.js";
 import { openSwitcherView } from "./view-switcher.js";
+import { openThreadView } from "./view-thread.js";
 
 const connection = new Connection({
   token: () => session.token,
@@ -48,6 +54,10 @@ openSignInView(signedIn);
 openLists();
 openMessagesView();
 openComposerView(connection);
+openThreadView();
+openPickerView();
+openProfileView();
+openToolbars();
 openChannels();
 openChannelsView();
 openChannelView();
@@ -152,6 +162,7 @@ function handleMessage(message) {
   if (message.deleted_at) handleDeleted(message);
   else if (!isNew) return;
   else if (message.user_id === session.userId) handleOwnMessage(message);
+  else if (message.thread_id) handleUnread(message);
   // Before the list has been loaded, every message is new to this window.
   else if (!isOpen || state.loaded.messages) {
     if (isOpen) showNewMessagesButton();

@@ -10,7 +10,7 @@
 import * as api from "./api.js";
 import { addEntry, clearEntries, firstEntry, listEntries, openStore, putEntry, removeEntry } from "./outbox-store.js";
 import { isSameUser, moveEarlierSession, session } from "./session.js";
-import { applyMessage, changed, on, state } from "./state.js";
+import { applyMessage, changed, draftKey, isPlaceOpen, messageOf, on, state } from "./state.js";
 import { showNotice } from "./view-settings.js";
 
 // How long to wait for the socket's answer before REST is used with the same id.
@@ -38,7 +38,7 @@ export function openOutbox(theConnection) {
   connection = theConnection;
   loaded = load();
   tabs.onmessage = ({ data }) => loaded.then(() => receive(data));
-  on(["messages"], dropShown);
+  on(["messages", "thread"], dropShown);
 }
 
 /** Another user's entries are neither shown nor sent. */
@@ -93,12 +93,13 @@ export function discard(id) {
   endPauses();
 }
 
-/** Moves the text of a refused message back to the draft of its channel. */
+/** Moves the text of a refused message back to the draft of its channel or thread. */
 export function edit(id) {
-  const { channel_id: channelId, source } = find(id) ?? {};
-  if (!source) return;
+  const entry = find(id);
+  if (!entry) return;
   discard(id);
-  session.setDraft(channelId, [source, session.draftOf(channelId)].filter(Boolean).join("\n"));
+  const key = draftKey(entry);
+  session.setDraft(key, [entry.source, session.draftOf(key)].filter(Boolean).join("\n"));
   changed("draft");
 }
 
@@ -164,10 +165,10 @@ function drop(entry) {
   changed("outbox");
 }
 
-// A sent entry is shown until its message arrives. Another channel is loaded when it is opened.
+// A sent entry is shown until its message arrives. Another channel or thread is loaded when it is opened.
 function dropIfShown(entry) {
-  const { status, messageId, shownAs, channel_id: channelId } = entry;
-  const isShown = shownAs === messageId || state.messages.has(messageId) || channelId !== state.channelId;
+  const { status, messageId, shownAs } = entry;
+  const isShown = shownAs === messageId || messageOf(messageId) || !isPlaceOpen(entry);
   if (status === "sent" && isShown) drop(entry);
 }
 

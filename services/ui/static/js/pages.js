@@ -30,6 +30,14 @@ export function loadNewest(shown = () => {}) {
   });
 }
 
+/** Loads the messages around one, of which the page cursor is known. Then calls `shown`. */
+export function loadAround(cursor, shown) {
+  load("messages", () => around(cursor), (pages) => {
+    applyPages(pages);
+    shown();
+  });
+}
+
 export const loadEarlier = () => loadNextTo("earlier", "before");
 
 export const loadLater = () => loadNextTo("later", "after");

@@ -2,9 +2,10 @@
 
 import * as api from "./api.js";
 import { titleOf } from "./channel-names.js";
-import { countUnread, goTo, shownCount } from "./channels.js";
+import { countUnread, goTo, refreshLater, shownCount } from "./channels.js";
 import { session } from "./session.js";
-import { changed, messagesInOrder, newestIdOf, nicknameOf, on, openChannel, setMembership, state } from "./state.js";
+import { changed, mentionsUser, messagesInOrder, newestIdOf, nicknameOf, on, openChannel } from "./state.js";
+import { setMembership, state } from "./state.js";
 import { isReading } from "./view-messages.js";
 import { wantsNotifications } from "./view-settings.js";
 
@@ -20,17 +21,21 @@ let readBefore = null;
 let openedAtId = null;
 /** Channel id to the newest message that was seen and is not sent yet. */
 const seen = new Map();
+/** The channels whose mentions are counted again after their position is stored. */
+const recounted = new Set();
 let timer = null;
 
 export function openReading() {
-  on(["channel", "channels", "messages", "users", "reading"], update);
+  on(["channel", "channels", "messages", "thread", "users", "reading"], update);
   document.addEventListener("visibilitychange", update);
   addEventListener("pagehide", sendPositions);
 }
 
 /** Receives another user's message that has just arrived. Shows a notification when the window is hidden. */
 export function handleUnread(message) {
-  if (message.channel_id === state.channelId && isReading()) return;
+  const { thread_id: threadId } = message;
+  // Replies are read in their thread, and only mentions are announced.
+  if (threadId ? !mentionsUser(message, session.userId) : message.channel_id === state.channelId && isReading()) return;
   countUnread(message);
   const channel = state.channels.get(message.channel_id);
   if (channel && document.hidden && wantsNotifications()) {
@@ -40,7 +45,7 @@ export function handleUnread(message) {
     const options = { body, tag: "flack", icon: "/static/favicon.svg" };
     new Notification(`${nicknameOf(message.user_id)}${place}`, options).onclick = () => {
       window.focus();
-      goTo(channel);
+      goTo(channel, threadId);
     };
   }
 }
@@ -55,7 +60,7 @@ function update() {
     openedAtId = null;
   }
   setUnreadLine();
-  if (member && channelId !== null && state.loaded.messages && isReading()) setSeen(member);
+  if (member && channelId !== null) setSeen(member);
   showTitle();
 }
 
@@ -74,11 +79,21 @@ function setUnreadLine() {
 }
 
 function setSeen(member) {
-  const newestId = messagesInOrder().at(-1)?.id ?? 0;
+  const newestId = newestSeenId(member);
   if (newestId <= member.last_read_message_id) return;
   seen.set(channelId, newestId);
-  setMembership(channelId, { unread: 0, last_read_message_id: newestId });
+  setMembership(channelId, { unread: 0, mentions: 0, last_read_message_id: newestId });
+  // Later replies that were not seen are counted, too.
+  if (member.mentions > 0) recounted.add(channelId);
   timer ??= setTimeout(sendPositions, POSITION_INTERVAL_MS);
+}
+
+// A reply is a read position only if it has a mention, and no unread message of the channel is before it.
+function newestSeenId({ unread, mentions }) {
+  const isSeen = state.loaded.messages && isReading();
+  const inChannel = isSeen ? messagesInOrder().at(-1)?.id ?? 0 : 0;
+  if (!(mentions > 0) || !state.loaded.thread || document.hidden || (unread > 0 && !isSeen)) return inChannel;
+  return Math.max(inChannel, ...state.thread.replies.keys());
 }
 
 function sendPositions() {
@@ -86,15 +101,19 @@ function sendPositions() {
   timer = null;
   for (const [id, messageId] of seen) {
     // A lost position is not essential: the next message sends a later one.
-    if (session.token) api.setReadPosition(session.token, id, messageId).catch(() => {});
+    if (!session.token) continue;
+    const recount = () => recounted.delete(id) && refreshLater(id);
+    api.setReadPosition(session.token, id, messageId).then(recount, () => {});
   }
   seen.clear();
 }
 
 function showTitle() {
   const channel = openChannel();
-  const counts = [...state.channels.values()].map(({ member }) => member?.unread ?? 0);
-  const sum = counts.reduce((total, unread) => total + unread, 0);
-  const count = sum > 0 ? `(${shownCount(sum)}) ` : "";
+  const members = [...state.channels.values()].map(({ member }) => member);
+  const sumOf = (name) => members.reduce((total, member) => total + (member?.[name] ?? 0), 0);
+  const [unread, mentions] = [sumOf("unread"), sumOf("mentions")];
+  const counts = [unread > 0 && shownCount(unread), mentions > 0 && `@${shownCount(mentions)}`].filter(Boolean);
+  const count = counts.length > 0 ? `(${counts.join(", ")}) ` : "";
   document.title = channel && session.token ? `${count}${titleOf(channel)} – Flack` : "Flack";
 }

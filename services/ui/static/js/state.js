@@ -9,23 +9,28 @@ export const state = {
   users: new Map(),
   /**
    * The public channels, and those of the user. `member`: of the user, absent without a membership: {unread,
-   * last_read_message_id, version}.
+   * mentions, last_read_message_id, version}.
    */
   channels: new Map([[GENERAL_ID, GENERAL]]),
   /** The channel that is shown; null until it is found by the address of the page. */
   channelId: null,
   /** The members of the open channel by their id; null: not loaded, or everybody. */
   members: null,
-  /** The loaded messages of the open channel: all those between the first and the last one. */
+  /** The loaded messages of the open channel: all those between the first and the last one. Without replies. */
   messages: new Map(),
   /** The page cursors of what is before and after the loaded messages; null: nothing is. */
   range: { earlier: null, later: null },
   /** How many times pages were applied. */
   pagesApplied: 0,
   /**
-   * Own messages of all tabs, in the order in which they are sent: {id, channel_id, source, created_at, status:
-   * waiting | sending | sent | refused, isDelayed?, problem?, messageId?}. `isDelayed`: an attempt has failed, and
-   * others follow.
+   * The thread beside the channel: {id, first, replies, earlier, pagesApplied}, or null. `first`: its first message,
+   * null until it is loaded. `replies`: the newest ones, without a gap. `earlier`: the page cursor of those before.
+   */
+  thread: null,
+  /**
+   * Own messages of all tabs, in the order in which they are sent: {id, channel_id, thread_id?, source, created_at,
+   * status: waiting | sending | sent | refused, isDelayed?, problem?, messageId?}. `isDelayed`: an attempt has failed,
+   * and others follow.
    */
   outbox: [],
   /** User id to {channelId}: where the user is shown as typing. */
@@ -33,7 +38,7 @@ export const state = {
   /** {phase: connecting | online | waiting | stopped, retryAt?, instance?} */
   connection: { phase: "stopped" },
   /** Which lists have been loaded. */
-  loaded: { users: false, channels: false, messages: false },
+  loaded: { users: false, channels: false, messages: false, thread: false },
   /** The first message that was unread when the channel was opened. A line is shown above it. */
   unreadFrom: null,
 };
@@ -42,9 +47,9 @@ const listeners = new Map();
 const changedTopics = new Set();
 
 /**
- * Calls `listener` after a topic has changed: users, channels, channel (another one is open), members, messages,
- * outbox, draft (the text of an entry was moved back), typing, connection, session, editing, deleting, reading (the end
- * of the list is in sight).
+ * Calls `listener` after a topic has changed: users, channels, channel (another one is open), members, messages, thread
+ * (and its replies), outbox, draft (the text of an entry was moved back), typing, connection, session, editing,
+ * deleting, reactions, reading (the end of the list is in sight).
  */
 export function on(topics, listener) {
   for (const topic of topics) listeners.set(topic, [...(listeners.get(topic) ?? []), listener]);
@@ -64,7 +69,7 @@ function callListeners() {
 }
 
 // The models that the socket has delivered while a list is read. The answer may be older. Null: nothing is read.
-const newerThanRead = { users: null, channels: null, messages: null };
+const newerThanRead = { users: null, channels: null, messages: null, thread: null };
 
 export function beginRead(name) {
   newerThanRead[name] = new Map();
@@ -153,7 +158,16 @@ export function setOpenChannel(id) {
   state.range = { earlier: null, later: null };
   state.loaded.messages = false;
   state.unreadFrom = null;
+  setOpenThread(null);
   changed("channel");
+}
+
+/** Shows another thread, or none; its replies have to be loaded. */
+export function setOpenThread(id) {
+  const first = state.messages.get(id) ?? null;
+  state.thread = id === null ? null : { id, first, replies: new Map(), earlier: null, pagesApplied: 0 };
+  state.loaded.thread = false;
+  changed("thread");
 }
 
 /** Applies the members of the open channel. */
@@ -188,7 +202,7 @@ export function applyPages(pages) {
     if (place === "instead") state.messages.clear();
     const isWanted = ({ id }) => place !== "over" || state.messages.has(id);
     for (const message of page.messages.filter(isWanted)) {
-      state.messages.set(message.id, { ...message, ...newer.get(message.id) });
+      state.messages.set(message.id, newest(message, newer.get(message.id)));
       setNewestId(message);
     }
     if (place === "instead" || place === "before") state.range.earlier = page.earlier;
@@ -215,22 +229,66 @@ export function forgetMessages(end, count, max) {
   state.range[end] = messages[cut].cursor;
 }
 
+// During an upgrade an instance may still send messages without versions.
+function isLate(message, known) {
+  const by = known.version && message.version ? "version" : "updated_at";
+  return known[by] > message[by];
+}
+
+/** Applies a page of the open thread: its newest replies, or those `before` the loaded ones. */
+export function applyThreadPage({ first, page, place }) {
+  const { thread } = state;
+  const newer = newerThanRead.thread;
+  newerThanRead.thread = null;
+  thread.first = newest(first, newest(newer.get(thread.id), thread.first));
+  if (place === "instead") thread.replies.clear();
+  thread.earlier = page.earlier;
+  for (const reply of page.messages) thread.replies.set(reply.id, newest(reply, newer.get(reply.id)));
+  for (const [id, reply] of newer) if (reply.thread_id === thread.id) thread.replies.set(id, reply);
+  thread.pagesApplied += 1;
+  state.loaded.thread = true;
+  changed("thread");
+}
+
+// Events may be duplicates or late. Pages have the author's nickname and a page cursor, and events have not.
+function newest(message, known) {
+  if (!known || !message) return message ?? known;
+  const [older, newer] = isLate(message, known) ? [message, known] : [known, message];
+  return { ...newer, nickname: newer.nickname ?? older.nickname, cursor: newer.cursor ?? older.cursor };
+}
+
+/** Applies a message to the open thread, if it is part of it. */
+function applyToThread(message) {
+  const { thread } = state;
+  const { id } = message;
+  if (id === thread.id) thread.first = newest(message, thread.first);
+  else if (message.thread_id !== thread.id) return;
+  // An earlier one is loaded with its page.
+  else if (thread.replies.has(id) || thread.earlier === null || id > Math.min(...thread.replies.keys())) {
+    thread.replies.set(id, newest(message, thread.replies.get(id)));
+  }
+  newerThanRead.thread?.set(id, message);
+  changed("thread");
+}
+
 /** Applies one message from the socket or from REST. Returns whether it is new to this window. */
 export function applyMessage(message) {
   const { id } = message;
   const newestId = newestIdOf(message.channel_id);
   setNewestId(message);
-  // Of other channels, this window has no messages: a first version is new.
-  if (message.channel_id !== state.channelId) return id > newestId && message.updated_at === message.created_at;
+  if (state.thread) applyToThread(message);
+  // Of other channels and of threads, this window has no messages: a first version is new.
+  if (message.channel_id !== state.channelId || message.thread_id) {
+    return id > newestId && message.updated_at === message.created_at;
+  }
   const before = state.messages.get(id);
   // Events may be duplicates or late.
-  if (before && before.updated_at > message.updated_at) return false;
+  if (before && isLate(message, before)) return false;
   newerThanRead.messages?.set(id, message);
   // An unknown message may also be an old one that was edited. It is loaded with its page.
   const isShown = before || isInRange(id);
   if (isShown) {
-    // Pages have the author's nickname and a page cursor; events have no nickname.
-    state.messages.set(id, { nickname: before?.nickname, cursor: before?.cursor, ...message });
+    state.messages.set(id, newest(message, before));
     changed("messages");
   }
   return !before && (isShown || id > newestId);
@@ -243,12 +301,35 @@ function isInRange(id) {
   return (earlier === null || id > Math.min(...ids)) && (later === null || id < Math.max(...ids));
 }
 
+/** A loaded message of the open channel or of the open thread. */
+export function messageOf(id) {
+  const { messages, thread } = state;
+  return messages.get(id) ?? thread?.replies.get(id) ?? (thread?.id === id ? thread?.first : null) ?? undefined;
+}
+
+/** Whether this window shows the channel of a message, or the thread of a reply. */
+export const isPlaceOpen = ({ channel_id: channelId, thread_id: threadId }) =>
+  channelId === state.channelId && (!threadId || threadId === state.thread?.id);
+
+/** The entries of the outbox that are shown in a channel, or in a thread. */
+export const outgoingIn = (channelId, threadId) => state.outbox.filter((entry) =>
+  entry.channel_id === channelId && entry.thread_id === threadId && !entry.shownAs);
+
+/** Where the draft is stored of a channel, or of a thread. */
+export const draftKey = ({ channel_id: channelId, thread_id: threadId }) =>
+  (threadId ? `${channelId}/${threadId}` : channelId);
+
+export const mentionsUser = ({ mentions }, userId) =>
+  Boolean(mentions?.everyone || mentions?.user_ids?.includes(userId));
+
 export const nicknameOf = (userId, nickname) => state.users.get(userId)?.nickname ?? nickname ?? `user ${userId}`;
 
 /** In the order of their ids, as in pages. */
 export function messagesInOrder() {
   return [...state.messages.values()].sort((a, b) => a.id - b.id);
 }
+
+export const repliesInOrder = () => [...(state.thread?.replies.values() ?? [])].sort((a, b) => a.id - b.id);
 
 export function setConnection(connection) {
   state.connection = connection;

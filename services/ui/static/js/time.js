@@ -22,6 +22,12 @@ export function dayName(seconds) {
   return day === yesterday.toDateString() ? "Yesterday" : date.format(seconds * 1000);
 }
 
+/** Within a sentence: "at 12:04", or with the day. */
+export function momentName(seconds) {
+  const time = `at ${clockTime(seconds)}`;
+  return dayKey(seconds) === dayKey(Date.now() / 1000) ? time : `${dayName(seconds)} ${time}`;
+}
+
 export function timeAgo(seconds) {
   const minutes = Math.floor((Date.now() / 1000 - seconds) / 60);
   if (minutes < 1) return "just now";

@@ -3,11 +3,13 @@
 
 import * as api from "./api.js";
 import { nameOf, titleOf } from "./channel-names.js";
-import { join, leave } from "./channels.js";
-import { avatar, byId, element, onSubmit } from "./dom.js";
+import { goTo, join, leave } from "./channels.js";
+import { avatar, byId, element, insertSanitizedHtml, onSubmit } from "./dom.js";
 import { session } from "./session.js";
 import { applyChannel, nicknameOf, on, openChannel, state } from "./state.js";
+import { fullTime } from "./time.js";
 import { sign } from "./view-channels.js";
+import { goToMessage } from "./view-messages.js";
 import { showNotice } from "./view-settings.js";
 
 const dialog = byId("details");
@@ -24,6 +26,7 @@ export function openChannelView() {
     byId("topic-form").reset();
     byId("invite-form").reset();
     showDetails();
+    showPins();
     byId("topic-edit").value = openChannel().topic;
     dialog.showModal();
   });
@@ -139,4 +142,28 @@ function showDetails() {
       id === session.userId ? element("span", { className: "person-note" }, "you") : null)));
   const others = [...state.users.values()].filter(({ id }) => !ids.includes(id));
   byId("people-names").replaceChildren(...others.map(({ nickname }) => element("option", { value: nickname })));
+}
+
+async function showPins() {
+  const { channelId: id } = state;
+  byId("pins-section").hidden = true;
+  // Without an answer the list is not shown. The next opening tries again.
+  const pins = await api.listPins(session.token, id).catch(() => []);
+  if (id !== state.channelId) return;
+  byId("pins-section").hidden = pins.length === 0;
+  byId("pins").replaceChildren(...pins.map((message) => {
+    const author = nicknameOf(message.user_id, message.nickname);
+    const rendered = element("div");
+    insertSanitizedHtml(rendered, message.html);
+    const text = element("span", { className: "pin-text" }, rendered.textContent);
+    return element("li", {}, element("button", {
+      type: "button", className: "pin-link", onclick: () => goToPin(message),
+    }, element("span", { className: "choice-note" }, `${author}, ${fullTime(message.created_at)}`), text));
+  }));
+}
+
+function goToPin(message) {
+  dialog.close();
+  if (message.thread_id) goTo(openChannel(), message.thread_id);
+  else goToMessage(message);
 }

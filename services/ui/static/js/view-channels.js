@@ -7,7 +7,7 @@ import { on, state } from "./state.js";
 
 const drawer = byId("side");
 const toggle = byId("side-toggle");
-const rest = byId("talk");
+const rest = [byId("talk"), byId("thread")];
 /** Channel id to {element, stamp} of its item. The stamp has everything that the element was created from. */
 const items = new Map();
 const phone = matchMedia("(max-width: 46rem)");
@@ -30,7 +30,7 @@ function setDrawerOpen(isOpen) {
   if (isOpen === isDrawerOpen()) return;
   drawer.classList.toggle("is-open", isOpen);
   toggle.setAttribute("aria-expanded", String(isOpen));
-  rest.inert = isOpen;
+  for (const part of rest) part.inert = isOpen;
   byId("side-shade").hidden = !isOpen;
   if (isOpen) (drawer.querySelector("[aria-current]") ?? drawer.querySelector("a, button")).focus();
   else if (drawer.contains(document.activeElement)) toggle.focus();
@@ -42,21 +42,22 @@ function show() {
   showItems(byId("channels"), channels);
   showItems(byId("direct"), direct);
   byId("direct-none").hidden = direct.length > 0;
-  const hasUnread = [...channels, ...direct].some(({ id, member }) => member?.unread > 0 && id !== state.channelId);
+  const isUnread = ({ id, member }) => (member?.unread > 0 || member?.mentions > 0) && id !== state.channelId;
+  const hasUnread = [...channels, ...direct].some(isUnread);
   byId("side-unread").hidden = !hasUnread;
 }
 
 // Changes only the items that differ: a click needs the same element from its begin to its end.
 function showItems(list, channels) {
   const next = channels.map((channel) => {
-    const unread = channel.member?.unread ?? 0;
-    const hasFailed = state.outbox.some(({ channel_id: id, status }) => id === channel.id && status === "failed");
+    const { unread = 0, mentions = 0 } = channel.member ?? {};
+    const hasFailed = state.outbox.some(({ channel_id: id, status }) => id === channel.id && status === "refused");
     const isOpen = channel.id === state.channelId;
     const isOnline = state.users.get(othersIn(channel)[0])?.online;
-    const stamp = JSON.stringify([addressOf(channel), nameOf(channel), unread, hasFailed, isOpen, isOnline]);
+    const stamp = JSON.stringify([addressOf(channel), nameOf(channel), unread, mentions, hasFailed, isOpen, isOnline]);
     const old = items.get(channel.id);
     if (old?.stamp === stamp) return old.element;
-    const created = item(channel, { unread, hasFailed, isOpen });
+    const created = item(channel, { unread, mentions, hasFailed, isOpen });
     const hadFocus = old?.element.contains(document.activeElement);
     old?.element.replaceWith(created);
     if (hadFocus) created.firstElementChild.focus();
@@ -69,15 +70,16 @@ function showItems(list, channels) {
   });
 }
 
-function item(channel, { unread, hasFailed, isOpen }) {
-  const badgeWith = (text, meaning) =>
-    element("span", { className: "badge" }, text, element("span", { className: "unseen" }, meaning));
+function item(channel, { unread, mentions, hasFailed, isOpen }) {
+  const badgeWith = (text, meaning, name = "") =>
+    element("span", { className: `badge ${name}` }, text, element("span", { className: "unseen" }, meaning));
   let badge = unread > 0 ? badgeWith(shownCount(unread), " unread") : null;
+  const mentioned = mentions > 0 ? badgeWith(`@${shownCount(mentions)}`, " mentions of you", "is-mention") : null;
   if (hasFailed) badge = badgeWith("!", " A message was not sent");
   const link = element("a", { className: "channel", href: addressOf(channel), "data-channel-id": channel.id },
-    sign(channel), element("span", { className: "channel-name" }, nameOf(channel)), badge);
+    sign(channel), element("span", { className: "channel-name" }, nameOf(channel)), badge, mentioned);
   if (isOpen) link.setAttribute("aria-current", "page");
-  return element("li", { className: unread > 0 ? "is-unread" : "" }, link);
+  return element("li", { className: unread > 0 || mentions > 0 ? "is-unread" : "" }, link);
 }
 
 /** What is before the name: `#`, a lock, or the first of the other people. */

@@ -1,10 +1,8 @@
-// The composer. Enter sends, Shift+Enter inserts a line break. The draft is kept until it is sent: across a page reload
-// and across an expired session.
+// The composer of the open channel, and who is typing there.
 
 import { titleOf } from "./channel-names.js";
+import { Composer } from "./composer.js";
 import { byId } from "./dom.js";
-import { checkLength } from "./limit.js";
-import { startEditingLast } from "./view-edit.js";
 import { post } from "./outbox.js";
 import { session } from "./session.js";
 import { on, openChannel, state } from "./state.js";
@@ -15,78 +13,43 @@ const TYPING_INTERVAL_MS = 3_000;
 export const TYPING_SHOWN_MS = 5_000;
 const TYPING_NAMES_MAX = 3;
 
-const form = byId("composer");
-const draft = byId("draft");
-const note = byId("draft-note");
-
+let composer;
 /** The channel of the text in the field. */
 let channelId = null;
 let typingSentAt = 0;
 
 export function openComposerView(connection) {
-  draft.addEventListener("input", () => {
-    checkLength(draft, note);
-    session.setDraft(channelId, draft.value);
-    sendTyping(connection);
-  });
-  draft.addEventListener("keydown", (event) => {
-    // Input methods (Japanese, for example) also end a composed word with Enter.
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      form.requestSubmit();
-    } else if (event.key === "ArrowUp" && draft.value === "" && startEditingLast()) {
-      event.preventDefault();
-    }
-  });
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const source = draft.value.trim();
-    draft.focus();
-    if (!source || channelId === null) return;
-    if (!checkLength(draft, note)) {
-      note.textContent = `Not sent: ${note.textContent}`;
-      return;
-    }
-    clearDraft();
-    post(channelId, source);
-    goToEnd();
+  composer = new Composer(byId("composer"), byId("draft-note"), {
+    place: "channel",
+    typed: () => sendTyping(connection),
+    send: (source) => {
+      typingSentAt = 0;
+      post(channelId, source);
+      goToEnd();
+    },
   });
   on(["channel", "channels", "users"], show);
-  on(["draft"], () => {
-    loadDraft();
-    draft.focus();
-  });
   on(["typing", "users", "channel"], showTyping);
 }
 
-export function focusComposer() {
-  draft.focus();
-}
+export const focusComposer = () => composer.focus();
+
+export const clearDraft = () => composer.clear();
 
 function show() {
-  if (channelId !== state.channelId) loadDraft();
+  if (channelId !== state.channelId) {
+    channelId = state.channelId;
+    composer.show(channelId);
+    typingSentAt = 0;
+  }
   const channel = openChannel();
   const title = channel ? titleOf(channel) : "";
   byId("draft-label").textContent = `Message to ${title}. Enter sends, Shift and Enter inserts a line break.`;
-  draft.placeholder = `Message ${title}`;
-}
-
-function loadDraft() {
-  channelId = state.channelId;
-  draft.value = channelId === null ? "" : session.draftOf(channelId);
-  typingSentAt = 0;
-  checkLength(draft, note);
-}
-
-export function clearDraft() {
-  draft.value = "";
-  session.setDraft(channelId, "");
-  typingSentAt = 0;
-  checkLength(draft, note);
+  byId("draft").placeholder = `Message ${title}`;
 }
 
 function sendTyping(connection) {
-  if (draft.value === "" || Date.now() - typingSentAt < TYPING_INTERVAL_MS) return;
+  if (composer.isEmpty || Date.now() - typingSentAt < TYPING_INTERVAL_MS) return;
   if (connection.send({ type: "typing", channel_id: channelId })) typingSentAt = Date.now();
 }
 

@@ -5,28 +5,30 @@ import { deletionOf, startDeleting } from "./deleting.js";
 import { byId, element } from "./dom.js";
 import { checkLength } from "./limit.js";
 import { session } from "./session.js";
-import { applyMessage, changed, messagesInOrder, state } from "./state.js";
+import { applyMessage, changed, messageOf, messagesInOrder, repliesInOrder } from "./state.js";
 
+/** {id, place}. A message may be shown in the channel and in its thread. */
 let editing = null;
 
-export const isEditing = (id) => editing === id;
+export const isEditing = (id, place) => editing?.id === id && editing.place === place;
 
-export function startEditing(id) {
-  editing = id;
+export function startEditing(id, place) {
+  editing = { id, place };
   changed("editing");
 }
 
-/** Edits the last own message. Returns whether there is one. */
-export function startEditingLast() {
+/** Edits the last own message of the channel or of the thread. Returns whether there is one. */
+export function startEditingLast(place) {
   const isMine = ({ id, user_id: author, deleted_at: deletedAt }) =>
     author === session.userId && !deletedAt && !deletionOf(id);
-  const mine = messagesInOrder().findLast(isMine);
-  if (mine) startEditing(mine.id);
+  const mine = (place === "thread" ? repliesInOrder() : messagesInOrder()).findLast(isMine);
+  if (mine) startEditing(mine.id, place);
   return Boolean(mine);
 }
 
 /** Creates the editor that replaces the text of the message. */
-export function editorFor(message) {
+export function editorFor(message, place) {
+  const close = () => stopEditing(place);
   const properties = { className: "draft edit-source", rows: 1, "aria-label": "Edit your message" };
   const input = element("textarea", { ...properties, value: message.source });
   const problem = element("p", { className: "outgoing-note is-problem", role: "alert", hidden: true });
@@ -35,13 +37,17 @@ export function editorFor(message) {
   const form = element("form", { className: "edit-form" }, input, problem,
     element("div", { className: "edit-buttons" }, save,
       element("button", { type: "button", className: "small", onclick: close }, "Cancel"),
-      element("button", { type: "button", className: "small", onclick: () => remove(message.id) }, "Delete"),
+      element("button", { type: "button", className: "small", onclick: remove }, "Delete"),
       element("span", { className: "edit-hint" }, "Enter saves, Esc cancels"), length));
 
+  function remove() {
+    close();
+    startDeleting(message.id);
+  }
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const source = input.value.trim();
-    if (!source || source === state.messages.get(message.id)?.source) return close();
+    if (!source || source === messageOf(message.id)?.source) return close();
     if (!checkLength(input, length)) return;
     save.disabled = true;
     try {
@@ -73,13 +79,8 @@ export function editorFor(message) {
   return form;
 }
 
-function remove(id) {
-  close();
-  startDeleting(id);
-}
-
-function close() {
+function stopEditing(place) {
   editing = null;
   changed("editing");
-  byId("draft").focus();
+  byId(place === "thread" ? "thread-draft" : "draft").focus();
 }
