@@ -372,7 +372,7 @@ pub async fn create(window: &Window, name: &str, kind: &str) -> Result<()> {
 }
 
 /// Invites a user to the open channel, again until the service knows the new user.
-async fn invite(window: &Window, nickname: &str) -> Result<()> {
+pub async fn invite(window: &Window, nickname: &str) -> Result<()> {
     window.click("#details-open").await?;
     let members = "[...document.querySelectorAll('#members .person-name')].map(({ textContent }) => textContent)";
     let invited = format!(
@@ -413,17 +413,17 @@ fn writes_to(nickname: &str) -> String {
 }
 
 /// A selector.
-fn link(name: &str) -> String {
+pub fn link(name: &str) -> String {
     format!("#channels a[href='#/channels/{name}']")
 }
 
 /// An expression: whether the user's list has the channel.
-fn is_listed(name: &str) -> String {
+pub fn is_listed(name: &str) -> String {
     format!("document.querySelector(\"{}\") !== null", link(name))
 }
 
 /// An expression: the number of unread messages, or an empty text.
-fn badge(name: &str) -> String {
+pub fn badge(name: &str) -> String {
     format!("(document.querySelector(\"{} .badge\")?.firstChild.data ?? '')", link(name))
 }
 

@@ -8,6 +8,7 @@ mod tab;
 mod connection;
 mod page;
 mod channels;
+mod conversation;
 mod scroll;
 mod tabs;
 mod axe;
@@ -56,6 +57,7 @@ fn browser_cases() -> Vec<Case> {
     ];
     cases.extend(page::cases());
     cases.extend(channels::cases());
+    cases.extend(conversation::cases());
     cases.extend(scroll::cases());
     cases.extend(tabs::cases());
     cases.extend(axe::cases());

@@ -52,9 +52,10 @@ pub const TEXTS_HAVE_CONTRAST: &str = "(() => {
     return faint.length === 0;
 })()";
 
-/// Whether no edit button covers the text of its message.
-const NO_BUTTON_COVERS_TEXT: &str = "[...document.querySelectorAll('.message:has(.edit)')].every((row) => {
-    const button = row.querySelector('.edit').getBoundingClientRect();
+/// Whether the buttons for the actions of messages are shown, and cover no text.
+const NO_BUTTON_COVERS_TEXT: &str = "[...document.querySelectorAll('.message:has(.more)')].every((row) => {
+    const button = row.querySelector('.more').getBoundingClientRect();
+    if (button.width === 0) return false;
     const text = document.createRange();
     text.selectNodeContents(row.querySelector('.message-text'));
     return [...text.getClientRects()].every((part) => part.right <= button.left || part.top >= button.bottom);
