@@ -110,7 +110,7 @@ export function goToMessage({ id, cursor }) {
 
 /** Whether the newest message is visible to the user. On a phone, a thread covers it. */
 export const isReading = () => followsEnd && shownChannelId === state.channelId && !document.hidden
-  && scroller.checkVisibility({ visibilityProperty: true });
+  && (!state.thread || scroller.checkVisibility({ visibilityProperty: true }));
 
 /** The message that is being read; null at the end of the list. */
 export const readingId = () => (followsEnd ? null : rowsInSight()?.id ?? null);
