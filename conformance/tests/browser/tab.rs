@@ -1,5 +1,5 @@
 //! A further tab of a window's browser. chromedriver does not know it, because it ends its session when one of its tabs
-//! crashes: the tab is driven through the DevTools protocol.
+//! crashes: the tab is driven through the `DevTools` protocol.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{SinkExt as _, StreamExt as _};
@@ -18,7 +18,7 @@ pub struct Tab {
 }
 
 impl Tab {
-    /// Opens `url` in a tab of the browser whose DevTools listen on `address`.
+    /// Opens `url` in a tab of the browser whose `DevTools` listen on `address`.
     pub async fn open(address: &str, url: &str) -> Result<Self> {
         let http = flack_api::http_client_builder().build()?;
         // A fragment would not be sent.

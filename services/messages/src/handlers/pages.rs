@@ -30,7 +30,7 @@ impl Messages {
     /// Returns a page. The caller of this function has checked that the user can read the list.
     pub(super) async fn page(
         &self,
-        list: List,
+        of: List,
         before: Option<PageCursor>,
         after: Option<PageCursor>,
         limit: Option<i32>,
@@ -46,15 +46,15 @@ impl Messages {
         let (messages, first, last);
         match position {
             Position::Before(id) => {
-                messages = self.store.messages_before(list, id, limit).await?;
+                messages = self.store.messages_before(of, id, limit).await?;
                 (first, last) = (messages.first().map_or(id, |message| message.id), id.saturating_sub(1));
             }
             Position::After(id) => {
-                messages = self.store.messages_after(list, id, limit).await?;
+                messages = self.store.messages_after(of, id, limit).await?;
                 (first, last) = (id.saturating_add(1), messages.last().map_or(id, |message| message.id));
             }
         }
-        let (has_earlier, has_later) = self.store.has_messages_beside(list, first, last).await?;
+        let (has_earlier, has_later) = self.store.has_messages_beside(of, first, last).await?;
         Ok(MessagesPage {
             messages: messages.into_iter().map(Into::into).collect(),
             earlier: has_earlier.then(|| page_cursor(first)),

@@ -73,8 +73,8 @@ impl Store {
     }
 
     /// Returns whether the list has messages with ids below `first`, and with ids above `last`.
-    pub async fn has_messages_beside(&self, list: List, first: i64, last: i64) -> StoreResult<(bool, bool)> {
-        let (column, value, condition) = list.parts();
+    pub async fn has_messages_beside(&self, of: List, first: i64, last: i64) -> StoreResult<(bool, bool)> {
+        let (column, value, condition) = of.parts();
         // Not `exists`: with a range that most rows are in, PostgreSQL prefers a scan of the table, which is long when
         // there is no such row after all.
         let statement = format!(

@@ -21,6 +21,9 @@ use uuid::Uuid;
 /// The id of a channel, the version of the membership, and whether the user is a member.
 pub type Membership = (i64, i64, bool);
 
+/// Channel, thread, user and source of a message.
+type PostedIn = (i64, Option<i64>, i64, String);
+
 /// The state of the mocks.
 pub struct MockPeers {
     /// The calls of `set_me_online`.
@@ -29,8 +32,8 @@ pub struct MockPeers {
     pub posted: Mutex<BTreeMap<Uuid, (i64, String)>>,
     /// The lists of channels of each user.
     pub memberships: Mutex<HashMap<i64, Vec<Membership>>>,
-    /// Messages that were posted by version 2: channel, user and source.
-    pub posted_in: Mutex<Vec<(i64, Option<i64>, i64, String)>>,
+    /// Messages that were posted by version 2.
+    pub posted_in: Mutex<Vec<PostedIn>>,
     pub revoked: Mutex<HashSet<String>>,
     pub are_unavailable: Mutex<bool>,
     pub revocations: broadcast::Sender<Uuid>,
