@@ -123,8 +123,8 @@ fn combine_modules() -> String {
 }
 
 /// Appends a module as a function that returns what the module exports. This understands the two forms that the modules
-/// use, each on one line: `import {..} from "./x.js"` (or `* as x`), and `export` before a declaration. Comments on lines
-/// of their own are a quarter of the compressed script, and are left out.
+/// use, each on one line: `import {..} from "./x.js"` (or `* as x`), and `export` before a declaration. Lines that are
+/// comments are left out: they are a quarter of the compressed script.
 fn append_module(name: &'static str, appended: &mut BTreeSet<&'static str>, script: &mut String) {
     if !appended.insert(name) {
         return;

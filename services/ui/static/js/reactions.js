@@ -8,11 +8,11 @@ import { showNotice } from "./view-settings.js";
 const NAMES_SHOWN_MAX = 12;
 
 /** Message id to emoji to whether the user wants it, as long as the server has not confirmed it. */
-const wishes = new Map();
+const unconfirmed = new Map();
 
 /** The reactions to a message as the user wants them: {emoji, count, isMine, names}. */
 export function reactionsOf({ id, reactions = [] }) {
-  const wanted = [...(wishes.get(id) ?? [])].reduce(withOwn, reactions);
+  const wanted = [...(unconfirmed.get(id) ?? [])].reduce(withOwn, reactions);
   return wanted.map((reaction) => {
     const isMine = reaction.user_ids.includes(session.userId);
     return { emoji: reaction.emoji, count: reaction.count, isMine, names: namesOf(reaction, isMine) };
@@ -41,11 +41,11 @@ function namesOf({ count, user_ids: ids }, isMine) {
 
 /** Sets or removes an own reaction. */
 export async function react({ id }, emoji, isWanted) {
-  const own = wishes.get(id) ?? new Map();
+  const own = unconfirmed.get(id) ?? new Map();
   const isSending = own.has(emoji);
-  wishes.set(id, own.set(emoji, isWanted));
+  unconfirmed.set(id, own.set(emoji, isWanted));
   changed("reactions");
-  // The call that is being sent is followed by one for the last wish.
+  // The call that is being sent is followed by one for the last choice.
   if (isSending) return;
   try {
     let sent;
