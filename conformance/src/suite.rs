@@ -37,27 +37,31 @@ macro_rules! cases {
     };
 }
 
+/// Returns the cases for the stack of a name.
+pub type Cases = fn(&str) -> Vec<Case>;
+
 /// Runs `cases` against each stack that `start` starts, and prints results as the standard harness does.
 ///
 /// Listing the tests starts no stack. A stack that does not start is reported as one failed test.
-pub fn main(start: &[Start], cases: fn() -> Vec<Case>) -> ExitCode {
+pub fn main(start: &[Start], cases: Cases) -> ExitCode {
     run(start, cases, CASES_AT_ONCE)
 }
 
 /// Runs one case after the other: for cases that stop processes which other cases need.
-pub fn main_in_order(start: &[Start], cases: fn() -> Vec<Case>) -> ExitCode {
+pub fn main_in_order(start: &[Start], cases: Cases) -> ExitCode {
     run(start, cases, 1)
 }
 
 /// The name of a stack, which is a prefix of its test names, and a function that starts it.
 pub type Start = (&'static str, fn() -> Result<Stack>);
 
-fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
+fn run(start: &[Start], cases: Cases, at_once: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("a runtime can be made"));
     if arguments.list {
-        let listed =
-            start.iter().flat_map(|(name, _)| cases().into_iter().map(move |case| format!("{name}::{}", case.name)));
+        let listed = start
+            .iter()
+            .flat_map(|(name, _)| cases(name).into_iter().map(move |case| format!("{name}::{}", case.name)));
         return libtest_mimic::run(&arguments, listed.map(|name| Trial::test(name, || Ok(()))).collect()).exit_code();
     }
     arguments.test_threads = arguments.test_threads.or(Some(at_once));
@@ -66,7 +70,7 @@ fn run(start: &[Start], cases: fn() -> Vec<Case>, at_once: usize) -> ExitCode {
     for (name, start) in start {
         match start().and_then(|stack| world(stack, &runtime)) {
             Ok(world) => {
-                for case in cases() {
+                for case in cases(name) {
                     let (world, runtime) = (world.clone(), Arc::clone(&runtime));
                     trials.push(Trial::test(format!("{name}::{}", case.name), move || {
                         runtime.block_on((case.run)(world)).map_err(|error| Failed::from(format!("{error:#}")))

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     )
 }
 
-fn faults() -> Vec<Case> {
+fn faults(_: &str) -> Vec<Case> {
     cases![
         a_plan_is_the_same_for_a_seed_and_changes_nothing,
         faults_of_every_kind_are_made_and_undone_and_no_request_fails_that_is_repeated,

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MAX_LAG: [&str; 2] = ["--max-lag", "1500"];
 
 fn main() -> ExitCode {
-    suite::main_in_order(&[("monolith", || Stack::start(Stage::Monolith, ""))], || {
+    suite::main_in_order(&[("monolith", || Stack::start(Stage::Monolith, ""))], |_| {
         cases![every_command_of_the_chapters_prints_what_they_show]
     })
 }

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     suite::main_in_order(&[("services", || Stack::start(Stage::Services, "websocket=2,messages=2"))], deliveries)
 }
 
-fn deliveries() -> Vec<Case> {
+fn deliveries(_: &str) -> Vec<Case> {
     cases![
         messages_are_delivered_once,
         messages_are_delivered_once_while_websocket_is_killed,

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     )
 }
 
-fn failures() -> Vec<Case> {
+fn failures(_: &str) -> Vec<Case> {
     cases![
         a_second_mfup_restarts_nothing,
         a_new_instance_is_used_within_a_second_of_its_start,

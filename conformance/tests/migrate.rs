@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     suite::main_in_order(&[("monolith", || Stack::start(Stage::Monolith, ""))], handovers)
 }
 
-fn handovers() -> Vec<Case> {
+fn handovers(_: &str) -> Vec<Case> {
     cases![
         the_table_shows_every_part_and_a_dry_run_changes_nothing,
         users_alone_moves_to_its_service_and_back_without_a_failed_request,

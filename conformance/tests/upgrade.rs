@@ -49,7 +49,7 @@ fn start() -> Result<Stack> {
     Ok(stack)
 }
 
-fn upgrades() -> Vec<Case> {
+fn upgrades(_: &str) -> Vec<Case> {
     cases![
         all_services_are_upgraded_under_load_without_a_failed_request_or_a_lost_message,
         a_version_that_fails_a_tenth_of_its_requests_is_reverted,

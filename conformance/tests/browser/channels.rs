@@ -346,7 +346,7 @@ async fn a_conversation_looks_as_in_the_readme(world: World) -> Result<()> {
         for (author, reader, text, read) in [
             (&mina, &jonas, "The monolith still owns messages. Shall we **move it** before lunch?", "move it"),
             (&jonas, &mina, "`bin/mfmigrate messages --to services`, and I keep on writing meanwhile.", "meanwhile"),
-            (&mina, &jonas, "*writes waited at most 41 ms*. Did you notice anything?", "notice anything"),
+            (&mina, &jonas, "*messages: cutover done*. Did you notice anything?", "notice anything"),
             (&jonas, &mina, "Nothing. All of my messages are here, once.", "once"),
         ] {
             author.write("#draft", &line(text)).await?;

@@ -17,6 +17,6 @@ fn main() -> ExitCode {
     suite::main(&[("services", || Stack::start(Stage::Services, ""))], attacks)
 }
 
-fn attacks() -> Vec<Case> {
+fn attacks(_: &str) -> Vec<Case> {
     [files::cases(), etcd::cases(), postgres::cases()].into_iter().flatten().collect()
 }

@@ -55,7 +55,7 @@ const BUILD_FUZZ: [&str; 6] = [
     "build.rustc-workspace-wrapper = 'fuzz/instrument'",
 ];
 /// Enough to reach what the seeds do not. A longer run is in fuzz/README.md.
-const FUZZ_SECONDS_PER_TARGET: u32 = 20;
+const FUZZ_SECONDS_PER_TARGET: u32 = 10;
 /// An input that takes longer fails.
 const FUZZ_INPUT_SECONDS_MAX: u32 = 10;
 
