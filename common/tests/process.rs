@@ -9,6 +9,7 @@ use flack_common::{
     process::{App, BODY_BYTES_MAX, Background, Identity, Readiness, serve},
     registry::ServiceDefinition,
 };
+use flack_testing::eventually_within;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use tokio::{
@@ -16,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,15 +69,6 @@ fn app() -> Router {
     Router::new()
         .route("/things/{id}", get(async || "thing").post(async |body: Bytes| body.len().to_string()))
         .route("/panic", get(async || -> () { panic!("expected by the test") }))
-}
-
-async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !condition().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(TEST_TIMEOUT, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]
@@ -211,7 +203,7 @@ async fn a_client_that_expects_continue_is_refused_before_it_sends_too_much() {
 async fn health_shows_the_instance_and_the_status_of_its_tasks() {
     let process = Process::start(app(), Readiness::new()).await;
     process.background.spawn("fragile", async { anyhow::Result::<()>::Err(anyhow::anyhow!("it broke")) });
-    wait_for("the task has failed", async || {
+    eventually_within(TEST_TIMEOUT, "the task has failed", async || {
         process.get("/health", StatusCode::OK).await["tasks"]["fragile"]["state"] == "failed"
     })
     .await;
@@ -275,7 +267,7 @@ async fn a_request_in_flight_is_finished_before_the_process_ends() {
     process.background.stopping().cancelled().await;
     assert!(!process.serving.is_finished() && !process.background.drained().is_cancelled());
     let refused = async || process.http.get(format!("{}/health", process.base)).send().await.is_err();
-    wait_for("new connections are refused", refused).await;
+    eventually_within(TEST_TIMEOUT, "new connections are refused", refused).await;
 
     finish.notify_one();
     assert_eq!(answer.await.unwrap(), "finished");

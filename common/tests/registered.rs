@@ -20,6 +20,7 @@ use flack_common::{
     process::{App, Background, Identity, Readiness, serve},
     registry::{InstanceEntry, Registry, ServiceDefinition, keys},
 };
+use flack_testing::eventually_within;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -74,15 +75,6 @@ impl Etcd {
     }
 }
 
-async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !condition().await {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(WAIT_MAX, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
-
 #[tokio::test]
 async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_sends_no_more_requests() {
     let etcd = Etcd::start();
@@ -111,11 +103,14 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
     let entry = keys::instance("users", "users-1");
     let ready = format!("http://{address}/ready");
     let http = flack_common::http::client();
-    wait_for("it serves", async || http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)).await;
+    eventually_within(WAIT_MAX, "it serves", async || {
+        http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 503)
+    })
+    .await;
     assert_eq!(observer.get(&entry).await.unwrap(), None, "registered before it was ready");
 
     can_serve.store(true, Ordering::Relaxed);
-    wait_for("it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
+    eventually_within(WAIT_MAX, "it is registered", async || observer.get(&entry).await.unwrap().is_some()).await;
     let registered = observer.get(&entry).await.unwrap();
     let value: InstanceEntry = serde_json::from_str(registered.as_ref().unwrap()).unwrap();
     assert_eq!((value.address, value.version, value.weight), (address.to_string(), "2".to_owned(), 7));
@@ -126,7 +121,7 @@ async fn an_instance_registers_when_it_is_ready_and_stops_when_the_balancer_send
     let balancer = keys::balancer("users", "users-1");
     observer.put(&balancer, r#"{"state":"up"}"#, None).await.unwrap();
     shutdown.cancel();
-    wait_for("it is draining", async || observer.get(&entry).await.unwrap() != registered).await;
+    eventually_within(WAIT_MAX, "it is draining", async || observer.get(&entry).await.unwrap() != registered).await;
     let answer = http.get(&ready).send().await.expect("it answers while it drains");
     // For HAProxy 404 is not a failure: see `http-check disable-on-404` in haproxy.cfg.
     assert_eq!(answer.status(), 404);
@@ -153,7 +148,7 @@ async fn a_verifier_with_a_registry_follows_new_keys_and_revoked_tokens_at_once(
 
     registry.put(&keys::revoked(&token_id.to_string()), "{}", Some(hour)).await.unwrap();
     let revoked_at = Instant::now();
-    wait_for("the token is refused", async || verifier.verify_token(&token).await.is_err()).await;
+    eventually_within(WAIT_MAX, "the token is refused", async || verifier.verify_token(&token).await.is_err()).await;
     assert!(revoked_at.elapsed() < REVOKED_WITHIN, "it took {:?}", revoked_at.elapsed());
 
     let (other, ..) = key.issue(17, Utc::now().timestamp(), hour);
@@ -170,7 +165,10 @@ async fn an_instance_acknowledges_the_records_that_it_follows_until_it_deregiste
     let acknowledged = async || registry.get(&keys::acknowledged("users", "users-1")).await.unwrap();
     assert_eq!(acknowledged().await.as_deref(), Some(r#"{"users":"1"}"#), "before the balancer sends requests");
     registry.acknowledge(r#"{"users":"2"}"#.to_owned());
-    wait_for("the next record", async || acknowledged().await.as_deref() == Some(r#"{"users":"2"}"#)).await;
+    eventually_within(WAIT_MAX, "the next record", async || {
+        acknowledged().await.as_deref() == Some(r#"{"users":"2"}"#)
+    })
+    .await;
     registration.deregister().await;
     assert_eq!(acknowledged().await, None);
 }

@@ -1,19 +1,14 @@
 //! The registry client against a real etcd with authentication, by certificates or by passwords. A restart of etcd
 //! makes tokens of passwords invalid; callers must not get an error for that.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::PathBuf,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{fs, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
 use etcd_client::{Client, Permission, UserAddOptions};
 use flack_common::{
     config::RegistryConfig,
     registry::{Deregistration, InstanceEntry, Registry, ServiceDefinition, keys},
 };
+use flack_testing::eventually_within;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -21,14 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 const WAIT_MAX: Duration = Duration::from_secs(20);
 const ACCOUNTS: [&str; 2] = ["root", "users"];
-
-async fn wait_for<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let started = Instant::now();
-    while !condition().await {
-        assert!(started.elapsed() < WAIT_MAX, "waited {WAIT_MAX:?} for {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// How etcd recognizes a client.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +49,7 @@ impl Etcd {
         }
         etcd.run();
         let root = connect(&etcd.config(None, "root"));
-        wait_for("etcd to answer", async || root.get("/flack/").await.is_ok()).await;
+        eventually_within(WAIT_MAX, "etcd to answer", async || root.get("/flack/").await.is_ok()).await;
         etcd.add_users().await.expect("etcd accepts users");
         etcd
     }
@@ -203,16 +190,20 @@ async fn work_again_after_a_kill(mut etcd: Etcd) {
     assert_eq!(mirror.snapshot().len(), 2, "the service and its instance");
 
     etcd.kill().await;
-    wait_for("the loss to be detected", async || !mirror.is_current() && !registration.is_registered()).await;
+    eventually_within(WAIT_MAX, "the loss to be detected", async || {
+        !mirror.is_current() && !registration.is_registered()
+    })
+    .await;
     assert_eq!(mirror.snapshot().len(), 2, "the last copy is kept");
     let error = registry.get(keys::ROOT).await.expect_err("etcd is unavailable");
     assert!(error.to_string().contains("is unavailable"), "{error}");
 
     etcd.run();
-    wait_for("the mirror to be current", async || mirror.is_current()).await;
-    wait_for("the instance to be registered again", async || registration.is_registered()).await;
+    eventually_within(WAIT_MAX, "the mirror to be current", async || mirror.is_current()).await;
+    eventually_within(WAIT_MAX, "the instance to be registered again", async || registration.is_registered()).await;
     root.put(&keys::service("ui"), "{}", None).await.expect("etcd is back");
-    wait_for("the mirror to follow", async || mirror.snapshot().contains_key(&keys::service("ui"))).await;
+    eventually_within(WAIT_MAX, "the mirror to follow", async || mirror.snapshot().contains_key(&keys::service("ui")))
+        .await;
     registry.get(keys::ROOT).await.expect("the client connects again");
 }
 
@@ -225,7 +216,10 @@ async fn an_instance_whose_lease_has_expired_registers_again() {
     let lease = root.get(keys::instance("users", "users-1"), None).await.expect("it is readable").kvs()[0].lease();
     root.lease_revoke(lease).await.expect("root has the permission");
     let key = keys::instance("users", "users-1");
-    wait_for("the entry to exist again", async || registry.get(&key).await.is_ok_and(|entry| entry.is_some())).await;
+    eventually_within(WAIT_MAX, "the entry to exist again", async || {
+        registry.get(&key).await.is_ok_and(|entry| entry.is_some())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -241,7 +235,7 @@ async fn a_draining_instance_waits_for_the_balancer_although_its_process_is_stop
     stopping.cancel();
     let deregistering = tokio::spawn(registration.deregister());
     let key = keys::instance("users", "users-1");
-    wait_for("the entry to be draining", async || {
+    eventually_within(WAIT_MAX, "the entry to be draining", async || {
         root.get(&key).await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("draining")))
     })
     .await;
@@ -274,7 +268,8 @@ async fn a_client_without_its_certificate_is_refused_and_one_with_a_renewed_cert
     let error = registry.get(keys::ROOT).await.expect_err("there is no file");
     assert!(error.to_string().contains("users.pem cannot be read"), "{error}");
     fs::rename(&moved, &certificate).expect("moved");
-    wait_for("the client reads its files again", async || registry.get(keys::ROOT).await.is_ok()).await;
+    eventually_within(WAIT_MAX, "the client reads its files again", async || registry.get(keys::ROOT).await.is_ok())
+        .await;
 }
 
 #[tokio::test]

@@ -11,13 +11,17 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits until `condition` holds. Panics at the caller's place after [`WAIT_MAX`].
 #[track_caller]
-pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+pub fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
     eventually_within(WAIT_MAX, what, condition)
 }
 
 /// Waits until `condition` holds. Panics at the caller's place after `bound`.
 #[track_caller]
-pub fn eventually_within(bound: Duration, what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+pub fn eventually_within(
+    bound: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
         let deadline = Instant::now() + bound;

@@ -11,12 +11,12 @@ use flack_common::{
     config::EventsConfig,
     events::{Events, JetStream, StartOffset, prepare_stream},
 };
-use flack_testing::free_port;
+use flack_testing::{eventually_within, free_port};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sqlx::PgPool;
 use tempfile::TempDir;
 
-use crate::things::{database, insert, next_name, queue_length, read, relay, wait_for};
+use crate::things::{WAIT_MAX, database, insert, next_name, queue_length, read, relay};
 
 const SERVERS: usize = 3;
 const EVENTS_PER_FAULT: usize = 50;
@@ -117,7 +117,8 @@ async fn every_event_arrives_once_and_in_order_while_each_server_of_a_cluster_is
     database(&pool).await;
     let mut cluster = Cluster::start();
     let administrator = cluster.administrator().await;
-    wait_for("the stream", async || prepare_stream(&administrator, "things", SERVERS).await.is_ok()).await;
+    eventually_within(WAIT_MAX, "the stream", async || prepare_stream(&administrator, "things", SERVERS).await.is_ok())
+        .await;
     let events = cluster.events().await;
     relay(&pool, &events);
     let (mut all, mut filtered) =
@@ -125,7 +126,7 @@ async fn every_event_arrives_once_and_in_order_while_each_server_of_a_cluster_is
 
     let mut expected = Vec::new();
     // The leader first, then the one after it, and so on: after three faults each one was killed.
-    wait_for("a leader", async || cluster.leader(&administrator).await.is_some()).await;
+    eventually_within(WAIT_MAX, "a leader", async || cluster.leader(&administrator).await.is_some()).await;
     let first = cluster.leader(&administrator).await.expect("a leader");
     for fault in 0..SERVERS {
         let server = (first + fault) % SERVERS;
@@ -137,7 +138,7 @@ async fn every_event_arrives_once_and_in_order_while_each_server_of_a_cluster_is
             insert(&pool, &name).await;
             expected.push(name);
         }
-        wait_for("the events to be stored", async || queue_length(&pool).await == 0).await;
+        eventually_within(WAIT_MAX, "the events to be stored", async || queue_length(&pool).await == 0).await;
         cluster.run(server);
         let others = async || {
             let stream = jetstream::new(administrator.clone()).get_stream("THINGS").await;
@@ -148,7 +149,7 @@ async fn every_event_arrives_once_and_in_order_while_each_server_of_a_cluster_is
                 })
             })
         };
-        wait_for("all replicas to be current", others).await;
+        eventually_within(WAIT_MAX, "all replicas to be current", others).await;
     }
     for name in &expected {
         assert_eq!(&next_name(&mut all).await, name);
@@ -167,7 +168,10 @@ async fn a_server_whose_certificate_is_signed_by_another_ca_is_not_used() {
     issue_certificates(other.path());
     let stranger = ConnectOptions::new().add_root_certificates(other.path().join("ca.pem")).require_tls(true);
     let trusted = cluster.administrator().await;
-    wait_for("a connection", async || trusted.connection_state() == async_nats::connection::State::Connected).await;
+    eventually_within(WAIT_MAX, "a connection", async || {
+        trusted.connection_state() == async_nats::connection::State::Connected
+    })
+    .await;
     let url = cluster.urls().split(',').next().expect("a URL").to_owned();
     let error = stranger.connect(url).await.expect_err("its certificate is not trusted");
     assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");

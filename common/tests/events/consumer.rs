@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use backon::ExponentialBuilder;
 use flack_api::events::Event;
 use flack_common::events::{Consumer, Events, Handler, InProcess, Relay, StoredEvent};
+use flack_testing::eventually_within;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     nats::{start_nats, stopped_nats},
-    things::{ThingsEvent, database, insert, map, relay, rename, replay_all, scalar, wait_for},
+    things::{ThingsEvent, WAIT_MAX, database, insert, map, relay, rename, replay_all, scalar},
 };
 
 /// Writes each name into the table `received`, and fails for `poison`.
@@ -56,7 +57,7 @@ async fn received(pool: &PgPool) -> Vec<String> {
 }
 
 async fn wait_until_received(pool: &PgPool, names: &[&str]) {
-    wait_for(&format!("{names:?} to be received"), async || received(pool).await == names).await;
+    eventually_within(WAIT_MAX, &format!("{names:?} to be received"), async || received(pool).await == names).await;
 }
 
 #[sqlx::test(migrations = false)]
@@ -86,7 +87,7 @@ async fn a_failing_event_becomes_a_dead_letter_and_does_not_block_other_entities
     // "well" at once; "cured" after the dead letter of its entity, because events of an entity keep their order.
     wait_until_received(&pool, &["well", "cured"]).await;
     let dead = "select count(*) from inbox where state = 'dead' and attempts = 3";
-    wait_for("two dead letters", async || scalar::<i64>(&pool, dead).await == 2).await;
+    eventually_within(WAIT_MAX, "two dead letters", async || scalar::<i64>(&pool, dead).await == 2).await;
     let errors: Vec<String> =
         sqlx::query_scalar("select error from inbox where state = 'dead' order by id").fetch_all(&pool).await.unwrap();
     assert_eq!(errors, ["poison is refused", "the handler panicked; the log has the location"]);
@@ -107,7 +108,8 @@ async fn a_requeued_dead_letter_is_ignored_when_a_newer_event_was_processed(pool
         .await
         .unwrap();
     let ignored = "select count(*) from inbox where state = 'ignored'";
-    wait_for("the dead letter to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
+    eventually_within(WAIT_MAX, "the dead letter to be ignored", async || scalar::<i64>(&pool, ignored).await == 1)
+        .await;
     assert_eq!(received(&pool).await, ["cured"]);
 }
 
@@ -125,7 +127,10 @@ async fn a_replay_is_ignored_unless_the_projection_was_cleared(pool: PgPool) {
     for round in 1..=2 {
         assert_eq!(replay_all(&pool).await, 2);
         let ignored = "select count(*) from inbox where state = 'ignored'";
-        wait_for("the replay to be ignored", async || scalar::<i64>(&pool, ignored).await == 2 * round).await;
+        eventually_within(WAIT_MAX, "the replay to be ignored", async || {
+            scalar::<i64>(&pool, ignored).await == 2 * round
+        })
+        .await;
     }
     assert_eq!(received(&pool).await, ["old", "new"]);
 
@@ -153,7 +158,7 @@ async fn an_event_older_than_the_last_processed_one_is_ignored(pool: PgPool) {
     .await
     .unwrap();
     let ignored = "select count(*) from inbox where state = 'ignored'";
-    wait_for("it to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
+    eventually_within(WAIT_MAX, "it to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
     assert_eq!(received(&pool).await, ["old", "new"]);
 }
 
@@ -185,7 +190,7 @@ async fn an_event_of_a_former_owner_is_ignored_after_one_of_the_present_owner(po
     sqlx::query("update journal set epoch = 0 where row_data ->> 'name' = 'late'").execute(&pool).await.unwrap();
     publish("former", &former);
     let ignored = "select count(*) from inbox where state = 'ignored' and stream = 'FORMER'";
-    wait_for("it to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
+    eventually_within(WAIT_MAX, "it to be ignored", async || scalar::<i64>(&pool, ignored).await == 1).await;
     assert_eq!(received(&pool).await, ["old", "new"]);
 }
 
@@ -259,7 +264,7 @@ async fn a_message_that_is_not_an_event_becomes_a_dead_letter(pool: PgPool) {
     wait_until_received(&pool, &["one"]).await;
     events.signal("flack.things.thing_changed.7", "no JSON at all".into()).await;
     let dead = "select count(*) from inbox where state = 'dead' and error like 'not an event%' and entity_id = '7'";
-    wait_for("the dead letter", async || scalar::<i64>(&pool, dead).await == 1).await;
+    eventually_within(WAIT_MAX, "the dead letter", async || scalar::<i64>(&pool, dead).await == 1).await;
     insert(&pool, "two").await;
     wait_until_received(&pool, &["one", "two"]).await;
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use flack_common::events::{Consumer, Events, Handler, InProcess, StoredEvent};
+use flack_testing::eventually_within;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::things::{database, insert, next_name, queue_length, read, relay, scalar, wait_for};
+use crate::things::{WAIT_MAX, database, insert, next_name, queue_length, read, relay, scalar};
 
 /// Processes every event without an effect.
 struct NoEffect;
@@ -31,7 +32,7 @@ async fn a_change_reaches_every_subscription_in_the_process(pool: PgPool) {
     }
     assert_eq!(next_name(&mut second).await, "one");
     assert_eq!(next_name(&mut second).await, "two");
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
 }
 
 #[sqlx::test(migrations = false)]
@@ -41,7 +42,8 @@ async fn a_row_stays_in_the_queue_until_the_consumer_in_the_process_has_stored_i
     let consumer = Consumer::new("things", pool.clone(), events.clone(), Arc::new(NoEffect)).only("thing_changed");
     tokio::spawn(consumer.run(CancellationToken::new()));
     let subscribed = "select count(*) from inbox_offset";
-    wait_for("the consumer to subscribe", async || scalar::<i64>(&pool, subscribed).await == 1).await;
+    eventually_within(WAIT_MAX, "the consumer to subscribe", async || scalar::<i64>(&pool, subscribed).await == 1)
+        .await;
     // The inbox cannot be written for a while.
     sqlx::query("alter table inbox rename to inbox_away").execute(&pool).await.unwrap();
     relay(&pool, &events);
@@ -50,9 +52,9 @@ async fn a_row_stays_in_the_queue_until_the_consumer_in_the_process_has_stored_i
     assert_eq!(next_name(&mut subscription).await, "one");
     assert_eq!(queue_length(&pool).await, 1);
     sqlx::query("alter table inbox_away rename to inbox").execute(&pool).await.unwrap();
-    wait_for("the event to be processed", async || {
+    eventually_within(WAIT_MAX, "the event to be processed", async || {
         scalar::<i64>(&pool, "select count(*) from inbox where state = 'done'").await == 1
     })
     .await;
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use flack_common::events::{Events, StartOffset, prepare_stream};
-use flack_testing::Nats;
+use flack_testing::{Nats, eventually_within};
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-use crate::things::{database, insert, next_name, queue_length, read, relay, wait_for};
+use crate::things::{WAIT_MAX, database, insert, next_name, queue_length, read, relay};
 
 const SETTINGS: &str = r#"
 authorization { users = [
@@ -58,7 +58,7 @@ async fn a_service_cannot_publish_to_the_stream_of_another_owner(pool: PgPool) {
     let (_nats, owner, intruder) = start().await;
     let relaying = relay(&pool, &owner);
     insert(&pool, "true").await;
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     relaying.abort();
 
     let mut reader = read(&intruder);

@@ -6,12 +6,13 @@ use std::{
 };
 
 use flack_common::events::{JournalRow, MappedEvent, Relay};
+use flack_testing::eventually_within;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     nats::{count, events_at, forget_message_ids, start_nats, stopped_nats},
-    things::{database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar, wait_for},
+    things::{WAIT_MAX, database, insert, map, next, next_name, queue_length, read, relay, rename, replay_all, scalar},
 };
 
 #[sqlx::test(migrations = false)]
@@ -30,7 +31,7 @@ async fn a_committed_change_is_published_once_and_a_rolled_back_one_never(pool: 
     assert_eq!(event.id, format!("things-{}", scalar::<i64>(&pool, "select max(id) from journal").await));
     assert_eq!((event.operation, event.version), (flack_api::events::Operation::Insert, 1));
     assert_eq!(serde_json::to_value(event.union).unwrap()["data"]["id"], id);
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(count(&nats, "THINGS").await, 1);
 }
 
@@ -66,14 +67,14 @@ async fn a_relay_killed_between_publishing_and_deleting_publishes_no_duplicate(p
     insert(&pool, "once").await;
     insert(&pool, "twice").await;
     let killed = relay(&pool, &events);
-    wait_for("both to be published", async || count(&nats, "THINGS").await == 2).await;
+    eventually_within(WAIT_MAX, "both to be published", async || count(&nats, "THINGS").await == 2).await;
     assert_eq!(queue_length(&pool).await, 2);
     killed.abort();
 
     sqlx::query("drop trigger refuse on journal_queue").execute(&pool).await.unwrap();
     insert(&pool, "later").await;
     relay(&pool, &events);
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(count(&nats, "THINGS").await, 3);
 }
 
@@ -89,7 +90,7 @@ async fn a_row_with_a_lower_id_that_commits_later_is_published(pool: PgPool) {
     sqlx::query("insert into thing (name) values ('first to write')").execute(&mut *slow).await.unwrap();
     insert(&pool, "first to commit").await;
     assert_eq!(next_name(&mut subscription).await, "first to commit");
-    wait_for("the queue to look empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to look empty", async || queue_length(&pool).await == 0).await;
     slow.commit().await.unwrap();
     assert_eq!(next_name(&mut subscription).await, "first to write");
 }
@@ -113,7 +114,7 @@ async fn writes_during_a_nats_outage_are_published_in_order_afterwards(pool: PgP
     for number in 1..300 {
         assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(count(&nats, "THINGS").await, 300);
 }
 
@@ -143,9 +144,9 @@ async fn a_full_queue_refuses_writes_with_503_until_nats_is_available_and_replay
     assert_eq!(queue_length(&pool).await, 20, "the refused write has no row in the queue");
 
     nats.start_again().await;
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     insert(&pool, "accepted again").await;
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     nats.kill();
     replay_all(&pool).await;
     assert!(queue_length(&pool).await > 20);
@@ -170,7 +171,10 @@ async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
     });
     for _ in 0..3 {
         let before = count(&nats, "THINGS").await;
-        wait_for("some to be published", async || count(&nats, "THINGS").await > before || writer.is_finished()).await;
+        eventually_within(WAIT_MAX, "some to be published", async || {
+            count(&nats, "THINGS").await > before || writer.is_finished()
+        })
+        .await;
         nats.kill();
         nats.start_again().await;
     }
@@ -178,7 +182,7 @@ async fn repeated_kills_of_nats_lose_and_duplicate_no_event(pool: PgPool) {
     for number in 0..1500 {
         assert_eq!(next_name(&mut subscription).await, number.to_string());
     }
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(count(&nats, "THINGS").await, 1500);
 }
 
@@ -197,7 +201,7 @@ async fn a_standby_relay_continues_when_the_leader_is_killed(pool: PgPool) {
     first.abort();
     insert(&pool, "by the second").await;
     assert_eq!(next_name(&mut subscription).await, "by the second");
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     assert_eq!(count(&nats, "THINGS").await, 3);
 }
 
@@ -234,19 +238,19 @@ async fn a_frozen_relay_is_replaced_and_publishes_nothing_when_it_continues(pool
     let mut subscription = read(&nats.events().await);
     insert(&pool, "published by the first").await;
     assert_eq!(next_name(&mut subscription).await, "published by the first");
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     insert(&pool, "freeze").await;
-    wait_for("it to be frozen", async || IS_FROZEN.load(SeqCst)).await;
+    eventually_within(WAIT_MAX, "it to be frozen", async || IS_FROZEN.load(SeqCst)).await;
 
     relay(&pool, &nats.events().await);
     assert_eq!(next_name(&mut subscription).await, "freeze");
     insert(&pool, "published by the second").await;
     assert_eq!(next_name(&mut subscription).await, "published by the second");
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     // As if it had been frozen for longer than the duplicate window.
     forget_message_ids(&nats, "THINGS").await;
     CONTINUE.store(true, SeqCst);
-    wait_for("it to be a standby", async || {
+    eventually_within(WAIT_MAX, "it to be a standby", async || {
         scalar::<i64>(
             &pool,
             "select count(*) from pg_stat_activity
@@ -277,7 +281,7 @@ async fn a_relay_continues_after_its_database_connections_were_terminated(pool: 
     .execute(&pool)
     .await
     .unwrap();
-    wait_for("writes work", async || {
+    eventually_within(WAIT_MAX, "writes work", async || {
         sqlx::query("insert into thing (name) values ('after')").execute(&pool).await.is_ok()
     })
     .await;
@@ -296,7 +300,7 @@ async fn a_row_that_cannot_be_mapped_is_marked_as_failed_and_the_others_are_publ
     let mut subscription = read(&events);
     assert_eq!(next_name(&mut subscription).await, "before");
     assert_eq!(next_name(&mut subscription).await, "after");
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     let failed: Vec<String> =
         sqlx::query_scalar("select error from journal_queue order by id").fetch_all(&pool).await.unwrap();
     assert_eq!(failed.len(), 2);
@@ -315,7 +319,7 @@ async fn a_subscription_continues_when_nats_has_lost_its_disk(pool: PgPool) {
         insert(&pool, name).await;
         assert_eq!(next_name(&mut subscription).await, name);
     }
-    wait_for("the queue to be empty", async || queue_length(&pool).await == 0).await;
+    eventually_within(WAIT_MAX, "the queue to be empty", async || queue_length(&pool).await == 0).await;
     nats.kill_and_lose_data();
     nats.start_again().await;
     insert(&pool, "three").await;
@@ -331,7 +335,7 @@ async fn events_that_nats_has_lost_are_published_again_in_their_order(pool: PgPo
     let events = nats.events().await;
     relay(&pool, &events);
     let published = async |count: i64| {
-        wait_for("the events are published", async || {
+        eventually_within(WAIT_MAX, "the events are published", async || {
             queue_length(&pool).await == 0
                 && scalar::<i64>(&pool, "select count(*) from journal_published").await == count
         })
@@ -361,5 +365,5 @@ async fn events_that_nats_has_lost_are_published_again_in_their_order(pool: PgPo
     sqlx::query("delete from journal_published where sequence = 4").execute(&pool).await.unwrap();
     nats.kill_and_lose_data();
     nats.start_again().await;
-    wait_for("the rest to be published", async || count(&nats, "THINGS").await == 4).await;
+    eventually_within(WAIT_MAX, "the rest to be published", async || count(&nats, "THINGS").await == 4).await;
 }

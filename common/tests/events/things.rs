@@ -1,6 +1,6 @@
 //! A service with one table, `thing`, and functions that the tests share.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use flack_api::events::Event;
 use flack_common::{
@@ -115,13 +115,4 @@ pub async fn next(subscription: &mut Subscription) -> Event<ThingsEvent> {
 pub async fn next_name(subscription: &mut Subscription) -> String {
     let ThingsEvent::ThingChanged(thing) = next(subscription).await.union;
     thing.name
-}
-
-pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(WAIT_MAX, waiting).await.unwrap_or_else(|_| panic!("waited {WAIT_MAX:?} for {what}"));
 }
