@@ -105,7 +105,7 @@ async fn a_stopping_instance_with_kept_connections_loses_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_on_connections_to_the_last_instance_get_503_when_it_crashes() {
+async fn requests_on_connections_to_the_last_instance_get_503_when_it_crashes_and_at_most_two_no_answer() {
     let (stack, last) = Stack::start_with_users().await;
     let loads = [Requests::Get, Requests::PostWithIdempotencyKey].map(|kind| Load::start_with(&stack, PATH, kind));
     for load in &loads {
