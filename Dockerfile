@@ -39,8 +39,9 @@ COPY --from=build /programs/flack /usr/local/bin/
 # `mf container secrets` mounts the volumes of all containers. An empty volume takes over the owner of its folder here.
 RUN flack --install /usr/local/bin \
  && for container in etcd etcd-2 etcd-3 nats nats-2 nats-3 haproxy haproxy-2 \
-        monolith ui users tokens messages websocket \
-        postgres-flack postgres-ui postgres-users postgres-tokens postgres-messages postgres-websocket; do \
+        monolith ui users tokens messages websocket search recommend tag \
+        postgres-flack postgres-ui postgres-users postgres-tokens postgres-messages postgres-websocket \
+        postgres-search postgres-recommend postgres-tag; do \
         install --directory --owner=flack --group=flack --mode=0700 "/volumes/$container"; \
     done
 USER 10000:10000

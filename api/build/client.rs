@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 
 use crate::{
     document::Document,
-    operation::{Operation, Place, Security},
+    operation::{Content, Operation, Place, Security},
     server::trait_name,
 };
 
@@ -55,8 +55,11 @@ fn method(operation: &Operation) -> TokenStream {
         let value = if parameter.required { quote!(Some(#ident)) } else { quote!(#ident) };
         if parameter.place == Place::Query { quote!(.query(#name, #value)) } else { quote!(.header(#name, #value)) }
     });
-    let body = operation.body.as_ref().map(|_| quote!(.json(&body)));
-    let is_empty = operation.success.headers.is_empty() && operation.success.body.is_none();
+    let body = operation.body.as_ref().map(|body| {
+        let is_json = body.shape.is_some();
+        if is_json { quote!(.json(&body)) } else { quote!(.bytes(body)) }
+    });
+    let is_empty = !operation.success.is_struct() && operation.success.body.is_none();
     let (reply, output) = (if is_empty { quote!(_) } else { quote!(reply) }, output(operation));
     quote! {
         #signature {
@@ -69,14 +72,19 @@ fn method(operation: &Operation) -> TokenStream {
 
 fn output(operation: &Operation) -> TokenStream {
     let success = &operation.success;
-    if success.headers.is_empty() {
-        return if success.body.is_some() { quote!(reply.json()) } else { quote!(Ok(())) };
+    let body = success.body.as_ref().map(|content| match content {
+        Content::Json(_) => quote!(reply.json()?),
+        Content::Bytes => quote!(reply.bytes()),
+    });
+    if !success.is_struct() {
+        return body.map_or_else(|| quote!(Ok(())), |body| quote!(Ok(#body)));
     }
     let name = operation.response_name();
     let headers = success.headers.iter().map(|header| {
         let (ident, name) = (&header.ident, &header.name);
-        quote!(#ident: reply.header(#name)?,)
+        if header.is_added { quote!(#ident: reply.added_header(#name),) } else { quote!(#ident: reply.header(#name)?,) }
     });
-    let body = success.body.as_ref().map(|_| quote!(body: reply.json()?,));
-    quote!(Ok(#name { #(#headers)* #body }))
+    let is_new = success.finds_or_creates().then(|| quote!(is_new: reply.is_new(),));
+    let body = body.map(|body| quote!(body: #body,));
+    quote!(Ok(#name { #is_new #(#headers)* #body }))
 }

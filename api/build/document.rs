@@ -5,15 +5,19 @@ use openapiv3::{
     OpenAPI, Parameter as OpenApiParameter, ParameterSchemaOrContent, PathItem, ReferenceOr, RequestBody, Response,
     SecurityRequirement, StatusCode,
 };
-use quote::format_ident;
+use quote::{format_ident, quote};
 
 use crate::{
-    operation::{Body, Header, Operation, Parameter, Place, Security, Success, type_of},
+    operation::{Body, Content, Header, Operation, Parameter, Place, Security, Success, type_of},
     schema::{component_name, parameter_type},
     shapes::shape,
 };
 
 pub const JSON: &str = "application/json";
+/// The content of a file in a request.
+pub const BYTES: &str = "application/octet-stream";
+/// The content of a file in a response, whose headers have its type.
+pub const ANY: &str = "*/*";
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 pub struct Document {
@@ -128,12 +132,15 @@ impl Document {
 
     fn body(&self, body: &ReferenceOr<RequestBody>) -> Result<Body, String> {
         let body = body.as_item().ok_or("request bodies cannot be references")?;
+        if body.required && body.content.keys().eq([BYTES]) {
+            return Ok(Body { rust_type: quote!(Bytes), shape: None });
+        }
         if !body.required || body.content.keys().ne([JSON]) {
-            return Err(format!("a request body is required and {JSON}"));
+            return Err(format!("a request body is required, and {JSON} or {BYTES}"));
         }
         let schema = body.content[JSON].schema.as_ref().ok_or("a body needs a schema")?;
         let rust_type = type_of(&component_name(Some(schema))?);
-        Ok(Body { rust_type, shape: shape(&self.openapi, "", schema, &[])? })
+        Ok(Body { rust_type, shape: Some(shape(&self.openapi, "", schema, &[])?) })
     }
 
     fn security(&self, own: Option<&Vec<SecurityRequirement>>) -> Result<Security, String> {
@@ -152,7 +159,7 @@ impl Document {
     }
 
     fn answers(&self, operation: &openapiv3::Operation) -> Result<(Success, Vec<u16>), String> {
-        let mut success = None;
+        let mut success: Option<Success> = None;
         let mut statuses = Vec::new();
         for (status, response) in &operation.responses.responses {
             let StatusCode::Code(status) = status else {
@@ -164,9 +171,19 @@ impl Document {
                 if !response.headers.is_empty() || response.content.keys().ne([PROBLEM_JSON]) {
                     return Err(format!("{status}: errors are {PROBLEM_JSON} and declare no headers"));
                 }
-            } else if success.replace(read_success(*status, response)?).is_some() {
-                return Err("more than one status of success".to_owned());
+                continue;
             }
+            let read = read_success(*status, response)?;
+            match &mut success {
+                None => success = Some(read),
+                Some(found) if (&found.headers, &found.body) == (&read.headers, &read.body) => {
+                    found.statuses.extend(read.statuses);
+                }
+                Some(_) => return Err("the statuses of success have other headers or bodies".to_owned()),
+            }
+        }
+        if success.as_ref().is_some_and(|success| success.finds_or_creates() && success.statuses != [200, 201]) {
+            return Err("two statuses of success are 200 (found) and 201 (created), in this order".to_owned());
         }
         Ok((success.ok_or("no status of success is declared")?, statuses))
     }
@@ -186,17 +203,19 @@ fn read_success(status: u16, response: &Response) -> Result<Success, String> {
     let body = match response.content.first() {
         None => None,
         Some((kind, content)) if kind == JSON && response.content.len() == 1 => {
-            Some(component_name(content.schema.as_ref())?)
+            Some(Content::Json(component_name(content.schema.as_ref())?))
         }
+        Some((kind, _)) if kind == ANY && response.content.len() == 1 => Some(Content::Bytes),
         Some((kind, _)) => return Err(format!("the media type {kind} is for pages only (x-page)")),
     };
     let mut headers = Vec::new();
     for (name, header) in &response.headers {
-        if !header.as_item().is_some_and(|header| header.required) {
+        let Some(header) = header.as_item().filter(|header| header.required) else {
             return Err(format!("{name}: a header of a response is required and no reference"));
-        }
+        };
         let ident = format_ident!("{}", name.to_snake_case());
-        headers.push(Header { name: name.to_ascii_lowercase(), ident });
+        let is_added = header.extensions.get("x-added") == Some(&serde_json::Value::Bool(true));
+        headers.push(Header { name: name.to_ascii_lowercase(), ident, is_added });
     }
-    Ok(Success { status, headers, body })
+    Ok(Success { statuses: vec![status], headers, body })
 }

@@ -49,32 +49,63 @@ pub struct Parameter {
 /// The body of a request.
 pub struct Body {
     pub rust_type: TokenStream,
-    /// Of the type `Shape`.
-    pub shape: TokenStream,
+    /// Of the type `Shape`. None for bytes, which are not checked.
+    pub shape: Option<TokenStream>,
 }
 
 pub struct Success {
-    pub status: u16,
+    /// One, or 200 and 201: the operation finds or creates.
+    pub statuses: Vec<u16>,
     pub headers: Vec<Header>,
-    /// Name of the body's schema.
-    pub body: Option<String>,
+    pub body: Option<Content>,
 }
 
+impl Success {
+    pub fn finds_or_creates(&self) -> bool {
+        self.statuses.len() > 1
+    }
+
+    /// Whether the method returns more than a body.
+    pub fn is_struct(&self) -> bool {
+        !self.headers.is_empty() || self.finds_or_creates()
+    }
+}
+
+/// The body of a response.
+#[derive(PartialEq)]
+pub enum Content {
+    /// With the name of its schema.
+    Json(String),
+    Bytes,
+}
+
+impl Content {
+    pub fn rust_type(&self) -> TokenStream {
+        match self {
+            Self::Json(schema) => type_of(schema),
+            Self::Bytes => quote!(Bytes),
+        }
+    }
+}
+
+#[derive(PartialEq)]
 pub struct Header {
     pub name: String,
     pub ident: Ident,
+    /// Whether an instance of the previous version does not send it.
+    pub is_added: bool,
 }
 
 impl Operation {
     /// The type of the method's result.
     pub fn output(&self) -> TokenStream {
-        match (&self.success.body, self.success.headers.is_empty()) {
-            (_, false) => {
+        match (&self.success.body, self.success.is_struct()) {
+            (_, true) => {
                 let name = self.response_name();
                 quote!(#name)
             }
-            (Some(body), true) => type_of(body),
-            (None, true) => quote!(()),
+            (Some(body), false) => body.rust_type(),
+            (None, false) => quote!(()),
         }
     }
 

@@ -6,11 +6,11 @@ use quote::{format_ident, quote};
 
 use crate::{
     document::Document,
-    operation::{Operation, Parameter, Place, Security, type_of},
+    operation::{Content, Operation, Parameter, Place, Security},
 };
 
 pub fn generate(document: &Document) -> TokenStream {
-    let responses = document.operations.iter().filter(|operation| !operation.success.headers.is_empty()).map(response);
+    let responses = document.operations.iter().filter(|operation| operation.success.is_struct()).map(response);
     let constants = document.operations.iter().map(|operation| constant(&document.service, operation));
     let api = api(document);
     let router = router(document);
@@ -30,23 +30,32 @@ pub fn trait_name(document: &Document) -> Ident {
 fn response(operation: &Operation) -> TokenStream {
     let name = operation.response_name();
     let doc = format!("The response of `{}` with its declared headers.", operation.id);
-    let headers = operation.success.headers.iter().map(|header| &header.ident);
-    let body = operation.success.body.as_deref().map(type_of).map(|body| quote!(pub body: #body,));
+    let is_new = operation.success.finds_or_creates().then(|| {
+        quote! {
+            /// Whether it was created: 201, not 200.
+            pub is_new: bool,
+        }
+    });
+    let headers = operation.success.headers.iter().map(|header| {
+        let ident = &header.ident;
+        if header.is_added { quote!(pub #ident: Option<String>,) } else { quote!(pub #ident: String,) }
+    });
+    let body = operation.success.body.as_ref().map(Content::rust_type).map(|body| quote!(pub body: #body,));
     quote! {
         #[doc = #doc]
         #[derive(Debug, Clone, PartialEq)]
-        pub struct #name { #(pub #headers: String,)* #body }
+        pub struct #name { #is_new #(#headers)* #body }
     }
 }
 
 fn constant(service: &str, operation: &Operation) -> TokenStream {
     let (name, id, statuses) = (operation.constant(), operation.id.to_string(), &operation.statuses);
-    let (method, success) = (format_ident!("{}", operation.method.to_uppercase()), operation.success.status);
+    let (method, success) = (format_ident!("{}", operation.method.to_uppercase()), &operation.success.statuses);
     let needs_password = operation.security == Security::Basic;
     quote! {
         static #name: OperationInfo = OperationInfo {
-            service: #service, id: #id, method: Method::#method, needs_password: #needs_password, success: #success,
-            statuses: &[#(#statuses),*],
+            service: #service, id: #id, method: Method::#method, needs_password: #needs_password,
+            success: &[#(#success),*], statuses: &[#(#statuses),*],
         };
     }
 }
@@ -105,7 +114,7 @@ fn handler(operation: &Operation) -> TokenStream {
     };
     let parameters = operation.parameters.iter().map(read_parameter);
     let body = operation.body.as_ref().map(|body| {
-        let shape = &body.shape;
+        let Some(shape) = &body.shape else { return quote! { let body = head.bytes(body).await?; } };
         quote! {
             static BODY: Shape = #shape;
             let body = head.body(body, &BODY).await?;
@@ -143,16 +152,20 @@ fn read_parameter(parameter: &Parameter) -> TokenStream {
 
 fn answer(operation: &Operation, call: &TokenStream) -> TokenStream {
     let constant = operation.constant();
-    let has_headers = !operation.success.headers.is_empty();
-    let bind =
-        if has_headers || operation.success.body.is_some() { quote!(let output = #call;) } else { quote!(#call;) };
-    let body = operation.success.body.as_ref().map(|_| {
-        let body = if has_headers { quote!(&output.body) } else { quote!(&output) };
-        quote!(.json(#body)?)
+    let is_struct = operation.success.is_struct();
+    let bind = if is_struct || operation.success.body.is_some() { quote!(let output = #call;) } else { quote!(#call;) };
+    let is_new = operation.success.finds_or_creates().then(|| quote!(.found_or_created(output.is_new)));
+    let body = operation.success.body.as_ref().map(|content| {
+        let body = if is_struct { quote!(&output.body) } else { quote!(&output) };
+        match content {
+            Content::Json(_) => quote!(.json(#body)?),
+            Content::Bytes => quote!(.bytes(#body)),
+        }
     });
     let headers = operation.success.headers.iter().map(|header| {
         let (name, ident) = (&header.name, &header.ident);
-        quote!(.header(#name, &output.#ident)?)
+        let value = if header.is_added { quote!(output.#ident.as_deref()) } else { quote!(Some(&output.#ident)) };
+        quote!(.header(#name, #value)?)
     });
-    quote! { #bind Ok(Answer::new(&#constant) #body #(#headers)* .into_response()) }
+    quote! { #bind Ok(Answer::new(&#constant) #is_new #body #(#headers)* .into_response()) }
 }

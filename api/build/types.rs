@@ -11,7 +11,7 @@ use serde_json::Value;
 use syn::{Token, parse::Parser, parse_quote, punctuated::Punctuated};
 use typify::{TypeSpace, TypeSpaceSettings};
 
-use crate::document::{Document, JSON, PROBLEM_JSON};
+use crate::document::{ANY, BYTES, Document, JSON, PROBLEM_JSON};
 
 /// Generates the `types` module and the mock server of one document. Progenitor's client is not used, because it does
 /// not implement the API trait (see `client.rs`).
@@ -38,7 +38,8 @@ pub fn from_openapi(document: &Document) -> Result<(TokenStream, TokenStream), B
 }
 
 /// Prepares the document for progenitor: without pages, with typed problems, and without bounds of integers, because
-/// an integer with a minimum would become a `NonZeroU64`. The router checks the bounds (`shapes.rs`).
+/// an integer with a minimum would become a `NonZeroU64`. The router checks the bounds (`shapes.rs`). Bodies of bytes
+/// have no type.
 fn prepare(document: &Document) -> Result<OpenAPI, serde_json::Error> {
     let mut openapi = document.openapi.clone();
     openapi.paths.paths.retain(|path, _| document.operations.iter().any(|operation| operation.path == *path));
@@ -53,6 +54,12 @@ fn simplify(json: &mut Value) {
             if members.get("type").is_some_and(|kind| kind == "integer") {
                 members.remove("minimum");
                 members.remove("maximum");
+            }
+            if members.get("requestBody").is_some_and(|body| body["content"].get(BYTES).is_some()) {
+                members.remove("requestBody");
+            }
+            if members.get("content").is_some_and(|content| content.get(ANY).is_some()) {
+                members.remove("content");
             }
             if let Some(content) = members.remove(PROBLEM_JSON) {
                 members.insert(JSON.to_owned(), content);

@@ -1,5 +1,9 @@
 //! The code that `build/` generates, and the names that it uses.
-#![expect(clippy::pedantic, reason = "typify and progenitor generate code that nobody reads")]
+#![expect(
+    clippy::pedantic,
+    clippy::large_enum_variant,
+    reason = "typify and progenitor generate code that nobody reads; most events are of messages, the largest ones"
+)]
 #![cfg_attr(
     feature = "mock",
     expect(
@@ -12,6 +16,7 @@
 pub(crate) use std::sync::Arc;
 
 pub(crate) use axum::{
+    body::Bytes,
     extract::{Request, State},
     response::{IntoResponse, Response},
     routing::MethodRouter,

@@ -27,6 +27,6 @@ pub use page_cursor::{id_of_page_cursor, page_cursor};
 pub use problem::Problem;
 pub use rate_limit::{RateLimit, RateLimits};
 pub use server::{
-    BODY_BYTES_MAX, CORRELATION_ID, accepts_html, is_correlation_id, method_not_allowed_fallback, not_found_fallback,
-    problem_page,
+    BODY_BYTES_MAX, CORRELATION_ID, FILE_BYTES_MAX, accepts_html, body_bytes_max, is_correlation_id,
+    method_not_allowed_fallback, not_found_fallback, problem_page,
 };

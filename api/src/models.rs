@@ -4,11 +4,15 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    events::{ChannelMemberModel, ChannelModel, ChannelModelKind, MessageModel, ReactionModel, UserModel},
+    events::{
+        ChannelMemberModel, ChannelModel, ChannelModelKind, FileModel, MessageModel, PreviewModel, ReactionModel,
+        UserModel,
+    },
     messages::types::{Message, MessageLinks},
     messages_v2::types as v2,
     page_cursor,
     users::types::{User, UserLinks},
+    users_v2::types::Profile,
 };
 
 /// The channel `general`: everybody is its member, and it is the only channel of version 1.
@@ -32,9 +36,35 @@ impl From<UserModel> for User {
     }
 }
 
-/// Version 1, without the author's nickname: the message does not have it.
+impl UserModel {
+    /// Whether the profile is not empty.
+    pub fn has_profile(&self) -> bool {
+        self.display_name.is_some() || self.about.is_some() || self.hue.is_some()
+    }
+}
+
+/// The version is that of the user.
+impl From<(UserModel, i64)> for Profile {
+    fn from((user, version): (UserModel, i64)) -> Self {
+        Self {
+            user_id: user.id,
+            display_name: user.display_name.unwrap_or_default(),
+            about: user.about.unwrap_or_default(),
+            hue: user.hue,
+            version,
+        }
+    }
+}
+
+/// Version 1, without the author's nickname: the message does not have it. Version 1 has no files: of a message without
+/// text it says how many there are.
 impl From<MessageModel> for Message {
-    fn from(message: MessageModel) -> Self {
+    fn from(mut message: MessageModel) -> Self {
+        let files = message.files.len();
+        if files > 0 && message.source.is_empty() {
+            message.source = format!("({files} {})", if files == 1 { "file" } else { "files" });
+            message.html = format!("<p>{}</p>\n", message.source);
+        }
         Self {
             id: message.id,
             created_at: message.created_at,
@@ -52,9 +82,14 @@ impl From<MessageModel> for Message {
 }
 
 /// Version 2, without the author's nickname, and with times of whole seconds: the event has no others. The version of
-/// the message is the one of its event.
+/// the message is the one of its event. The HTML ends where the quotations of linked pages begin.
 impl From<(MessageModel, i64)> for v2::Message {
-    fn from((message, version): (MessageModel, i64)) -> Self {
+    fn from((mut message, version): (MessageModel, i64)) -> Self {
+        if let Some(start) = message.previews_start.and_then(|start| usize::try_from(start).ok())
+            && message.html.is_char_boundary(start)
+        {
+            message.html.truncate(start);
+        }
         let (user_ids, everyone) = (message.mentioned_user_ids, message.mentions_everyone.unwrap_or_default());
         let has_mentions = everyone || !user_ids.is_empty();
         Self {
@@ -70,13 +105,27 @@ impl From<(MessageModel, i64)> for v2::Message {
             nickname: None,
             source: message.source,
             html: message.html,
+            previews: message.previews.into_iter().map(Into::into).collect(),
             mentions: has_mentions.then_some(v2::Mentions { user_ids, everyone }),
             reactions: message.reactions.into_iter().map(Into::into).collect(),
             thread_id: message.thread_id,
             reply_count: message.reply_count,
             last_reply_at: message.reply_count.and(message.last_reply_at).map(time),
             pinned_at: message.pinned_at.map(time),
+            files: message.files.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<PreviewModel> for v2::LinkPreview {
+    fn from(PreviewModel { url, title, description }: PreviewModel) -> Self {
+        Self { url, title, description }
+    }
+}
+
+impl From<FileModel> for v2::File {
+    fn from(FileModel { id, name, type_, bytes, width, height }: FileModel) -> Self {
+        Self { id, name, type_, bytes, width, height }
     }
 }
 

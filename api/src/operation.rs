@@ -12,8 +12,8 @@ pub struct OperationInfo {
     pub method: Method,
     /// Whether the caller sends a nickname and a password.
     pub needs_password: bool,
-    /// The declared status of success.
-    pub(crate) success: u16,
+    /// The declared status of success, or 200 and 201: the operation finds or creates.
+    pub(crate) success: &'static [u16],
     /// All declared statuses.
     pub(crate) statuses: &'static [u16],
 }

@@ -15,4 +15,4 @@ pub use context::{
     CORRELATION_ID, DEADLINE_MS, FORWARDED_EPOCH, FORWARDED_FOR, READ, REPLICA, TRACEPARENT, is_correlation_id,
 };
 pub use problem_page::{accepts_html, problem_page};
-pub use request::{BODY_BYTES_MAX, open};
+pub use request::{BODY_BYTES_MAX, FILE_BYTES_MAX, body_bytes_max, open};

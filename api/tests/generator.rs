@@ -13,12 +13,19 @@ mod shapes;
 
 use document::Document;
 
-/// A document with one operation; `schema` is that of its body, `rest` goes into the operation.
+/// The response of the operation in `text`.
+const SUCCESS: &str = "'204': { description: x }";
+
 fn document(schema: &str, parameters: &str, statuses: &[u16]) -> Result<(), String> {
+    Document::parse("things.v1.yaml", &text(schema, parameters, statuses)).map(drop)
+}
+
+/// A document with one operation; `schema` is that of its body, `parameters` and `statuses` go into the operation.
+fn text(schema: &str, parameters: &str, statuses: &[u16]) -> String {
     let problem = "{ description: x, content: { application/problem+json: { schema: { type: object } } } }";
     let errors: Vec<String> = statuses.iter().map(|status| format!("        '{status}': {problem}")).collect();
     let errors = errors.join("\n");
-    let text = format!(
+    format!(
         "openapi: 3.0.3
 info: {{ title: t, version: 1.0.0 }}
 security: [{{ bearer: [] }}]
@@ -32,14 +39,13 @@ paths:
         required: true
         content: {{ application/json: {{ schema: {{ $ref: '#/components/schemas/Thing' }} }} }}
       responses:
-        '204': {{ description: x }}
+        {SUCCESS}
 {errors}
 components:
   schemas:
     Thing: {schema}
 "
-    );
-    Document::parse("things.v1.yaml", &text).map(drop)
+    )
 }
 
 const STATUSES: [u16; 6] = [400, 401, 413, 415, 429, 503];
@@ -108,4 +114,21 @@ fn every_status_of_the_router_itself_has_to_be_declared() {
         let problem = document("{ type: object }", "", &statuses).unwrap_err();
         assert_eq!(problem, format!("create_thing: the router can respond with {missing}; declare it"));
     }
+}
+
+#[test]
+fn two_statuses_of_success_are_200_and_201_of_the_same_response() {
+    let body = "content: { application/json: { schema: { $ref: '#/components/schemas/Thing' } } }";
+    let other = "headers: { ETag: { required: true, schema: { type: string } } }";
+    let document = |responses: [(u16, &str); 2]| {
+        let lines =
+            responses.map(|(status, parts)| format!("'{status}': {{ description: x, {parts} }}")).join("\n        ");
+        let text = text("{ type: object }", "", &STATUSES).replace(SUCCESS, &lines);
+        Document::parse("things.v1.yaml", &text).map(drop)
+    };
+    document([(200, body), (201, body)]).unwrap();
+    let problem = document([(200, body), (202, body)]).unwrap_err();
+    assert_eq!(problem, "create_thing: two statuses of success are 200 (found) and 201 (created), in this order");
+    let problem = document([(200, body), (201, other)]).unwrap_err();
+    assert_eq!(problem, "create_thing: the statuses of success have other headers or bodies");
 }

@@ -53,7 +53,7 @@ pub enum Exposure {
 }
 
 /// All services, in start order.
-pub static SERVICES: [Service; 6] = [
+pub static SERVICES: [Service; 9] = [
     Service {
         name: MONOLITH,
         // The database of the app before the migration; its name is the app's.
@@ -76,7 +76,12 @@ pub static SERVICES: [Service; 6] = [
         has_authority: true,
         ..service("ui")
     },
-    Service { paths: &["/api/users"], publishes_events: true, has_authority: true, ..service("users") },
+    Service {
+        paths: &["/api/users", "/api/v2/profiles"],
+        publishes_events: true,
+        has_authority: true,
+        ..service("users")
+    },
     Service {
         paths: &["/api/tokens"],
         publishes_events: true,
@@ -101,12 +106,15 @@ pub static SERVICES: [Service; 6] = [
         has_authority: true,
         ..service("websocket")
     },
+    Service { paths: &["/api/search"], reads_events_of: &["users", "messages", MONOLITH], ..service("search") },
+    Service { paths: &["/api/recommend"], reads_events_of: &["messages", MONOLITH], ..service("recommend") },
+    Service { paths: &["/api/tag"], reads_events_of: &["messages", "ui", MONOLITH], ..service("tag") },
 ];
 
 /// Published by every process that holds websocket connections.
 const TYPING_SIGNALS: &[&str] = &["flack.websocket.typing", "flack.monolith.typing"];
 
-/// The services that the monolith is split into, in start order.
+/// The services beside the monolith, in start order: its parts, and those that are no part.
 pub fn extracted() -> impl Iterator<Item = &'static Service> {
     SERVICES.iter().filter(|service| service.name != MONOLITH)
 }

@@ -21,7 +21,7 @@ use flack_handover::{
 };
 use http::StatusCode;
 use sqlx::{PgExecutor, PgPool};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -84,10 +84,12 @@ impl Authority {
     /// a new database are open.
     pub async fn keep_fences(&self, pool: &PgPool, background: &Background) -> anyhow::Result<()> {
         let Some((registry, records)) = self.registry.clone() else { return Ok(()) };
-        let mut fences = Fences { pool: pool.clone(), side: self.side(), registry, records, roles: BTreeMap::new() };
+        let parts = sqlx::query_scalar("select part from ownership").fetch_all(pool).await?;
+        let followed = BTreeMap::new();
+        let mut fences = Fences { pool: pool.clone(), side: self.side(), registry, records, parts, followed };
         // A transaction of another instance may be open for longer than the lock timeout.
         let deadline = Instant::now() + FENCE_START_TIMEOUT;
-        while let Err(problem) = fences.follow().await {
+        while let Err(problem) = fences.follow(true).await {
             if Instant::now() > deadline {
                 return Err(problem).context("the records of the registry cannot be passed on to the database");
             }
@@ -211,39 +213,50 @@ struct Fences {
     side: Side,
     registry: Registry,
     records: Mirror,
-    /// The role of each part as this process last saw it, for the log.
-    roles: BTreeMap<String, String>,
+    /// The parts with a fence in this database.
+    parts: Vec<String>,
+    /// The record that each fence has followed, and the role that it had then.
+    followed: BTreeMap<String, (Record, String)>,
 }
 
 impl Fences {
     async fn keep(&mut self) {
         loop {
-            match self.follow().await {
-                Ok(()) => match timeout(FENCE_INTERVAL, self.records.changed()).await {
-                    Ok(true) | Err(_) => {}
-                    // The mirror has ended, because the process stops.
-                    Ok(false) => sleep(FENCE_INTERVAL).await,
-                },
-                Err(problem) => {
-                    warn!(error = %problem, "a record cannot be passed on to the database; trying again");
-                    sleep(FENCE_RETRY_DELAY).await;
+            let due = Instant::now() + FENCE_INTERVAL;
+            while let Ok(is_alive) = timeout_at(due, self.records.changed()).await {
+                if !is_alive {
+                    // The process stops.
+                    return pending().await;
                 }
+                self.follow_or_retry(false).await;
             }
+            self.follow_or_retry(true).await;
         }
     }
 
-    /// Passes all records on, and acknowledges them.
-    async fn follow(&mut self) -> sqlx::Result<()> {
-        let parts: Vec<String> = sqlx::query_scalar("select part from ownership").fetch_all(&self.pool).await?;
+    async fn follow_or_retry(&mut self, also_unchanged: bool) {
+        while let Err(problem) = self.follow(also_unchanged).await {
+            warn!(error = %problem, "a record cannot be passed on to the database; trying again");
+            sleep(FENCE_RETRY_DELAY).await;
+        }
+    }
+
+    /// Passes records on, and acknowledges them. When one has changed, the others need not be passed on again: writes
+    /// may wait for its fence.
+    async fn follow(&mut self, also_unchanged: bool) -> sqlx::Result<()> {
         let records = self.records.snapshot();
-        for name in parts {
+        for name in &self.parts {
             // Without a record nobody owns the part: the fence stays as it is, and no process tries to write.
-            let Some(record) = Part::find(&name).and_then(|part| record_in(&records, part)) else { continue };
-            let role = follow_record(&self.pool, self.side, &name, &record).await?;
-            if self.roles.get(&name) != Some(&role) {
-                info!(part = name, role, epoch = record.epoch, "the fence follows the record");
-                self.roles.insert(name, role);
+            let Some(record) = Part::find(name).and_then(|part| record_in(&records, part)) else { continue };
+            let former = self.followed.get(name);
+            if !also_unchanged && former.is_some_and(|(followed, _)| *followed == record) {
+                continue;
             }
+            let role = follow_record(&self.pool, self.side, name, &record).await?;
+            if former.is_none_or(|(_, former)| *former != role) {
+                info!(part = name, role, epoch = record.epoch, "the fence follows the record");
+            }
+            self.followed.insert(name.clone(), (record, role));
         }
         let followed = Part::ALL.into_iter().filter_map(|part| Some((part, record_in(&records, part)?)));
         let followed: Acknowledged = followed.map(|(part, record)| (part, record.acknowledgement())).collect();

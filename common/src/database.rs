@@ -24,10 +24,11 @@ use crate::{config::DatabaseConfig, telemetry};
 pub use error::{OnConstraint, StoreError, StoreResult};
 pub use migrations::migrate;
 
-/// How long a request waits for a free connection; after that it gets 503.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The limit of every statement; longer work sets its own with `set local statement_timeout`.
 const STATEMENT_SECONDS_MAX: u32 = 5;
+/// How long a request waits for a free connection, or for a new one; after that it gets 503. A slow statement of
+/// another request, or a slow disk, does not make it fail.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(STATEMENT_SECONDS_MAX as u64);
 /// PostgreSQL ends an idle transaction, because it holds locks and prevents vacuum.
 const IDLE_IN_TRANSACTION_SECONDS_MAX: u32 = 15;
 /// A connection that was idle for longer is pinged before it is used.

@@ -35,7 +35,7 @@
 //!         ...  // Writes the projection in this transaction. After an error the event is retried.
 //!     }
 //! }
-//! consume(Service::named("messages"), "user_changed", &pool, &events, &Arc::new(Nicknames), &background);
+//! consume(Service::named("messages"), Some("user_changed"), &pool, &events, &Arc::new(Nicknames), &background);
 //! ```
 //! Code without an inbox, such as the feed of websocket, subscribes directly:
 //! `events.subscribe("users", None, StartOffset::Last(1000))`.
@@ -90,10 +90,9 @@ pub fn publish_journal(owner: &'static str, pool: &PgPool, events: &Events, map:
     background.spawn("relay", relay.run(background.drained()));
 }
 
-/// Starts one consumer of events of `kind` for each stream that `service` reads according to the catalogue.
+/// Starts one consumer for each stream that `service` reads according to the catalogue.
 pub fn consume<H: Handler>(
     service: &Service,
-    kind: &'static str,
     pool: &PgPool,
     events: &Events,
     handler: &Arc<H>,
@@ -101,7 +100,7 @@ pub fn consume<H: Handler>(
 ) {
     for owner in service.reads_events_of {
         let handler = Arc::clone(handler) as _;
-        let consumer = Consumer::new(owner, pool.clone(), events.clone(), handler).only(kind);
+        let consumer = Consumer::new(owner, pool.clone(), events.clone(), handler);
         background.spawn(format!("consumer of {owner}"), consumer.run(background.stopping()));
     }
 }

@@ -8,6 +8,7 @@ pub mod http;
 pub mod fetch;
 pub mod auth;
 pub mod password;
+pub mod text;
 pub mod rate;
 pub mod quota;
 pub mod restart;

@@ -26,8 +26,8 @@ pub use queue::{Class, Origin};
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Long, because each new thread allocates memory for its hashes.
-const THREAD_IDLE_MAX: Duration = Duration::from_hours(24);
+/// An idle thread ends, and with it the memory of its hashes. A new one allocates it again, in some milliseconds.
+const THREAD_IDLE_MAX: Duration = Duration::from_secs(10);
 /// A hash with the settings above that no password matches, for sign-ins with an unknown nickname.
 const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdG9mbm9ib2R5MTYx$\
                       bm9ib2R5aGFzdGhpc3Bhc3N3b3JkLG5vYm9keSEhISE";

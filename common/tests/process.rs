@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Bytes, routing::get};
+use flack_api::FILE_BYTES_MAX;
 use flack_catalogue::Service;
 use flack_common::{
     http::client,
@@ -117,6 +118,34 @@ async fn a_body_above_the_limit_is_refused_with_and_without_content_length() {
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "chunked: {chunked}");
         assert!(text.contains("too-large"), "{text}");
     }
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_needs_a_token_and_a_process_holds_a_limited_number_of_files() {
+    let process = Process::start(app(), Readiness::new()).await;
+    let send = async |token: Option<&str>| {
+        let request =
+            process.http.post(format!("{}/things/1", process.base)).header("Content-Type", "application/octet-stream");
+        let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
+        request.body(vec![b'x'; FILE_BYTES_MAX]).send().await.unwrap().status()
+    };
+    assert_eq!(send(None).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(send(Some("x")).await, StatusCode::OK);
+
+    let mut slow = Vec::new();
+    for _ in 0..16 {
+        let mut stream = TcpStream::connect(process.base.trim_start_matches("http://")).await.unwrap();
+        let head = format!(
+            "POST /things/1 HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nContent-Type: application/octet-stream\r\n\
+             Content-Length: {FILE_BYTES_MAX}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    eventually_within(TEST_TIMEOUT, "a 503", async || send(Some("x")).await == StatusCode::SERVICE_UNAVAILABLE).await;
+    drop(slow);
+    eventually_within(TEST_TIMEOUT, "a place", async || send(Some("x")).await == StatusCode::OK).await;
     process.stop().await;
 }
 

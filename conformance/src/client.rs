@@ -159,6 +159,10 @@ impl Client {
         self.send(self.request(Method::PUT, path, auth).json(body), expected).await
     }
 
+    pub async fn patch(&self, path: &str, auth: Auth<'_>, body: &Value, expected: StatusCode) -> Result<Answer> {
+        self.send(self.request(Method::PATCH, path, auth).json(body), expected).await
+    }
+
     /// Sends a PUT to an operation that takes no body.
     pub async fn put_without_body(&self, path: &str, auth: Auth<'_>, expected: StatusCode) -> Result<Answer> {
         self.send(self.request(Method::PUT, path, auth), expected).await

@@ -15,6 +15,7 @@ pub struct Operation {
     pub path: String,
     /// Names of the accepted security schemes; `optional` if the operation also accepts a request without credentials.
     pub security: Vec<String>,
+    /// Whether it takes JSON.
     pub has_body: bool,
     /// Name of the path parameter whose schema is an integer.
     pub integer_path_parameter: Option<String>,
@@ -58,7 +59,7 @@ impl Contract {
                     method: method.to_uppercase(),
                     path: path.clone(),
                     security: security_names(security),
-                    has_body: operation.get("requestBody").is_some(),
+                    has_body: operation["requestBody"]["content"].get("application/json").is_some(),
                     integer_path_parameter: parameters
                         .iter()
                         .filter_map(|list| list.as_array())

@@ -83,10 +83,12 @@ impl Load {
             let (failures, ended, send) = (Arc::clone(&load.failures), Arc::clone(&load.ended), send.clone());
             tokio::spawn(async move {
                 while !ended.load(Ordering::Relaxed) && start.elapsed() < TIME_MAX {
+                    let began = Instant::now();
                     match send(client.clone(), number.fetch_add(1, Ordering::Relaxed)).await {
                         Ok(()) => drop(answered.fetch_add(1, Ordering::Relaxed)),
                         Err(error) => {
-                            failures.lock().expect("no panic under the lock").push(format!("{error:#}"));
+                            let failure = format!("{error:#} (after {} ms)", began.elapsed().as_millis());
+                            failures.lock().expect("no panic under the lock").push(failure);
                         }
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::Permissions,
+    fs::{self, Permissions},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -138,6 +138,23 @@ impl Stack {
     pub fn ps(&self) -> Result<Value> {
         self.operator().ps()
     }
+
+    /// Returns the processes of the stack with their ids.
+    pub fn pids(&self) -> Result<Vec<(String, i64)>> {
+        let ps = self.ps()?;
+        let processes = ps["processes"].as_array().context("no processes")?;
+        let pid = |process: &Value| Some((process["name"].as_str()?.to_owned(), process["pid"].as_i64()?));
+        Ok(processes.iter().filter_map(pid).collect())
+    }
+}
+
+/// Returns those of the processes that SIGSTOP has stopped.
+pub fn stopped_of(pids: &[(String, i64)]) -> Vec<String> {
+    let is_stopped = |pid: i64| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    pids.iter().filter(|(_, pid)| is_stopped(*pid)).map(|(name, _)| name.clone()).collect()
 }
 
 /// `mf` for one stack: that of a state folder or of a project of containers, or by default that of the environment.

@@ -10,7 +10,7 @@ use etcd_client::{Client, ConnectOptions, Identity, TlsOptions};
 use flack_conformance::{
     cases,
     client::wait_for,
-    stack::{Stack, Stage},
+    stack::{Stack, Stage, stopped_of},
     suite::{self, Case, World},
 };
 use serde_json::Value;
@@ -44,37 +44,22 @@ fn plan(stack: &Stack, seed: &str) -> Result<Value> {
     Ok(serde_json::from_str(&plan)?)
 }
 
-fn pids(stack: &Stack) -> Result<Vec<(String, i64)>> {
-    let ps = stack.ps()?;
-    let processes = ps["processes"].as_array().context("no processes")?;
-    let pid = |process: &Value| Some((process["name"].as_str()?.to_owned(), process["pid"].as_i64()?));
-    Ok(processes.iter().filter_map(pid).collect())
-}
-
 fn names(stack: &Stack) -> Result<Vec<String>> {
-    Ok(pids(stack)?.into_iter().map(|(name, _)| name).collect())
+    Ok(stack.pids()?.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Returns the processes of the stack that SIGSTOP has stopped.
 fn stopped(stack: &Stack) -> Result<Vec<String>> {
-    Ok(stopped_of(&pids(stack)?))
-}
-
-fn stopped_of(pids: &[(String, i64)]) -> Vec<String> {
-    let is_stopped = |pid: i64| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-    };
-    pids.iter().filter(|(_, pid)| is_stopped(*pid)).map(|(name, _)| name.clone()).collect()
+    Ok(stopped_of(&stack.pids()?))
 }
 
 async fn a_plan_is_the_same_for_a_seed_and_changes_nothing(World { stack, .. }: World) -> Result<()> {
-    let before = pids(&stack)?;
+    let before = stack.pids()?;
     let first = plan(&stack, "7")?;
     ensure!(first["faults"].as_array().is_some_and(|faults| faults.len() > 2), "{first}");
     ensure!(first == plan(&stack, "7")?, "the same seed gave another plan");
     ensure!(first != plan(&stack, "8")?, "another seed gave the same plan");
-    ensure!(before == pids(&stack)?, "a plan changed the stack");
+    ensure!(before == stack.pids()?, "a plan changed the stack");
     let refused = stack.mf(&["chaos", "--seconds", "1"])?;
     ensure!(refused.status.code() == Some(64), "{refused:?}");
     let refused = stack.mf(&["chaos", "--kinds", "earthquake"])?;
@@ -112,7 +97,7 @@ async fn running_chaos(stack: &Stack) -> Result<(Child, Vec<String>)> {
     let arguments = ["chaos", "--kinds", "stop", "--seconds", "120", "--seed", "1"];
     let mut command = stack.operator().command(&arguments)?;
     // Before, because mfps waits for the answers of a stopped process, until the fault is over.
-    let pids = pids(stack)?;
+    let pids = stack.pids()?;
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let waited = wait_for("a stopped process", || async {
         let stopped = stopped_of(&pids);
@@ -178,7 +163,7 @@ fn doctor(stack: &Stack) -> Result<Output> {
 }
 
 async fn mfdoctor_finds_a_stopped_process_and_a_part_without_an_owner(World { stack, .. }: World) -> Result<()> {
-    let (_, pid) = pids(&stack)?.into_iter().find(|(name, _)| name == "ui-1").context("ui-1 does not run")?;
+    let (_, pid) = stack.pids()?.into_iter().find(|(name, _)| name == "ui-1").context("ui-1 does not run")?;
     signal("-STOP", pid)?;
     let found = problems(&stack)?;
     signal("-CONT", pid)?;

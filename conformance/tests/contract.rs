@@ -15,6 +15,6 @@ fn main() -> ExitCode {
             // Two instances of each service with state in memory: a change at one must be visible at the other.
             ("services", || Stack::start(Stage::Services, "users=2,tokens=2,messages=2,websocket=2")),
         ],
-        |_| cases::all(),
+        cases::all,
     )
 }

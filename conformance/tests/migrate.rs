@@ -6,7 +6,7 @@ use std::{
     env, fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -17,10 +17,11 @@ use base64::{
 };
 use flack_conformance::{
     cases,
+    cases::files::{ensure_largest, post_largest},
     client::{Auth, Client, Person},
     delivery::{Over, Plan, Progress, Verdict, verify_as},
     load::Load,
-    stack::{Operator, Stack, Stage, text},
+    stack::{Operator, Stack, Stage, stopped_of, text},
     suite::{self, Case, World},
 };
 use flack_handover::{Stage as HandoverStage, steps};
@@ -52,6 +53,8 @@ const MAX_LAG: [&str; 2] = ["--max-lag", "1500"];
 /// The lag of the last ten seconds is a condition, and a killed process has made it large.
 const CONDITIONS_TIMEOUT: Duration = Duration::from_mins(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Longer than an attempt to change the owner on a busy machine.
+const FREEZE_SECONDS: &str = "20";
 
 fn main() -> ExitCode {
     // One after the other: each case moves parts of the same stack.
@@ -65,6 +68,8 @@ fn handovers(_: &str) -> Vec<Case> {
         all_parts_move_to_services_and_back_without_a_failed_request_or_a_lost_message,
         password_hashes_and_private_keys_are_in_the_tables_of_both_sides_alone,
         whatever_is_killed_at_a_line_of_the_plan_there_is_one_owner_and_no_message_is_lost,
+        no_message_is_lost_or_duplicated_when_nats_gets_an_older_store_or_none_between_two_steps,
+        a_change_of_owner_is_undone_before_a_write_fails_while_nats_does_not_respond,
         the_stack_starts_again_with_the_services_that_own_parts,
     ]
 }
@@ -121,9 +126,19 @@ async fn all_parts_move_to_services_and_back_without_a_failed_request_or_a_lost_
     let author = client.person("busy").await?;
     let load = load(&client, &author);
     let operator = stack.operator();
+    // More than are copied at once.
+    let mut files = Vec::new();
+    for _ in 0..10 {
+        // The bytes that one user may store in a moment are limited.
+        files.push(post_largest(&client, &client.person("files").await?).await?);
+    }
     let moves = async {
         for to in ["services", "monolith"] {
             move_to(&operator, "all", to).await?;
+            files.push(post_largest(&client, &client.person("files").await?).await?);
+            for file in &files {
+                ensure_largest(&client, file).await?;
+            }
             for part in PARTS {
                 let owner = if to == "services" { part } else { "monolith" };
                 ensure!(record(&stack, part)?["owner"] == owner, "{part}: {}", record(&stack, part)?);
@@ -186,6 +201,74 @@ async fn whatever_is_killed_at_a_line_of_the_plan_there_is_one_owner_and_no_mess
     let verdict = verify_during(&client, &operator, kills).await?;
     ensure!(verdict.is_good() && verdict.posted > 0, "{verdict}");
     check_steps(&stack)
+}
+
+async fn no_message_is_lost_or_duplicated_when_nats_gets_an_older_store_or_none_between_two_steps(
+    World { client, stack }: World,
+) -> Result<()> {
+    let (operator, store) = (stack.operator(), stack.home().join("nats/jetstream"));
+    let (older, unused) = (store.with_extension("older"), store.with_extension("unused"));
+    let is_monolith = record(&stack, "messages")?["owner"] == "monolith";
+    let (there, back) = if is_monolith { ("services", "monolith") } else { ("monolith", "services") };
+    let author = client.person("backwards").await?;
+    let load = load(&client, &author);
+    let faults = async {
+        copy(&store, &older)?;
+        // NATS has events now that the copy does not have.
+        load.continues().await?;
+        // The running server writes to its files, wherever they are, until it is killed.
+        fs::rename(&store, &unused)?;
+        fs::rename(&older, &store)?;
+        stack.mf_ok(&["kill", "nats", "--hard"])?;
+        move_to(&operator, "messages", there).await?;
+        load.continues().await?;
+        fs::remove_dir_all(&unused)?;
+        fs::rename(&store, &unused)?;
+        stack.mf_ok(&["kill", "nats", "--hard"])?;
+        move_to(&operator, "messages", back).await?;
+        load.continues().await
+    };
+    let verdict = verify_during(&client, &operator, faults).await?;
+    ensure!(verdict.is_good() && verdict.posted > 0 && verdict.delivered > 0, "{verdict}");
+    load.end_without_failure()?;
+    check_steps(&stack)
+}
+
+async fn a_change_of_owner_is_undone_before_a_write_fails_while_nats_does_not_respond(
+    World { client, stack }: World,
+) -> Result<()> {
+    let operator = stack.operator();
+    let before = record(&stack, "messages")?["owner"].clone();
+    let (step, to) = if before == "monolith" { ("cutover", "services") } else { ("rollback", "monolith") };
+    prepare(&operator, &stack, step).await?;
+    let load = load(&client, &client.person("patient").await?);
+    load.warmed_up().await?;
+    let change = migrate("messages", &[step, "--no-shadow"]);
+    let pids = stack.pids()?;
+    let undone = async {
+        let is_frozen = || async { Ok(stopped_of(&pids).contains(&"nats".to_owned()).then_some(())) };
+        wait_for_at_most(CONDITIONS_TIMEOUT, is_frozen).await?;
+        operator.in_background(&change).await
+    };
+    let (frozen, undone) = tokio::join!(operator.in_background(&["kill", "nats", "--freeze", FREEZE_SECONDS]), undone);
+    let (frozen, undone) = (frozen?, undone?);
+    ensure!(frozen.status.success(), "{}", text(&frozen));
+    let reason = text(&undone);
+    ensure!(undone.status.code() == Some(1) && reason.contains("the owner is as before"), "{reason}");
+    ensure!(reason.contains("are not published yet"), "{reason}");
+    let after = record(&stack, "messages")?;
+    ensure!(after["owner"] == before, "{after}");
+    load.continues().await?;
+    move_to(&operator, "messages", to).await?;
+    load.continues().await?;
+    load.end_without_failure()?;
+    check_steps(&stack)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("--archive").args([from, to]).status()?;
+    ensure!(copied.success(), "{} cannot be copied", from.display());
+    Ok(())
 }
 
 async fn the_stack_starts_again_with_the_services_that_own_parts(World { client, stack }: World) -> Result<()> {

@@ -12,9 +12,13 @@ use flack_api::{
     messages::{self, MessagesApi, MessagesClient},
     messages_v2::{self, MessagesV2Api, MessagesV2Client},
     method_not_allowed_fallback, not_found_fallback,
+    recommend::{self, RecommendApi, RecommendClient},
+    search::{self, SearchApi, SearchClient},
+    tag::{self, TagApi, TagClient},
     tokens::{self, TokensApi, TokensClient},
     ui::{self, UiApi, UiClient},
     users::{self, UsersApi, UsersClient},
+    users_v2::{self, UsersV2Api, UsersV2Client},
 };
 use http::Request;
 use secrecy::{ExposeSecret, SecretString};
@@ -63,16 +67,24 @@ fn router() -> Router {
     // Nothing is sent there.
     let address = "http://127.0.0.1:1";
     let users: Arc<dyn UsersApi> = Arc::new(UsersClient::new(address, http.clone()));
+    let users_v2: Arc<dyn UsersV2Api> = Arc::new(UsersV2Client::new(address, http.clone()));
     let tokens: Arc<dyn TokensApi> = Arc::new(TokensClient::new(address, http.clone()));
     let messages: Arc<dyn MessagesApi> = Arc::new(MessagesClient::new(address, http.clone()));
     let messages_v2: Arc<dyn MessagesV2Api> = Arc::new(MessagesV2Client::new(address, http.clone()));
+    let search: Arc<dyn SearchApi> = Arc::new(SearchClient::new(address, http.clone()));
+    let recommend: Arc<dyn RecommendApi> = Arc::new(RecommendClient::new(address, http.clone()));
+    let tag: Arc<dyn TagApi> = Arc::new(TagClient::new(address, http.clone()));
     let ui: Arc<dyn UiApi> = Arc::new(UiClient::new(address, http));
     let verify: Arc<dyn VerifyToken> = Arc::new(OneGoodToken);
     Router::new()
         .merge(users::router(Arc::new(Layered::new(Unavailable, users)), Arc::clone(&verify)))
+        .merge(users_v2::router(Arc::new(Layered::new(Unavailable, users_v2)), Arc::clone(&verify)))
         .merge(tokens::router(Arc::new(Layered::new(Unavailable, tokens)), Arc::clone(&verify)))
         .merge(messages::router(Arc::new(Layered::new(Unavailable, messages)), Arc::clone(&verify)))
         .merge(messages_v2::router(Arc::new(Layered::new(Unavailable, messages_v2)), Arc::clone(&verify)))
+        .merge(search::router(Arc::new(Layered::new(Unavailable, search)), Arc::clone(&verify)))
+        .merge(recommend::router(Arc::new(Layered::new(Unavailable, recommend)), Arc::clone(&verify)))
+        .merge(tag::router(Arc::new(Layered::new(Unavailable, tag)), Arc::clone(&verify)))
         .merge(ui::router(Arc::new(Layered::new(Unavailable, ui)), verify))
         .method_not_allowed_fallback(method_not_allowed_fallback)
         .fallback(not_found_fallback)

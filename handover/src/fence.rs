@@ -15,7 +15,7 @@ pub enum Role {
     Owner,
     /// Only the applier of the owner's changes writes its tables.
     Replica,
-    /// Nothing writes its tables. Its journal ends with a marker.
+    /// Nothing writes its tables. Its change log ends with a marker.
     Closed,
 }
 
@@ -38,9 +38,9 @@ pub enum Input {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Write the marker into the journal, in the same transaction.
+    /// Write the marker into the change log, in the same transaction.
     WriteMarker { epoch: i64 },
-    /// Answer that the fence is closed, with the journal id of this epoch's marker.
+    /// Answer that the fence is closed, with the id of this epoch's marker.
     AnswerClosed { epoch: i64 },
     /// Answer that the fence was not closed.
     AnswerRefused(Refusal),

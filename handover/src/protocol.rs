@@ -2,8 +2,8 @@
 //!
 //! An operation is `/internal/<service>/handover/<part>/<name>` at the balancer's internal listener. `<service>` is the
 //! side that answers: `monolith` or the part's service. Every call has the part's key as a bearer token: the monolith
-//! has the keys of all parts, a service that of its own part, and nobody else has one. Rows contain secrets, so they
-//! are never logged and are no part of an error.
+//! and the operator have the keys of all parts, a service that of its own part, and nobody else has one. Rows contain
+//! secrets, so they are never logged and are no part of an error.
 //!
 //! Errors are problems; 409 `handover-refused` has a `Refusal` in its detail.
 
@@ -49,9 +49,12 @@ pub fn path(side: Side, part: Part, operation: &str) -> String {
     format!("/internal/{}/handover/{part}/{operation}", side.service_name(part))
 }
 
+/// The variables with keys of parts begin with this.
+pub const HANDOVER_KEY_PREFIX: &str = "HANDOVER_KEY_";
+
 /// The variable with a part's key: `HANDOVER_KEY_USERS`.
 pub fn key_variable(part: Part) -> String {
-    format!("HANDOVER_KEY_{}", part.to_string().to_uppercase())
+    format!("{HANDOVER_KEY_PREFIX}{}", part.to_string().to_uppercase())
 }
 
 /// The prefix of the registry keys with which instances and balancers acknowledge the records that they follow.

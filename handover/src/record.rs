@@ -94,7 +94,7 @@ impl Side {
 pub enum Stage {
     /// The monolith owns the part; the service has no data.
     Monolith,
-    /// The monolith owns the part; the service copies it and applies its events.
+    /// The monolith owns the part; the service copies it and applies its changes.
     Following,
     /// Both sides were compared, and are equal.
     Verified,
@@ -108,7 +108,7 @@ pub enum Stage {
     CutOver,
     /// The service still owns the part; the monolith is about to become the owner again.
     RollingBack,
-    /// The service owns the part; the monolith has no data.
+    /// The service owns the part; the monolith has no rows, or old ones.
     Retired,
 }
 
@@ -143,15 +143,16 @@ impl fmt::Display for Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Record {
     pub owner: Side,
-    /// Grows with each attempt to change the owner, also with one that is undone. No fence goes back to a lower one.
+    /// Grows with each attempt to change the owner, also when it is undone, and when following begins or ends. No fence
+    /// goes back to a lower one.
     pub epoch: i64,
     pub stage: Stage,
     /// The share of the users that read at the replica.
     pub read_percent: u8,
     /// The share of the reads that are repeated at the replica.
     pub shadow_percent: u8,
-    /// The journal id at which the writes of the previous owner end. The owner opens its fence when it has applied the
-    /// previous owner's journal up to this id.
+    /// The id in the change log at which the writes of the previous owner end. The owner opens its fence when it has
+    /// applied the previous owner's changes up to this id.
     pub marker: Option<i64>,
 }
 

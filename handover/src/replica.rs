@@ -1,4 +1,5 @@
-//! The replica of a part: how far it has applied the owner's journal.
+//! The replica of a part: how far it has applied the owner's change log. For the model check; the SQL of the replica is
+//! in `handover/replication`.
 //!
 //! Position and rows are written in one transaction, so both survive a crash or neither does.
 
@@ -7,7 +8,7 @@ use crate::fence::Fence;
 /// How far a database has applied the other side's changes of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Replica {
-    /// The position of the last applied change in the other side's journal; 0 before the first one.
+    /// The position of the last applied change in the other side's change log; 0 before the first one.
     pub applied: i64,
 }
 
@@ -20,7 +21,7 @@ pub struct Change {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Write the change's rows by (epoch, version), with the position, if the fence is still that of a replica.
+    /// Write the change's rows with the position, if the fence is still that of a replica.
     Apply,
     /// The change is applied already.
     Ignore,

@@ -10,7 +10,7 @@ const ERRORS: [Row; 9] = [
     (400, "bad-request", "Bad request", "this is not a well-formed HTTP request", None),
     (404, "not-found", "Not found", "there is nothing at this path", None),
     (408, "request-timeout", "Request timeout", "the request did not arrive in time; send it again", None),
-    (413, "too-large", "Too large", "the body is larger than 1048576 bytes", None),
+    (413, "too-large", "Too large", "the body is larger than any operation accepts", None),
     (500, "internal", "Internal error", "the balancer failed; its log has the reason", None),
     (501, "bad-request", "Not implemented", "the balancer does not know this kind of request", None),
     (502, "unavailable", "Bad gateway", UNAVAILABLE, Some(1)),

@@ -16,8 +16,9 @@ use crate::{
 };
 
 const TEMPLATE: &str = include_str!("../haproxy.cfg");
-/// The services refuse bodies above 64 KiB. The balancer refuses what would be expensive to pass on.
-const BODY_BYTES_MAX: u32 = 1_048_576;
+/// The services refuse bodies above 64 KiB, and files above 1 MiB. Up to this size they read what is too large before
+/// they answer (`flack_common::process::body`): a client that still sends often does not see the balancer's answer.
+const BODY_BYTES_MAX: u32 = 16 * 1_048_576;
 /// The balancer adds three or four to those of the client. The services accept 100.
 const HEADERS_MAX: u32 = 96;
 /// For a connection, in the kernel. A client on a line of 100 ms then gets 1 to 2 MB/s.

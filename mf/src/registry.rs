@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp};
-use flack_catalogue::Service;
+use flack_catalogue::{Service, extracted};
 use flack_common::registry::{Split, keys};
 use flack_handover::{Entry, Part, Side};
 use serde::{Deserialize, Serialize};
@@ -90,25 +90,33 @@ impl Registry {
         Ok(Self { client, address: ports.etcd_address() })
     }
 
-    /// Writes the owners of a new stack, and lets only the owner of tokens sign. Existing keys stay: a migration may
-    /// have changed them.
+    /// Writes the owners of a new stack and the routes of services that are no parts, and lets only the owner of tokens
+    /// sign. Existing keys stay: a migration may have changed them.
     pub async fn seed(&self, stage: Stage) -> anyhow::Result<()> {
         let owner = match stage {
             Stage::Services => Side::Service,
             Stage::Monolith => Side::Monolith,
         };
         for part in Part::ALL {
-            let (key, value) = (keys::authority(part.service().name), json!(Entry::initial(part, owner)));
-            let if_absent = Txn::new()
-                .when([Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
-                .and_then([TxnOp::put(key.as_str(), value.to_string(), None)]);
-            self.client
-                .kv_client()
-                .txn(if_absent)
-                .await
-                .with_context(|| format!("{key} cannot be written to the registry"))?;
+            self.put_if_absent(&keys::authority(part.service().name), &json!(Entry::initial(part, owner))).await?;
+        }
+        // The paths of a part follow its record. Those of another service go to it at every stage: without an instance
+        // they are answered with 503.
+        for service in extracted().filter(|service| !service.has_authority && !service.paths.is_empty()) {
+            let route = Route { owner: service.name.to_owned(), percentage: 100 };
+            self.put_if_absent(&keys::route(service.name), &json!(route)).await?;
         }
         self.allow_signing().await
+    }
+
+    async fn put_if_absent(&self, key: &str, value: &serde_json::Value) -> anyhow::Result<()> {
+        let if_absent = Txn::new().when([Compare::create_revision(key, CompareOp::Equal, 0)]).and_then([TxnOp::put(
+            key,
+            value.to_string(),
+            None,
+        )]);
+        let written = self.client.kv_client().txn(if_absent).await;
+        written.with_context(|| format!("{key} cannot be written to the registry")).map(drop)
     }
 
     /// Lets only the owner of tokens write signing keys.

@@ -106,6 +106,9 @@ pub struct UpOptions {
     pub port: Option<u16>,
     pub stage: Option<Stage>,
     pub instances: Option<Instances>,
+    /// Whether a stack of services has the services that are no parts, which the chat works without. As containers they
+    /// need a PostgreSQL each, so there only `instances` adds them.
+    pub extras: bool,
 }
 
 impl Settings {
@@ -138,7 +141,7 @@ impl Settings {
         let stage = options.stage.or(before.map(|before| before.stage)).unwrap_or(Stage::Services);
         let mut instances = before.map(|before| before.instances.clone()).unwrap_or_default();
         if stage == Stage::Services {
-            for service in extracted() {
+            for service in extracted().filter(|service| service.has_authority || options.extras) {
                 instances.add(service);
             }
         }
@@ -180,16 +183,22 @@ mod tests {
 
     #[test]
     fn a_new_stack_has_one_instance_of_each_service() {
-        let settings = Settings::merge(None, &UpOptions::default()).expect("settings");
+        let options = UpOptions { extras: true, ..UpOptions::default() };
+        let settings = Settings::merge(None, &options).expect("settings");
         let one_of_each: Vec<_> = extracted().map(|service| format!("{service}=1")).collect();
         assert_eq!(settings.instances.to_string(), one_of_each.join(","));
+        let containers = Settings::merge(None, &UpOptions::default()).expect("settings");
+        assert!(containers.instances.iter().all(|(service, _)| service.has_authority), "{}", containers.instances);
+        let stage = Some(Stage::Monolith);
+        let monolith = Settings::merge(None, &UpOptions { stage, ..options }).expect("settings");
+        assert_eq!(monolith.instances, Instances::default());
         assert_eq!((settings.port, settings.stage), (PORT_DEFAULT, Stage::Services));
     }
 
     #[test]
     fn settings_without_an_option_stay_as_they_were() {
         let counts = |text: &str| Some(text.parse().expect("a count"));
-        let options = UpOptions { port: Some(18_080), instances: counts("users=2"), stage: None };
+        let options = UpOptions { port: Some(18_080), instances: counts("users=2"), ..UpOptions::default() };
         let mut before = Settings::merge(None, &options).expect("settings");
         before.versions.insert("users".to_owned(), "2".to_owned());
         let options = UpOptions { instances: counts("ui=0"), ..UpOptions::default() };

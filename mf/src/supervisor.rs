@@ -31,8 +31,8 @@ const INHERITED: [&str; 10] = [
     // The host names that the balancer accepts; haproxy/README.md.
     "FLACK_PUBLIC_HOSTS",
 ];
-/// Telemetry, and the limits of the balancer and of the services.
-const INHERITED_PREFIXES: [&str; 2] = ["OTEL_", "LIMIT_"];
+/// The limits of the balancer and of the services.
+const INHERITED_PREFIX: &str = "LIMIT_";
 
 /// Returns the environment that every process of a stack gets.
 pub fn inherited_environment() -> Environment {
@@ -43,7 +43,7 @@ pub fn inherited_environment() -> Environment {
 }
 
 fn is_inherited(name: &str) -> bool {
-    INHERITED.contains(&name) || INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX)
 }
 
 /// Returns the specification of a process that is the only one of its group and needs no arguments.
@@ -93,10 +93,10 @@ mod tests {
 
     #[test]
     fn limits_and_public_hosts_of_the_shell_reach_all_processes_and_other_variables_do_not() {
-        for name in ["LIMIT_REQUESTS_PER_10S", "LIMIT_CREDENTIALS_PER_10S", "FLACK_PUBLIC_HOSTS", "OTEL_SERVICE_NAME"] {
+        for name in ["LIMIT_REQUESTS_PER_10S", "LIMIT_CREDENTIALS_PER_10S", "FLACK_PUBLIC_HOSTS"] {
             assert!(is_inherited(name), "{name}");
         }
-        for name in ["DATABASE_URL", "MY_LIMIT_X", "FLACK_LISTEN", "HTTP_PROXY", "LD_PRELOAD"] {
+        for name in ["DATABASE_URL", "MY_LIMIT_X", "FLACK_LISTEN", "HTTP_PROXY", "OTEL_SERVICE_NAME"] {
             assert!(!is_inherited(name), "{name}");
         }
     }

@@ -20,6 +20,7 @@ use flack_api::{
     tokens::{self, TokensApi, TokensClient},
     ui::{UiApi, UiClient},
     users::{self, UsersApi, UsersClient},
+    users_v2::{self, UsersV2Api, UsersV2Client},
 };
 use flack_catalogue::Service;
 use flack_common::{
@@ -98,11 +99,16 @@ pub async fn start(
     let forwarding = Forwarding::new(&authority, internal_url, &pool, background);
     // One quota of writes for all parts; a message that is posted on a websocket counts as well.
     let writes = WriteLimit::new(limits);
-    let users = flack_users::start(&pool, guesses, authority.of(flack_users::SERVICE), background);
+    let users = flack_users::start(&pool, guesses, authority.of(flack_users::SERVICE), background).await?;
+    let users_v2: Arc<dyn UsersV2Api> = Arc::clone(&users) as _;
     let forward =
         forwarding.layer::<dyn UsersApi>(flack_users::SERVICE, |url, http| Arc::new(UsersClient::new(url, http)));
-    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(forward, users.await?));
+    let users: Arc<dyn UsersApi> = Arc::new(Layered::new(forward, users as _));
     let users: Arc<dyn UsersApi> = Arc::new(Layered::new(writes.clone(), users));
+    let forward =
+        forwarding.layer::<dyn UsersV2Api>(flack_users::SERVICE, |url, http| Arc::new(UsersV2Client::new(url, http)));
+    let users_v2: Arc<dyn UsersV2Api> = Arc::new(Layered::new(forward, users_v2));
+    let users_v2 = Arc::new(Layered::new(writes.clone(), users_v2));
     let tokens = flack_tokens::start(
         &pool,
         &events,
@@ -151,6 +157,7 @@ pub async fn start(
     let router = Router::new()
         .merge(websocket)
         .merge(users::router(users, Arc::clone(&verify)))
+        .merge(users_v2::router(users_v2, Arc::clone(&verify)))
         .merge(tokens::router(tokens, Arc::clone(&verify)))
         .merge(messages::router(messages, Arc::clone(&verify)))
         .merge(messages_v2::router(messages_v2, Arc::clone(&verify)))

@@ -76,7 +76,12 @@ impl Call {
 
     #[must_use]
     pub fn body(self, content_type: &str, body: &str) -> Self {
-        Self { body: Body::from(body.to_owned()), ..self.header(header::CONTENT_TYPE.as_str(), content_type) }
+        self.bytes(content_type, body.as_bytes())
+    }
+
+    #[must_use]
+    pub fn bytes(self, content_type: &str, body: &[u8]) -> Self {
+        Self { body: Body::from(body.to_vec()), ..self.header(header::CONTENT_TYPE.as_str(), content_type) }
     }
 
     /// Sends the request and returns the answer, which must have this status.
@@ -94,8 +99,8 @@ impl Call {
         let request = self.request.body(self.body).expect("a request");
         let response = self.router.oneshot(request).await.expect("a router never fails");
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
-        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("text") }
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes().to_vec();
+        Answer { status, headers, text: String::from_utf8_lossy(&bytes).into_owned(), bytes }
     }
 }
 
@@ -104,7 +109,9 @@ impl Call {
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// The body as text. Bytes that are not UTF-8 are replaced.
     pub text: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {

@@ -85,6 +85,9 @@ fn map(row: &JournalRow) -> anyhow::Result<Option<MappedEvent>> {
         password_changed_at: password_changed_at.timestamp_millis() + 1,
         nickname,
         online,
+        display_name: None,
+        about: None,
+        hue: None,
     };
     MappedEvent::new(row, &UsersEvent::UserChanged(user)).map(Some)
 }

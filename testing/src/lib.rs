@@ -5,6 +5,7 @@
 mod client;
 mod service;
 mod events;
+mod projected;
 mod etcd;
 mod nats;
 mod port;
@@ -16,5 +17,6 @@ pub use etcd::Etcd;
 pub use events::{UsersStandIn, published};
 pub use nats::Nats;
 pub use port::free_port;
+pub use projected::Projected;
 pub use service::TestService;
 pub use wait::{WAIT_MAX, eventually, eventually_within};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
@@ -26,7 +27,7 @@ pub struct Call {
     segments: Vec<String>,
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
-    body: Option<Vec<u8>>,
+    body: Option<Bytes>,
 }
 
 impl Call {
@@ -71,8 +72,14 @@ impl Call {
     }
 
     pub fn json(mut self, body: &impl Serialize) -> Self {
-        self.body = Some(serde_json::to_vec(body).expect("generated types have text as keys"));
+        self.body = Some(serde_json::to_vec(body).expect("generated types have text as keys").into());
         self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self
+    }
+
+    pub fn bytes(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         self
     }
 

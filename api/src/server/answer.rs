@@ -1,7 +1,7 @@
 //! Responses: the declared result, or a declared problem.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
 use http::{
@@ -42,8 +42,14 @@ impl Answer {
     pub fn new(operation: &OperationInfo) -> Self {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
-            StatusCode::from_u16(operation.success).expect("a document has only valid status codes");
+            StatusCode::from_u16(operation.success[0]).expect("a document has only valid status codes");
         Self(response)
+    }
+
+    /// Sets the status of an operation that finds or creates.
+    pub fn found_or_created(mut self, is_new: bool) -> Self {
+        *self.0.status_mut() = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        self
     }
 
     pub fn json(mut self, body: &impl Serialize) -> Result<Self, Problem> {
@@ -53,9 +59,18 @@ impl Answer {
         Ok(self)
     }
 
-    pub fn header(mut self, name: &'static str, value: &str) -> Result<Self, Problem> {
-        let value = value.parse::<HeaderValue>().map_err(unsendable)?;
-        self.0.headers_mut().insert(HeaderName::from_static(name), value);
+    pub fn bytes(mut self, body: &Bytes) -> Self {
+        *self.0.body_mut() = body.clone().into();
+        self.0.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        self
+    }
+
+    /// Without a value, the header is absent: the response is that of an instance of the previous version.
+    pub fn header(mut self, name: &'static str, value: Option<&str>) -> Result<Self, Problem> {
+        if let Some(value) = value {
+            let value = value.parse::<HeaderValue>().map_err(unsendable)?;
+            self.0.headers_mut().insert(HeaderName::from_static(name), value);
+        }
         Ok(self)
     }
 }

@@ -21,6 +21,11 @@ use crate::{BasicCaller, Context, Problem, TokenCaller, VerifyToken};
 
 /// More than four times the longest message in JSON.
 pub const BODY_BYTES_MAX: usize = 65_536;
+/// Of a body of the media type `application/octet-stream`. The balancer forwards no larger body.
+pub const FILE_BYTES_MAX: usize = 1_048_576;
+
+const JSON: &str = "application/json";
+const BYTES: &str = "application/octet-stream";
 
 /// A request without its body. The body is read last, when everything else is valid.
 pub struct Head {
@@ -78,37 +83,51 @@ impl Head {
     }
 
     pub async fn body<T: DeserializeOwned>(&self, body: Body, shape: &Shape) -> Result<T, Problem> {
-        self.require_json()?;
-        let bytes = read(body).await?;
+        self.require(JSON)?;
+        let bytes = read(body, BODY_BYTES_MAX).await?;
         let value = strict_json::parse(&bytes)
             .map_err(|error| Problem::bad_request(format!("the body is not valid JSON: {error}")))?;
         shape.decode(BODY, value)
     }
 
-    fn require_json(&self) -> Result<(), Problem> {
-        let kind = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if kind.eq_ignore_ascii_case("application/json") {
+    /// Returns the body as it is: the content of a file.
+    pub async fn bytes(&self, body: Body) -> Result<Bytes, Problem> {
+        self.require(BYTES)?;
+        read(body, FILE_BYTES_MAX).await
+    }
+
+    fn require(&self, kind: &str) -> Result<(), Problem> {
+        if media_type(&self.headers).eq_ignore_ascii_case(kind) {
             return Ok(());
         }
         Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported-media-type",
             "Unsupported media type",
-            "send the body as JSON, with `Content-Type: application/json`",
+            format!("send the body with `Content-Type: {kind}`"),
         ))
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+/// Returns the largest body of a request with these headers, in bytes.
+pub fn body_bytes_max(headers: &HeaderMap) -> usize {
+    if media_type(headers).eq_ignore_ascii_case(BYTES) { FILE_BYTES_MAX } else { BODY_BYTES_MAX }
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, bytes_max).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         // Another limit, such as a middleware's, may have ended the body first.
         Err(problem) if is_length_limit(problem.as_ref()) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-large",
             "Too large",
-            format!("the body is larger than {BODY_BYTES_MAX} bytes"),
+            format!("the body is larger than {bytes_max} bytes"),
         )),
         Err(_) => Err(Problem::bad_request("the body is incomplete")),
     }

@@ -10,15 +10,18 @@ use std::{
 };
 
 use crate::support::{
-    AWAY, DEFECT, NOBODY, RETRY_AFTER_SECONDS, STRANGER, base_url_of_nobody, caller, http, new_user, user, users,
+    AWAY, DEFECT, FakeVerify, NOBODY, RETRY_AFTER_SECONDS, STRANGER, ask, base_url_of_nobody, caller, get, http,
+    new_user, post_json, user, users,
 };
-use axum::{Router, response::IntoResponse, routing::any};
+use axum::{Router, body::Body, response::IntoResponse, routing::any};
 use flack_api::{
     BasicCaller, Context, Problem, TokenCaller,
     messages::{MessagesApi, MessagesClient, types::NewMessage},
+    messages_v2::{self, MessagesV2Client},
     users::{UsersApi, UsersClient, types},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header::ETAG};
+use serde_json::json;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -212,4 +215,39 @@ async fn path_and_query_are_encoded_and_nothing_else_is_sent() {
     let message = NewMessage { source: "hello".parse().unwrap() };
     let received = client.create_message(&context(), caller(), Some(key), message).await.unwrap_err();
     assert_eq!(received.detail, format!("/below/api/messages Some(\"{key}\") true"));
+}
+
+const CHANNEL: &str =
+    r#"{"id":7,"name":"n","kind":"direct","topic":"","created_at":"2026-01-01T00:00:00Z","version":3}"#;
+
+/// The router of messages in front of a client of this service.
+async fn forwarded(service: Router) -> Router {
+    let client = MessagesV2Client::new(&format!("http://{}", serve(service).await), http());
+    messages_v2::router(Arc::new(client), Arc::new(FakeVerify))
+}
+
+#[tokio::test]
+async fn a_header_that_the_previous_version_does_not_send_is_absent_from_a_response_that_is_passed_on() {
+    for tag in [None, Some("\"3\"")] {
+        let router = forwarded(Router::new().fallback(any(async move || {
+            let headers: HeaderMap = tag.map(|tag| (ETAG, HeaderValue::from_static(tag))).into_iter().collect();
+            (headers, CHANNEL)
+        })));
+        let request = get("/api/v2/channels/7").header("authorization", "Bearer good").body(Body::empty()).unwrap();
+        let answer = ask(router.await, request, StatusCode::OK).await;
+        assert_eq!((answer.header("etag"), &answer.json["version"]), (tag, &json!(3)));
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_finds_or_creates_passes_the_status_on() {
+    for status in [StatusCode::OK, StatusCode::CREATED] {
+        let router =
+            forwarded(Router::new().fallback(any(async move || (status, [("location", "/channels/7")], CHANNEL))))
+                .await;
+        let mut request = post_json("/api/v2/channels", r#"{"kind":"direct","user_ids":[2]}"#);
+        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer good"));
+        let answer = ask(router, request, status).await;
+        assert_eq!((answer.header("location"), &answer.json["id"]), (Some("/channels/7"), &json!(7)));
+    }
 }

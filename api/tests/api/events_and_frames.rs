@@ -23,6 +23,9 @@ fn changed() -> Event<UsersEvent> {
             password_changed_at: 4,
             nickname: "alice".to_owned(),
             online: true,
+            display_name: None,
+            about: None,
+            hue: None,
         }),
     }
 }

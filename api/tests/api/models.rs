@@ -92,3 +92,23 @@ fn a_message_without_replies_has_no_time_of_the_last_one() {
     });
     assert_eq!(message_of_version_2(event, 1).get("last_reply_at"), None);
 }
+
+#[test]
+fn previews_are_quotations_in_the_html_of_version_1_and_data_in_version_2() {
+    let preview = json!({ "url": "https://a.example/", "title": "A" });
+    let event = |start: i32| {
+        json!({
+            "id": 9, "created_at": 1, "updated_at": 1, "user_id": 7, "channel_id": 1, "source": "ü",
+            "html": "ü<q>A</q>",
+            "previews": [preview], "previews_start": start
+        })
+    };
+    let message = message_of_version_2(event(2), 1);
+    assert_eq!((&message["html"], &message["previews"]), (&json!("ü"), &json!([preview])));
+    let version_1 = mapped::<MessageModel, messages::types::Message>(event(2));
+    assert_eq!((&version_1["html"], version_1.get("previews")), (&json!("ü<q>A</q>"), None));
+    // No byte at which a character begins.
+    for start in [-1, 1, 99] {
+        assert_eq!(message_of_version_2(event(start), 1)["html"], "ü<q>A</q>");
+    }
+}

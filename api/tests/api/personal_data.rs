@@ -33,16 +33,22 @@ fn every_field_of_every_event_is_marked_as_personal_or_not() {
 
 #[test]
 fn personal_fields_lists_the_fields_that_an_erasure_blanks() {
-    assert_eq!(personal_fields("UserModel").unwrap(), ["last_seen_at", "nickname", "online"]);
-    assert_eq!(personal_fields("MessageModel").unwrap(), ["html", "reactions", "source"]);
+    assert_eq!(
+        personal_fields("UserModel").unwrap(),
+        ["about", "display_name", "hue", "last_seen_at", "nickname", "online"]
+    );
+    assert_eq!(personal_fields("MessageModel").unwrap(), ["files", "html", "previews", "reactions", "source"]);
     assert_eq!(personal_fields("ReactionModel").unwrap(), ["emoji"]);
+    assert_eq!(personal_fields("FileModel").unwrap(), ["name"]);
+    assert_eq!(personal_fields("PreviewModel").unwrap(), ["description", "title", "url"]);
     assert_eq!(personal_fields("ReadMarkerModel").unwrap(), ["message_id"]);
     assert_eq!(personal_fields("ChannelMemberModel").unwrap(), ["last_read_message_id"]);
-    assert_eq!(personal_fields("PreferencesModel").unwrap(), ["notifications", "theme"]);
+    let of_preferences = personal_fields("PreferencesModel").unwrap();
+    assert_eq!(of_preferences, ["notifications", "people", "theme", "topics", "words"]);
     for model in ["ChannelModel", "SigningKeyModel", "TokenModel"] {
         assert!(personal_fields(model).unwrap().is_empty(), "{model}");
     }
-    assert_eq!(models_with_personal_fields().count(), 9, "name the new model above");
+    assert_eq!(models_with_personal_fields().count(), 11, "name the new model above");
 }
 
 #[test]

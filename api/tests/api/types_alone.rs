@@ -19,7 +19,7 @@ fn message<T: DeserializeOwned>(json: &str) -> String {
 fn the_types_alone_accept_what_the_schema_forbids() {
     assert!(accepted::<NewReadMarker>(r#"{"message_id": 0}"#), "a bound of an integer");
     assert!(accepted::<UserUpdate>(r#"{"nickname": null}"#), "null for an optional member");
-    assert!(accepted::<Preferences>(r#"[true, "dark"]"#), "an array instead of an object");
+    assert!(accepted::<Preferences>(r#"[null, true, "dark"]"#), "an array instead of an object");
     let twice = r#"{"nickname": "alice", "password": "secret", "more": 1, "more": 2}"#;
     assert!(accepted::<NewUser>(twice), "an unknown name twice");
 }

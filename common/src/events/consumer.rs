@@ -41,6 +41,11 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
 /// Processes the events of a stream.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// The kinds of events that it processes; empty for all. Others are not stored.
+    fn kinds(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Writes in `transaction`. After an error its writes are rolled back, and the event is processed again later.
     async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()>;
 }
@@ -49,7 +54,6 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Consumer {
     owner: &'static str,
     stream: String,
-    kind: Option<&'static str>,
     pool: PgPool,
     events: Events,
     handler: Arc<dyn Handler>,
@@ -58,21 +62,14 @@ pub struct Consumer {
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Consumer").field("owner", &self.owner).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("owner", &self.owner).finish_non_exhaustive()
     }
 }
 
 impl Consumer {
     /// Returns a consumer of the stream of `owner`; `pool` is the consumer's own database.
     pub fn new(owner: &'static str, pool: PgPool, events: Events, handler: Arc<dyn Handler>) -> Self {
-        Self { owner, stream: stream_name(owner), kind: None, pool, events, handler, retries: RETRIES }
-    }
-
-    /// Limits the consumer to one kind of event; NATS sends no others.
-    #[must_use]
-    pub fn only(mut self, kind: &'static str) -> Self {
-        self.kind = Some(kind);
-        self
+        Self { owner, stream: stream_name(owner), pool, events, handler, retries: RETRIES }
     }
 
     /// Sets the retries of a failed event; after the last one it becomes a dead letter.
@@ -103,7 +100,7 @@ impl Consumer {
             }
             None => StartOffset::Earliest,
         };
-        let mut subscription = self.events.subscribe_durable(self.owner, self.kind, start);
+        let mut subscription = self.events.subscribe_durable(self.owner, self.kind(), start);
         let mut incarnation = String::new();
         info!(stream, "consuming");
         loop {
@@ -120,7 +117,7 @@ impl Consumer {
             if let Some((opened, after)) = opened {
                 incarnation = opened;
                 inbox::set_offset(&mut connection, stream, &incarnation, i64::try_from(after)?).await?;
-                inbox::set_kind(&mut connection, stream, self.kind).await?;
+                inbox::set_kind(&mut connection, stream, self.kind()).await?;
             }
         }
     }
@@ -144,8 +141,14 @@ impl Consumer {
         Ok(())
     }
 
+    /// Returns the kind of a consumer that has only one: NATS sends no others.
+    fn kind(&self) -> Option<&'static str> {
+        if let [kind] = self.handler.kinds() { Some(*kind) } else { None }
+    }
+
     fn wants(&self, subject: &str) -> bool {
-        self.kind.is_none_or(|kind| subject.split('.').nth(2) == Some(kind))
+        let kinds = self.handler.kinds();
+        kinds.is_empty() || subject.split('.').nth(2).is_some_and(|kind| kinds.contains(&kind))
     }
 
     /// Processes all events that are due. Returns the time until the next one is, at most the poll interval.
@@ -163,8 +166,24 @@ impl Consumer {
 
     async fn process_batch(&self, connection: &mut PgConnection, due: &[StoredEvent]) -> anyhow::Result<()> {
         let mut transaction = connection.begin().await?;
-        inbox::lock_kind(&mut transaction, self.kind).await?;
-        let mut finished: Vec<(&StoredEvent, bool)> = Vec::with_capacity(due.len());
+        inbox::lock_kind(&mut transaction, self.kind()).await?;
+        let mut finished = Vec::with_capacity(due.len());
+        for event in due {
+            let Ok(done) = self.process_one(&mut transaction, event).await else {
+                transaction.rollback().await?;
+                return self.process_each(connection, due).await;
+            };
+            finished.push((event, done));
+        }
+        self.finish(transaction, &finished).await
+    }
+
+    /// Processes a batch in which an event fails: each event has a savepoint, so that a failure rolls back the writes
+    /// of this event only. Savepoints cost two more round trips for each event.
+    async fn process_each(&self, connection: &mut PgConnection, due: &[StoredEvent]) -> anyhow::Result<()> {
+        let mut transaction = connection.begin().await?;
+        inbox::lock_kind(&mut transaction, self.kind()).await?;
+        let mut finished = Vec::with_capacity(due.len());
         let mut failing: HashSet<(&str, &str)> = HashSet::new();
         for event in due {
             let entity = (event.kind.as_str(), event.entity_id.as_str());
@@ -172,7 +191,6 @@ impl Consumer {
             if failing.contains(&entity) {
                 continue;
             }
-            // One savepoint per event: a failure rolls back the writes of this event only.
             let mut savepoint = transaction.begin().await?;
             match self.process_one(&mut savepoint, event).await {
                 Ok(done) => {
@@ -186,30 +204,33 @@ impl Consumer {
                 }
             }
         }
-        inbox::finish(&mut transaction, &finished).await?;
+        self.finish(transaction, &finished).await
+    }
+
+    async fn finish(
+        &self,
+        mut transaction: Transaction<'_, Postgres>,
+        finished: &[(&StoredEvent, bool)],
+    ) -> anyhow::Result<()> {
+        inbox::finish(&mut transaction, finished).await?;
         transaction.commit().await?;
         let done = finished.iter().filter(|(_, done)| *done).count();
         counter!("inbox_processed_total", "stream" => self.stream.clone()).increment(done as u64);
-        debug!(done, ignored = finished.len() - done, failed = failing.len(), "processed");
+        debug!(done, ignored = finished.len() - done, "processed");
         Ok(())
     }
 
     /// Returns false when the event is not newer than the last processed event of its entity.
     async fn process_one(
         &self,
-        savepoint: &mut Transaction<'_, Postgres>,
+        transaction: &mut Transaction<'_, Postgres>,
         event: &StoredEvent,
     ) -> anyhow::Result<bool> {
-        if !inbox::advance(savepoint, event).await? {
+        if !inbox::advance(transaction, event).await? {
             return Ok(false);
         }
-        // The journal records the handler's writes under the event's correlation id.
-        sqlx::query("select set_config('flack.correlation_id', $1, true)")
-            .bind(event.correlation_id().unwrap_or_default())
-            .execute(&mut **savepoint)
-            .await?;
         // A panic fails this event only, not the consumer.
-        AssertUnwindSafe(self.handler.handle(savepoint, event))
+        AssertUnwindSafe(self.handler.handle(transaction, event))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(anyhow!("the handler panicked; the log has the location")))?;

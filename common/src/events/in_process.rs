@@ -78,6 +78,7 @@ impl InProcess {
                     sequence: retained.last,
                     subject: message.subject.clone(),
                     message_id: Some(message.message_id.clone()),
+                    is_repeated: message.is_repeated,
                     payload: message.payload.clone(),
                 };
                 retained.messages.push_back(Arc::new(message));

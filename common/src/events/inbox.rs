@@ -197,20 +197,25 @@ pub(super) async fn lock_kind(transaction: &mut Transaction<'_, Postgres>, kind:
     Ok(())
 }
 
-/// Records the event as its entity's newest change. Returns false when this change or a newer one is recorded already,
-/// by (epoch, journal id). Two owners never have the same epoch, so their journal ids are not compared.
+/// Records the event as its entity's newest change, and its correlation id as that of the transaction's next writes,
+/// for the journal. Returns false when this change or a newer one is recorded already, by (epoch, journal id). Two
+/// owners never have the same epoch, so their journal ids are not compared.
 pub(super) async fn advance(transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<bool> {
     let advanced = sqlx::query(
-        "insert into inbox_entity as processed (stream, kind, entity_id, journal_id, version, epoch)
-        select $1, $2, $3, $4, $5, $6
-        where not exists (
-            select from inbox_offset
-            inner join inbox_entity as other using (stream)
-            where stream <> $1 and other.kind = $2 and other.entity_id = $3 and other.epoch > $6
+        "with advanced as (
+            insert into inbox_entity as processed (stream, kind, entity_id, journal_id, version, epoch)
+            select $1, $2, $3, $4, $5, $6
+            where not exists (
+                select from inbox_offset
+                inner join inbox_entity as other using (stream)
+                where stream <> $1 and other.kind = $2 and other.entity_id = $3 and other.epoch > $6
+            )
+            on conflict (stream, kind, entity_id) do update
+            set journal_id = excluded.journal_id, version = excluded.version, epoch = excluded.epoch
+            where (processed.epoch, processed.journal_id) < (excluded.epoch, excluded.journal_id)
+            returning 1
         )
-        on conflict (stream, kind, entity_id) do update
-        set journal_id = excluded.journal_id, version = excluded.version, epoch = excluded.epoch
-        where (processed.epoch, processed.journal_id) < (excluded.epoch, excluded.journal_id)",
+        select set_config('flack.correlation_id', $7, true) from advanced",
     )
     .bind(&event.stream)
     .bind(&event.kind)
@@ -218,9 +223,10 @@ pub(super) async fn advance(transaction: &mut Transaction<'_, Postgres>, event: 
     .bind(event.journal_id()?)
     .bind(event.version)
     .bind(event.epoch())
-    .execute(&mut **transaction)
+    .bind(event.correlation_id().unwrap_or_default())
+    .fetch_optional(&mut **transaction)
     .await?;
-    Ok(advanced.rows_affected() == 1)
+    Ok(advanced.is_some())
 }
 
 /// Sets the state of processed events: `done` for true, `ignored` for false.

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::{
     connection::{self, Counter, Counters},
-    stream::{Outgoing, SIGNALS_BUFFERED_MAX, StreamEnd, stream_name},
+    stream::{Outgoing, REPEATED, SIGNALS_BUFFERED_MAX, StreamEnd, stream_name},
     streams::{incarnation_of, is_missing},
 };
 use crate::config::EventsConfig;
@@ -174,5 +174,6 @@ async fn acknowledged(ack: PublishAckFuture, changes: &mut Counter) -> anyhow::R
 }
 
 fn publish_message(message: &Outgoing) -> PublishMessage {
-    PublishMessage::build().payload(message.payload.clone()).message_id(&message.message_id)
+    let publish = PublishMessage::build().payload(message.payload.clone()).message_id(&message.message_id);
+    if message.is_repeated { publish.header(REPEATED, "true") } else { publish }
 }

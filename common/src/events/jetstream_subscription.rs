@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     connection::{Counter, MESSAGES_BUFFERED_MAX},
     jetstream::JetStream,
-    stream::{Received, StartOffset, StreamMessage, stream_name},
+    stream::{REPEATED, Received, StartOffset, StreamMessage, stream_name},
     streams::{incarnation_of, is_missing, live_subjects},
 };
 
@@ -410,6 +410,7 @@ fn of_leader(answer: &[u8]) -> anyhow::Result<Option<StreamMessage>> {
         sequence: message.sequence,
         subject: message.subject.to_string(),
         message_id: message.headers.get(NATS_MESSAGE_ID).map(ToString::to_string),
+        is_repeated: message.headers.get(REPEATED).is_some(),
         payload: message.payload,
     }))
 }
@@ -424,6 +425,7 @@ fn stored(message: async_nats::Message) -> anyhow::Result<StreamMessage> {
         sequence: sequence.as_str().parse()?,
         subject: subject.to_string(),
         message_id: headers.get(NATS_MESSAGE_ID).map(ToString::to_string),
+        is_repeated: headers.get(REPEATED).is_some(),
         payload: message.payload,
     })
 }

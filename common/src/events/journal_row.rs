@@ -11,6 +11,7 @@ pub struct JournalRow {
     /// The id of the queue row.
     pub(super) queue_id: i64,
     pub(super) replay: bool,
+    pub(super) is_repeated: bool,
     pub id: i64,
     pub recorded_at: DateTime<Utc>,
     /// `insert`, `update` or `delete`.

@@ -272,6 +272,7 @@ impl Relay {
         Ok(Some(Outgoing {
             subject: format!("flack.{}.{}.{}", self.owner, subject_part(&mapped.kind), subject_part(&mapped.entity_id)),
             message_id: message_id(self.owner, row),
+            is_repeated: row.is_repeated,
             payload: payload.into(),
         }))
     }
@@ -341,8 +342,9 @@ impl Relay {
 
 async fn queued(connection: &mut PgConnection) -> sqlx::Result<Vec<JournalRow>> {
     sqlx::query_as(
-        "select queue.id as queue_id, queue.replay, journal.id, journal.recorded_at, journal.operation, journal.entity,
-            journal.entity_id, journal.version, journal.epoch, journal.row_data, journal.correlation_id
+        "select queue.id as queue_id, queue.replay, queue.is_repeated, journal.id, journal.recorded_at,
+            journal.operation, journal.entity, journal.entity_id, journal.version, journal.epoch, journal.row_data,
+            journal.correlation_id
         from journal_queue as queue
         inner join journal on journal.recorded_at = queue.recorded_at and journal.id = queue.journal_id
         where queue.failed_at is null

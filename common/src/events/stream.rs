@@ -7,6 +7,9 @@ use super::journal_row::is_replay;
 /// How long journals, streams and inboxes keep events: equally long, so that a replay can fill every gap.
 pub const JOURNAL_RETENTION_DAYS: i32 = 14;
 
+/// The header of a message that is published again.
+pub(super) const REPEATED: &str = "Flack-Repeated";
+
 /// The buffer of a subscription to signals; a slow subscriber loses the oldest ones.
 pub(super) const SIGNALS_BUFFERED_MAX: usize = 256;
 
@@ -20,6 +23,8 @@ pub fn stream_name(owner: &str) -> String {
 pub struct Outgoing {
     pub subject: String,
     pub message_id: String,
+    /// Whether it is published again because the stream has lost it.
+    pub is_repeated: bool,
     pub payload: Bytes,
 }
 
@@ -38,6 +43,8 @@ pub struct StreamMessage {
     pub subject: String,
     /// `Nats-Msg-Id`; absent when the publisher was not a relay.
     pub message_id: Option<String>,
+    /// Whether it was published again because the stream had lost it: subscribers may have received it already.
+    pub is_repeated: bool,
     pub payload: Bytes,
 }
 

@@ -34,7 +34,7 @@ pub fn complete(response: Response, path: &str, correlation_id: &str) -> Respons
             "Method not allowed",
             "the path exists, but not with this method; see the Allow header",
         ),
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(super::BODY_BYTES_MAX),
         StatusCode::INTERNAL_SERVER_ERROR => Problem::internal(),
         StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable("this service"),
         _ => {
@@ -87,13 +87,13 @@ pub fn for_bare_answer(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(answer.into_bytes())
 }
 
-/// Returns 413: the body is longer than `BODY_BYTES_MAX`.
-pub fn too_large() -> Problem {
+/// Returns 413: the body is longer than `bytes_max`.
+pub fn too_large(bytes_max: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "too-large",
         "Too large",
-        format!("a request body has at most {} bytes", super::BODY_BYTES_MAX),
+        format!("the body of this request has at most {bytes_max} bytes"),
     )
 }
 

@@ -15,6 +15,10 @@ struct NoEffect;
 
 #[async_trait]
 impl Handler for NoEffect {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["thing_changed"]
+    }
+
     async fn handle(&self, _: &mut Transaction<'_, Postgres>, _: &StoredEvent) -> anyhow::Result<()> {
         Ok(())
     }
@@ -39,7 +43,7 @@ async fn a_change_reaches_every_subscription_in_the_process(pool: PgPool) {
 async fn a_row_stays_in_the_queue_until_the_consumer_in_the_process_has_stored_its_event(pool: PgPool) {
     database(&pool).await;
     let events = Events::InProcess(InProcess::new("things"));
-    let consumer = Consumer::new("things", pool.clone(), events.clone(), Arc::new(NoEffect)).only("thing_changed");
+    let consumer = Consumer::new("things", pool.clone(), events.clone(), Arc::new(NoEffect));
     tokio::spawn(consumer.run(CancellationToken::new()));
     let subscribed = "select count(*) from inbox_offset";
     eventually_within(WAIT_MAX, "the consumer to subscribe", async || scalar::<i64>(&pool, subscribed).await == 1)

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
-use flack_catalogue::{MONOLITH, SERVICES};
+use flack_catalogue::{MONOLITH, SERVICES, Service};
 use flack_conformance::{
     benchmark,
     client::Client,
@@ -43,8 +43,8 @@ struct Arguments {
     /// Measure only these
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
-    /// Instances of each service
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=20))]
+    /// Instances of each service; an upgrade needs one more
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=15))]
     instances: u16,
     /// Clients that each have one request at a time
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=200))]
@@ -103,7 +103,9 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<bool> {
     eprintln!("starting the stack, {} instances of each service", arguments.instances);
     let extracted = SERVICES.iter().filter(|service| service.name != MONOLITH);
-    let instances: Vec<String> = extracted.map(|service| format!("{}={}", service.name, arguments.instances)).collect();
+    // The load uses the parts alone, and an upgrade without traffic holds.
+    let count = |service: &Service| if service.has_authority { arguments.instances } else { 0 };
+    let instances: Vec<String> = extracted.map(|service| format!("{}={}", service.name, count(service))).collect();
     let stack = Stack::start(Stage::Services, &instances.join(","))?;
     for version in VERSIONS {
         stack.mf_ok(&["build", "--version", version, "--no-build"])?;
@@ -127,7 +129,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 async fn measure(client: &Client, stack: &Stack, arguments: &Arguments, scenario: Scenario) -> Result<Measurement> {
-    let services = || SERVICES.iter().map(|service| service.name).filter(|name| *name != MONOLITH);
+    let services = || SERVICES.iter().filter(|service| service.has_authority).map(|service| service.name);
     let each = u32::try_from(services().count())? + 1;
     let min_healthy = Duration::from_secs(arguments.min_healthy);
     let (time, faults) = match scenario {

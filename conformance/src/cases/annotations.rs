@@ -16,10 +16,12 @@ pub fn cases() -> Vec<Case> {
     cases![
         a_reply_is_in_its_thread_and_not_in_the_channel,
         a_reply_of_a_websocket_reaches_every_client,
+        typing_in_a_thread_names_the_thread_to_clients_of_version_2,
         a_reaction_reaches_clients_of_version_2_alone,
         a_mentioned_user_has_an_unread_mention,
         a_pinned_message_is_listed_until_it_is_unpinned,
-        a_change_of_an_old_version_is_refused,
+        a_change_of_an_old_content_is_refused,
+        a_reaction_of_somebody_else_refuses_no_edit,
     ]
 }
 
@@ -99,6 +101,20 @@ async fn a_reply_of_a_websocket_reaches_every_client(World { client, .. }: World
     Ok(())
 }
 
+async fn typing_in_a_thread_names_the_thread_to_clients_of_version_2(World { client, .. }: World) -> Result<()> {
+    let (author, reader) = (client.person("asking").await?, client.person("reading").await?);
+    let first = post(&client, &author, &json!({ "source": "a question" })).await?;
+    let (mut old, mut new) = (Socket::open(client.base(), None, None).await?, open(&client, &reader).await?);
+    let mut typist = open(&client, &author).await?;
+    typist.send(&json!({ "type": "typing", "channel_id": 1, "thread_id": first["id"] })).await?;
+    let is_typing = |frame: &Value| frame["type"] == "typing" && frame["user_id"] == json!(author.id);
+    let frame = new.wait_for("typing", is_typing).await?;
+    ensure!(frame["channel_id"] == 1 && frame["thread_id"] == first["id"], "{frame}");
+    let frame = old.wait_for("typing", is_typing).await?;
+    ensure!(frame["channel"] == "general" && frame.get("thread_id").is_none(), "{frame}");
+    Ok(())
+}
+
 async fn a_reaction_reaches_clients_of_version_2_alone(World { client, .. }: World) -> Result<()> {
     let (author, fan) = (client.person("author").await?, client.person("fan").await?);
     let message = post(&client, &author, &json!({ "source": "a success" })).await?;
@@ -167,7 +183,7 @@ async fn a_pinned_message_is_listed_until_it_is_unpinned(World { client, .. }: W
     Ok(())
 }
 
-async fn a_change_of_an_old_version_is_refused(World { client, .. }: World) -> Result<()> {
+async fn a_change_of_an_old_content_is_refused(World { client, .. }: World) -> Result<()> {
     let author = client.person("editor").await?;
     let auth = Auth::Token(&author.token);
     let message = post(&client, &author, &json!({ "source": "draft" })).await?;
@@ -182,5 +198,21 @@ async fn a_change_of_an_old_version_is_refused(World { client, .. }: World) -> R
     ensure!(seen(&client, &message).await?["source"] == "final", "the second edit was stored");
     let request = client.request(Method::DELETE, &path, auth).header("If-Match", &tag);
     client.send(request, StatusCode::PRECONDITION_FAILED).await?;
+    Ok(())
+}
+
+async fn a_reaction_of_somebody_else_refuses_no_edit(World { client, .. }: World) -> Result<()> {
+    let (author, other) = (client.person("editor").await?, client.person("cheerful").await?);
+    let auth = Auth::Token(&author.token);
+    let message = post(&client, &author, &json!({ "source": "draft" })).await?;
+    let path = path_of(&message);
+    let tag = client.get(&path, auth, StatusCode::OK).await?.header(ETAG.as_str()).to_owned();
+    let reaction = format!("{path}/reactions/{PARTY}");
+    client.put_without_body(&reaction, Auth::Token(&other.token), StatusCode::NO_CONTENT).await?;
+    let request = client.request(Method::GET, &path, auth).header("If-None-Match", &tag);
+    let present = client.send(request, StatusCode::OK).await?;
+    ensure!(present.header(ETAG.as_str()) != tag, "the reaction did not change the tag {tag}");
+    let request = client.request(Method::PATCH, &path, auth).header("If-Match", &tag);
+    client.send(request.json(&json!({ "source": "final" })), StatusCode::OK).await?;
     Ok(())
 }

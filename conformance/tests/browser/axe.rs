@@ -14,7 +14,9 @@ use crate::{
     channels::create,
     connection::Connection,
     driver::Driver,
-    line, register, shift_enter, sign_up,
+    line, register,
+    search::find,
+    shift_enter, sign_up,
     window::{Window, screenshot_path},
 };
 
@@ -26,7 +28,7 @@ const VIOLATIONS: &str = "axe.run(document, {
     nodes.map(({ html, failureSummary }) => `${id} (${help}): ${html}\\n  ${failureSummary}`)).join('\\n'))";
 
 /// What opens each dialog, which Esc closes.
-const DIALOGS: [(&str, &str); 7] = [
+const DIALOGS: [(&str, &str); 8] = [
     ("the switcher", "#switcher-open"),
     ("the shortcuts", "#shortcuts-open"),
     ("the channels to join", "#browse-open"),
@@ -34,6 +36,7 @@ const DIALOGS: [(&str, &str); 7] = [
     ("a new conversation", "#new-direct-open"),
     ("the details of a channel", "#details-open"),
     ("a new password", "#account"),
+    ("the search", "#search-open"),
 ];
 
 pub fn cases() -> Vec<Case> {
@@ -70,6 +73,10 @@ async fn the_page_has_no_violation_in_any_state(world: World) -> Result<()> {
             check(&tove, what).await?;
             tove.run("document.querySelector('dialog[open]').close()").await?;
         }
+        tove.click("#search-open").await?;
+        find(&tove, &format!("in:{name}")).await?;
+        check(&tove, "results of a search").await?;
+        tove.run("document.querySelector('dialog[open]').close()").await?;
         tove.click("#scenes-open").await?;
         tove.until("the drawer is shown", "document.querySelector('.scenes:not([hidden]) .scenes-calls li') !== null")
             .await?;
@@ -110,9 +117,16 @@ async fn a_phone_has_no_violation_in_any_state(world: World) -> Result<()> {
     .await
 }
 
-/// Checks what a window shows, in both themes.
+/// Loads axe, where it is installed, and checks what a window shows.
+pub async fn check_with_axe(window: &Window, what: &str) -> Result<()> {
+    let Some(axe) = axe()? else { return Ok(()) };
+    window.run(&axe).await?;
+    check(window, what).await
+}
+
+/// Checks what a window shows, in both themes. The light one stays, for screenshots.
 async fn check(window: &Window, what: &str) -> Result<()> {
-    for theme in ["light", "dark"] {
+    for theme in ["dark", "light"] {
         // Colours that are still changing have no contrast.
         let set = format!("document.documentElement.dataset.theme = '{theme}'");
         window.run(&format!("{set}; document.getAnimations().forEach((animation) => animation.finish())")).await?;

@@ -105,6 +105,12 @@ async fn a_public_channel_is_found_joined_and_archived(world: World) -> Result<(
         viktor.until("the topic is shown", topic).await?;
         viktor.write("#draft", &line("who waters them?")).await?;
 
+        wanda.run(&format!("location.hash = '#/channels/{name}'")).await?;
+        wanda.until("she reads it without being a member", &shown("who waters them?", 1)).await?;
+        viktor.write("#draft", &line("nobody?")).await?;
+        wanda.until("she reads what is posted meanwhile", &shown("nobody?", 1)).await?;
+        wanda.run("location.hash = ''").await?;
+        wanda.until("general is open again", &is_open("general")).await?;
         wanda.click("#browse-open").await?;
         let button = format!("#browse-list button[aria-label='Join #{name}']");
         wanda.until("it can be joined", &format!("document.querySelector(\"{button}\") !== null")).await?;

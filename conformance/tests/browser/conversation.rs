@@ -10,6 +10,7 @@ use flack_conformance::{
 
 use crate::{
     ALL_SENT, ONLINE,
+    axe::check_with_axe,
     channels::{badge, create, invite, is_listed, is_open, link},
     connection::Connection,
     driver::Driver,
@@ -20,11 +21,11 @@ use crate::{
 };
 
 /// More than a page of replies, and more rows than a window shows.
-const ROWS: usize = 60;
+pub const ROWS: usize = 60;
 
 const FITS: &str = "[document.documentElement, ...document.querySelectorAll('.bar, .head, .talk, dialog[open]')]
     .every((part) => part.scrollWidth <= Math.max(part.clientWidth, 1) && part.scrollWidth <= 360)";
-const THREAD_IS_OPEN: &str =
+pub const THREAD_IS_OPEN: &str =
     "!document.querySelector('#thread').hidden && document.querySelector('#thread-loading').hidden";
 const REPLIES: &str =
     "[...document.querySelectorAll('#replies .message-text > :first-child')].map(({ textContent }) => textContent)";
@@ -35,6 +36,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         reactions_have_names_and_a_refused_one_is_undone,
         replies_are_written_and_read_in_their_thread_alone,
+        typing_is_shown_where_the_user_writes,
         a_thread_of_many_replies_is_loaded_in_pages,
         a_mention_is_chosen_by_keyboard_and_counted_until_it_is_seen,
         a_pinned_message_is_listed_and_leads_to_its_place,
@@ -56,6 +58,7 @@ async fn reactions_have_names_and_a_refused_one_is_undone(world: World) -> Resul
         ravi.until("the picker has the focus", "document.activeElement.closest('#picker:popover-open') !== null")
             .await?;
         ravi.screenshot(&screenshot_path("reaction-picker")?).await?;
+        check_with_axe(&ravi, "the picker of reactions").await?;
         ravi.click("#picker [data-emoji='🎉']").await?;
         paula.until("she sees whose it is", &reactions(&["🎉1 false Ravi"])).await?;
         // By keyboard; the focus stays on the same button.
@@ -152,6 +155,7 @@ async fn replies_are_written_and_read_in_their_thread_alone(world: World) -> Res
             sofia.until(&format!("all texts can be read in {theme}"), TEXTS_HAVE_CONTRAST).await?;
             sofia.screenshot(&screenshot_path(&format!("thread-{theme}"))?).await?;
         }
+        check_with_axe(&sofia, "a thread").await?;
 
         sofia.write("#thread-draft", &char::from(Key::Escape).to_string()).await?;
         sofia.until("the thread is closed", "document.querySelector('#thread').hidden").await?;
@@ -160,6 +164,36 @@ async fn replies_are_written_and_read_in_their_thread_alone(world: World) -> Res
         sofia.run("location.hash += '/999999999'").await?;
         sofia.until("an unknown thread is explained", "!document.querySelector('#notice').hidden").await?;
         sofia.until("the channel is open", &is_open(&name)).await
+    })
+    .await
+}
+
+async fn typing_is_shown_where_the_user_writes(world: World) -> Result<()> {
+    let (url, name) = (world.stack.url(), unique("typing"));
+    // An expression: whether these are the notices of the channel and of the thread.
+    let typing = |channel: &str, thread: &str| {
+        let shown = "['typing', 'thread-typing'].map((id) => document.getElementById(id).textContent).join()";
+        format!("{shown} === '{channel},{thread}'")
+    };
+    Driver::run(async |driver| {
+        let liv = register(driver, &url, "Liv").await?;
+        let kaspar = register(driver, &url, "Kaspar").await?;
+        meet(&liv, &kaspar, "Kaspar", &name).await?;
+        liv.write("#draft", &line("Which colour?")).await?;
+        kaspar.until("he reads it", &shown("Which colour?", 1)).await?;
+        for window in [&liv, &kaspar] {
+            window.run(&press("reply")).await?;
+            window.until("the thread is open", THREAD_IS_OPEN).await?;
+        }
+        kaspar.write("#thread-draft", "Green").await?;
+        liv.until("it is shown in the thread", &typing("", "Kaspar is typing")).await?;
+        kaspar.write("#thread-draft", &line("")).await?;
+        liv.until("he has replied", &format!("String({REPLIES}) === 'Green' && {}", typing("", ""))).await?;
+        kaspar.write("#draft", "Or").await?;
+        // He types on, because the server drops a second typing frame of a connection within a second.
+        let type_on = "setInterval(() => document.querySelector('#draft').dispatchEvent(new InputEvent('input')), 200)";
+        kaspar.run(type_on).await?;
+        liv.until("it is shown in the channel", &typing("Kaspar is typing", "")).await
     })
     .await
 }
@@ -214,6 +248,7 @@ async fn a_mention_is_chosen_by_keyboard_and_counted_until_it_is_seen(world: Wor
         ursel.write("#draft", "ve").await?;
         ursel.until("it is open again", LIST_IS_OPEN).await?;
         ursel.screenshot(&screenshot_path("mention-list")?).await?;
+        check_with_axe(&ursel, "the list of people to mention").await?;
         ursel.write("#draft", &char::from(Key::Enter).to_string()).await?;
         ursel.until("her name is inserted", "document.querySelector('#draft').value === 'please ask @Vera '").await?;
         ursel.write("#draft", &line("about it")).await?;
@@ -233,11 +268,14 @@ async fn a_mention_is_chosen_by_keyboard_and_counted_until_it_is_seen(world: Wor
         );
         ursel.until("others are not", "document.querySelector('mark:not(.is-me)') !== null").await?;
         ursel.click("mark").await?;
-        ursel
-            .until("it leads to her", "document.querySelector('#profile[open] #profile-name').textContent === 'Vera'")
-            .await?;
+        let profile = "document.querySelector('#profile[open] #profile-name')?.textContent === 'Vera'";
+        ursel.until("it leads to her", profile).await?;
         ursel.screenshot(&screenshot_path("profile")?).await?;
         ursel.click("#profile [data-close]").await?;
+        ursel.write("mark", &char::from(Key::Enter).to_string()).await?;
+        ursel.until("also by keyboard", profile).await?;
+        ursel.click("#profile [data-close]").await?;
+        ursel.until("the focus is back", "document.activeElement.matches('mark')").await?;
 
         // A reply is not unread, but its mention counts until the thread is opened.
         vera.click(&link("general")).await?;
@@ -287,6 +325,7 @@ async fn a_pinned_message_is_listed_and_leads_to_its_place(world: World) -> Resu
         let pins = "[...document.querySelectorAll('#pins .pin-text')].map(({ textContent }) => textContent).join()";
         yara.until("it is listed", &format!("({pins}).trim() === 'The rules are short.'")).await?;
         yara.screenshot(&screenshot_path("pins")?).await?;
+        check_with_axe(&yara, "pinned messages").await?;
         yara.click(".pin-link").await?;
         let active = "document.activeElement.matches('[data-message-id]') ? document.activeElement.textContent : ''";
         yara.until("it has the focus", &format!("({active}).includes('The rules are short.')")).await?;
@@ -331,6 +370,7 @@ async fn a_thread_covers_a_phone_and_fits(world: World) -> Result<()> {
         xandra.until("the list is open", LIST_IS_OPEN).await?;
         xandra.until("it fits, too", FITS).await?;
         xandra.screenshot(&screenshot_path("phone-thread")?).await?;
+        check_with_axe(&xandra, "a thread on a phone").await?;
         xandra.write("#thread-draft", &char::from(Key::Escape).to_string()).await?;
         xandra.click("#thread-close").await?;
         xandra.until("the channel is shown", &format!("document.querySelector('#thread').hidden && {FITS}")).await?;
@@ -401,7 +441,7 @@ fn press(key: &str) -> String {
 }
 
 /// A statement: sends many messages or replies.
-fn submit_rows(field: &str) -> String {
+pub fn submit_rows(field: &str) -> String {
     format!(
         "const field = document.querySelector('#{field}');
         for (let row = 0; row < {ROWS}; row += 1) {{

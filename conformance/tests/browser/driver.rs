@@ -23,6 +23,8 @@ const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "g
 const DRIVERS: [&str; 2] = ["chromedriver", "chromium.chromedriver"];
 const START_WAIT: Duration = Duration::from_secs(20);
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// chromedriver chooses a free port, and ends when another program takes that port before it listens.
+const STARTS_MAX: u32 = 3;
 
 pub struct Driver {
     process: Child,
@@ -83,16 +85,13 @@ impl Driver {
 
     async fn start() -> Result<Self> {
         let browser = found(&BROWSERS)?;
-        let mut process = Command::new(found(&DRIVERS)?)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("chromedriver does not start")?;
-        let output = process.stdout.take().context("chromedriver has an output")?;
-        let port = timeout(START_WAIT, port_in(output)).await.context("chromedriver did not print its port")??;
+        let mut started = start_once().await;
+        for _ in 1..STARTS_MAX {
+            if started.is_err() {
+                started = start_once().await;
+            }
+        }
+        let (process, port) = started?;
         let profiles = tempfile::Builder::new().prefix("flack-browser-").tempdir()?;
         Ok(Self { process, port, browser, profiles })
     }
@@ -109,6 +108,20 @@ impl Driver {
             eprintln!("chromedriver did not stop when asked; it is killed");
         }
     }
+}
+
+async fn start_once() -> Result<(Child, u16)> {
+    let mut process = Command::new(found(&DRIVERS)?)
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("chromedriver does not start")?;
+    let output = process.stdout.take().context("chromedriver has an output")?;
+    let port = timeout(START_WAIT, port_in(output)).await.context("chromedriver did not print its port")??;
+    Ok((process, port))
 }
 
 /// Reads the port, and then the rest of the output, because a full pipe would block chromedriver.

@@ -9,9 +9,12 @@ mod connection;
 mod page;
 mod channels;
 mod conversation;
+mod files;
 mod scroll;
 mod tabs;
+mod search;
 mod axe;
+mod interests;
 
 use std::process::ExitCode;
 
@@ -60,9 +63,13 @@ fn browser_cases(stack: &str) -> Vec<Case> {
         cases.extend(page::cases());
         cases.extend(channels::cases());
         cases.extend(conversation::cases());
+        cases.extend(files::cases());
+        cases.extend(search::cases());
+        cases.extend(interests::cases());
+        // Last those with thousands of messages: their events reach search, recommend and tag some time later.
+        cases.extend(axe::cases());
         cases.extend(scroll::cases());
         cases.extend(tabs::cases());
-        cases.extend(axe::cases());
     }
     cases
 }

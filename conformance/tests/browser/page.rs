@@ -172,10 +172,15 @@ async fn texts_have_contrast_and_lists_and_code_can_be_reached(world: World) -> 
         let ines = register(driver, &url, "Ines").await?;
         let code = "a_long_line_of_code(); ".repeat(20);
         ines.write("#draft", &format!("```{}{}", shift_enter(), line(&code))).await?;
-        ines.write("#draft", &line("a short `line`")).await?;
+        let (head, rule) = ("|a long column".repeat(20), "|-".repeat(20));
+        ines.write("#draft", &format!("{head}{}{rule}{}{}", shift_enter(), shift_enter(), line("|1"))).await?;
+        ines.write("#draft", &line("a short `line` :tada:")).await?;
         ines.until("both are confirmed", ALL_SENT).await?;
-        let scrolls = "document.querySelector('.message pre')?.tabIndex === 0";
-        ines.until("code that is too wide can be focused", scrolls).await?;
+        for wide in ["pre", "table"] {
+            let scrolls = format!("document.querySelector('.message {wide}')?.tabIndex === 0");
+            ines.until(&format!("a {wide} that is too wide can be focused"), &scrolls).await?;
+        }
+        ines.until("the code of an emoji is shown as one", &shown("a short line 🎉", 1)).await?;
         for theme in ["light", "dark"] {
             ines.run(&format!("document.documentElement.dataset.theme = '{theme}'")).await?;
             ines.until(&format!("all texts can be read in {theme}"), TEXTS_HAVE_CONTRAST).await?;

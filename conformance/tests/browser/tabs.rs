@@ -26,7 +26,7 @@ use crate::{
 const SENDS: usize = 300;
 
 /// An expression: the number of entries in the outbox of the browser, as a promise.
-const STORED: &str = "new Promise((resolve, reject) => {
+pub const STORED: &str = "new Promise((resolve, reject) => {
     const request = indexedDB.open('flack');
     request.onerror = reject;
     request.onsuccess = () => {

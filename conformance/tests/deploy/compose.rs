@@ -30,7 +30,11 @@ fn every_service_of_the_catalogue_has_a_container_and_a_database_that_only_it_re
         let (name, postgres) = (service.name, format!("postgres-{}", service.database));
         let network = format!("database-{}", service.database);
         let (instance, database) = (&file["services"][name], &file["services"][postgres.as_str()]);
-        let profile: &[&str] = if name == MONOLITH { &[] } else { &["services"] };
+        let profile: &[&str] = match service {
+            service if service.name == MONOLITH => &[],
+            service if service.has_authority => &["services"],
+            _ => &["extras"],
+        };
         assert_eq!(texts(&instance["command"]), [service.program()], "{name}");
         assert_eq!(instance["environment"]["NATS_USER"], name, "{name}");
         assert_eq!(texts(&instance["volumes"]), [format!("{name}:/var/lib/flack:ro")], "{name}");
@@ -174,7 +178,7 @@ fn docker_compose_1_29_and_the_compose_of_today_accept_every_file() {
             println!("skipped: {} is not installed", program.display());
             continue;
         }
-        for profiles in ["services", "monolith", "monolith,services"] {
+        for profiles in ["services", "monolith", "monolith,services", "services,extras"] {
             for changed in [None].into_iter().chain(OVERRIDES.map(Some)) {
                 let files = [FILE].into_iter().chain(changed).flat_map(|file| ["-f", file]);
                 let mut command = Command::new(&program);

@@ -171,15 +171,23 @@ async fn entries(
     Ok((changes, answered_at, is_held_back))
 }
 
-/// Adds a probe, which arrives at the replica after all present changes. Returns its position.
+/// Adds a probe, which arrives at the replica after all present changes. Returns its position. No change follows the
+/// marker of a closed part, so its position is returned then: clients' writes wait, and a probe would take its time.
 pub(crate) async fn probe(executor: impl PgExecutor<'_>, part: Part) -> sqlx::Result<Position> {
-    let (transaction, id, ()): (String, i64, ()) = sqlx::query_as(
-        "with probe as (
+    let (transaction, id, _): (String, i64, Option<()>) = sqlx::query_as(
+        "with marker as (
+             select changed.transaction::text, id
+             from part_changes as changed inner join ownership using (part)
+             where part = $1 and role = 'closed' and kind = 'marker' and (key ->> 'epoch')::bigint = epoch
+             order by changed.transaction desc, id desc limit 1
+         ), probe as (
              insert into part_changes (part, kind, key)
-             values ($1, 'probe', jsonb_build_object('nonce', gen_random_uuid()))
+             select $1, 'probe', jsonb_build_object('nonce', gen_random_uuid()) where not exists (select from marker)
              returning transaction::text, id
          )
-         select probe.transaction, probe.id, pg_notify('part_changes', $1) from probe",
+         select transaction, id, pg_notify('part_changes', $1) from probe
+         union all
+         select transaction, id, null from marker",
     )
     .bind(part.service().name)
     .fetch_one(executor)

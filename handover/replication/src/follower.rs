@@ -160,6 +160,23 @@ impl Batch {
     }
 }
 
+/// Ends a batch before it has more large rows than fit into memory. Returns whether changes were left out.
+fn shorten(changes: &mut Changes, tables: &[Table]) -> bool {
+    let mut rows: BTreeMap<&str, u32> = BTreeMap::new();
+    let end = changes.changes.iter().position(|change| {
+        let What::Row { table, .. } = &change.what else { return false };
+        let Some(table) = tables.iter().find(|known| known.name == *table) else { return false };
+        let count = rows.entry(&table.name).or_default();
+        *count += 1;
+        *count > table.rows_max(CHANGES_MAX)
+    });
+    if let Some(last) = end.and_then(|end| changes.changes[..end].last()) {
+        changes.position = last.position;
+    }
+    changes.changes.truncate(end.unwrap_or(changes.changes.len()));
+    end.is_some()
+}
+
 fn age(recorded_at: DateTime<Utc>, answered_at: DateTime<Utc>) -> Duration {
     (answered_at - recorded_at).to_std().unwrap_or_default()
 }
@@ -386,12 +403,13 @@ impl Follower {
     ) -> Result<bool, TurnError> {
         let wait_ms = if state.is_copied { CHANGES_WAIT_MS } else { 0 };
         let query = ChangesQuery { wait_ms, ..query(since, state.position()) };
-        let changes = leading.keep_alive(self.peer.changes(&query)).await??;
+        let mut changes = leading.keep_alive(self.peer.changes(&query)).await??;
         if changes.changes.is_empty() {
             replicating.add_lag(0);
             return Ok(true);
         }
-        let has_more = changes.changes.len() >= CHANGES_MAX as usize;
+        let is_full = changes.changes.len() >= CHANGES_MAX as usize;
+        let has_more = shorten(&mut changes, &replicating.tables) || is_full;
         let mut batch = Batch::default();
         let began = Instant::now();
         batch.add(changes, began);
@@ -449,7 +467,10 @@ impl Follower {
         let mut keys = keys.iter().peekable();
         while keys.peek().is_some() {
             let (mut selected, mut bytes) = (Vec::new(), 0);
-            while let Some(key) = keys.next_if(|key| selected.is_empty() || bytes + key.len() < KEYS_BYTES_MAX) {
+            let rows_max = table.rows_max(CHANGES_MAX) as usize;
+            while let Some(key) = keys
+                .next_if(|key| selected.is_empty() || (bytes + key.len() < KEYS_BYTES_MAX && selected.len() < rows_max))
+            {
                 bytes += key.len() + 1;
                 selected.extend(serde_json::from_str::<Value>(key));
             }
@@ -493,7 +514,7 @@ impl Follower {
             let rows = text.split(|byte| *byte == b'\n').count() - 1;
             Ok::<_, PeerError>((text, rows, limit))
         };
-        let mut fetched = leading.keep_alive(chunk(after.clone(), replicating.chunk_rows)).await??;
+        let mut fetched = leading.keep_alive(chunk(after.clone(), table.rows_max(replicating.chunk_rows))).await??;
         for number in 1..=CHUNKS_PER_TURN {
             let (text, rows, limit) = fetched;
             let is_last = rows < limit as usize;
@@ -504,7 +525,7 @@ impl Follower {
             let progress = Progress::Chunk { last_key: last_key.as_ref(), is_last };
             let applying = apply::apply(&mut leading.connection, self.part, since, &items, &progress);
             let has_next = !is_last && number < CHUNKS_PER_TURN && delay.is_zero();
-            let (after_it, limit) = (last_key.clone(), replicating.chunk_rows);
+            let (after_it, limit) = (last_key.clone(), table.rows_max(replicating.chunk_rows));
             let next = async { if has_next { chunk(after_it, limit).await.map(Some) } else { Ok(None) } };
             let (applied, next, sampled) = join!(applying, next, replicating.throttle.sample(&self.peer));
             match applied {
@@ -562,7 +583,36 @@ fn request(table: &Table, selection: Selection) -> RowsRequest {
 
 #[cfg(test)]
 mod tests {
+    use flack_handover::protocol::Change;
+
     use super::*;
+
+    #[test]
+    fn a_batch_has_a_limited_number_of_large_rows() {
+        let table = |name: &str, has_large_rows| {
+            let (key, columns, secrets, identities) = (vec![], vec![], BTreeSet::new(), vec![]);
+            Table { name: name.to_owned(), key, columns, secrets, identities, has_large_rows }
+        };
+        let tables = [table("files", true), table("messages", false)];
+        let changes = |names: &[&str]| {
+            let changes: Vec<_> = (1..)
+                .zip(names)
+                .map(|(id, name)| Change {
+                    position: Position { transaction: 7, id },
+                    recorded_at: DateTime::UNIX_EPOCH,
+                    what: What::Row { table: (*name).to_owned(), key: Value::Null },
+                })
+                .collect();
+            let position = changes.last().map(|change| change.position).unwrap_or_default();
+            Changes { changes, position, is_complete: true, answered_at: DateTime::UNIX_EPOCH }
+        };
+        let mut small = changes(&["messages"; 500]);
+        assert!(!shorten(&mut small, &tables) && small.changes.len() == 500 && small.position.id == 500);
+        let mut mixed = changes(&[&["messages"; 5][..], &["files"; 20]].concat());
+        assert!(shorten(&mut mixed, &tables));
+        assert_eq!((mixed.changes.len(), mixed.position.id), (13, 13));
+        assert!(!shorten(&mut mixed, &tables) && mixed.changes.len() == 13);
+    }
 
     #[test]
     fn one_late_batch_of_a_hundred_does_not_count_and_a_second_one_does() {

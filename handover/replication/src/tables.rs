@@ -6,6 +6,9 @@ use flack_handover::Part;
 use serde_json::Value;
 use sqlx::PgPool;
 
+/// Rows of a table with large rows that are in memory at once. Each may have some MiB as text.
+const LARGE_ROWS_MAX: u32 = 8;
+
 /// A table of a part.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -19,6 +22,8 @@ pub(crate) struct Table {
     pub secrets: BTreeSet<String>,
     /// The columns with an identity sequence.
     pub identities: Vec<String>,
+    /// Whether a column is stored outside of the row and uncompressed (`storage external`), as the content of files is.
+    pub has_large_rows: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -29,9 +34,10 @@ pub(crate) struct Column {
 
 /// Returns the tables of a part, in the order of foreign keys.
 pub(crate) async fn of_part(pool: &PgPool, part: Part) -> sqlx::Result<Vec<Table>> {
-    let columns: Vec<(String, String, String, bool, bool, bool)> = sqlx::query_as(
+    let columns: Vec<(String, String, String, bool, bool, bool, bool)> = sqlx::query_as(
         "select target::text, attname::text, format_type(atttypid, atttypmod), key.position is not null,
-             attidentity <> '', attname = any(coalesce(omit, '{}'))
+             attidentity <> '', attname = any(coalesce(omit, '{}')),
+             attstorage = 'e'
          from part_tables
          inner join pg_attribute on attrelid = target and attnum > 0 and not attisdropped and attgenerated = ''
          inner join pg_index on indrelid = target and indisprimary
@@ -44,12 +50,13 @@ pub(crate) async fn of_part(pool: &PgPool, part: Part) -> sqlx::Result<Vec<Table
     .fetch_all(pool)
     .await?;
     let mut tables: Vec<Table> = Vec::new();
-    for (table, name, type_name, is_key, is_identity, is_secret) in columns {
+    for (table, name, type_name, is_key, is_identity, is_secret, is_large) in columns {
         if tables.last().is_none_or(|last| last.name != table) {
             let (key, columns, secrets, identities) = (Vec::new(), Vec::new(), BTreeSet::new(), Vec::new());
-            tables.push(Table { name: table, key, columns, secrets, identities });
+            tables.push(Table { name: table, key, columns, secrets, identities, has_large_rows: false });
         }
         let table = tables.last_mut().expect("one was pushed");
+        table.has_large_rows |= is_large;
         if is_secret {
             table.secrets.insert(name.clone());
         }
@@ -66,6 +73,11 @@ pub(crate) async fn of_part(pool: &PgPool, part: Part) -> sqlx::Result<Vec<Table
 }
 
 impl Table {
+    /// Returns how many rows are read at once, when `rows` of other tables are.
+    pub(crate) fn rows_max(&self, rows: u32) -> u32 {
+        if self.has_large_rows { rows.min(LARGE_ROWS_MAX) } else { rows }
+    }
+
     pub(crate) fn column_names(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.name.clone()).collect()
     }
@@ -207,7 +219,7 @@ mod tests {
         let key = vec![column("user_id", "bigint"), column("channel", "text")];
         let columns = [key.clone(), vec![column("note", "text")]].concat();
         let (secrets, identities) = (BTreeSet::new(), vec![]);
-        Table { name: "marks".to_owned(), key, columns, secrets, identities }
+        Table { name: "marks".to_owned(), key, columns, secrets, identities, has_large_rows: false }
     }
 
     #[test]

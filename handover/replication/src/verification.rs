@@ -17,7 +17,7 @@ use flack_handover::{
     Part,
     protocol::{DIGESTS, Difference, Digests, DigestsRequest, Position, RangeDigest, RowsRequest, Selection},
 };
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, future::try_join_all};
 use ring::digest;
 use serde_json::{Map, Value};
 use sqlx::{PgPool, types::Json};
@@ -32,14 +32,18 @@ use crate::{
 
 const ROWS_PER_RANGE: u32 = 1_000;
 const RANGES_MAX: u32 = 50;
+/// Of a table with large rows: the digests of all ranges are one statement, which has 5 s.
+const LARGE_RANGES_MAX: u32 = 4;
 /// The rows of an unequal range whose digests are read at once.
 const ROW_DIGESTS_MAX: u32 = 5_000;
 /// The rows that are read from both sides at once; their keys fit into a request.
-const ROWS_MAX: usize = 250;
+const ROWS_MAX: u32 = 250;
 /// A row that changes all the time is read again so often.
 const ROUNDS_MAX: usize = 10;
 /// The differences that are kept with both values.
 const DIFFERENCES_MAX: usize = 20;
+/// Of a longer value, such as the content of a file, only the digest is kept.
+const SHOWN_BYTES_MAX: usize = 262_144;
 /// How long the replica may take to apply what the owner had.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
@@ -112,8 +116,9 @@ impl Comparison {
         let (mut rows_compared, mut different, mut shown, mut unsettled) = (0, 0, Vec::new(), 0);
         for table in tables::of_part(&self.pool, self.part).await? {
             let mut after = None;
+            let ranges_max = if table.has_large_rows { LARGE_RANGES_MAX } else { RANGES_MAX };
             loop {
-                let digests = self.digests(&table, after, None, ROWS_PER_RANGE, RANGES_MAX).await?;
+                let digests = self.digests(&table, after, None, table.rows_max(ROWS_PER_RANGE), ranges_max).await?;
                 for range in &digests {
                     let (from, to) = (range.after.as_ref(), range.up_to.as_ref());
                     let (rows, digest) = rows::digest_of_range(&self.pool, &table, from, to).await?;
@@ -161,15 +166,17 @@ impl Comparison {
         for (table, key) in touched.into_iter().chain(shown.into_iter().map(|shown| (shown.table, shown.key))) {
             keys.entry(table).or_default().push(key);
         }
-        let mut differences = Vec::new();
-        for table in tables::of_part(&self.pool, self.part).await? {
-            let Some(keys) = keys.remove(&table.name) else { continue };
-            let compared = self.compare(&table, keys).await?;
+        let tables = tables::of_part(&self.pool, self.part).await?;
+        // All tables at once: clients' writes may wait for the result.
+        let compared = tables.iter().filter_map(|table| Some((table, keys.remove(&table.name)?)));
+        let compared = compared.map(async |(table, keys)| {
+            let compared = self.compare(table, keys).await?;
             if let Some(key) = compared.unsettled.first() {
                 bail!("row {key} of {} changes too often to be compared; try again", table.name);
             }
-            differences.extend(compared.differences);
-        }
+            Ok(compared.differences)
+        });
+        let mut differences = try_join_all(compared).await?.concat();
         let different = hidden + differences.len();
         differences.truncate(DIFFERENCES_MAX);
         self.record_result(different, &differences).await
@@ -180,7 +187,7 @@ impl Comparison {
         let mut compared = Compared::default();
         let mut unique = BTreeSet::new();
         keys.retain(|key| unique.insert(text_of(key)));
-        for keys in keys.chunks(ROWS_MAX) {
+        for keys in keys.chunks(table.rows_max(ROWS_MAX) as usize) {
             let mut open = keys.to_vec();
             for _ in 0..ROUNDS_MAX {
                 let started: DateTime<Utc> =
@@ -373,11 +380,12 @@ fn text_of(key: &Value) -> String {
     Value::Object(texts.collect()).to_string()
 }
 
-/// Returns a row for the operator, with digests of its secrets.
+/// Returns a row for the operator, with digests of its secrets and of long values.
 fn shown(table: &Table, row: &Row) -> Value {
     let columns = table.columns.iter().zip(row).map(|(column, value)| {
         let value = value.as_ref().map_or(Value::Null, |value| {
-            Value::String(if table.secrets.contains(&column.name) { fingerprint(value) } else { value.clone() })
+            let is_hidden = table.secrets.contains(&column.name) || value.len() > SHOWN_BYTES_MAX;
+            Value::String(if is_hidden { fingerprint(value) } else { value.clone() })
         });
         (column.name.clone(), value)
     });

@@ -6,7 +6,7 @@ use flack_testing::eventually;
 use reqwest::RequestBuilder;
 use tokio::time::timeout;
 
-use crate::support::{Instance, Load, Stack, UNANSWERED_MAX, answered_by, token};
+use crate::support::{Instance, Load, Stack, answered_by, token};
 
 const PATH: &str = "/api/users";
 const USERS: usize = 1_000;
@@ -171,7 +171,7 @@ async fn setting_changing_and_removing_a_split_fails_no_request_and_keeps_the_ac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_get_no_error_and_at_most_two_no_answer_when_the_only_canary_crashes() {
+async fn reads_do_not_fail_when_the_only_canary_crashes() {
     let (stack, _old, new) = start().await;
     split(&stack, r#"{"version":"2","percentage":100}"#).await;
 
@@ -181,9 +181,7 @@ async fn reads_get_no_error_and_at_most_two_no_answer_when_the_only_canary_crash
     load.more(200).await;
     eventually("its lease ends and its server is removed", async || !stack.has_server("users-2").await).await;
     assert_eq!(side(&stack, 1).await, "users-1");
-    let (requests, failures) = load.end().await;
-    let are_unanswered = failures.iter().all(|failure| failure.contains("IncompleteMessage"));
-    assert!(are_unanswered && failures.len() <= UNANSWERED_MAX, "{requests} requests, failed: {failures:?}");
+    load.end_without_failure().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,6 @@ mod raw;
 mod stack;
 
 pub use instance::Instance;
-pub use load::{CLIENTS, Load, Requests, UNANSWERED_MAX};
+pub use load::{CLIENTS, Load, Requests};
 pub use raw::{LOCAL, OTHER, Raw, connect, send};
 pub use stack::{Stack, answered_by, seen, token};

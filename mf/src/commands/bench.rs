@@ -27,6 +27,7 @@ use crate::signals::interrupted;
     "mfbench reads --seconds 30 --stage services --json",
     "mfbench upgrades             # requests that fail while services are upgraded, killed or frozen",
     "mfbench handover             # what users notice when all parts move to services and back",
+    "mfbench search               # searches over a million messages",
     "mfbench reads --help         # all options",
 ]))]
 pub struct Args {
@@ -48,28 +49,31 @@ enum Benchmark {
     Upgrades,
     /// Failed requests, lost messages, pauses and lag while all parts move to services and back
     Handover,
+    /// Searches over a million messages
+    Search,
 }
 
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let example = match args.benchmark {
-        Benchmark::IdleSockets => "idle-sockets",
-        Benchmark::FanOut => "fan-out",
+    let example: &[&str] = match args.benchmark {
+        Benchmark::IdleSockets => &["flack-websocket", "--example", "benchmark", "idle-sockets"],
+        Benchmark::FanOut => &["flack-websocket", "--example", "benchmark", "fan-out"],
+        Benchmark::Search => &["flack-search", "--example", "search_benchmark"],
         Benchmark::Reads => return on_stack("bench-reads", &args.options).await,
         Benchmark::Upgrades => return on_stack("bench-upgrades", &args.options).await,
         Benchmark::Handover => return on_stack("bench-handover", &args.options).await,
     };
     if !args.options.is_empty() {
-        return Err(failure!(Usage, "{example} has no options"));
+        return Err(failure!(Usage, "this benchmark has no options"));
     }
     let database = TemporaryServer::start().await?;
-    let result = websocket(example, &database).await;
+    let result = run_example(example, &database).await;
     database.stop().await;
     result
 }
 
-/// Runs an example of flack-websocket.
-async fn websocket(example: &str, database: &TemporaryServer) -> Result<ExitCode> {
-    let arguments = ["run", "--release", "--package", "flack-websocket", "--example", "benchmark", example];
+/// Runs an example of a service. `example` is the package, and what follows it on the command line.
+async fn run_example(example: &[&str], database: &TemporaryServer) -> Result<ExitCode> {
+    let arguments = [&["run", "--release", "--package"], example].concat();
     let mut command = cargo::command(&arguments);
     command.env("DATABASE_URL", database.url()?);
     execute(command).await
@@ -102,6 +106,7 @@ async fn execute(mut command: Command) -> Result<ExitCode> {
     let status = status.map_err(|error| failure!(Internal, "the benchmark cannot be awaited: {error}"))?;
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
+        Some(1) => Ok(ExitCode::FAILURE),
         Some(code) if code == Exit::Usage as i32 => Ok(ExitCode::from(Exit::Usage as u8)),
         _ => Err(failure!(Internal, "the benchmark failed; its error is above")),
     }

@@ -155,8 +155,10 @@ fn secrets(home: &Home) -> Result<Secrets> {
 /// Returns the stage of a stack with these profiles of `docker-compose.yml`.
 pub fn stage(profiles: &str) -> Result<Stage> {
     let profiles: Vec<&str> = profiles.split(',').map(str::trim).filter(|profile| !profile.is_empty()).collect();
-    match profiles.iter().find(|profile| !["monolith", "services"].contains(profile)) {
-        Some(profile) => Err(failure!(Usage, "there is no profile `{profile}`; profiles are monolith, services")),
+    match profiles.iter().find(|profile| !["monolith", "services", "extras"].contains(profile)) {
+        Some(profile) => {
+            Err(failure!(Usage, "there is no profile `{profile}`; profiles are monolith, services, extras"))
+        }
         None if profiles.contains(&"monolith") => Ok(Stage::Monolith),
         None => Ok(Stage::Services),
     }
@@ -307,6 +309,7 @@ mod tests {
         assert_eq!(stage("monolith").expect("a stage"), Stage::Monolith);
         assert_eq!(stage("services").expect("a stage"), Stage::Services);
         assert_eq!(stage("services, monolith").expect("a stage"), Stage::Monolith);
+        assert_eq!(stage("services,extras").expect("a stage"), Stage::Services);
         assert!(stage("service").expect_err("a typo").message.contains("`service`"));
     }
 

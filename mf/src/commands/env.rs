@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use flack_catalogue::{MONOLITH, Service};
+use flack_handover::protocol::HANDOVER_KEY_PREFIX;
 use flack_supervisor::Environment;
 
 use crate::failure::Result;
@@ -66,5 +67,5 @@ fn own(environment: Environment) -> (BTreeMap<String, String>, BTreeMap<String, 
 }
 
 fn is_secret(name: &str) -> bool {
-    name == "DATABASE_URL" || name.ends_with("_PASSWORD")
+    name == "DATABASE_URL" || name.ends_with("_PASSWORD") || name.starts_with(HANDOVER_KEY_PREFIX)
 }

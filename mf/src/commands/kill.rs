@@ -20,8 +20,8 @@ const FREEZE_SECONDS_MAX: i64 = 600;
 ///
 /// Without --hard an instance drains, stops and is not restarted. With --hard it gets kill -9, and the supervisor
 /// restarts it after a pause that grows with each crash. The name of a service selects its newest instance; --all, or
-/// `all` after the names, selects every instance. Other processes (etcd, nats, postgres, agent, haproxy) can be killed
-/// by name, too. mfup starts what was stopped for good.
+/// `all` after the names, selects every instance. `all` alone selects every instance but the monolith's. Other
+/// processes (etcd, nats, postgres, agent, haproxy) can be killed by name, too. mfup starts what was stopped for good.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 #[command(after_help = examples(&[
@@ -29,7 +29,7 @@ const FREEZE_SECONDS_MAX: i64 = 600;
     "mfkill users --hard                 # kill -9 one instance of users; it is restarted",
     "mfkill users --all --hard           # all instances of users at once",
     "mfkill users-2 tokens-1             # several",
-    "mfkill all                          # every instance of every service",
+    "mfkill all                          # every instance but the monolith's",
     "mfkill nats --hard --no-restart     # no events until mfup",
     "mfkill messages-1 --freeze 8        # as if its machine were suspended",
 ]))]

@@ -130,8 +130,8 @@ enum What {
     Watch,
     /// Show the states of a hand-over, and what can happen in each of them, in a browser
     ///
-    /// The first run builds the model. It prints its address, and ends with Ctrl-C. Everything in it is decided by the
-    /// functions that the programs use.
+    /// The first run builds the model. It prints its address, and ends with Ctrl-C. What the operator and a request do
+    /// is decided by the functions that the programs use; the programs have those of databases in SQL.
     Model {
         /// Where the browser connects; port 0 is a free one
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]

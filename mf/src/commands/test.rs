@@ -17,7 +17,7 @@ use crate::home::repository;
 use crate::infra::postgres::TemporaryServer;
 use crate::infra::programs;
 use crate::signals::interrupted;
-use report::Report;
+use report::{Environment, Report};
 
 /// Run every test: format, lints, unit tests, each service on a real database, whole stacks, the browser, fuzz targets
 ///
@@ -26,7 +26,7 @@ use report::Report;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples(&[
     "mftest                       # everything",
-    "mftest --fast                # without fuzz targets and the tests that start whole stacks",
+    "mftest --fast                # without fuzz targets and the tests of conformance that need a stack",
     "mftest a_revoked_token       # tests whose names contain this",
     "eval \"$(mftest --database)\" && cargo test -p flack-users",
     "mftest --database --stop",
@@ -34,7 +34,7 @@ use report::Report;
 pub struct Args {
     /// Only tests whose names contain this; format and lints are left out
     filter: Option<String>,
-    /// Leave out the fuzz targets and the tests that start whole stacks
+    /// Leave out the fuzz targets and the tests of conformance that need a stack
     #[arg(long)]
     fast: bool,
     /// Only start a PostgreSQL for tests, and print its address as a shell line; it runs until --stop
@@ -45,6 +45,7 @@ pub struct Args {
     stop: bool,
 }
 
+const CLIPPY: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 /// Builds the fuzz targets with libFuzzer; `fuzz/instrument` adds what it needs to our own crates.
 const BUILD_FUZZ: [&str; 6] = [
     "build",
@@ -109,28 +110,32 @@ async fn database(stop: bool) -> Result<()> {
 async fn steps(args: &Args, server: &TemporaryServer, report: &mut Report) -> Result<()> {
     if args.filter.is_none() {
         report.check("fmt", &["fmt", "--all", "--check"]).await?;
-        report.check("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).await?;
     }
     // The stack tests start these programs; cargo builds only some of them for the tests by itself. Programs and tests
     // in one build, because another choice of packages is another choice of features, and would build everything twice.
     if !report.check("build", &["build", "--workspace", "--bins", "--tests"]).await? {
         return Ok(());
     }
-    let folder = temporary_folder();
-    print_line!("\nTemporary files of tests are in {}.", folder.display());
+    let environment = Environment { database_url: server.url()?, folder: temporary_folder() };
+    print_line!("\nTemporary files of tests are in {}.", environment.folder.display());
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if args.fast {
         // Of its tests, these need no stack.
         let without_stack = ["--test", "language", "--test", "call_graph", "--test", "deploy"];
-        report.tests(&[&tests[..], &without_stack].concat(), &server.url()?, &folder).await?;
+        report.tests(&[&tests[..], &without_stack].concat(), &environment, &[]).await?;
         tests.extend(["--exclude", STACK_TESTS]);
     }
     tests.extend(args.filter.as_deref());
-    report.tests(&tests, &server.url()?, &folder).await?;
-    if args.fast || args.filter.is_some() {
-        return Ok(());
+    let checks: &[(&str, &[&str])] = match (&args.filter, args.fast) {
+        (Some(_), _) => &[],
+        (None, true) => &[("clippy", &CLIPPY)],
+        (None, false) => &[("clippy", &CLIPPY), ("fuzz, build", &BUILD_FUZZ)],
+    };
+    let is_fuzz_built = report.tests(&tests, &environment, checks).await?;
+    if is_fuzz_built && args.filter.is_none() && !args.fast {
+        fuzz(report).await?;
     }
-    fuzz(report).await
+    Ok(())
 }
 
 /// Returns the folder for the data of the stacks that tests start. They write to the disk durably, as a stack must, and
@@ -149,9 +154,6 @@ fn temporary_folder() -> PathBuf {
 /// Runs each fuzz target for some seconds. New inputs are kept in the target folder, and one that fails beside the
 /// seeds, to be committed.
 async fn fuzz(report: &mut Report) -> Result<()> {
-    if !report.check("fuzz, build", &BUILD_FUZZ).await? {
-        return Ok(());
-    }
     let corpus = repository().join("fuzz/corpus");
     let mut targets: Vec<String> = fs::read_dir(&corpus)
         .with_context(|| format!("cannot list {}", corpus.display()))?

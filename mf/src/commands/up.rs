@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> Result<()> {
     home.create()?;
     let lock = home.lock("up")?;
     let before = Settings::load(&home)?;
-    let options = UpOptions { port: args.port, stage: args.stage, instances: args.instances.clone() };
+    let options = UpOptions { port: args.port, stage: args.stage, instances: args.instances.clone(), extras: true };
     let settings = Settings::merge(before.as_ref(), &options)?;
     let progress = Progress::new();
 

@@ -59,14 +59,16 @@ impl Containers {
     }
 }
 
-/// Sets the profiles of a stack: `monolith` is the stage, `services` has the containers of the services.
+/// Sets the profiles of a stack: `monolith` is the stage, `services` has the containers of the parts, and `extras`
+/// those of other services.
 pub fn set_profiles(command: &mut Command, settings: &Settings) {
     let profiles = match settings.stage {
         Stage::Monolith if settings.instances.iter().next().is_none() => "monolith",
         Stage::Monolith => BESIDE,
         Stage::Services => "services",
     };
-    command.env("COMPOSE_PROFILES", profiles);
+    let has_extras = settings.instances.iter().any(|(service, _)| !service.has_authority);
+    command.env("COMPOSE_PROFILES", if has_extras { format!("{profiles},extras") } else { profiles.to_owned() });
 }
 
 /// The profiles of a stack whose parts move to services: it began as the monolith.

@@ -57,7 +57,7 @@ impl Containers {
         // A newer version adds secrets; this one is made once.
         let is_new = before.map(|before| before.postgres) != Secrets::load(home)?.map(|after| after.postgres);
         let before = if is_new { None } else { Settings::load(home)? };
-        let options = UpOptions { port: None, stage: Some(self.stage(&containers).await?), instances: None };
+        let options = UpOptions { stage: Some(self.stage(&containers).await?), ..UpOptions::default() };
         Settings::merge(before.as_ref(), &options)
     }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{Stack, wait_for};
 
-const FEW_INSTANCES: &str = "users=1,ui=1,tokens=0,messages=0,websocket=0";
+const FEW_INSTANCES: &str = "users=1,ui=1,tokens=0,messages=0,websocket=0,search=0,recommend=0,tag=0";
 const USERS: &str = "/api/users/1";
 
 fn up(stack: &Stack) {

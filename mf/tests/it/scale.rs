@@ -81,7 +81,10 @@ fn mfscale_starts_and_stops_instances_without_a_failed_request_and_saves_their_n
 
     stack.expect(&["scale", "users=0"], 0);
     let view = stack.json(&["ps", "--json"]);
-    assert_eq!(view["without_instance"], json!(["users", "tokens", "messages", "websocket"]));
+    assert_eq!(
+        view["without_instance"],
+        json!(["users", "tokens", "messages", "websocket", "search", "recommend", "tag"])
+    );
     let text = stack.expect(&["ps"], 0);
     assert!(text.lines().any(|line| line.starts_with("users ") && line.contains("none")), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");

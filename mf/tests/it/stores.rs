@@ -202,6 +202,7 @@ fn secrets_are_private_and_appear_in_no_log_and_no_command_line() {
     for account in secrets["accounts"].as_object().expect("accounts").values() {
         passwords.extend(account.as_object().expect("an account").values().cloned());
     }
+    passwords.extend(secrets["handover_keys"].as_object().expect("keys").values().cloned());
     let mut texts: Vec<String> = fs::read_dir(home.join("log"))
         .expect("logs")
         .flatten()
@@ -356,8 +357,9 @@ fn a_state_folder_with_passwords_of_etcd_gets_certificates_and_the_passwords_bec
     home.create().expect("its folders");
     // As an earlier version created it.
     let account = |name: &str| serde_json::json!({"postgres": "p", "etcd": format!("{name}-password"), "nats": "n"});
-    let names = ["monolith", "ui", "users", "tokens", "messages", "websocket", "balancer", "mf"];
-    let accounts: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), account(name))).collect();
+    let services = ["monolith", "ui", "users", "tokens", "messages", "websocket", "search", "recommend", "tag"];
+    let names = services.into_iter().chain(["balancer", "mf"]);
+    let accounts: serde_json::Map<_, _> = names.map(|name| (name.to_owned(), account(name))).collect();
     let secrets = serde_json::json!({"postgres": "p", "etcd": "root-password", "accounts": accounts});
     mf::home::write_json(&home.secrets(), &secrets).expect("written");
     let ports = mf::ports::Ports::of(stack.port);

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// One instance of users, and of ui, which answers `/`.
-pub const FEW_INSTANCES: &str = "users=1,ui=1,tokens=0,messages=0,websocket=0";
+pub const FEW_INSTANCES: &str = "users=1,ui=1,tokens=0,messages=0,websocket=0,search=0,recommend=0,tag=0";
 
 pub struct Stack {
     pub home: TempDir,

@@ -83,6 +83,7 @@ async fn the_tables_of_the_services_are_the_monoliths_but_for_foreign_keys_and_a
         only_in_the_monolith,
         [
             "channel_members_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
+            "files_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
             "messages_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id)",
             "preferences_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
             "read_markers_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
@@ -100,6 +101,7 @@ async fn a_row_cannot_belong_to_a_user_who_does_not_exist(pool: PgPool) {
         "insert into preferences (user_id, theme, notifications) values (999, 'dark', true)",
         "insert into read_markers (user_id, channel, message_id) values (999, 'general', 1)",
         "insert into channel_members (channel_id, user_id) values (1, 999)",
+        "insert into files (user_id, channel_id, name, type, content) values (999, 1, 'x', 'x', 'x')",
     ] {
         let error = sqlx::query(statement).execute(&pool).await.expect_err(statement);
         let kind = error.as_database_error().map(sqlx::error::DatabaseError::kind);

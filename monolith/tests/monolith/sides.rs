@@ -124,6 +124,6 @@ async fn service(
     let api = flack_users::start(pool, GuessLimits::default(), ownership, background).await.expect("it starts");
     let forwarding = Forwarding::new(&authority, Some(internal_url), pool, background);
     let forward = forwarding.layer::<dyn UsersApi>("users", |url, http| Arc::new(UsersClient::new(url, http)));
-    let api: Arc<dyn UsersApi> = Arc::new(Layered::new(forward, api));
+    let api: Arc<dyn UsersApi> = Arc::new(Layered::new(forward, api as _));
     users::router(Arc::new(Layered::new(WriteLimit::new(&limits(writes_max)), api)), verifier)
 }

@@ -1,5 +1,6 @@
 //! The operations of `api/openapi/messages.v1.yaml`, in its order.
 
+mod files;
 mod pages;
 mod v2;
 
@@ -16,9 +17,9 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    model::{self, Message, Rendered},
+    model::{self, Message, Rendered, files::FILE_BYTES_PER_10_SECONDS_MAX},
     render,
-    store::Store,
+    store::{NewMessage, Store},
 };
 
 /// The messages API over the part's database.
@@ -29,12 +30,15 @@ pub struct Messages {
     linked: Arc<Notify>,
     /// Every client receives every message. So each user may send a limited number of bytes.
     bytes: UserQuota,
+    file_bytes: UserQuota,
 }
 
 impl Messages {
     /// `bytes_max` is the number of bytes that one user may send to all clients in 10 s.
     pub fn new(store: Store, linked: Arc<Notify>, bytes_max: u32) -> Self {
-        Self { store, linked, bytes: UserQuota::per_10_seconds("message-bytes", bytes_max) }
+        let bytes = UserQuota::per_10_seconds("message-bytes", bytes_max);
+        let file_bytes = UserQuota::per_10_seconds("file-bytes", FILE_BYTES_PER_10_SECONDS_MAX);
+        Self { store, linked, bytes, file_bytes }
     }
 
     fn count_bytes(&self, context: &Context, user_id: i64, bytes: u32) -> Result<(), Problem> {
@@ -54,24 +58,23 @@ impl Messages {
         render::message(source, users)
     }
 
-    /// Posts a message to a channel, or a reply to the message `thread_id`.
+    /// Posts a message to a channel.
     async fn post(
         &self,
         context: &Context,
         user_id: i64,
-        channel_id: i64,
-        thread_id: Option<i64>,
-        source: &str,
+        new: &NewMessage<'_>,
         key: Option<Uuid>,
     ) -> Result<Message, Problem> {
-        let rendered = self.render(channel_id, source).await?;
-        let mut bytes = rendered.fan_out_bytes();
-        if let Some(id) = thread_id {
+        let channel_id = new.channel_id;
+        let rendered = self.render(channel_id, new.source).await?;
+        let mut bytes = rendered.fan_out_bytes(new.file_ids.len());
+        if let Some(id) = new.thread_id {
             // Every client also receives the message with its new number of replies.
             bytes = bytes.saturating_add(self.store.find(id).await?.map_or(0, |first| first.fan_out_bytes()));
         }
         self.count_bytes(context, user_id, bytes)?;
-        let message = self.store.insert(context, user_id, channel_id, thread_id, &rendered, key).await?;
+        let message = self.store.insert(context, user_id, new, &rendered, key).await?;
         if !rendered.links.is_empty() {
             self.linked.notify_one();
         }
@@ -89,7 +92,7 @@ impl Messages {
         source: &str,
     ) -> Result<(), Problem> {
         let rendered = self.render(message.channel_id, source).await?;
-        self.count_bytes(context, user_id, rendered.fan_out_bytes())?;
+        self.count_bytes(context, user_id, rendered.fan_out_bytes(message.files.len()))?;
         self.store.update(context, user_id, message.id, if_match, &rendered).await?;
         self.linked.notify_one();
         info!(message.id = message.id, user.id = user_id, "edited a message");
@@ -112,8 +115,8 @@ impl MessagesApi for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateMessageResponse, Problem> {
-        let message =
-            self.post(context, caller.user_id, GENERAL_CHANNEL_ID, None, &body.source, idempotency_key).await?;
+        let new = NewMessage { channel_id: GENERAL_CHANNEL_ID, thread_id: None, source: &body.source, file_ids: &[] };
+        let message = self.post(context, caller.user_id, &new, idempotency_key).await?;
         let body = types::Message::from(message);
         Ok(CreateMessageResponse { location: body.links.self_.clone(), body })
     }

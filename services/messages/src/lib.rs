@@ -1,4 +1,4 @@
-//! Messages: channels, messages, their HTML, and previews of the pages that they link.
+//! Messages: channels, messages with their files, their HTML, and previews of the pages that they link.
 //!
 //! Leaves to others: who a user is (users), issuing tokens (tokens), and delivery to connected clients (websocket). It
 //! calls no other part; nicknames reach it by events.
@@ -14,6 +14,7 @@ pub mod preview;
 pub mod store;
 pub mod handlers;
 pub mod nicknames;
+pub mod unused_files;
 pub mod events;
 
 use std::{process::ExitCode, sync::Arc};
@@ -50,6 +51,7 @@ pub fn start(pool: &PgPool, limits: &LimitsConfig, ownership: Ownership, backgro
     let (store, fetcher, linked) = (Store::new(pool.clone()), PublicFetcher::new(), Arc::new(Notify::new()));
     let bytes_max = limits.message_bytes_per_user_per_10s;
     let api = Arc::new(Messages::new(store.clone(), Arc::clone(&linked), bytes_max));
+    unused_files::start(store.clone(), ownership.clone(), background);
     let stopping = background.stopping();
     background.supervise("previews", move || {
         preview::run(store.clone(), fetcher.clone(), Arc::clone(&linked), ownership.clone(), stopping.clone())
@@ -77,7 +79,7 @@ pub async fn build(config: ServiceConfig, background: Background, registry: Regi
     let v2: Arc<dyn MessagesV2Api> = Arc::new(Layered::new(forward, v2));
     let v2 = Arc::new(Layered::new(writes, v2));
     let service = Service::named(SERVICE);
-    consume(service, nicknames::KIND, &pool, &events, &Arc::new(Nicknames), &background);
+    consume(service, &pool, &events, &Arc::new(Nicknames), &background);
     publish_journal(SERVICE, &pool, &events, events::map, &background);
     let (url, keys) = (&config.internal_listener.url, &config.handover);
     let handover = flack_replication::start(SERVICE, &pool, &authority, Some(url), keys, &background);

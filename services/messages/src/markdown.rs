@@ -1,18 +1,34 @@
 //! Markdown to harmless events: the first of two independent defences against HTML that a browser would execute.
 //!
 //! Raw HTML becomes text, links become web links or text, images become links, nesting is limited, bare addresses
-//! become links, and mentions are marked. `render` turns the events into HTML and cleans it again.
+//! become links, codes such as `:tada:` become emoji, and mentions are marked. `render` turns the events into HTML and
+//! cleans it again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use linkify::{LinkFinder, LinkKind};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, TextMergeStream};
+use regress::Regex;
 use url::Url;
 
 use crate::mentions::{self, Mentions, Span};
 
 /// Deeper structure is dropped and its text is kept: 8,192 nested block quotes are expensive for a browser.
 const NESTING_LEVELS_MAX: usize = 16;
+
+/// A table adds the cells that a row lacks. The HTML of more events is too long for a message (`HTML_BYTES_MAX` of
+/// `render`), because each event has at least one byte.
+const EVENTS_MAX: usize = 65_536;
+
+/// Not in a word or a time, such as `10:30:45`.
+static EMOJI_CODE: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r"(?<![\p{L}\p{N}_]):[a-z0-9_+\-]+:(?![\p{L}\p{N}_])";
+    Regex::with_flags(pattern, "u").expect("a valid pattern")
+});
 
 /// Longer addresses are shown as text. Browsers and proxies support this length.
 pub const URL_BYTES_MAX: usize = 2048;
@@ -36,13 +52,19 @@ pub struct Document<'a> {
 
 /// Parses a message. `users` are those that it can mention.
 pub fn parse(source: &str, users: BTreeMap<i64, String>) -> Document<'_> {
-    let parsed = Parser::new_ext(source, Options::ENABLE_STRIKETHROUGH).map(|event| match event {
+    let options = Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
+    let parsed = Parser::new_ext(source, options).map(|event| match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
+        // Not a checkbox, which nobody could check.
+        Event::TaskListMarker(is_done) => Event::Text(CowStr::Borrowed(if is_done { "☑ " } else { "☐ " })),
         other => other,
     });
     let mut document = Document { users, ..Document::default() };
     for event in TextMergeStream::new(parsed) {
         document.push(event);
+        if document.events.len() > EVENTS_MAX {
+            break;
+        }
     }
     document
 }
@@ -110,6 +132,8 @@ impl<'a> Document<'a> {
             Tag::Heading { level, .. } => {
                 Some(Tag::Heading { level: demoted(level), id: None, classes: Vec::new(), attrs: Vec::new() })
             }
+            // Without the alignment of its columns, which would be styles.
+            Tag::Table(_) => Some(Tag::Table(Vec::new())),
             _ => Some(tag),
         }
     }
@@ -149,8 +173,9 @@ impl<'a> Document<'a> {
     }
 
     fn push_with_mentions(&mut self, text: &str) {
-        mentions::add_candidates(text, &mut self.candidates);
-        for span in mentions::spans(text, &self.users) {
+        let text = with_emoji(text);
+        mentions::add_candidates(&text, &mut self.candidates);
+        for span in mentions::spans(&text, &self.users) {
             let (mark, shown) = match span {
                 Span::Text(text) => {
                     self.events.push(Event::Text(text.to_owned().into()));
@@ -182,6 +207,18 @@ impl<'a> Document<'a> {
             self.events.push(Event::Text(line.to_owned().into()));
         }
     }
+}
+
+/// Replaces codes of emoji. Others stay as they are.
+fn with_emoji(text: &str) -> Cow<'_, str> {
+    if !text.contains(':') {
+        return text.into();
+    }
+    let replaced = EMOJI_CODE.replace_all_with(text, |found| {
+        let code = &text[found.range()];
+        emojis::get_by_shortcode(code.trim_matches(':')).map_or(code, |emoji| emoji.as_str()).to_owned()
+    });
+    replaced.into()
 }
 
 /// Returns the tag of a link to a web address.

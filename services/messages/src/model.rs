@@ -1,18 +1,19 @@
 //! Messages: rows, their events and API models, limits, and problems.
 
 pub mod channels;
+pub mod files;
 pub mod reactions;
 
 use chrono::{DateTime, Utc};
 use flack_api::{
     Problem,
-    events::{MessageModel, ReactionModel},
+    events::{FileModel, MessageModel, PreviewModel, ReactionModel},
     messages::types,
     messages_v2::types as types_v2,
 };
 use serde::Deserialize;
 
-use crate::{mentions::Mentions, render::PREVIEW_HTML_BYTES_MAX};
+use crate::{mentions::Mentions, model::files::FILE_MODEL_BYTES_MAX, render::PREVIEW_HTML_BYTES_MAX};
 
 /// `GET /api/messages` returns at most this many messages; a client reads on with `updated_since`.
 pub const LIST_MESSAGES_MAX: i64 = 1_000;
@@ -76,6 +77,15 @@ pub struct Message {
     #[sqlx(default)]
     #[serde(default)]
     pub annotated_version: i64,
+    #[sqlx(default, json)]
+    #[serde(default)]
+    pub files: Vec<FileModel>,
+    #[sqlx(default, json)]
+    #[serde(default)]
+    pub previews: Vec<PreviewModel>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub previews_start: Option<i32>,
     /// The author's nickname, in lists that ask for it.
     #[sqlx(default)]
     #[serde(default)]
@@ -84,13 +94,18 @@ pub struct Message {
 
 /// The columns of a message in version 2. They are in a statement of one table.
 pub const COLUMNS: &str = "id, user_id, channel_id, source, html, created_at, updated_at, version, edited_at, \
-     deleted_at, thread_id, reply_count, last_reply_at, mentions, reactions, pinned_at, annotated_version";
+     deleted_at, thread_id, reply_count, last_reply_at, mentions, reactions, pinned_at, annotated_version, files, \
+     previews, previews_start";
 
 impl Message {
     /// Returns the bytes that every client receives because of a change of reactions, replies or the pin.
     pub fn fan_out_bytes(&self) -> u32 {
-        u32::try_from(self.source.len() + self.html.len()).unwrap_or(u32::MAX)
+        fan_out_bytes(self.source.len() + self.html.len(), self.files.len())
     }
+}
+
+fn fan_out_bytes(text_bytes: usize, files: usize) -> u32 {
+    u32::try_from(text_bytes + files * FILE_MODEL_BYTES_MAX).unwrap_or(u32::MAX)
 }
 
 /// A message as its author sent it, with everything derived from it.
@@ -104,19 +119,10 @@ pub struct Rendered<'a> {
 }
 
 impl Rendered<'_> {
-    /// Returns the bytes that every client receives because of this message, with its future previews.
-    pub fn fan_out_bytes(&self) -> u32 {
-        let bytes = self.source.len() + self.html.len() + self.links.len() * PREVIEW_HTML_BYTES_MAX;
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+    /// Returns the bytes that every client receives because of this message with its files, and its future previews.
+    pub fn fan_out_bytes(&self, files: usize) -> u32 {
+        fan_out_bytes(self.source.len() + self.html.len() + self.links.len() * PREVIEW_HTML_BYTES_MAX, files)
     }
-}
-
-/// Title and description of a linked page.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Preview {
-    pub url: String,
-    pub title: String,
-    pub description: Option<String>,
 }
 
 impl From<Message> for MessageModel {
@@ -129,6 +135,8 @@ impl From<Message> for MessageModel {
             channel_id: message.channel_id,
             source: message.source,
             html: message.html,
+            previews: message.previews,
+            previews_start: message.previews_start,
             edited_at: message.edited_at.map(|time| time.timestamp()),
             deleted_at: message.deleted_at.map(|time| time.timestamp()),
             mentions_everyone: message.mentions.as_ref().is_some_and(|mentions| mentions.everyone).then_some(true),
@@ -139,6 +147,7 @@ impl From<Message> for MessageModel {
             last_reply_at: message.last_reply_at.map(|time| time.timestamp()),
             pinned_at: message.pinned_at.map(|time| time.timestamp()),
             annotated_version: (message.annotated_version > 0).then_some(message.annotated_version),
+            files: message.files,
         }
     }
 }
@@ -226,10 +235,10 @@ pub fn too_many_pins(channel_id: i64) -> Problem {
     )
 }
 
-/// `If-Match` names another version.
+/// `If-Match` names a version with another content.
 pub fn precondition_failed(version: i64) -> Problem {
     Problem::precondition_failed(format!(
-        "the present version is \"{version}\", another one than that of `If-Match`; read it again, and decide again"
+        "the content of the present version \"{version}\" is not that of `If-Match`; read it again, and decide again"
     ))
 }
 

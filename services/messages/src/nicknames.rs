@@ -9,15 +9,16 @@ use sqlx::{Postgres, Transaction};
 
 use crate::store::Store;
 
-/// The events that the consumer reads.
-pub const KIND: &str = "user_changed";
-
 /// Handles `user_changed` of the streams USERS and MONOLITH, which have the same format.
 #[derive(Debug)]
 pub struct Nicknames;
 
 #[async_trait]
 impl Handler for Nicknames {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["user_changed"]
+    }
+
     async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()> {
         let event: Event<UsersEvent> = event.decode()?;
         let UsersEvent::UserChanged(user) = event.union;

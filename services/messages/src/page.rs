@@ -2,10 +2,9 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use flack_api::events::PreviewModel;
 use lol_html::{HtmlRewriter, MemorySettings, Settings, element, text};
 use url::Url;
-
-use crate::model::Preview;
 
 /// Longer texts are truncated.
 pub const TITLE_CHARACTERS_MAX: usize = 200;
@@ -27,7 +26,7 @@ struct Found {
 }
 
 /// Returns the preview of a page, or nothing when it has neither title nor description.
-pub fn preview(url: &Url, body: &[u8]) -> Option<Preview> {
+pub fn preview(url: &Url, body: &[u8]) -> Option<PreviewModel> {
     let found = read(body);
     let title = found.og_title.and_then(|raw| shown(&raw, TITLE_CHARACTERS_MAX));
     let title = title.or_else(|| shown(&found.title, TITLE_CHARACTERS_MAX));
@@ -37,7 +36,7 @@ pub fn preview(url: &Url, body: &[u8]) -> Option<Preview> {
         return None;
     }
     let title = title.or_else(|| url.host_str().map(str::to_owned))?;
-    Some(Preview { url: url.to_string(), title, description })
+    Some(PreviewModel { url: url.to_string(), title, description })
 }
 
 fn read(body: &[u8]) -> Found {

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flack_api::Context;
+use flack_api::{Context, events::PreviewModel};
 use flack_common::{
     authority::Ownership,
     fetch::{FetchError, PublicFetcher},
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use url::Url;
 
-use crate::{model::Preview, page, render, store::Store};
+use crate::{page, render, store::Store};
 
 /// After this many attempts the link stays without a preview.
 pub const ATTEMPTS_MAX: i16 = 3;
@@ -48,10 +48,10 @@ pub struct Job {
 }
 
 /// The outcome of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// None: the page has neither title nor description.
-    Fetched(Option<Preview>),
+    Fetched(Option<PreviewModel>),
     Failed,
     TryAgain(Duration),
 }
@@ -131,7 +131,7 @@ async fn work(store: Store, fetcher: PublicFetcher, job: Job) {
     }
 }
 
-async fn fetch(fetcher: &PublicFetcher, address: &str) -> Result<Option<Preview>, FetchError> {
+async fn fetch(fetcher: &PublicFetcher, address: &str) -> Result<Option<PreviewModel>, FetchError> {
     let page = fetcher.fetch(address).await?;
     // The preview links the author's address, not the one that it was redirected to.
     Ok(Url::parse(address).ok().and_then(|url| page::preview(&url, &page.body)))

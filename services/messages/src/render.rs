@@ -9,17 +9,17 @@ use std::{
 };
 
 use ammonia::{Builder, UrlRelative};
-use flack_api::Problem;
+use flack_api::{Problem, events::PreviewModel};
 use pulldown_cmark::{Event, Tag, TagEnd, html::push_html};
 
 use crate::{
     markdown::{self, Document},
     mentions::Mentions,
-    model::{self, Preview, Rendered},
+    model::{self, Rendered},
 };
 
 /// Every tag that a message can contain. The browser app has styles for exactly these.
-pub const TAGS: [&str; 18] = [
+pub const TAGS: [&str; 24] = [
     "a",
     "blockquote",
     "br",
@@ -37,6 +37,12 @@ pub const TAGS: [&str; 18] = [
     "p",
     "pre",
     "strong",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "tr",
     "ul",
 ];
 
@@ -88,16 +94,30 @@ pub fn message(source: &str, users: BTreeMap<i64, String>) -> Result<Rendered<'_
     Ok(Rendered { source, html, links, mentions })
 }
 
-/// Returns the HTML of a message with the previews of its links. It depends on nothing but the arguments.
-pub fn render(source: &str, mentions: Mentions, previews: &[Preview]) -> String {
+/// A message with the previews of its links.
+#[derive(Debug)]
+pub struct Previewed {
+    /// With a quotation for each preview at its end.
+    pub html: String,
+    /// The byte at which the quotations begin.
+    pub start: usize,
+    pub previews: Vec<PreviewModel>,
+}
+
+/// Adds the previews of its links to the HTML of a message. It depends on nothing but the arguments.
+pub fn render(source: &str, mentions: Mentions, mut previews: Vec<PreviewModel>) -> Previewed {
     let (mut html, ..) = body(source, mentions.users);
-    for preview in previews.iter().take(PREVIEWS_PER_MESSAGE_MAX) {
+    let start = html.len();
+    previews.truncate(PREVIEWS_PER_MESSAGE_MAX);
+    previews.retain(|preview| {
         let quote = to_html(quote(preview));
-        if quote.len() <= PREVIEW_HTML_BYTES_MAX {
+        let fits = quote.len() <= PREVIEW_HTML_BYTES_MAX;
+        if fits {
             html.push_str(&quote);
         }
-    }
-    html
+        fits
+    });
+    Previewed { html, start, previews }
 }
 
 /// Returns the HTML of a message without previews, the addresses to preview, and whom it mentions. A message shown as
@@ -149,7 +169,7 @@ fn unclean_html(events: Vec<Event<'_>>) -> String {
 }
 
 /// Returns a preview as events, not as HTML: the text of another site is escaped by the same code as the message.
-fn quote(preview: &Preview) -> Vec<Event<'_>> {
+fn quote(preview: &PreviewModel) -> Vec<Event<'_>> {
     let mut events = vec![
         Event::Start(Tag::BlockQuote(None)),
         Event::Start(Tag::Paragraph),

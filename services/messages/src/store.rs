@@ -5,6 +5,7 @@
 
 mod pages;
 mod annotations;
+mod files;
 mod previews;
 mod channels;
 mod members;
@@ -17,12 +18,36 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow, t
 use uuid::Uuid;
 
 pub use channels::ChannelChange;
+pub use files::NewFile;
 pub use pages::List;
 
 use crate::{
     mentions::{MENTIONS_MAX, Mentions},
     model::{self, COLUMNS, LIST_BYTES_MAX, LIST_HOURS_MAX, LIST_MESSAGES_MAX, Message, Rendered},
 };
+
+/// What a new message is, beside its author and its HTML.
+#[derive(Debug)]
+pub struct NewMessage<'a> {
+    pub channel_id: i64,
+    /// The message that it replies to.
+    pub thread_id: Option<i64>,
+    pub source: &'a str,
+    /// In the order in which they are shown.
+    pub file_ids: &'a [i64],
+}
+
+impl NewMessage<'_> {
+    /// Returns what distinguishes a retry from another message with the same key. A source has no NUL character.
+    fn digested(&self) -> Vec<u8> {
+        let mut bytes = self.source.as_bytes().to_vec();
+        for id in self.file_ids {
+            bytes.push(0);
+            bytes.extend(id.to_be_bytes());
+        }
+        bytes
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -34,17 +59,16 @@ impl Store {
         Self { pool }
     }
 
-    /// Inserts a message into a channel, or a reply to the message `thread_id`, or returns the one that this user
-    /// posted with `key` before. 409 when that one had another source, channel or thread, or when the channel is
-    /// archived; 404 or 403 for a user who is no member; 404 when the message can have no reply.
+    /// Inserts a message into a channel, which may be a reply and take files, or returns the one that this user
+    /// posted with `key` before. 409 when that one had another source, channel, thread or files, or when the channel is
+    /// archived; 404 or 403 for a user who is no member; 404 when the message can have no reply, or these files.
     ///
     /// One statement, which is its own transaction: the most frequent write needs one round trip.
     pub async fn insert(
         &self,
         context: &Context,
         user_id: i64,
-        channel_id: i64,
-        thread_id: Option<i64>,
+        new: &NewMessage<'_>,
         rendered: &Rendered<'_>,
         key: Option<Uuid>,
     ) -> StoreResult<Message> {
@@ -52,13 +76,22 @@ impl Store {
             "with request as (
                  select set_config('flack.correlation_id', $1, true)
              ),
+             -- Locked, so that no other message takes them and no cleanup deletes them.
+             taken as (
+                 select id, name, type, octet_length(content) as bytes, width, height from files
+                 where id = any($11) and user_id = $2 and channel_id = $3 and message_id is null
+                 for update
+             ),
              message as (
                  insert into messages (
-                     user_id, channel_id, source, html, idempotency_key, idempotency_digest, thread_id, mentions
+                     user_id, channel_id, source, html, idempotency_key, idempotency_digest, thread_id, mentions, files
                  )
                  select
-                     $2, channels.id, $4, $5, $6,
-                     case when $6::uuid is not null then sha256(convert_to($4, 'UTF8')) end, $9, $10
+                     $2, channels.id, $4, $5, $6, case when $6::uuid is not null then sha256($12) end, $9, $10, (
+                         select coalesce(
+                             jsonb_agg(jsonb_strip_nulls(to_jsonb(taken)) order by array_position($11, id)), '[]'
+                         ) from taken
+                     )
                  from request, channels
                  where channels.id = $3 and archived_at is null and (channels.id = $8 or exists (
                      select from channel_members where channel_id = $3 and channel_members.user_id = $2
@@ -66,9 +99,13 @@ impl Store {
                  )) and ($9::bigint is null or exists (
                      select from messages as first
                      where first.id = $9 and first.channel_id = $3 and thread_id is null and deleted_at is null
-                 ))
+                 )) and (select count(*) from taken) = cardinality($11::bigint[])
                  on conflict on constraint messages_idempotency_key do nothing
-                 returning id, user_id, channel_id, source, html, created_at, updated_at, version, thread_id, mentions
+                 returning id, user_id, channel_id, source, html, created_at, updated_at, version, thread_id, mentions,
+                     files
+             ),
+             attached as (
+                 update files set message_id = message.id from message where files.id = any($11)
              ),
              first as (
                  update messages set reply_count = messages.reply_count + 1, last_reply_at = message.created_at,
@@ -84,14 +121,16 @@ impl Store {
         )
         .bind(&context.correlation_id)
         .bind(user_id)
-        .bind(channel_id)
+        .bind(new.channel_id)
         .bind(rendered.source)
         .bind(&rendered.html)
         .bind(key)
         .bind(&rendered.links)
         .bind(GENERAL_CHANNEL_ID)
-        .bind(thread_id)
+        .bind(new.thread_id)
         .bind(column_of(&rendered.mentions))
+        .bind(new.file_ids)
+        .bind(new.digested())
         .fetch_optional(&self.pool)
         .await
         // The constraint exists only in the monolith's database.
@@ -99,38 +138,34 @@ impl Store {
         if let Some(message) = inserted {
             return Ok(message);
         }
-        if let Some(message) = self.find_by_key(user_id, channel_id, thread_id, rendered.source, key).await? {
+        if let Some(message) = self.find_by_key(user_id, new, key).await? {
             return Ok(message);
         }
-        self.access(user_id, channel_id).await?.as_member()?;
-        if let Some(id) = thread_id
-            && !self.can_have_replies(channel_id, id).await?
+        self.access(user_id, new.channel_id).await?.as_member()?;
+        if let Some(id) = new.thread_id
+            && !self.can_have_replies(new.channel_id, id).await?
         {
             return Err(model::no_such_thread(id).into());
         }
-        Err(model::channels::is_archived(channel_id).into())
+        if !self.can_attach(user_id, new.channel_id, new.file_ids).await? {
+            return Err(model::files::cannot_attach().into());
+        }
+        Err(model::channels::is_archived(new.channel_id).into())
     }
 
-    async fn find_by_key(
-        &self,
-        user_id: i64,
-        channel_id: i64,
-        thread_id: Option<i64>,
-        source: &str,
-        key: Option<Uuid>,
-    ) -> StoreResult<Option<Message>> {
+    async fn find_by_key(&self, user_id: i64, new: &NewMessage<'_>, key: Option<Uuid>) -> StoreResult<Option<Message>> {
         let statement = format!(
             "select {COLUMNS},
-                 idempotency_digest = sha256(convert_to($4, 'UTF8')) and channel_id = $2
+                 idempotency_digest = sha256($4) and channel_id = $2
                      and thread_id is not distinct from $5 as is_retry
              from messages where user_id = $1 and idempotency_key = $3"
         );
         let row = sqlx::query(AssertSqlSafe(statement))
             .bind(user_id)
-            .bind(channel_id)
+            .bind(new.channel_id)
             .bind(key)
-            .bind(source)
-            .bind(thread_id)
+            .bind(new.digested())
+            .bind(new.thread_id)
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
@@ -180,7 +215,7 @@ impl Store {
     pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> StoreResult<Vec<Message>> {
         Ok(sqlx::query(
             "with changed as (
-                 select id, messages.user_id, channel_id, source, html, created_at, updated_at,
+                 select id, messages.user_id, channel_id, source, html, created_at, updated_at, files,
                      case when $2::boolean then nickname end as nickname,
                      -- Of the second of updated_since all messages are returned.
                      case when updated_at >= to_timestamp(coalesce($1::bigint, 0) + 1)
@@ -197,7 +232,7 @@ impl Store {
                      sum(bytes) over (order by updated_at groups between unbounded preceding and 1 preceding) as earlier
                  from changed
              )
-             select id, user_id, channel_id, source, html, created_at, updated_at, nickname
+             select id, user_id, channel_id, source, html, created_at, updated_at, nickname, files
              from measured where coalesce(earlier, 0) < $5 order by updated_at, id",
         )
         .bind(updated_since)
@@ -217,6 +252,7 @@ impl Store {
                 created_at: row.try_get(5)?,
                 updated_at: row.try_get(6)?,
                 nickname: row.try_get(7)?,
+                files: row.try_get::<Json<_>, _>(8)?.0,
                 ..Message::default()
             })
         })
@@ -230,7 +266,7 @@ impl Store {
     }
 
     /// Replaces source and HTML, and queues the previews. 404 when there is no such message or it is deleted, 403 when
-    /// it has another author, 412 when it has another version than `if_match`.
+    /// it has another author, 412 when its content is not that of the version `if_match`.
     pub async fn update(
         &self,
         context: &Context,
@@ -244,7 +280,7 @@ impl Store {
         if locked.is_deleted {
             return Err(model::no_such_message(id).into());
         }
-        check_version(if_match, locked.version)?;
+        check_version(if_match, locked.content_version, locked.version)?;
         sqlx::query(
             "update messages set source = $2, html = $3, mentions = $4, updated_at = now(), edited_at = now()
              where id = $1",
@@ -269,8 +305,9 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Erases source, HTML, previews, mentions, reactions and the pin of a message. The row stays, and its replies. 404
-    /// when there is no such message, 403 when it has another author, 412 when it has another version than `if_match`.
+    /// Erases source, HTML, previews, mentions, reactions, the pin and, by a trigger, the files of a message. The row
+    /// stays, and its replies. 404 when there is no such message, 403 when it has another author, 412 when its content
+    /// is not that of the version `if_match`.
     pub async fn delete(&self, context: &Context, user_id: i64, id: i64, if_match: Option<i64>) -> StoreResult<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let locked = lock_own(&mut transaction, user_id, id).await?;
@@ -278,7 +315,7 @@ impl Store {
         if locked.is_deleted {
             return Ok(());
         }
-        check_version(if_match, locked.version)?;
+        check_version(if_match, locked.content_version, locked.version)?;
         sqlx::query(
             "update messages set source = '', html = '', mentions = null, reactions = '[]', pinned_at = null,
                  updated_at = now(), deleted_at = now()
@@ -330,13 +367,15 @@ struct Locked {
     user_id: i64,
     thread_id: Option<i64>,
     version: i64,
+    content_version: i64,
     is_deleted: bool,
 }
 
 /// Locks a message of the user. 404 when there is no such message, 403 when it has another author.
 async fn lock_own(connection: &mut PgConnection, user_id: i64, id: i64) -> StoreResult<Locked> {
     let found: Option<Locked> = sqlx::query_as(
-        "select user_id, thread_id, version, deleted_at is not null as is_deleted
+        "select user_id, thread_id, version, coalesce(content_version, version) as content_version,
+             deleted_at is not null as is_deleted
          from messages where id = $1 for update",
     )
     .bind(id)
@@ -349,9 +388,10 @@ async fn lock_own(connection: &mut PgConnection, user_id: i64, id: i64) -> Store
     }
 }
 
-/// 412 when the request is about another version than the present one.
-fn check_version(if_match: Option<i64>, version: i64) -> StoreResult<()> {
-    if if_match.is_none_or(|expected| expected == version) {
+/// 412 when the request is about a version with another content than the present one. `content_version` is the version
+/// of the last change of the content.
+fn check_version(if_match: Option<i64>, content_version: i64, version: i64) -> StoreResult<()> {
+    if if_match.is_none_or(|expected| (content_version..=version).contains(&expected)) {
         Ok(())
     } else {
         Err(model::precondition_failed(version).into())

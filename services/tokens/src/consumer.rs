@@ -18,9 +18,6 @@ use tracing::info;
 
 use crate::{model::TOKEN_LIFETIME, publisher::Publisher, store};
 
-/// The events that the consumer reads.
-pub const KIND: &str = "user_changed";
-
 /// `user_changed` of the streams USERS and MONOLITH, which have the same format.
 #[derive(Debug, Deserialize)]
 struct UserChanged {
@@ -60,6 +57,10 @@ impl PasswordChanges {
 
 #[async_trait]
 impl Handler for PasswordChanges {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["user_changed"]
+    }
+
     async fn handle(&self, transaction: &mut Transaction<'_, Postgres>, event: &StoredEvent) -> anyhow::Result<()> {
         let UserChanged { data: user } = event.decode()?;
         let changed_at = DateTime::from_timestamp_millis(user.password_changed_at)

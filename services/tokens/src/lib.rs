@@ -60,7 +60,7 @@ pub async fn start(
         keys.current(&Context::background()).await?;
     }
     let handler = Arc::new(PasswordChanges::new(Arc::clone(&publisher), ownership.clone()));
-    consume(Service::named(SERVICE), consumer::KIND, pool, events, &handler, background);
+    consume(Service::named(SERVICE), pool, events, &handler, background);
     publisher.start(&ownership, background);
     cleanup::start(store.clone(), ownership, background);
     Ok(Arc::new(Tokens::new(store, keys, publisher, users)))

@@ -76,8 +76,10 @@ impl Linked {
 pub struct Bundle {
     pub icon: Linked,
     pub heartbeat: Linked,
-    /// A module that is loaded later.
+    /// Modules that are loaded later.
     pub scenes: Linked,
+    pub search: Linked,
+    pub interests: Linked,
     pub theme: Linked,
     pub style: Linked,
     pub script: Linked,
@@ -85,19 +87,20 @@ pub struct Bundle {
 
 impl Bundle {
     fn new() -> Self {
-        let [icon, heartbeat, scenes] =
-            ["favicon.svg", "js/heartbeat.js", "js/scenes.js"].map(|path| Linked::of(asset(path)));
+        const LINKED: [&str; 5] = ["favicon.svg", "js/heartbeat.js", "js/scenes.js", "js/search.js", "js/interests.js"];
+        let linked = LINKED.map(|path| Linked::of(asset(path)));
         let style: String = ASSETS.iter().filter(|asset| asset.kind == CSS).map(Asset::text).collect();
         let mut script = combine_modules();
-        for (source, linked) in
-            [("/static/favicon.svg", &icon), ("/static/js/heartbeat.js", &heartbeat), ("/static/js/scenes.js", &scenes)]
-        {
-            script = script.replace(source, &linked.path());
+        for (path, linked) in LINKED.iter().zip(&linked) {
+            script = script.replace(&format!("/static/{path}"), &linked.path());
         }
+        let [icon, heartbeat, scenes, search, interests] = linked;
         Self {
             icon,
             heartbeat,
             scenes,
+            search,
+            interests,
             theme: Linked::of(asset("js/theme-first.js")),
             style: Linked::new("app", "css", File::new(CSS, style)),
             script: Linked::new("app", "js", File::new(JAVASCRIPT, script)),
@@ -106,7 +109,8 @@ impl Bundle {
 
     /// Returns the file at a path below `/static/`, and the hash in the path, which may be that of another build.
     pub fn find<'path>(&self, path: &'path str) -> Option<(&File, &'path str)> {
-        let files = [&self.icon, &self.heartbeat, &self.scenes, &self.theme, &self.style, &self.script];
+        let Self { icon, heartbeat, scenes, search, interests, theme, style, script } = self;
+        let files = [icon, heartbeat, scenes, search, interests, theme, style, script];
         files.into_iter().find_map(|linked| Some((&linked.file, linked.hash_in(path)?)))
     }
 }

@@ -19,6 +19,13 @@ pub struct Preferences {
     pub user_id: i64,
     pub theme: String,
     pub notifications: bool,
+    // Journal rows of older versions do not have the rest.
+    #[serde(default)]
+    pub words: Vec<String>,
+    #[serde(default)]
+    pub people: Vec<i64>,
+    #[serde(default)]
+    pub topics: Vec<String>,
 }
 
 /// A row of `read_markers`.
@@ -32,15 +39,21 @@ pub struct ReadMarker {
 
 /// The preferences of a user who has never set any.
 pub fn default_preferences() -> types::Preferences {
-    types::Preferences { theme: types::PreferencesTheme::System, notifications: false }
+    types::Preferences { theme: types::PreferencesTheme::System, notifications: false, interests: None }
 }
 
 impl From<Preferences> for types::Preferences {
     fn from(preferences: Preferences) -> Self {
+        let Preferences { words, people, topics, .. } = preferences;
+        let has_interests = !(words.is_empty() && people.is_empty() && topics.is_empty());
+        // After a downgrade a stored text may be one that only the later version allows.
+        let texts = |stored: Vec<String>| stored.into_iter().filter_map(|text| text.parse().ok()).collect();
+        let interests = types::Interests { words: texts(words), people, topics: texts(topics) };
         Self {
             // After a downgrade the stored theme may be one that only the later version knows.
             theme: types::PreferencesTheme::from_str(&preferences.theme).unwrap_or(default_preferences().theme),
             notifications: preferences.notifications,
+            interests: has_interests.then_some(interests),
         }
     }
 }
@@ -53,7 +66,8 @@ impl From<ReadMarker> for types::ReadMarker {
 
 impl From<Preferences> for PreferencesModel {
     fn from(preferences: Preferences) -> Self {
-        Self { user_id: preferences.user_id, theme: preferences.theme, notifications: preferences.notifications }
+        let Preferences { user_id, theme, notifications, words, people, topics } = preferences;
+        Self { user_id, theme, notifications, words, people, topics }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 /// Allows only our own files and nothing inline. The last two directives (Trusted Types) make the browser refuse HTML
 /// that does not pass the one policy in dom.js.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     connect-src 'self'; img-src 'self' data:; worker-src 'self'; base-uri 'none'; form-action 'none'; \
+     connect-src 'self'; img-src 'self' data: blob:; worker-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types flack";
 
 /// Set on every response of this module.

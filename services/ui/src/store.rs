@@ -17,10 +17,12 @@ impl Store {
     }
 
     pub async fn find_preferences(&self, user_id: i64) -> StoreResult<Option<Preferences>> {
-        Ok(sqlx::query_as("select user_id, theme, notifications from preferences where user_id = $1")
-            .bind(user_id)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(sqlx::query_as(
+            "select user_id, theme, notifications, words, people, topics from preferences where user_id = $1",
+        )
+        .bind(user_id)
+        .fetch_optional(&self.pool)
+        .await?)
     }
 
     /// Writes nothing when nothing changes, so that no event is published.
@@ -30,16 +32,29 @@ impl Store {
         user_id: i64,
         preferences: &types::Preferences,
     ) -> StoreResult<()> {
+        let interests = preferences.interests.as_ref();
+        let texts = |texts: &[types::Interest]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let mut transaction = database::begin(&self.pool, context).await?;
         sqlx::query(
-            "insert into preferences as stored (user_id, theme, notifications) values ($1, $2, $3)
+            "insert into preferences as stored (user_id, theme, notifications, words, people, topics)
+             values ($1, $2, $3, coalesce($4, '{}'), coalesce($5, '{}'), coalesce($6, '{}'))
              on conflict (user_id) do update
-             set theme = excluded.theme, notifications = excluded.notifications, updated_at = now()
-             where (stored.theme, stored.notifications) is distinct from (excluded.theme, excluded.notifications)",
+             set theme = excluded.theme, notifications = excluded.notifications,
+                 words = coalesce($4, stored.words), people = coalesce($5, stored.people),
+                 topics = coalesce($6, stored.topics), updated_at = now()
+             where (stored.theme, stored.notifications, stored.words, stored.people, stored.topics)
+                 is distinct from (
+                     excluded.theme, excluded.notifications, coalesce($4, stored.words),
+                     coalesce($5, stored.people), coalesce($6, stored.topics)
+                 )",
         )
         .bind(user_id)
         .bind(preferences.theme.to_string())
         .bind(preferences.notifications)
+        // Null: they stay as they are.
+        .bind(interests.map(|interests| texts(&interests.words)))
+        .bind(interests.map(|interests| &interests.people))
+        .bind(interests.map(|interests| texts(&interests.topics)))
         .execute(&mut *transaction)
         .await
         // The constraint exists only in the monolith's database.

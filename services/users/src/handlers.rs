@@ -1,18 +1,21 @@
 //! The operations of `api/openapi/users.v1.yaml`, in its order.
 
+mod v2;
+
 use async_trait::async_trait;
 use chrono::Utc;
 use flack_api::{
     BasicCaller, Context, Problem, TokenCaller,
     users::{CreateUserResponse, UsersApi, types},
 };
+use flack_common::quota::UserQuota;
 use secrecy::SecretString;
 use tracing::info;
 
 use crate::{
     config::GuessLimits,
     guesses::{Account, Guesses},
-    model::{self, TOKEN_AGE_MAX},
+    model::{self, PROFILE_CHANGES_PER_10_SECONDS_MAX, TOKEN_AGE_MAX},
     nickname::{self, Nickname},
     passwords,
     store::{Change, Store},
@@ -23,11 +26,14 @@ use crate::{
 pub struct Users {
     store: Store,
     guesses: Guesses,
+    /// Every client receives every profile.
+    profile_changes: UserQuota,
 }
 
 impl Users {
     pub fn new(store: Store, limits: GuessLimits) -> Self {
-        Self { guesses: Guesses::new(store.clone(), limits), store }
+        let profile_changes = UserQuota::per_10_seconds("profile-changes", PROFILE_CHANGES_PER_10_SECONDS_MAX);
+        Self { guesses: Guesses::new(store.clone(), limits), store, profile_changes }
     }
 
     /// Checks that a caller who wants to change the password is the user, not somebody who has found a token.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flack_api::{Problem, events::UserModel, users::types};
+use flack_api::{Problem, events::UserModel, users::types, users_v2::types::Profile};
 use serde::Deserialize;
 
 /// A user whose last sign of life (sign-in or `PUT /api/users/me`) is older is offline.
@@ -15,6 +15,13 @@ pub const PRESENCE_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// `GET /api/users` returns at most this many users; a client reads on with `updated_since`.
 pub const LIST_USERS_MAX: i64 = 1_000;
+
+/// `GET /api/v2/profiles` returns at most this many profiles; a client reads on with `after`. Their JSON has at most
+/// 565,264 bytes, so a list needs no limit of bytes: those of messages have about 1 MiB.
+pub const LIST_PROFILES_MAX: i64 = 250;
+
+/// A further change of the profile gets 429.
+pub const PROFILE_CHANGES_PER_10_SECONDS_MAX: u32 = 10;
 
 /// A password is changed without the current one only with a token that is younger: the user has just signed in.
 pub const TOKEN_AGE_MAX: TimeDelta = TimeDelta::minutes(15);
@@ -32,6 +39,20 @@ pub struct User {
     pub password_changed_at: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    // Version 1 does not have the rest, nor have journal rows of older versions.
+    #[sqlx(default)]
+    #[serde(default)]
+    pub display_name: String,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub about: String,
+    /// In degrees.
+    #[sqlx(default)]
+    #[serde(default)]
+    pub hue: Option<i16>,
+    #[sqlx(default)]
+    #[serde(default)]
+    pub version: i64,
 }
 
 impl From<User> for UserModel {
@@ -44,7 +65,17 @@ impl From<User> for UserModel {
             password_changed_at: user.password_changed_at.timestamp_millis(),
             nickname: user.nickname,
             online: user.online,
+            display_name: Some(user.display_name).filter(|name| !name.is_empty()),
+            about: Some(user.about).filter(|about| !about.is_empty()),
+            hue: user.hue.map(Into::into),
         }
+    }
+}
+
+impl From<User> for Profile {
+    fn from(user: User) -> Self {
+        let version = user.version;
+        (UserModel::from(user), version).into()
     }
 }
 
@@ -96,6 +127,35 @@ pub fn token_is_too_old() -> Problem {
     ))
 }
 
+pub fn hidden_character(field: &str) -> Problem {
+    Problem::bad_request(format!("`{field}` contains a character that is not seen, such as U+0000; remove it"))
+}
+
 pub fn not_your_user(id: i64) -> Problem {
     Problem::forbidden(format!("this token belongs to another user than {id}; users can change only themselves"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flack_api::users_v2::types::{About, DisplayName, ProfileList};
+
+    #[test]
+    fn no_list_of_profiles_is_longer_than_documented() {
+        // A character has at most 4 bytes in JSON: control characters, which have 6, are refused.
+        let [longest_name, longest_about] = [40, 500].map(|length| "😀".repeat(length));
+        assert!(longest_name.parse::<DisplayName>().is_ok() && longest_about.parse::<About>().is_ok());
+        assert!((longest_name.clone() + "x").parse::<DisplayName>().is_err());
+        assert!((longest_about.clone() + "x").parse::<About>().is_err());
+        let profile = Profile {
+            user_id: i64::MAX,
+            display_name: longest_name,
+            about: longest_about,
+            hue: Some(359),
+            version: i64::MAX,
+        };
+        let profiles = vec![profile; usize::try_from(LIST_PROFILES_MAX).expect("a number")];
+        let json = serde_json::to_string(&ProfileList { profiles }).expect("JSON");
+        assert_eq!(json.len(), 565_264);
+    }
 }

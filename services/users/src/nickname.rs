@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use flack_api::{Problem, users::types};
+use flack_common::text::BLANK_SYMBOLS;
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{DefaultIgnorableCodePoint, Emoji, GeneralCategory, GeneralCategoryGroup},
@@ -29,10 +30,6 @@ const KEY_ROUNDS_MAX: usize = 8;
 
 /// Variation selectors that choose between the text and the emoji form of the character before them.
 const EMOJI_SELECTORS: [char; 2] = ['\u{fe0e}', '\u{fe0f}'];
-
-/// Characters that fonts draw as an empty space, although Unicode calls them symbols: the empty Braille pattern, the
-/// null note head, and the replacement of an embedded object.
-const BLANK_SYMBOLS: [char; 3] = ['\u{2800}', '\u{1d159}', '\u{fffc}'];
 
 /// A nickname that a user can take, if no other user holds one of its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! All SQL of users. Every write goes through `database::begin`, so that its journal row names the request.
 
 mod limits;
+mod profiles;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ const NICKNAME_KEYS_KEY: &str = "nickname_keys_key";
 const SIGN_IN_CANDIDATES_MAX: i64 = 100;
 
 pub use limits::{Bucket, Taken};
+pub use profiles::ProfileChange;
 
 #[derive(Debug, Clone)]
 pub struct Store {

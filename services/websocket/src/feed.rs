@@ -95,7 +95,7 @@ impl Feed {
             match reader.next().await {
                 Received::StreamMissing => last_at_start = Some(0),
                 Received::Opened { incarnation, after, last } => {
-                    if self.ring_mut().open_stream(stream, &incarnation, after) {
+                    if self.ring_mut().open_stream(stream, &incarnation, after, last) {
                         let source = SOURCES[stream];
                         warn!(source, after, "a stream was reset or has a gap; clients reload");
                         // Wakes the connections although the head is the same: their next read fails.
@@ -115,6 +115,9 @@ impl Feed {
         // A replay is for consumers that rebuild a projection; clients have received it.
         let event = if message.is_replay() { None } else { self.decode(stream, message) };
         let mut ring = self.ring_mut();
+        if message.is_repeated && ring.skip_repeated(stream, message.sequence) {
+            return;
+        }
         let update = event.and_then(|(id, update)| update.filter(|_| ring.insert_event_id(stream, &id)));
         ring.advance(stream, message.sequence, update.as_ref());
         let head = ring.head();

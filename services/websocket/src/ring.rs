@@ -30,6 +30,8 @@ pub struct Ring {
     cursor: Cursor,
     /// For each stream: the ring buffer holds all events after this sequence, up to `cursor`.
     retained_after: [u64; STREAMS],
+    /// For each stream: up to this sequence, messages that are published again are not for clients.
+    repeated_until: [u64; STREAMS],
     /// The number of stream resets so far. A read position of an earlier generation is invalid.
     generation: u32,
     deduplicator: Deduplicator,
@@ -93,9 +95,10 @@ impl Ring {
         RetainedRange { after: self.retained_after, cursor: self.cursor.clone() }
     }
 
-    /// Starts a stream, or continues it, after sequence `after`. Returns whether the stream was reset: it has another
-    /// incarnation, or does not continue where this instance stopped to read. Then the ring buffer is emptied.
-    pub fn open_stream(&mut self, stream: usize, incarnation: &str, after: u64) -> bool {
+    /// Starts a stream, or continues it, after sequence `after`; `last` is that of its last message. Returns whether
+    /// the stream was reset: it has another incarnation, or does not continue where this instance stopped to read. Then
+    /// the ring buffer is emptied.
+    pub fn open_stream(&mut self, stream: usize, incarnation: &str, after: u64, last: u64) -> bool {
         let offset = &mut self.cursor.0[stream];
         let is_first_time = offset.incarnation.is_none();
         if offset.incarnation.as_deref() == Some(incarnation) && offset.sequence == after {
@@ -104,6 +107,8 @@ impl Ring {
         offset.incarnation = Some(incarnation.into());
         offset.sequence = after;
         self.retained_after[stream] = after;
+        // Clients load what was committed before they connect: before this moment, or after the reset.
+        self.repeated_until[stream] = if is_first_time { last } else { u64::MAX };
         if is_first_time {
             return false;
         }
@@ -120,9 +125,25 @@ impl Ring {
         self.deduplicator.insert_event_id(stream, event_id)
     }
 
+    /// Advances the stream to a message that is published again because NATS has lost it. Returns false if clients have
+    /// to receive it, because this instance had not read it before. Otherwise it is no entry, and a client with an
+    /// earlier cursor reloads: it may have received it or not.
+    pub fn skip_repeated(&mut self, stream: usize, sequence: u64) -> bool {
+        let is_skipped = sequence <= self.repeated_until[stream];
+        if is_skipped {
+            self.cursor.0[stream].sequence = sequence;
+            self.retained_after[stream] = sequence;
+        }
+        is_skipped
+    }
+
     /// Advances the stream to the message `sequence`. Adds an entry for its update, if clients receive one.
     pub fn advance(&mut self, stream: usize, sequence: u64, update: Option<&Update>) {
         self.cursor.0[stream].sequence = sequence;
+        if self.repeated_until[stream] == u64::MAX {
+            // After a reset the messages that were lost come first.
+            self.repeated_until[stream] = sequence;
+        }
         let Some(update) = update else { return };
         if let Some(number) = self.deduplicator.insert_version(update.version, stream, self.head) {
             // A client from an instance that read this stream first has a cursor at or after the duplicate. It must not

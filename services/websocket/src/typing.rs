@@ -2,7 +2,8 @@
 //! may be lost.
 //!
 //! A signal in `general` is a frame of version 1, so that instances of older versions deliver it. A signal in another
-//! channel is a frame of version 2, which they ignore.
+//! channel or in a thread is a frame of version 2, which they ignore, or deliver without the thread. Version 1 has no
+//! threads: its clients receive a signal in a thread of `general` as one in `general`.
 
 use std::sync::Arc;
 
@@ -52,11 +53,11 @@ impl TypingSignals {
         self.received.subscribe()
     }
 
-    pub async fn publish(&self, channel_id: i64, user_id: i64) {
-        let payload = if channel_id == GENERAL_CHANNEL_ID {
+    pub async fn publish(&self, channel_id: i64, thread_id: Option<i64>, user_id: i64) {
+        let payload = if channel_id == GENERAL_CHANNEL_ID && thread_id.is_none() {
             serde_json::to_vec(&frames::ServerFrame::Typing { channel: GENERAL.to_owned(), user_id })
         } else {
-            serde_json::to_vec(&frames_v2::ServerFrame::Typing { channel_id, user_id })
+            serde_json::to_vec(&frames_v2::ServerFrame::Typing { channel_id, thread_id, user_id })
         };
         match payload {
             Ok(payload) => self.events.signal(&self.subject, payload.into()).await,
@@ -83,16 +84,21 @@ async fn receive(events: Events, received: broadcast::Sender<Typing>) {
 
 /// Returns the signal; `None` for anything else than a typing frame, which clients do not receive.
 fn typing_of(payload: &[u8]) -> Option<Typing> {
-    let first = serde_json::from_slice(payload).ok();
-    let (user_id, frames) = if let Some(frame @ frames::ServerFrame::Typing { user_id, .. }) = first {
-        let second = frames_v2::ServerFrame::Typing { channel_id: GENERAL_CHANNEL_ID, user_id };
-        let texts = [serde_json::to_string(&frame).ok()?, serde_json::to_string(&second).ok()?];
-        let [first, second] = texts.map(Utf8Bytes::from);
-        (user_id, vec![(Audience::Version1, first), (Audience::Version2, second)])
+    let (channel_id, thread_id, user_id) =
+        if let Ok(frames::ServerFrame::Typing { user_id, .. }) = serde_json::from_slice(payload) {
+            (GENERAL_CHANNEL_ID, None, user_id)
+        } else {
+            let frame = serde_json::from_slice(payload).ok()?;
+            let frames_v2::ServerFrame::Typing { channel_id, thread_id, user_id } = frame else { return None };
+            (channel_id, thread_id, user_id)
+        };
+    let second = frames_v2::ServerFrame::Typing { channel_id, thread_id, user_id };
+    let second = Utf8Bytes::from(serde_json::to_string(&second).ok()?);
+    let frames = if channel_id == GENERAL_CHANNEL_ID {
+        let first = frames::ServerFrame::Typing { channel: GENERAL.to_owned(), user_id };
+        vec![(Audience::Version1, serde_json::to_string(&first).ok()?.into()), (Audience::Version2, second)]
     } else {
-        let frame = serde_json::from_slice(payload).ok()?;
-        let frames_v2::ServerFrame::Typing { channel_id, user_id } = frame else { return None };
-        (user_id, vec![(Audience::Members(channel_id), serde_json::to_string(&frame).ok()?.into())])
+        vec![(Audience::Members(channel_id), second)]
     };
     Some(Typing { user_id, frames: frames.into() })
 }

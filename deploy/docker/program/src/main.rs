@@ -16,13 +16,16 @@ type Process = fn() -> Pin<Box<dyn Future<Output = ExitCode>>>;
 const MF: &str = "mf";
 
 /// The processes of a stack, by the names of their programs.
-const PROCESSES: [(&str, Process); 7] = [
+const PROCESSES: [(&str, Process); 10] = [
     ("flack-monolith", || Box::pin(flack_monolith::main())),
     ("flack-ui", || Box::pin(flack_ui::main())),
     ("flack-users", || Box::pin(flack_users::main())),
     ("flack-tokens", || Box::pin(flack_tokens::main())),
     ("flack-messages", || Box::pin(flack_messages::main())),
     ("flack-websocket", || Box::pin(flack_websocket::main())),
+    ("flack-search", || Box::pin(flack_search::main())),
+    ("flack-recommend", || Box::pin(flack_recommend::main())),
+    ("flack-tag", || Box::pin(flack_tag::main())),
     ("flack-haproxy-agent", || Box::pin(flack_haproxy::main())),
 ];
 const EXIT_CODE_USAGE: u8 = 64;

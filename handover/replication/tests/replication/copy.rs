@@ -122,9 +122,22 @@ async fn every_part_is_copied_with_all_columns(pool: PgPool) {
             )
             .await;
             pair.execute(Side::Monolith, "insert into preferences values (1, 'dark', true)").await;
+            // More large rows than are read at once.
+            pair.execute(
+                Side::Monolith,
+                "insert into files (user_id, channel_id, name, type, content)
+                 select 1, 1, 'file ' || number, 'x', decode(repeat('00ff', 65536), 'hex')
+                 from generate_series(1, 20) as number",
+            )
+            .await;
         }
         pair.follow().await;
         pair.become_equal().await;
+        if part == Part::Messages {
+            pair.execute(Side::Monolith, "update files set message_id = 1").await;
+            pair.execute(Side::Monolith, "delete from files where name = 'file 7'").await;
+            pair.become_equal().await;
+        }
         assert!(contents(&pair.service, part).await.values().all(|rows| !rows.is_empty()), "{part}");
         assert_eq!(columns(&pair.monolith, part).await, columns(&pair.service, part).await);
         pair.end().await;

@@ -10,9 +10,6 @@ use tokio::task::JoinSet;
 use super::Stack;
 
 pub const CLIENTS: usize = 8;
-/// When the only instance of a backend crashes, HAProxy repeats a request three times, and each time it may meet a kept
-/// connection that is just ending. Then it closes the client's connection without an answer (decision 23).
-pub const UNANSWERED_MAX: usize = 2;
 
 /// The requests of a load.
 #[derive(Debug, Clone, Copy)]

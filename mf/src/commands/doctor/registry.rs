@@ -97,14 +97,12 @@ impl Facts {
         self.instances.keys().any(|(of, _)| of == service)
     }
 
+    /// A service that is no part may be without an instance: a stack can be started without it.
     fn check_routes(&self, problems: &mut Vec<String>) {
-        for (name, route) in &self.routes {
-            let owner = &route.owner;
+        for (name, Route { owner, .. }) in &self.routes {
             if Service::find(name).is_none() || Service::find(owner).is_none() {
                 problems
                     .push(format!("the route of {name} to {owner} names no service. Restart the stack: mfdown, mfup"));
-            } else if route.percentage > 0 && !self.has_instance(owner) {
-                problems.push(format!("the paths of {name} go to {owner}, which has no instance: {}", start(owner)));
             }
         }
     }
@@ -243,6 +241,10 @@ mod tests {
         ] {
             assert_eq!(after(key, Some(value)), Vec::<String>::new(), "{key}");
         }
+        let mut without_search = entries();
+        without_search.insert(keys::route("search"), r#"{"owner":"search","percentage":100}"#.to_owned());
+        without_search.remove(&keys::instance("search", "search-1"));
+        assert_eq!(Facts::of(&without_search).problems(), Vec::<String>::new());
         let mut driven = entries();
         driven.insert("/flack/upgrades/users".to_owned(), r#"{"phase":"rolling"}"#.to_owned());
         driven.insert("/flack/upgrades/users/operator".to_owned(), "{}".to_owned());

@@ -15,8 +15,8 @@ use super::replay_queue::{Last, ReplayQueue};
 use crate::failure::Result;
 use crate::stack::Stack;
 
-/// For the reader to process all events, after the last row was queued.
-const PROCESSED_TIMEOUT: Duration = Duration::from_mins(1);
+/// A reader that stores and processes no event for this time, although some are left, does not work.
+const STALLED_AFTER: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A projection, declared by the reader in its own database.
@@ -99,14 +99,17 @@ async fn check_authority(stack: &Stack, owner: &Service, reader: &Service, proje
 }
 
 async fn wait_until_processed(database: &mut Database, owner: &Service, last: &Last) -> Result<()> {
-    let deadline = Instant::now() + PROCESSED_TIMEOUT;
+    let (mut progress, mut progressed_at) = ((0, 0), Instant::now());
     loop {
-        // By the key of the inbox, so that the query is fast in a large inbox.
-        let done: bool = sqlx::query_scalar(
-            "select exists (
-                select from inbox
-                where event_time = $1 and stream = $2 and message_id = $3 and state <> 'waiting'
-            )",
+        // The event by the key of the inbox, so that the query is fast in a large inbox.
+        let (done, stored, first_waiting): (bool, i64, i64) = sqlx::query_as(
+            "select
+                exists (
+                    select from inbox
+                    where event_time = $1 and stream = $2 and message_id = $3 and state <> 'waiting'
+                ),
+                (select coalesce(max(sequence), 0) from inbox_offset where stream = $2),
+                (select coalesce(min(id), 0) from inbox where stream = $2 and state = 'waiting')",
         )
         .bind(last.recorded_at)
         .bind(owner.name.to_uppercase())
@@ -117,11 +120,13 @@ async fn wait_until_processed(database: &mut Database, owner: &Service, last: &L
         if done {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if (stored, first_waiting) != progress {
+            (progress, progressed_at) = ((stored, first_waiting), Instant::now());
+        } else if progressed_at.elapsed() > STALLED_AFTER {
             let reader = database.owner;
             return Err(failure!(
                 Internal,
-                "{reader} has not processed every event within {PROCESSED_TIMEOUT:?}; \
+                "{reader} has processed no event for {STALLED_AFTER:?}, and has not processed all; \
                  it continues when {owner}, NATS and {reader} run. See mfevents lag"
             ));
         }

@@ -78,7 +78,12 @@ impl Session {
         let step = match what {
             What::Pause => return self.pause(part, record, true).await,
             What::Resume if !record.stage.is_switching() && record.stage.is_followed() => {
-                return self.pause(part, record, false).await;
+                let code = self.pause(part, record, false).await?;
+                // Directly after a change, the new owner may not have opened its fence yet.
+                if record.marker.is_none() || self.options.dry_run {
+                    return Ok(code);
+                }
+                Step::Resume
             }
             What::Verify if !self.options.dry_run && record.stage.is_followed() => {
                 self.compare(part, record).await?;

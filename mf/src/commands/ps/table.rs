@@ -162,7 +162,8 @@ fn end(view: &View) -> Vec<String> {
             .iter()
             .map(|(name, owner)| format!("{name}: {} (epoch {})", owner.owner(), owner.record.epoch));
         lines.push(String::new());
-        let none = view.routes.is_empty().then(|| "all to the monolith".to_owned());
+        let has_none = view.authority.keys().all(|part| !view.routes.contains_key(part));
+        let none = has_none.then(|| "all parts -> monolith".to_owned());
         lines.extend(wrapped("routes  ", routes.chain(none)));
         lines.extend(wrapped("owners  ", owners));
     }

@@ -2,16 +2,27 @@
 
 use std::ffi::OsStr;
 use std::io::pipe;
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
+use tokio::sync::oneshot;
 
 use crate::cargo::{self, cannot_run};
 use crate::failure::Result;
+use crate::home::repository;
 use crate::infra::programs;
+
+/// What tests get from their environment.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) database_url: String,
+    /// For temporary files.
+    pub(super) folder: PathBuf,
+}
 
 /// Results of all steps.
 #[derive(Debug, Default)]
@@ -35,28 +46,69 @@ impl Report {
         print_line!("\n=== {line}");
         let began = Instant::now();
         let status = command.status().await.map_err(|error| failure!(Unavailable, "cannot run {line}: {error}"))?;
-        let passed = status.success();
-        self.parts.push((part.to_owned(), began.elapsed()));
+        Ok(self.end_check(part, &line, began.elapsed(), status.success()))
+    }
+
+    fn end_check(&mut self, part: &str, line: &str, time: Duration, passed: bool) -> bool {
+        self.parts.push((part.to_owned(), time));
         if passed {
             self.passed += 1;
         } else {
             self.failed += 1;
             print_line!("=== failed: {line}");
         }
+        passed
+    }
+
+    /// Runs tests, and beside them checks by cargo at the lowest priority. Returns whether the last one passed.
+    ///
+    /// The tests leave much of the processor's time: those of whole stacks wait for leases, drains and deadlines.
+    pub(super) async fn tests(
+        &mut self,
+        tests: &[&str],
+        environment: &Environment,
+        checks: &[(&str, &[&str])],
+    ) -> Result<bool> {
+        // Cargo locks the target folder until the first test program runs.
+        let (is_running, runs) = oneshot::channel();
+        let mut ended = Vec::new();
+        let checks = async {
+            let _ = runs.await;
+            for (part, arguments) in checks {
+                let began = Instant::now();
+                let output = at_lowest_priority(arguments).output().await.map_err(|error| cannot_run(&error))?;
+                let line = format!("cargo {}", arguments.join(" "));
+                print_line!("\n=== {line}\n{}", String::from_utf8_lossy(&output.stderr));
+                ended.push((*part, line, began.elapsed(), output.status.success()));
+            }
+            Ok(())
+        };
+        let (tests, checks) = tokio::join!(self.run_tests(tests, environment, is_running), checks);
+        tests.and(checks)?;
+        let mut passed = true;
+        for (part, line, time, succeeded) in ended {
+            passed = self.end_check(part, &line, time, succeeded);
+        }
         Ok(passed)
     }
 
-    /// Runs `cargo test`, prints what it prints, and counts tests and time of each test program. `folder` is for
-    /// temporary files.
-    pub(super) async fn tests(&mut self, arguments: &[&str], database_url: &str, folder: &Path) -> Result<()> {
+    /// Runs `cargo test`, prints what it prints, and counts tests and time of each test program.
+    ///
+    /// `is_running` is used when the first test program starts.
+    async fn run_tests(
+        &mut self,
+        arguments: &[&str],
+        environment: &Environment,
+        is_running: oneshot::Sender<()>,
+    ) -> Result<()> {
         print_line!("\n=== cargo {}", arguments.join(" "));
         // One pipe for both: cargo writes the names of test programs to standard error, they their results to standard
         // output.
         let (reader, writer) = pipe().map_err(|error| cannot_run(&error))?;
         let mut child = cargo::command(arguments)
-            .env("DATABASE_URL", database_url)
+            .env("DATABASE_URL", &environment.database_url)
             .env("FLACK_MF", programs::mf()?)
-            .env("TMPDIR", folder)
+            .env("TMPDIR", &environment.folder)
             .env_remove("MF_HOME")
             .stdout(writer.try_clone().map_err(|error| cannot_run(&error))?)
             .stderr(writer)
@@ -65,11 +117,13 @@ impl Report {
         let failed_before = self.failed;
         let mut package = String::new();
         let mut running: Option<(String, Instant)> = None;
+        let mut is_running = Some(is_running);
         let reader = Receiver::from_owned_fd(reader.into()).map_err(|error| cannot_run(&error))?;
         let mut lines = BufReader::new(reader).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             print_line!("{line}");
             if let Some(part) = part(&line, &mut package) {
+                let _ = is_running.take().map(|started| started.send(()));
                 self.end_part(running.replace((part, Instant::now())));
             } else if let Some((passed, failed)) = results(&line) {
                 self.passed += passed;
@@ -88,6 +142,16 @@ impl Report {
     fn end_part(&mut self, part: Option<(String, Instant)>) {
         self.parts.extend(part.map(|(name, began)| (name, began.elapsed())));
     }
+}
+
+/// Cargo, with only the time of the processor that nothing else wants. Where Linux shares the time by session before it
+/// looks at priorities, the session needs the lowest one, too.
+fn at_lowest_priority(arguments: &[&str]) -> Command {
+    let mut command = Command::new("setsid");
+    let script = "echo 19 >/proc/self/autogroup 2>/dev/null; exec chrt --idle 0 cargo \"$@\"";
+    command.args(["sh", "-c", script, "sh"]).args(arguments).current_dir(repository());
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
 }
 
 /// Returns the name of the test program that cargo announces in this line: the package, and for an integration test its

@@ -33,7 +33,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
         Some(containers) => Some(containers.settings(&containers.home(&home)?).await?),
         None => None,
     };
-    let options = UpOptions { port: args.port, stage: args.stage, instances: args.instances.clone() };
+    let options = UpOptions { port: args.port, stage: args.stage, instances: args.instances.clone(), extras: false };
     let settings = Settings::merge(before.as_ref(), &options)?;
     if let (Some(before), Some(port)) = (before.filter(|_| was_running), args.port)
         && before.port != port

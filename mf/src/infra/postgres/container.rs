@@ -17,7 +17,7 @@ use crate::secrets::Secrets;
 use crate::signals::interrupted;
 
 /// Twelve instances with 8 connections each. One owner's data of a workshop: the system caches the rest.
-const SIZE: Size = Size { connections_max: 100, shared_buffers_mb: 16 };
+const SIZE: Size = Size { connections_max: 100, shared_buffers_mb: 8 };
 /// Another port than that of the health check, which then fails until the database and its role exist.
 const SET_UP_PORT: u16 = 5433;
 /// Longer than the recovery of a large journal of changes after a crash should take.

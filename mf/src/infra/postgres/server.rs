@@ -20,7 +20,7 @@ use crate::supervisor::{self, inherited_environment, priority};
 
 /// `security_invoker`, `range_agg` and others that the migrations may use; Debian 11 has 13, Debian 12 has 15.
 pub const MAJOR_MIN: u32 = 14;
-/// Less than 16 instances of 5 services with 8 connections each: such a stack must lower `DATABASE_CONNECTIONS_MAX`.
+/// Less than 16 instances of each service with 8 connections each: such a stack must lower `DATABASE_CONNECTIONS_MAX`.
 const SIZE: Size = Size { connections_max: 500, shared_buffers_mb: 64 };
 
 /// How much one server serves.
@@ -156,6 +156,8 @@ impl Server {
             &format!("port={port}"),
             &format!("max_connections={}", size.connections_max),
             &format!("shared_buffers={}MB", size.shared_buffers_mb),
+            // Its launcher is a process with memory of its own.
+            "max_logical_replication_workers=0",
             "timezone=UTC",
             "log_timezone=UTC",
             "log_line_prefix=%m [%p] %q%u@%d ",

@@ -1,10 +1,13 @@
 //! The operations of `api/openapi/messages.v2.yaml`, in its order.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
+use axum::body::Bytes;
 use flack_api::{
     Context, GENERAL_CHANNEL_ID, Problem, TokenCaller,
     messages_v2::{
-        CreateChannelMessageResponse, CreateChannelResponse, EditMessageResponse, GetChannelResponse,
+        CreateChannelMessageResponse, CreateChannelResponse, EditMessageResponse, GetChannelResponse, GetFileResponse,
         GetMessageByIdResponse, MessagesV2Api, UpdateChannelResponse,
         types::{self, ChannelKind},
     },
@@ -17,9 +20,11 @@ use crate::{
     model::{
         self, Message,
         channels::{self, DIRECT_PREFIX},
+        files::{self, FILES_PER_MESSAGE_MAX},
         reactions,
     },
-    store::{ChannelChange, List},
+    render,
+    store::{ChannelChange, List, NewMessage},
 };
 
 impl Messages {
@@ -63,6 +68,15 @@ impl MessagesV2Api for Messages {
         self.page(List::Channel(GENERAL_CHANNEL_ID), before, after, limit).await
     }
 
+    async fn preview_message(
+        &self,
+        _context: &Context,
+        _caller: TokenCaller,
+        body: types::MessageEdit,
+    ) -> Result<types::MessagePreview, Problem> {
+        Ok(types::MessagePreview { html: render::message(&body.source, BTreeMap::new())?.html })
+    }
+
     async fn get_message_by_id(
         &self,
         _context: &Context,
@@ -70,7 +84,7 @@ impl MessagesV2Api for Messages {
         id: i64,
     ) -> Result<GetMessageByIdResponse, Problem> {
         let message = self.find_readable(caller.as_ref(), id).await?;
-        Ok(GetMessageByIdResponse { e_tag: entity_tag(message.version), body: message.into() })
+        Ok(GetMessageByIdResponse { e_tag: Some(entity_tag(message.version)), body: message.into() })
     }
 
     async fn edit_message(
@@ -84,7 +98,7 @@ impl MessagesV2Api for Messages {
         let message = self.find_readable(Some(&caller), id).await?;
         self.edit(context, caller.user_id, &message, version_of(if_match)?, &body.source).await?;
         let message = self.find_readable(Some(&caller), id).await?;
-        Ok(EditMessageResponse { e_tag: entity_tag(message.version), body: message.into() })
+        Ok(EditMessageResponse { e_tag: Some(entity_tag(message.version)), body: message.into() })
     }
 
     async fn delete_message(
@@ -160,6 +174,17 @@ impl MessagesV2Api for Messages {
         Ok(())
     }
 
+    async fn get_file(
+        &self,
+        _context: &Context,
+        caller: Option<TokenCaller>,
+        id: i64,
+        file_id: i64,
+    ) -> Result<GetFileResponse, Problem> {
+        self.find_readable(caller.as_ref(), id).await?;
+        self.file(id, file_id).await
+    }
+
     async fn list_channels(
         &self,
         _context: &Context,
@@ -179,7 +204,7 @@ impl MessagesV2Api for Messages {
         body: types::NewChannel,
     ) -> Result<CreateChannelResponse, Problem> {
         let user_id = caller.user_id;
-        let id = if body.kind == ChannelKind::Direct {
+        let (id, is_new) = if body.kind == ChannelKind::Direct {
             let mut people = body.user_ids;
             if people.is_empty() {
                 return Err(channels::people_are_missing());
@@ -194,11 +219,11 @@ impl MessagesV2Api for Messages {
                 return Err(channels::name_is_reserved());
             }
             let topic = body.topic.map(checked).transpose()?.unwrap_or_default();
-            self.store.create_channel(context, user_id, body.kind, &name, &topic).await?
+            (self.store.create_channel(context, user_id, body.kind, &name, &topic).await?, true)
         };
-        info!(channel.id = id, user.id = user_id, kind = %body.kind, "created a channel, or found a direct one");
+        info!(channel.id = id, user.id = user_id, kind = %body.kind, is_new, "created or found a channel");
         let body = self.channel(user_id, id).await?;
-        Ok(CreateChannelResponse { location: format!("/api/v2/channels/{id}"), body })
+        Ok(CreateChannelResponse { is_new, location: format!("/api/v2/channels/{id}"), body })
     }
 
     async fn get_channel(
@@ -208,7 +233,7 @@ impl MessagesV2Api for Messages {
         id: i64,
     ) -> Result<GetChannelResponse, Problem> {
         let body = self.channel(caller.user_id, id).await?;
-        Ok(GetChannelResponse { e_tag: entity_tag(body.version), body })
+        Ok(GetChannelResponse { e_tag: Some(entity_tag(body.version)), body })
     }
 
     async fn update_channel(
@@ -223,7 +248,7 @@ impl MessagesV2Api for Messages {
         self.store.update_channel(context, caller.user_id, id, version_of(if_match)?, &change).await?;
         info!(channel.id = id, user.id = caller.user_id, "changed a channel");
         let body = self.channel(caller.user_id, id).await?;
-        Ok(UpdateChannelResponse { e_tag: entity_tag(body.version), body })
+        Ok(UpdateChannelResponse { e_tag: Some(entity_tag(body.version)), body })
     }
 
     async fn list_members(
@@ -289,10 +314,32 @@ impl MessagesV2Api for Messages {
         idempotency_key: Option<Uuid>,
         body: types::NewMessage,
     ) -> Result<CreateChannelMessageResponse, Problem> {
-        let posting = self.post(context, caller.user_id, id, body.thread_id, &body.source, idempotency_key);
-        let message = posting.await?;
+        // A call from the websocket part of the same process does not pass the router's checks.
+        let different: BTreeSet<_> = body.file_ids.iter().collect();
+        if body.file_ids.len() > FILES_PER_MESSAGE_MAX || different.len() < body.file_ids.len() {
+            return Err(files::too_many_in_message());
+        }
+        if body.source.is_none() && body.file_ids.is_empty() {
+            return Err(files::source_is_missing());
+        }
+        let source = body.source.as_deref().map_or("", String::as_str);
+        let new = NewMessage { channel_id: id, thread_id: body.thread_id, source, file_ids: &body.file_ids };
+        let message = self.post(context, caller.user_id, &new, idempotency_key).await?;
         let location = format!("/api/v2/messages/{}", message.id);
         Ok(CreateChannelMessageResponse { location, body: message.into() })
+    }
+
+    async fn create_file(
+        &self,
+        context: &Context,
+        caller: TokenCaller,
+        id: i64,
+        name: types::FileName,
+        idempotency_key: Option<Uuid>,
+        body: Bytes,
+    ) -> Result<types::File, Problem> {
+        self.store.access(caller.user_id, id).await?.as_member()?;
+        self.store_file(context, caller.user_id, id, &name, idempotency_key, &body).await
     }
 
     async fn list_pins(&self, _context: &Context, caller: TokenCaller, id: i64) -> Result<types::PinList, Problem> {

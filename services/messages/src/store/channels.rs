@@ -122,11 +122,16 @@ impl Store {
         Ok(id)
     }
 
-    /// Returns the id of the direct channel of these people, and makes it if there is none. `people` are sorted, each
-    /// once, and the caller is one of them.
+    /// Returns the id of the direct channel of these people, and makes it if there is none: then true. `people` are
+    /// sorted, each once, and the caller is one of them.
     ///
     /// Its name is a digest of the people. So the constraint of names makes the same people find the same channel.
-    pub async fn find_or_create_direct(&self, context: &Context, user_id: i64, people: &[i64]) -> StoreResult<i64> {
+    pub async fn find_or_create_direct(
+        &self,
+        context: &Context,
+        user_id: i64,
+        people: &[i64],
+    ) -> StoreResult<(i64, bool)> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let (name, found): (String, Option<i64>) = sqlx::query_as(
             "select direct.name, channels.id
@@ -142,11 +147,11 @@ impl Store {
         .fetch_one(&mut *transaction)
         .await?;
         if let Some(id) = found {
-            return Ok(id);
+            return Ok((id, false));
         }
         super::members::check_users(&mut transaction, user_id, people).await?;
         super::members::check_room(&mut transaction, people).await?;
-        let inserted = sqlx::query_scalar(
+        let inserted: Option<i64> = sqlx::query_scalar(
             "insert into channels (name, kind) values ($1, 'direct')
              on conflict on constraint channels_name_key do nothing returning id",
         )
@@ -164,7 +169,7 @@ impl Store {
                 .await?
         };
         transaction.commit().await?;
-        Ok(id)
+        Ok((id, inserted.is_some()))
     }
 
     /// Changes topic and archive. 404 for strangers, 403 for other users who are no members, 412 when it has another
@@ -184,7 +189,7 @@ impl Store {
                 .bind(id)
                 .fetch_one(&mut *transaction)
                 .await?;
-            super::check_version(if_match, version)?;
+            super::check_version(if_match, version, version)?;
         }
         if change.is_archived == Some(true) && access.is_permanent() {
             return Err(channels::is_permanent(id, "archived").into());

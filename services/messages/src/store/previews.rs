@@ -1,14 +1,14 @@
 //! The SQL of link previews: a work queue in the rows that will hold the results.
 
-use flack_api::Context;
+use flack_api::{Context, events::PreviewModel};
 use flack_common::database;
 use sqlx::types::Json;
 
 use super::Store;
 use crate::{
     mentions::Mentions,
-    model::Preview,
     preview::{ATTEMPTS_MAX, Job, LEASE, Outcome},
+    render::Previewed,
 };
 
 impl Store {
@@ -46,15 +46,15 @@ impl Store {
         Ok(jobs)
     }
 
-    /// Stores the outcome of a job. With a preview, also stores the message's HTML, which `render` makes from its
-    /// source, its mentions and all its previews. Does nothing when the message was edited or another worker has
-    /// finished the job.
+    /// Stores the outcome of a job. With a preview, also stores the message's HTML and previews, which `render` makes
+    /// from its source, its mentions and all its previews. Does nothing when the message was edited or another worker
+    /// has finished the job.
     pub async fn finish(
         &self,
         context: &Context,
         job: &Job,
         outcome: &Outcome,
-        render: impl Fn(&str, Mentions, &[Preview]) -> String + Send,
+        render: impl Fn(&str, Mentions, Vec<PreviewModel>) -> Previewed + Send,
     ) -> sqlx::Result<()> {
         let mut transaction = database::begin(&self.pool, context).await?;
         let message: Option<(String, Option<Json<Mentions>>)> =
@@ -77,19 +77,27 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         if updated.rows_affected() > 0 && title.is_some() {
-            let previews: Vec<Preview> = sqlx::query_as(
-                "select url, title, description from link_previews
-                 where message_id = $1 and state = 'fetched' and title is not null
-                 order by position",
+            let Json(previews): Json<Vec<PreviewModel>> = sqlx::query_scalar(
+                "select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                     'url', url, 'title', title, 'description', description)) order by position)
+                 from link_previews where message_id = $1 and state = 'fetched' and title is not null",
             )
             .bind(job.message_id)
-            .fetch_all(&mut *transaction)
+            .fetch_one(&mut *transaction)
             .await?;
-            sqlx::query("update messages set html = $2, updated_at = now() where id = $1")
-                .bind(job.message_id)
-                .bind(render(&source, mentions.map(|Json(mentions)| mentions).unwrap_or_default(), &previews))
-                .execute(&mut *transaction)
-                .await?;
+            let mentions = mentions.map(|Json(mentions)| mentions).unwrap_or_default();
+            let Previewed { html, start, previews } = render(&source, mentions, previews);
+            // None when each preview was too long.
+            let start = if previews.is_empty() { None } else { i32::try_from(start).ok() };
+            sqlx::query(
+                "update messages set html = $2, previews = $3, previews_start = $4, updated_at = now() where id = $1",
+            )
+            .bind(job.message_id)
+            .bind(html)
+            .bind(Json(previews))
+            .bind(start)
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await
     }

@@ -97,8 +97,10 @@ async fn the_same_people_have_one_direct_channel(pool: PgPool) {
     service.know_users().await;
     let first = service.channel(ADA, json!({ "kind": "direct", "user_ids": [CAROL, BOB] })).await;
     assert_eq!(first["user_ids"], json!([ADA, BOB, CAROL]));
-    let again = service.channel(CAROL, json!({ "kind": "direct", "user_ids": [BOB, CAROL, ADA, BOB] })).await;
-    assert_eq!(again["id"], first["id"]);
+    let same = json!({ "kind": "direct", "user_ids": [BOB, CAROL, ADA, BOB] });
+    let (headers, again) = service.call(Method::POST, PATH, CAROL, same, StatusCode::OK).await;
+    assert_eq!((&again["id"], &again["user_ids"]), (&first["id"], &first["user_ids"]));
+    assert_eq!(headers[header::LOCATION], format!("{PATH}/{}", first["id"]).as_str());
     let of_two = service.channel(BOB, json!({ "kind": "direct", "user_ids": [ADA] })).await;
     assert_ne!(of_two["id"], first["id"]);
     assert_eq!(of_two["user_ids"], json!([ADA, BOB]));
@@ -115,10 +117,16 @@ async fn the_same_people_have_one_direct_channel(pool: PgPool) {
 async fn concurrent_requests_of_the_same_people_find_one_channel(pool: PgPool) {
     let service = Service::start(pool).await;
     service.know_users().await;
-    let requests = [(ADA, BOB), (BOB, ADA), (ADA, BOB), (BOB, ADA)]
-        .map(|(user_id, other)| service.channel(user_id, json!({ "kind": "direct", "user_ids": [other] })));
-    let channels = futures::future::join_all(requests).await;
-    assert!(channels.iter().all(|channel| channel["id"] == channels[0]["id"]), "{channels:?}");
+    let requests = [(ADA, BOB), (BOB, ADA), (ADA, BOB), (BOB, ADA)].map(|(user_id, other)| {
+        let call = service.request(Method::POST, PATH).bearer(&service.token(user_id));
+        call.json(&json!({ "kind": "direct", "user_ids": [other] })).send()
+    });
+    let answers = futures::future::join_all(requests).await;
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 201]);
+    let id = answers[0].json()["id"].clone();
+    assert!(answers.iter().all(|answer| answer.json()["id"] == id), "{answers:?}");
     assert_eq!(service.row::<i64>("select count(*) from channel_members").await, 2);
 }
 

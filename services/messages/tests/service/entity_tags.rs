@@ -1,4 +1,4 @@
-//! `ETag` and `If-Match`: a change that is based on an old version is refused.
+//! `ETag` and `If-Match`: a change that is based on an old content is refused.
 
 use crate::support::{ADA, BOB, Service};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -27,7 +27,7 @@ async fn tag(service: &Service, path: &str) -> String {
 }
 
 #[sqlx::test(migrations = false)]
-async fn a_message_is_changed_only_from_its_present_version(pool: PgPool) {
+async fn a_message_is_changed_only_from_its_present_content(pool: PgPool) {
     let service = Service::start(pool).await;
     let path = format!("/api/v2/messages/{}", service.post(ADA, "one").await["id"]);
     let first = tag(&service, &path).await;
@@ -38,15 +38,39 @@ async fn a_message_is_changed_only_from_its_present_version(pool: PgPool) {
     let (_, problem) =
         change(&service, Method::PATCH, &path, &first, edit("lost"), StatusCode::PRECONDITION_FAILED).await;
     assert_eq!(problem["type"], "/api/docs/problems#precondition-failed");
-    // A reaction is a change of the message, too.
-    let reaction = format!("{path}/reactions/%F0%9F%8E%89");
-    service.call(Method::PUT, &reaction, BOB, Value::Null, StatusCode::NO_CONTENT).await;
-    change(&service, Method::DELETE, &path, &second, Value::Null, StatusCode::PRECONDITION_FAILED).await;
+    change(&service, Method::DELETE, &path, &first, Value::Null, StatusCode::PRECONDITION_FAILED).await;
+    // No version has it yet.
+    change(&service, Method::DELETE, &path, "\"3\"", Value::Null, StatusCode::PRECONDITION_FAILED).await;
     assert_eq!(service.get(&path, StatusCode::OK).await["source"], "two");
-    let third = tag(&service, &path).await;
     for _ in 0..2 {
-        change(&service, Method::DELETE, &path, &third, Value::Null, StatusCode::NO_CONTENT).await;
+        change(&service, Method::DELETE, &path, &second, Value::Null, StatusCode::NO_CONTENT).await;
     }
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_others_add_to_a_message_changes_its_tag_and_refuses_no_edit(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let message = service.post(ADA, "one").await;
+    let path = format!("/api/v2/messages/{}", message["id"]);
+    let reply = json!({ "source": "yes", "thread_id": message["id"] });
+    for (method, added, body, expected) in [
+        (Method::PUT, format!("{path}/reactions/%F0%9F%8E%89"), Value::Null, StatusCode::NO_CONTENT),
+        (Method::PUT, format!("{path}/pin"), Value::Null, StatusCode::NO_CONTENT),
+        (Method::POST, "/api/v2/channels/1/messages".to_owned(), reply, StatusCode::CREATED),
+    ] {
+        let read = tag(&service, &path).await;
+        service.call(method, &added, BOB, body, expected).await;
+        // A client with the former representation gets the present one.
+        let present = service.request(Method::GET, &path).header("If-None-Match", &read).expect(StatusCode::OK).await;
+        assert_ne!(present.header("etag"), read, "{added}");
+        let edit = |source: &str| json!({ "source": source });
+        change(&service, Method::PATCH, &path, &read, edit(&added), StatusCode::OK).await;
+        change(&service, Method::PATCH, &path, &read, edit("lost"), StatusCode::PRECONDITION_FAILED).await;
+        assert_eq!(service.get(&path, StatusCode::OK).await["source"], added);
+    }
+    let read = tag(&service, &path).await;
+    service.execute("update messages set html = 'with a preview', updated_at = now() where thread_id is null").await;
+    change(&service, Method::DELETE, &path, &read, Value::Null, StatusCode::NO_CONTENT).await;
 }
 
 #[sqlx::test(migrations = false)]

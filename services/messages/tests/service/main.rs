@@ -9,6 +9,7 @@ mod permissions;
 mod deleted_messages;
 mod threads;
 mod annotations;
+mod files;
 mod mentions;
 mod entity_tags;
 mod idempotency;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::{ADA, Service};
 use flack_common::events::Consumer;
-use flack_messages::nicknames::{self, Nicknames};
+use flack_messages::nicknames::Nicknames;
 use flack_testing::UsersStandIn;
 use sqlx::PgPool;
 
@@ -12,7 +12,7 @@ use sqlx::PgPool;
 async fn start_users(service: &Service) -> UsersStandIn {
     let users = UsersStandIn::start(&service.pool).await;
     let consumer = Consumer::new("users", service.pool.clone(), users.events.clone(), Arc::new(Nicknames));
-    tokio::spawn(consumer.only(nicknames::KIND).run(users.stopping.clone()));
+    tokio::spawn(consumer.run(users.stopping.clone()));
     users
 }
 

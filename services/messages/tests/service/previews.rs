@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use crate::support::{ADA, CORRELATION_ID, Service, pages::Pages};
-use flack_api::Context;
+use flack_api::{Context, events::PreviewModel};
 use flack_common::{authority::Ownership, fetch::PublicFetcher};
 use flack_messages::{
-    model::Preview,
     preview::{self, Job, Outcome},
     render::render,
 };
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +45,39 @@ async fn a_preview_is_appended_to_the_message_as_a_change_of_it(pool: PgPool) {
     let journal = "select operation || ' ' || version || ' ' || correlation_id from journal
                    where entity = 'message' order by id desc limit 1";
     assert_eq!(service.row::<String>(journal).await, format!("update 2 {CORRELATION_ID}"));
+}
+
+#[sqlx::test(migrations = false)]
+async fn version_2_has_previews_as_data_until_the_message_is_edited(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let pages = Pages::with_title("A &lt;page&gt;").await;
+    work(&service, PublicFetcher::for_tests(pages.address));
+    let posted = service.post(ADA, &format!("ü see {}", pages.url())).await;
+    service.wait_for_message(&posted["id"], "a preview", |message| html(message).contains("<blockquote>")).await;
+    let path = format!("/api/v2/messages/{}", posted["id"]);
+    let message = service.get(&path, StatusCode::OK).await;
+    assert_eq!(html(&message), html(&posted));
+    let preview = json!({ "url": pages.url(), "title": "A <page>", "description": "About it." });
+    assert_eq!(message["previews"], json!([preview]));
+    // As an instance of the previous version edits it.
+    service.execute("update messages set html = '<p>edited</p>'").await;
+    let message = service.get(&path, StatusCode::OK).await;
+    assert_eq!((html(&message), &message["previews"]), ("<p>edited</p>", &Value::Null));
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_preview_that_is_too_long_does_not_shorten_the_message_when_it_is_edited(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let posted = service.post(ADA, &format!("see https://a.example/{}", "a".repeat(2000))).await;
+    let jobs = service.store.take(10).await.expect("jobs");
+    let preview = PreviewModel { url: jobs[0].url.clone(), title: "&".repeat(200), description: Some("&".repeat(500)) };
+    let outcome = Outcome::Fetched(Some(preview));
+    service.store.finish(&Context::background(), &jobs[0], &outcome, render).await.expect("no error");
+    let edited = "b".repeat(9000);
+    service.execute("update messages set html = repeat('b', 9000)").await;
+    let message = service.get(&format!("/api/v2/messages/{}", posted["id"]), StatusCode::OK).await;
+    assert_eq!((html(&message), &message["previews"]), (&*edited, &Value::Null));
+    assert_eq!(service.row::<i64>("select count(previews_start) from messages").await, 0);
 }
 
 #[sqlx::test(migrations = false)]
@@ -216,5 +248,5 @@ async fn a_stopped_worker_finishes_its_jobs(pool: PgPool) {
 }
 
 fn preview_of(job: &Job) -> Outcome {
-    Outcome::Fetched(Some(Preview { url: job.url.clone(), title: "before".to_owned(), description: None }))
+    Outcome::Fetched(Some(PreviewModel { url: job.url.clone(), title: "before".to_owned(), description: None }))
 }

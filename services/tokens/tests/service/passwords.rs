@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
 use flack_common::{authority::Ownership, events::Consumer, process::Background};
 use flack_testing::{UsersStandIn, eventually};
-use flack_tokens::consumer;
 use sqlx::PgPool;
 
 #[sqlx::test(migrations = false)]
@@ -17,7 +16,7 @@ async fn a_password_change_revokes_the_older_tokens_of_this_user_only(pool: PgPo
     let old = service.token().await;
     let users = UsersStandIn::start(&pool).await;
     let handler = Arc::new(service.password_changes());
-    let consumer = Consumer::new("users", pool.clone(), users.events.clone(), handler).only(consumer::KIND);
+    let consumer = Consumer::new("users", pool.clone(), users.events.clone(), handler);
     let consumer = tokio::spawn(consumer.run(users.stopping.clone()));
     let background = Background::default();
     service.publisher.start(&Ownership::always(), &background);

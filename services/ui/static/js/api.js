@@ -2,14 +2,21 @@
 // `Problem`.
 
 const TIMEOUT_MS = 10_000;
+/** For a file: 1 MiB over a slow mobile connection. */
+const FILE_TIMEOUT_MS = 45_000;
 // A limit for the memory of a browser window: a hundred thousand users.
 const PAGES_MAX = 100;
+
+/** The last characters of a longer name have its extension. */
+const FILE_NAME_MAX = 120;
 
 /** The id of the channel `general` of every stack. */
 export const GENERAL_ID = 1;
 
 const CHANNELS = "/api/v2/channels";
 const MESSAGES = "/api/v2/messages";
+const PROFILES = "/api/v2/profiles";
+const PROFILES_PER_PAGE = 250;
 
 /** A failed call. The message is for users. `status` is 0 when there was no answer. */
 export class Problem extends Error {
@@ -54,6 +61,20 @@ export const setMeOnline = (token) => call("PUT", "/api/users/me", { authorizati
 export const setMeOffline = (token) => call("DELETE", "/api/users/me", { authorization: bearer(token) });
 
 export const listUsers = () => listAll("/api/users?", "users");
+
+/** The profiles that are not empty. */
+export async function listProfiles() {
+  const profiles = [];
+  for (let page = 0, after = 0; page < PAGES_MAX && after !== undefined; page += 1) {
+    const more = (await call("GET", `${PROFILES}?after=${after}`)).profiles;
+    profiles.push(...more);
+    after = more.length >= PROFILES_PER_PAGE ? more.at(-1).user_id : undefined;
+  }
+  return profiles;
+}
+
+export const updateProfile = (token, userId, profile) =>
+  call("PATCH", `${PROFILES}/${userId}`, { authorization: bearer(token), body: profile });
 
 export const listChannels = async (token) =>
   (await call("GET", CHANNELS, { authorization: bearer(token) })).channels;
@@ -116,12 +137,29 @@ export const setPinned = (token, id, isPinned) =>
 export const listPins = async (token, channelId) => (await call("GET", `${CHANNELS}/${channelId}/pins`,
   { authorization: bearer(token) })).messages.map(messageFrom);
 
+/** A page of the messages that match a query, of which the user can read the channels. */
+export const search = (token, q, cursor) =>
+  call("GET", `/api/search?${new URLSearchParams(cursor ? { q, cursor } : { q })}`, { authorization: bearer(token) });
+
 /** `key` is an idempotency key: two requests with the same key create one message. */
 export const createMessage = async (token, channelId, message, key) => messageFrom(await call("POST",
   `${CHANNELS}/${channelId}/messages`, { authorization: bearer(token), body: message, key }));
 
 export const updateMessage = async (token, id, source) =>
   messageFrom(await call("PATCH", `${MESSAGES}/${id}`, { authorization: bearer(token), body: { source } }));
+
+/** Stores a file for a message. `key` is an idempotency key. */
+export const createFile = (token, channelId, { id: key, name, blob }) => call("POST",
+  `${CHANNELS}/${channelId}/files?name=${encodeURIComponent(Array.from(name).slice(-FILE_NAME_MAX).join(""))}`,
+  { authorization: bearer(token), file: blob, key });
+
+/** The content of a file of a message, as a blob. */
+export const getFile = (token, messageId, id) =>
+  call("GET", `${MESSAGES}/${messageId}/files/${id}`, { authorization: bearer(token), isFile: true });
+
+/** The HTML that the source would have as a message. */
+export const renderMessage = async (token, source) =>
+  (await call("POST", `${MESSAGES}/preview`, { authorization: bearer(token), body: { source } })).html;
 
 /** Arrives also when the page is closed. */
 export const deleteMessage = (token, id) =>
@@ -141,6 +179,14 @@ export const getPreferences = (token) => call("GET", "/api/ui/preferences", { au
 
 export const setPreferences = (token, preferences) =>
   call("PUT", "/api/ui/preferences", { authorization: bearer(token), body: preferences });
+
+/** Those of the messages that match the user's interests, and what matches. */
+export const tagMessages = async (token, ids) =>
+  (await call("GET", `/api/tag?ids=${ids.join(",")}`, { authorization: bearer(token) })).messages;
+
+/** Public channels that the user has not joined, each with the reason. */
+export const recommendChannels = async (token) =>
+  (await call("GET", "/api/recommend", { authorization: bearer(token) })).channels;
 
 /** Not one of the last calls, because only those who look at these cause it. */
 export const listParts = async (token) =>
@@ -183,10 +229,12 @@ function record(method, path, startedAt, response) {
   called?.();
 }
 
-async function call(method, path, { authorization, body, key, keepalive = false, isRecorded = true } = {}) {
-  const headers = { Accept: "application/json" };
+async function call(method, path, options = {}) {
+  const { authorization, body, file, isFile, key, keepalive = false, isRecorded = true } = options;
+  const headers = { Accept: isFile ? "*/*" : "application/json" };
   if (authorization) headers.Authorization = authorization;
   if (body) headers["Content-Type"] = "application/json";
+  if (file) headers["Content-Type"] = "application/octet-stream";
   if (key) headers["Idempotency-Key"] = key;
 
   const startedAt = performance.now();
@@ -195,8 +243,8 @@ async function call(method, path, { authorization, body, key, keepalive = false,
     response = await fetch(path, {
       method,
       headers,
-      body: body && JSON.stringify(body),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      body: file ?? (body && JSON.stringify(body)),
+      signal: AbortSignal.timeout(file || isFile ? FILE_TIMEOUT_MS : TIMEOUT_MS),
       cache: "no-store",
       credentials: "omit",
       keepalive,
@@ -206,6 +254,9 @@ async function call(method, path, { authorization, body, key, keepalive = false,
     throw new Problem(0, "The server did not answer. Check the connection and try again.");
   }
   if (isRecorded) record(method, path, startedAt, response);
+  if (response.ok && isFile) {
+    return response.blob().catch(() => { throw new Problem(0, "The file did not arrive completely. Try again."); });
+  }
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   if (response.status === 401 && authorization?.startsWith(BEARER)) tokenRefused(authorization.slice(BEARER.length));

@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { addressOf, nameOf, threadAddress } from "./channel-names.js";
 import { isLoading, load } from "./lists.js";
-import { loadNewest, reloadMessages } from "./pages.js";
+import { loadNewest, loadPosted, reloadMessages } from "./pages.js";
 import { session } from "./session.js";
 import { applyChannel, applyChannelModel, applyChannels, applyMember, applyMembers, setMembership } from "./state.js";
 import { mentionsUser, openChannel, setOpenChannel, setOpenThread, state } from "./state.js";
@@ -15,6 +15,7 @@ const ADDRESS = /^(#\/(?:channels|direct)\/[^/]+)(?:\/(\d+))?$/;
 /** The server counts unread messages up to this number, which means "or more". */
 const UNREAD_MAX = 100;
 const REFRESH_DELAY_MS = 300;
+const POSTED_INTERVAL_MS = 5_000;
 
 /** Whether the socket has delivered everything since some moment. What was read before it would have a gap after it. */
 let isReceiving = false;
@@ -24,6 +25,11 @@ const reading = new Set();
 
 export function openChannels() {
   addEventListener("hashchange", showAddressed);
+  setInterval(() => {
+    const channel = openChannel();
+    const isGuest = channel && !channel.member && channel.id !== api.GENERAL_ID;
+    if (isGuest && isReceiving && !document.hidden) loadPosted();
+  }, POSTED_INTERVAL_MS);
 }
 
 /**

@@ -1,9 +1,11 @@
 // A composer, of the channel or of a thread. Enter sends, Shift+Enter inserts a line break. The draft is kept until it
 // is sent: across a page reload and across an expired session.
 
+import { attachmentsOf, isAttaching, openAttachments, takeAttachments } from "./attachments.js";
 import { checkLength } from "./limit.js";
 import { openMarkdownBar } from "./markdown-bar.js";
 import { openMentionList } from "./mention-list.js";
+import { openPreview } from "./preview.js";
 import { session } from "./session.js";
 import { on } from "./state.js";
 import { startEditingLast } from "./view-edit.js";
@@ -15,8 +17,14 @@ export class Composer {
   /** Where the draft is stored; null: nothing can be written. */
   #key = null;
 
-  /** `place` is `channel` or `thread`. `send` receives a source, and `typed` is called after each change. */
-  constructor(form, note, { place, send, typed = () => {} }) {
+  #showAttachments;
+  #closePreview;
+
+  /**
+   * `place` is `channel` or `thread`. `send` receives a source and files; `typed` is called after each change that
+   * leaves a text.
+   */
+  constructor(form, note, { place, send, typed }) {
     this.#form = form;
     this.#field = form.querySelector("textarea");
     this.#note = note;
@@ -24,10 +32,20 @@ export class Composer {
     // First, so that it gets the keys while it is open.
     openMentionList(field);
     openMarkdownBar(form, field);
+    this.#showAttachments = openAttachments(form, form.closest(".talk"), {
+      keyOf: () => this.#key,
+      refused: (reason) => {
+        checkLength(field, note);
+        if (!reason) return;
+        note.textContent = reason;
+        note.classList.add("is-problem");
+      },
+    });
+    this.#closePreview = openPreview(form, field);
     field.addEventListener("input", () => {
       checkLength(field, note);
       session.setDraft(this.#key, field.value);
-      typed();
+      if (field.value) typed();
     });
     field.addEventListener("keydown", (event) => {
       // Input methods (Japanese, for example) also end a composed word with Enter.
@@ -42,24 +60,25 @@ export class Composer {
       event.preventDefault();
       const source = field.value.trim();
       field.focus();
-      if (!source || this.#key === null) return;
+      if (isAttaching(this.#key)) {
+        note.textContent = "Not sent: the files are not attached yet.";
+        return;
+      }
+      if (this.#key === null || (!source && attachmentsOf(this.#key).length === 0)) return;
       if (!checkLength(field, note)) {
         note.textContent = `Not sent: ${note.textContent}`;
         return;
       }
       this.clear();
-      send(source);
+      send(source, takeAttachments(this.#key));
     });
     // The text of an entry of the outbox was moved back.
     on(["draft"], () => {
+      this.#showAttachments();
       if (this.#key === null || field.value === session.draftOf(this.#key)) return;
       this.show(this.#key);
       this.focus();
     });
-  }
-
-  get isEmpty() {
-    return this.#field.value === "";
   }
 
   /** Shows the draft of a channel or of a thread. */
@@ -67,10 +86,13 @@ export class Composer {
     this.#key = key;
     this.#field.value = key === null ? "" : session.draftOf(key);
     checkLength(this.#field, this.#note);
+    this.#showAttachments();
+    this.#closePreview();
   }
 
   clear() {
     this.#field.value = "";
+    this.#closePreview();
     session.setDraft(this.#key, "");
     checkLength(this.#field, this.#note);
   }

@@ -1,5 +1,7 @@
 // DOM elements. Text is inserted as text. HTML is inserted by one function only.
 
+import { hueOf } from "./state.js";
+
 /** `element("p", { className: "x" }, "text", child)`. Null children are ignored. */
 export function element(name, properties = {}, ...children) {
   const created = document.createElement(name);
@@ -107,14 +109,13 @@ export function insertSanitizedHtml(target, html) {
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
   }
-  for (const block of target.querySelectorAll("pre")) blocks.observe(block);
+  for (const block of target.querySelectorAll("pre, table")) blocks.observe(block);
 }
 
 /** A square with the first letter of a nickname, in the user's colour. */
 export function avatar(userId, nickname) {
   const letter = [...nickname][0]?.toUpperCase() ?? "?";
   const created = element("span", { className: "avatar", "aria-hidden": "true" }, letter);
-  // The golden angle gives neighbouring ids different hues.
-  created.style.setProperty("--hue", String(Math.round((userId * 137.508 + 160) % 360)));
+  created.style.setProperty("--hue", String(hueOf(userId)));
   return created;
 }

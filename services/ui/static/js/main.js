@@ -10,9 +10,17 @@
 //   state.js    the state of this window          time.js     times as text
 //   threads.js  the open thread                   rows.js     lists of messages
 //   pins.js     pinned messages                   composer.js a field for a new message
-//   reactions.js  reactions to messages
+//   reactions.js  reactions to messages           files.js    files of stored messages
+//   attachments.js  files of a new message        preview.js  a new message as it will be
+//   channel-names.js  names of channels           markdown-bar.js  buttons that insert Markdown
+//   mention-list.js  people, by their names      photos.js   photos, before they are attached
+//   typing.js   who is typing
+//
+// Loaded when they are first used: search.js, interests.js, and scenes.js (the drawer "behind the scenes"). Files of
+// their own: theme-first.js (the theme before the first paint) and heartbeat.js (a worker with a timer).
 
 import * as api from "./api.js";
+import { forgetAttachments } from "./attachments.js";
 import { closeChannels, handleChannel, handleDeleted, handleMember } from "./channels.js";
 import { loadChannels, loadMembers, openChannels, showAddressed } from "./channels.js";
 import { deleteWaiting, openDeleting } from "./deleting.js";
@@ -23,11 +31,14 @@ import { handleSocketClosed, openOutbox, resend } from "./outbox.js";
 import { handleUnread, openReading } from "./reading.js";
 import { isSameUser, onSessionChangedElsewhere, session } from "./session.js";
 import { Connection } from "./socket.js";
-import { applyMessage, applyUser, applyUsers, changed, clearUserState, setConnection, state } from "./state.js";
+import { applyMessage, applyProfiles, applyUser, applyUsers, changed, clearUserState } from "./state.js";
+import { setConnection, state } from "./state.js";
+import { handleTyping, openTyping } from "./typing.js";
 import { openChannelView } from "./view-channel.js";
 import { openChannelsView } from "./view-channels.js";
-import { clearDraft, focusComposer, openComposerView, TYPING_SHOWN_MS } from "./view-composer.js";
+import { clearDraft, focusComposer, openComposerView } from "./view-composer.js";
 import { openConnectionView } from "./view-connection.js";
+import { openInterestsView } from "./view-interests.js";
 import { openMessagesView, readingId, showNewMessagesButton } from "./view-messages.js";
 import { openNewChannelView } from "./view-new-channel.js";
 import { isChangingPassword, openPasswordView } from "./view-password.js";
@@ -35,7 +46,8 @@ import { openPickerView } from "./view-picker.js";
 import { openPeopleView, refresh as refreshPeople } from "./view-people.js";
 import { openProfileView } from "./view-profile.js";
 import { openScenesView } from "./view-scenes.js";
-import { loadPreferences, openSettingsView } from "./view-settings.js";
+import { closeSearch, openSearchView } from "./view-search.js";
+import { forgetInterests, loadPreferences, openSettingsView } from "./view-settings.js";
 import { hideSignIn, openSignInView, showSignIn } from "./view-sign-in.js";
 import { openSwitcherView } from "./view-switcher.js";
 import { openThreadView } from "./view-thread.js";
@@ -53,8 +65,9 @@ openOutbox(connection);
 openSignInView(signedIn);
 openLists();
 openMessagesView();
-openComposerView(connection);
+openComposerView();
 openThreadView();
+openTyping(connection);
 openPickerView();
 openProfileView();
 openToolbars();
@@ -69,6 +82,8 @@ openPeopleView();
 openConnectionView(connection);
 openSettingsView();
 openScenesView();
+openSearchView();
+openInterestsView();
 openPasswordView({ changed: signedIn, refused: handleTokenExpired });
 openReading();
 api.onTokenRefused(handleTokenRefused);
@@ -122,6 +137,7 @@ function handleFrame(frame) {
       // When the session is resumed, the server sends everything after the cursor.
       if (!frame.resumed) {
         load("users", api.listUsers, applyUsers);
+        loadProfiles();
         loadChannels(readingId);
       } else loadMembers();
       refreshPeople();
@@ -140,11 +156,20 @@ function handleFrame(frame) {
       else handleProblem(frame);
       break;
     case "typing":
-      showTyping(frame);
+      handleTyping(frame);
       break;
     case "expired_token":
       handleTokenRefused(connection.token);
       break;
+  }
+}
+
+async function loadProfiles() {
+  const known = new Map(state.profiles);
+  try {
+    applyProfiles(await api.listProfiles(), known);
+  } catch {
+    // Without them, nicknames are shown. The next connection tries again.
   }
 }
 
@@ -168,16 +193,6 @@ function handleMessage(message) {
     if (isOpen) showNewMessagesButton();
     handleUnread(message);
   }
-}
-
-function showTyping({ channel_id: channelId, user_id: userId }) {
-  const typing = { channelId };
-  state.typing.set(userId, typing);
-  changed("typing");
-  setTimeout(() => {
-    // A later frame has set a later entry.
-    if (state.typing.get(userId) === typing && state.typing.delete(userId)) changed("typing");
-  }, TYPING_SHOWN_MS);
 }
 
 /** Keeps the user online. The server sets users offline after 60 s without a ping. */
@@ -221,7 +236,12 @@ function clearUser() {
   stopLists();
   clearDraft();
   session.clearDrafts();
+  forgetAttachments();
   forgetOutbox();
+  forgetInterests();
+  closeSearch();
+  // Their paths have what was searched for.
+  api.calls.length = 0;
   closeChannels();
   clearUserState();
 }

@@ -3,13 +3,34 @@
 import { element } from "./dom.js";
 import { replaceText } from "./markdown-bar.js";
 import { session } from "./session.js";
-import { nicknameOf, openChannel, state } from "./state.js";
+import { nicknameOf, openChannel, shownNameOf, state } from "./state.js";
 
 const OPTIONS_SHOWN_MAX = 8;
 /** An `@` before the caret that begins a word, and what follows it. */
 const MENTION = /(?:^|[\s(])@([^\s@]*)$/;
 /** The server's name for all members of a channel. */
-const EVERYONE = { name: "channel", note: "everybody here" };
+const EVERYONE = { name: "channel", names: ["channel"], note: "everybody here" };
+
+/** People as options, without the user, those online first. `names`: what they are found by, in lower case. */
+export function peopleOptions(ids) {
+  const people = ids.filter((id) => id !== session.userId).map((id) => {
+    const nickname = state.members?.get(id)?.nickname;
+    const [name, shown] = [nicknameOf(id, nickname), shownNameOf(id, nickname)];
+    const isOnline = Boolean(state.users.get(id)?.online);
+    const status = isOnline ? "online" : "offline";
+    const names = [name, shown].map((text) => text.toLowerCase());
+    return { id, name, shown, names, isOnline, note: shown === name ? status : `${shown}, ${status}` };
+  });
+  return people.sort((a, b) => b.isOnline - a.isOnline || a.shown.localeCompare(b.shown));
+}
+
+/** The options that have a text in one of their names, those with a name that begins with it first. */
+export function matching(options, text) {
+  const filter = text.toLowerCase();
+  const rank = ({ names }) => (names.some((name) => name.startsWith(filter)) ? 0 : 1);
+  const found = options.filter(({ names }) => names.some((name) => name.includes(filter)));
+  return found.sort((a, b) => rank(a) - rank(b));
+}
 
 export function openMentionList(field) {
   const id = `${field.id}-mentions`;
@@ -79,17 +100,11 @@ export function openMentionList(field) {
 }
 
 function optionsFor(typed) {
-  const filter = typed.toLowerCase();
   const { kind, user_ids: userIds } = openChannel() ?? {};
   // Only people who can see the channel can be mentioned.
   const ids = kind === "public" ? [...state.users.keys()] : [...(state.members?.keys() ?? userIds ?? [])];
-  const people = ids.filter((id) => id !== session.userId)
-    .map((id) => ({ name: nicknameOf(id, state.members?.get(id)?.nickname), isOnline: state.users.get(id)?.online }));
-  people.sort((a, b) => Boolean(b.isOnline) - Boolean(a.isOnline) || a.name.localeCompare(b.name));
-  const all = people.map(({ name, isOnline }) => ({ name, note: isOnline ? "online" : "offline" }));
-  const rank = ({ name }) => (name.toLowerCase().startsWith(filter) ? 0 : 1);
-  const found = [...all, EVERYONE].filter(({ name }) => name.toLowerCase().includes(filter));
+  const found = matching([...peopleOptions(ids), EVERYONE], typed);
   // A name that is complete needs no list, so that Enter sends.
   if (found.length === 1 && found[0].name === typed) return [];
-  return found.sort((a, b) => rank(a) - rank(b)).slice(0, OPTIONS_SHOWN_MAX);
+  return found.slice(0, OPTIONS_SHOWN_MAX);
 }

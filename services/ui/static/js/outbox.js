@@ -8,6 +8,7 @@
 // with the oldest stored message. Tabs report what they change on a broadcast channel.
 
 import * as api from "./api.js";
+import { attach, attachmentsOf, FILES_MAX } from "./attachments.js";
 import { addEntry, clearEntries, firstEntry, listEntries, openStore, putEntry, removeEntry } from "./outbox-store.js";
 import { isSameUser, moveEarlierSession, session } from "./session.js";
 import { applyMessage, changed, draftKey, isPlaceOpen, messageOf, on, state } from "./state.js";
@@ -59,7 +60,7 @@ async function load() {
   sendWaiting();
 }
 
-/** `more`: further members of the entry, such as `thread_id`. */
+/** `more`: further members of the entry: `thread_id`, and `files` with {id, name, blob}. */
 export async function post(channelId, source, more = {}) {
   const entry = insert({
     ...more,
@@ -93,13 +94,18 @@ export function discard(id) {
   endPauses();
 }
 
-/** Moves the text of a refused message back to the draft of its channel or thread. */
+/** Moves the text and the files of a refused message back to the draft of its channel or thread. */
 export function edit(id) {
   const entry = find(id);
   if (!entry) return;
-  discard(id);
+  const { files = [] } = entry;
   const key = draftKey(entry);
+  if (attachmentsOf(key).length + files.length > FILES_MAX) {
+    return showNotice(`A message has at most ${FILES_MAX} files. Remove some from your draft first.`);
+  }
+  discard(id);
   session.setDraft(key, [entry.source, session.draftOf(key)].filter(Boolean).join("\n"));
+  showNotice(attach(key, files));
   changed("draft");
 }
 
@@ -153,6 +159,9 @@ export function handleOwnMessage(message) {
 
 const find = (id) => state.outbox.find((entry) => entry.id === id);
 
+/** Whether the user has discarded an entry, or has signed out. */
+const isGone = (entry) => !state.outbox.includes(entry);
+
 /** Inserts an entry in the order of the queue. Those that are not stored yet are the last ones. */
 function insert(entry) {
   state.outbox.push(entry);
@@ -186,7 +195,7 @@ function shared({ shownAs, ...entry }) {
 async function change(entry, changes) {
   Object.assign(entry, changes);
   changed("outbox");
-  const { isDelayed, ...stored } = shared(entry);
+  const { isDelayed, uploading, ...stored } = shared(entry);
   if (entry.status === "sent") await unstore(entry);
   else if (changes.status && entry.status !== "sending") await attempt(() => putEntry(stored));
   tabs.postMessage(shared(entry));
@@ -261,13 +270,19 @@ async function nextIn(channelId) {
  */
 async function send(entry) {
   change(entry, { status: "sending" });
-  for (let failures = 0; state.outbox.includes(entry); failures += 1) {
+  for (let failures = 0; !isGone(entry); failures += 1) {
     try {
-      const messageId = (await sendBySocket(entry)) ?? (await sendByRest(entry));
+      const message = await messageOfEntry(entry);
+      if (isGone(entry)) return true;
+      const postedId = await sendBySocket(entry, message);
+      // Another user may have signed in meanwhile.
+      if (isGone(entry)) return true;
+      const messageId = postedId ?? (await sendByRest(entry, message));
       await change(entry, { status: "sent", messageId });
       dropIfShown(entry);
       return true;
     } catch (problem) {
+      if (isGone(entry)) return true;
       if (problem.status === 401) {
         await change(entry, { status: "waiting" });
         return false;
@@ -284,10 +299,27 @@ async function send(entry) {
   return true;
 }
 
+/**
+ * Stores the files of an entry, and returns what is sent; null if the entry is gone meanwhile. A file that is stored
+ * already is not stored again, because its id is the idempotency key. The server deletes it when no message has it
+ * after an hour.
+ */
+async function messageOfEntry(entry) {
+  const { channel_id: channelId, source, thread_id: threadId, files = [] } = entry;
+  const fileIds = [];
+  for (const [index, file] of files.entries()) {
+    if (isGone(entry)) return null;
+    change(entry, { uploading: index + 1 });
+    fileIds.push((await api.createFile(session.token, channelId, file)).id);
+  }
+  if (isGone(entry)) return null;
+  if (files.length > 0) change(entry, { uploading: undefined });
+  return { source, thread_id: threadId, file_ids: files.length > 0 ? fileIds : undefined };
+}
+
 /** Returns the message's id, or null when the socket is closed or does not answer in time. */
-async function sendBySocket({ id, channel_id: channelId, source, thread_id: threadId }) {
-  const frame = { type: "post_message", id, channel_id: channelId, source, thread_id: threadId };
-  if (!connection.send(frame)) return null;
+async function sendBySocket({ id, channel_id: channelId }, message) {
+  if (!connection.send({ type: "post_message", id, channel_id: channelId, ...message })) return null;
   let timer;
   try {
     return await new Promise((posted, refused) => {
@@ -304,8 +336,9 @@ async function sendBySocket({ id, channel_id: channelId, source, thread_id: thre
   }
 }
 
-async function sendByRest({ id, channel_id: channelId, source, thread_id: threadId }) {
-  const message = await api.createMessage(session.token, channelId, { source, thread_id: threadId }, id);
+async function sendByRest({ id, channel_id: channelId }, { source, ...more }) {
+  // Only the frame has an empty source.
+  const message = await api.createMessage(session.token, channelId, { ...more, source: source || undefined }, id);
   applyMessage(message);
   return message.id;
 }

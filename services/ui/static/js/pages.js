@@ -38,6 +38,14 @@ export function loadAround(cursor, shown) {
   });
 }
 
+/** Loads what was posted since. The socket delivers a channel to its members, but everybody can read a public one. */
+export function loadPosted() {
+  if (!state.loaded.messages || state.range.later !== null || isLoading("messages")) return;
+  const after = messagesInOrder().findLast(({ cursor }) => cursor)?.cursor;
+  if (!after) return loadNewest();
+  load("messages", async () => [{ page: await readPage({ after }), place: "after" }], applyPages);
+}
+
 export const loadEarlier = () => loadNextTo("earlier", "before");
 
 export const loadLater = () => loadNextTo("later", "after");

@@ -3,8 +3,9 @@
 import * as api from "./api.js";
 import { titleOf } from "./channel-names.js";
 import { countUnread, goTo, refreshLater, shownCount } from "./channels.js";
+import { fileNames } from "./files.js";
 import { session } from "./session.js";
-import { changed, mentionsUser, messagesInOrder, newestIdOf, nicknameOf, on, openChannel } from "./state.js";
+import { changed, mentionsUser, messagesInOrder, newestIdOf, on, openChannel, shownNameOf } from "./state.js";
 import { setMembership, state } from "./state.js";
 import { isReading } from "./view-messages.js";
 import { wantsNotifications } from "./view-settings.js";
@@ -39,11 +40,11 @@ export function handleUnread(message) {
   countUnread(message);
   const channel = state.channels.get(message.channel_id);
   if (channel && document.hidden && wantsNotifications()) {
-    const body = message.source.slice(0, NOTIFICATION_LENGTH_MAX);
+    const body = (message.source || fileNames(message)).slice(0, NOTIFICATION_LENGTH_MAX);
     const place = channel.kind === "direct" ? "" : ` in ${titleOf(channel)}`;
     // With a tag, a new notification replaces the previous one.
     const options = { body, tag: "flack", icon: "/static/favicon.svg" };
-    new Notification(`${nicknameOf(message.user_id)}${place}`, options).onclick = () => {
+    new Notification(`${shownNameOf(message.user_id)}${place}`, options).onclick = () => {
       window.focus();
       goTo(channel, threadId);
     };

@@ -5,9 +5,10 @@ import { element } from "./dom.js";
 import { messageElement, outgoingElement, outgoingStatus } from "./message.js";
 import { reactionsOf } from "./reactions.js";
 import { session } from "./session.js";
-import { nicknameOf, openChannel, state } from "./state.js";
+import { hueOf, nicknameOf, openChannel, shownNameOf, state } from "./state.js";
 import { dayKey, dayName } from "./time.js";
 import { editorFor, isEditing } from "./view-edit.js";
+import { marks } from "./view-interests.js";
 
 // Messages of one author within this time are a group under one name.
 const GROUP_SECONDS_MAX = 5 * 60;
@@ -16,7 +17,7 @@ const BUSY_MS = 200;
 
 /** What rows depend on, beside their messages. */
 export const ROW_TOPICS = [
-  "channels", "outbox", "users", "session", "editing", "deleting", "reactions", "connection",
+  "channels", "outbox", "users", "session", "editing", "deleting", "reactions", "connection", "marks",
 ];
 
 /** The rows in an `ol`. The keyboard continues at `fallback` when the row that has the focus is removed. */
@@ -72,7 +73,7 @@ export function createList(list, fallback) {
 
 // Where the keyboard continues in the new element of a row.
 function counterpart({ dataset }, row) {
-  const buttons = [...row.querySelectorAll("button, a[data-key]")];
+  const buttons = [...row.querySelectorAll("button, a[data-key], mark[data-key]")];
   const same = buttons.find((button) => dataset.key && button.dataset.key === dataset.key);
   return row.querySelector("textarea") ?? same ?? buttons[0];
 }
@@ -103,7 +104,7 @@ export function rowsFor(messages, outbox, { place, unreadFrom = null }) {
     const isFirst = !continues(before, asMessage);
     rows.push({
       key: `outgoing ${entry.id}`,
-      stamp: `${outgoingStatus(entry, isOnline)} ${isOnline} ${entry.problem} ${isFirst}`,
+      stamp: JSON.stringify([outgoingStatus(entry, isOnline), isOnline, entry.problem, isFirst, entry.uploading]),
       create: () => outgoingElement(entry, { isFirst, isOnline }),
     });
     before = asMessage;
@@ -114,18 +115,22 @@ export function rowsFor(messages, outbox, { place, unreadFrom = null }) {
 function messageRow(message, isFirst, place) {
   const isMine = message.user_id === session.userId;
   const nickname = nicknameOf(message.user_id, message.nickname);
+  const name = shownNameOf(message.user_id, message.nickname);
   const deleting = deletionOf(message.id);
   const reactions = message.deleted_at ? [] : reactionsOf(message);
+  const mark = marks.get(message.id);
   const canChange = Boolean(openChannel()?.member);
   // A row that is being edited keeps its editor when the message changes.
   const editing = isMine && isEditing(message.id, place) && !deleting && !message.deleted_at;
-  const stamp = [versionOf(message), nickname, isFirst, isMine, deleting, reactions, canChange];
+  const stamp = [
+    versionOf(message), nickname, name, hueOf(message.user_id), isFirst, isMine, deleting, reactions, canChange, mark,
+  ];
   return {
     key: `message ${message.id}`,
     isConfirmedOwn: isMine,
     stamp: editing ? "editing" : JSON.stringify(stamp),
     create: () => messageElement(message, {
-      nickname, isFirst, isMine, deleting, reactions, canChange, place,
+      nickname, name, isFirst, isMine, deleting, reactions, mark, canChange, place,
       editor: editing ? editorFor(message, place) : null,
     }),
   };

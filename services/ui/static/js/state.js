@@ -7,6 +7,8 @@ const GENERAL = { id: GENERAL_ID, name: "general", kind: "public", topic: "", ve
 
 export const state = {
   users: new Map(),
+  /** User id to the profile: {display_name, about, hue?, version}. Absent: it is empty. */
+  profiles: new Map(),
   /**
    * The public channels, and those of the user. `member`: of the user, absent without a membership: {unread,
    * mentions, last_read_message_id, version}.
@@ -29,11 +31,11 @@ export const state = {
   thread: null,
   /**
    * Own messages of all tabs, in the order in which they are sent: {id, channel_id, thread_id?, source, created_at,
-   * status: waiting | sending | sent | refused, isDelayed?, problem?, messageId?}. `isDelayed`: an attempt has failed,
-   * and others follow.
+   * status: waiting | sending | sent | refused, files?, uploading?, isDelayed?, problem?, messageId?}. `isDelayed`: an
+   * attempt has failed, and others follow. `files`: {id, name, blob}. `uploading`: the number of the file.
    */
   outbox: [],
-  /** User id to {channelId}: where the user is shown as typing. */
+  /** User id to {key}: the draft key of the channel or thread in which the user is shown as typing. */
   typing: new Map(),
   /** {phase: connecting | online | waiting | stopped, retryAt?, instance?} */
   connection: { phase: "stopped" },
@@ -49,7 +51,7 @@ const changedTopics = new Set();
 /**
  * Calls `listener` after a topic has changed: users, channels, channel (another one is open), members, messages, thread
  * (and its replies), outbox, draft (the text of an entry was moved back), typing, connection, session, editing,
- * deleting, reactions, reading (the end of the list is in sight).
+ * deleting, reactions, marks, preferences, reading (the end of the list is in sight).
  */
 export function on(topics, listener) {
   for (const topic of topics) listeners.set(topic, [...(listeners.get(topic) ?? []), listener]);
@@ -83,10 +85,28 @@ export function applyUsers(users) {
   changed("users");
 }
 
-/** Applies one user from the socket. */
-export function applyUser(user) {
+/**
+ * Applies profiles. One of the socket may be newer. `known`: those before the complete list was read. If it does not
+ * have them, they are empty now.
+ */
+export function applyProfiles(profiles, known = new Map()) {
+  const listed = new Set(profiles.map(({ user_id: id }) => id));
+  for (const [id, profile] of known) {
+    if (!listed.has(id) && state.profiles.get(id) === profile) state.profiles.delete(id);
+  }
+  for (const profile of profiles) {
+    if (state.profiles.get(profile.user_id)?.version > profile.version) continue;
+    state.profiles.set(profile.user_id, profile);
+  }
+  changed("users");
+}
+
+/** Applies one user from the socket, with the profile unless it is empty. */
+export function applyUser({ profile, ...user }) {
   // Events may be duplicates or late.
   if (state.users.get(user.id)?.updated_at > user.updated_at) return;
+  if (profile) applyProfiles([profile]);
+  else state.profiles.delete(user.id);
   newerThanRead.users?.set(user.id, user);
   state.users.set(user.id, user);
   changed("users");
@@ -323,6 +343,13 @@ export const mentionsUser = ({ mentions }, userId) =>
   Boolean(mentions?.everyone || mentions?.user_ids?.includes(userId));
 
 export const nicknameOf = (userId, nickname) => state.users.get(userId)?.nickname ?? nickname ?? `user ${userId}`;
+
+/** The name that is shown: that of the profile, or the nickname. */
+export const shownNameOf = (userId, nickname) =>
+  state.profiles.get(userId)?.display_name || nicknameOf(userId, nickname);
+
+// The golden angle gives neighbouring ids different hues.
+export const hueOf = (userId) => state.profiles.get(userId)?.hue ?? Math.round((userId * 137.508 + 160) % 360);
 
 /** In the order of their ids, as in pages. */
 export function messagesInOrder() {

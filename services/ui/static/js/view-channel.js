@@ -3,14 +3,16 @@
 
 import * as api from "./api.js";
 import { nameOf, titleOf } from "./channel-names.js";
-import { goTo, join, leave } from "./channels.js";
+import { join, leave } from "./channels.js";
 import { avatar, byId, element, insertSanitizedHtml, onSubmit } from "./dom.js";
+import { fileNames } from "./files.js";
 import { session } from "./session.js";
 import { applyChannel, nicknameOf, on, openChannel, state } from "./state.js";
 import { fullTime } from "./time.js";
 import { sign } from "./view-channels.js";
 import { goToMessage } from "./view-messages.js";
 import { showNotice } from "./view-settings.js";
+import { goToReply } from "./view-thread.js";
 
 const dialog = byId("details");
 const confirmation = byId("confirmation");
@@ -155,7 +157,7 @@ async function showPins() {
     const author = nicknameOf(message.user_id, message.nickname);
     const rendered = element("div");
     insertSanitizedHtml(rendered, message.html);
-    const text = element("span", { className: "pin-text" }, rendered.textContent);
+    const text = element("span", { className: "pin-text" }, rendered.textContent.trim() || fileNames(message));
     return element("li", {}, element("button", {
       type: "button", className: "pin-link", onclick: () => goToPin(message),
     }, element("span", { className: "choice-note" }, `${author}, ${fullTime(message.created_at)}`), text));
@@ -164,6 +166,6 @@ async function showPins() {
 
 function goToPin(message) {
   dialog.close();
-  if (message.thread_id) goTo(openChannel(), message.thread_id);
+  if (message.thread_id) goToReply(openChannel(), message.thread_id, message.id);
   else goToMessage(message);
 }

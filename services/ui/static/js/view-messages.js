@@ -103,9 +103,13 @@ export function goToEnd() {
 
 /** Scrolls to a message of the open channel, which is loaded before if it is not. */
 export function goToMessage({ id, cursor }) {
-  sought = id;
-  if (state.messages.has(id)) changed("messages");
-  else loadAround(cursor, () => changed("messages"));
+  const seek = () => {
+    sought = id;
+    changed("messages");
+  };
+  // Not before the messages are loaded: a channel that is opened now forgets what was sought in another one.
+  if (state.messages.has(id)) seek();
+  else loadAround(cursor, seek);
 }
 
 /** Whether the newest message is visible to the user. On a phone, a thread covers it. */

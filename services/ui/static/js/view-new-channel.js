@@ -5,6 +5,7 @@ import { create, goTo, join } from "./channels.js";
 import { avatar, byId, element, onSubmit } from "./dom.js";
 import { session } from "./session.js";
 import { on, state } from "./state.js";
+import { withInterests } from "./view-interests.js";
 import { showNotice } from "./view-settings.js";
 
 // The server's limit is 8 people with the user.
@@ -20,6 +21,8 @@ export function openNewChannelView() {
   on(["channels"], () => byId("browse").open && showBrowse());
   byId("browse-open").addEventListener("click", () => {
     showBrowse();
+    byId("suggested").hidden = true;
+    withInterests((module) => module.suggest(byId("suggested"), { addressOf, join: joinFrom }));
     byId("browse").showModal();
   });
   byId("new-channel-open").addEventListener("click", () => {

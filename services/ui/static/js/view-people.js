@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { avatar, byId, element } from "./dom.js";
 import { session } from "./session.js";
-import { on, state } from "./state.js";
+import { on, shownNameOf, state } from "./state.js";
 import { timeAgo } from "./time.js";
 
 // Only the users who were online most recently are shown; an old chat has thousands.
@@ -22,13 +22,16 @@ export function refresh() {
 }
 
 function show() {
-  const byName = (a, b) => a.nickname.localeCompare(b.nickname);
+  const byName = (a, b) => shownNameOf(a.id).localeCompare(shownNameOf(b.id));
   const users = [...state.users.values()];
   const online = users.filter((user) => user.online).sort(byName);
   const offline = users.filter((user) => !user.online).sort((a, b) => b.last_seen_at - a.last_seen_at);
 
+  const focusedId = document.activeElement?.closest(".person")?.dataset.userId;
   byId("here").replaceChildren(...online.map(person));
   byId("away").replaceChildren(...offline.slice(0, OFFLINE_SHOWN_MAX).map(person));
+  const again = focusedId && document.querySelector(`.person[data-user-id="${focusedId}"] button`);
+  again?.focus({ preventScroll: true });
   // Before the list has been loaded, its number is unknown, not 0.
   const count = state.loaded.users ? online.length : "–";
   byId("here-count").textContent = count;
@@ -40,8 +43,10 @@ function show() {
 function person(user) {
   const isMe = user.id === session.userId;
   return element("li", { className: "person", "data-user-id": user.id, "data-online": user.online },
-    avatar(user.id, user.nickname),
-    element("span", { className: "person-name" }, user.nickname),
+    avatar(user.id, shownNameOf(user.id)),
+    element("button", {
+      type: "button", className: "person-name", title: `@${user.nickname}`, "data-author-id": user.id,
+    }, shownNameOf(user.id)),
     isMe ? element("span", { className: "person-note" }, "you") : null,
     user.online ? null : element("span", { className: "person-note" }, timeAgo(user.last_seen_at)));
 }

@@ -1,9 +1,10 @@
-// The user's preferences: theme and notifications. Stored with the account. The theme is also stored in this browser,
-// for the time before the sign-in.
+// The user's preferences: theme, notifications and interests. Stored with the account. The theme is also stored in this
+// browser, for the time before the sign-in.
 
 import * as api from "./api.js";
 import { byId, setIcon } from "./dom.js";
 import { session } from "./session.js";
+import { changed } from "./state.js";
 
 const THEMES = ["system", "light", "dark"];
 
@@ -34,24 +35,52 @@ export function openSettingsView() {
   show();
 }
 
-/** Loads the preferences of the account after the sign-in. */
+/** Loads the preferences of the account. Returns whether they are loaded; without them, those of this window stay. */
 export async function loadPreferences() {
+  const { token } = session;
+  let loaded;
   try {
-    preferences = await api.getPreferences(session.token);
-    show();
+    loaded = await api.getPreferences(token);
   } catch {
-    // The theme of this browser stays. Preferences are not essential.
+    return false;
   }
+  // Another user may have signed in meanwhile.
+  if (token !== session.token) return false;
+  const { interests: known } = preferences;
+  preferences = loaded;
+  // When they differ, all messages are compared again.
+  if (JSON.stringify(loaded.interests) === JSON.stringify(known)) preferences.interests = known;
+  else changed("preferences");
+  show();
+  return true;
+}
+
+/** Called at a sign-out. */
+export function forgetInterests() {
+  preferences = { ...preferences, interests: undefined };
+  changed("preferences");
 }
 
 async function change(next) {
   preferences = next;
   show();
   try {
-    if (session.token) await api.setPreferences(session.token, preferences);
+    // Without the interests, which another window may have changed: they stay as they are.
+    if (session.token) await api.setPreferences(session.token, { ...preferences, interests: undefined });
   } catch {
     // Kept in this window; the next change tries again.
   }
+}
+
+/** What the user prefers to read: {words?, people?, topics?}. Undefined if nothing is set. */
+export const interests = () => preferences.interests;
+
+/** Fails if they are not stored. */
+export async function setInterests(wanted) {
+  await api.setPreferences(session.token, { ...preferences, interests: wanted });
+  const isEmpty = Object.values(wanted).every((list) => list.length === 0);
+  preferences = { ...preferences, interests: isEmpty ? undefined : wanted };
+  changed("preferences");
 }
 
 export function showNotice(text) {

@@ -3,8 +3,9 @@
 import { nameOf, othersIn, titleOf } from "./channel-names.js";
 import { goTo, writeTo } from "./channels.js";
 import { byId, element } from "./dom.js";
+import { matching, peopleOptions } from "./mention-list.js";
 import { session } from "./session.js";
-import { nicknameOf, state } from "./state.js";
+import { state } from "./state.js";
 import { showNotice } from "./view-settings.js";
 
 const OPTIONS_SHOWN_MAX = 12;
@@ -13,7 +14,7 @@ const dialog = byId("switcher");
 const input = byId("switcher-input");
 const list = byId("switcher-list");
 
-/** What is shown: {name, note, go}. */
+/** What is shown: {title, names, note, go}. */
 let options = [];
 let selected = 0;
 
@@ -65,11 +66,8 @@ async function choose(option) {
 }
 
 function show() {
-  const filter = input.value.trim().replace(/^[#@]/, "").toLowerCase();
-  const rank = ({ name }) => (name.toLowerCase().startsWith(filter) ? 0 : 1);
-  const found = all().filter(({ name }) => name.toLowerCase().includes(filter));
-  // The order of equal ranks is kept: unread channels, others, people.
-  options = found.sort((a, b) => rank(a) - rank(b)).slice(0, OPTIONS_SHOWN_MAX);
+  // The order of equal ones is kept: unread channels, others, people.
+  options = matching(all(), input.value.trim().replace(/^[#@]/, "")).slice(0, OPTIONS_SHOWN_MAX);
   list.replaceChildren(...options.map((option, index) => element("div", {
     id: `option-${index}`, role: "option", className: "option", onclick: () => choose(option),
   }, element("span", {}, option.title), element("span", { className: "choice-note" }, option.note))));
@@ -91,18 +89,13 @@ function all() {
   const unread = ({ member }) => Number(member?.unread > 0);
   const channels = [...state.channels.values()].filter(isListed);
   channels.sort((a, b) => unread(b) - unread(a) || nameOf(a).localeCompare(nameOf(b)));
-  const people = [...state.users.values()].filter(({ id }) => id !== session.userId);
-  people.sort((a, b) => b.online - a.online || a.nickname.localeCompare(b.nickname));
+  const people = peopleOptions([...state.users.keys()]);
+  const personOption = ({ id, name, ...person }) => ({ ...person, title: name, go: () => writeTo(id) });
   return [...channels.map(channelOption), ...people.map(personOption)];
 }
 
 function channelOption(channel) {
   const { kind, archived_at: archivedAt, member } = channel;
   const note = archivedAt ? "archived" : !member && state.loaded.channels ? "not joined" : kind;
-  return { name: nameOf(channel), title: titleOf(channel), note, go: () => goTo(channel) };
-}
-
-function personOption({ id, online }) {
-  const name = nicknameOf(id);
-  return { name, title: name, note: online ? "online" : "offline", go: () => writeTo(id) };
+  return { names: [nameOf(channel).toLowerCase()], title: titleOf(channel), note, go: () => goTo(channel) };
 }

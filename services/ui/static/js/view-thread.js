@@ -1,13 +1,14 @@
 // The thread beside the channel: its first message, its replies, and their composer. On a phone it covers the channel.
 
 import { titleOf } from "./channel-names.js";
-import { closeThread } from "./channels.js";
+import { closeThread, goTo, showAddressed } from "./channels.js";
 import { Composer } from "./composer.js";
 import { byId } from "./dom.js";
 import { post } from "./outbox.js";
 import { createList, ROW_TOPICS, rowsFor } from "./rows.js";
-import { draftKey, on, openChannel, outgoingIn, repliesInOrder, state } from "./state.js";
+import { changed, draftKey, on, openChannel, outgoingIn, repliesInOrder, state } from "./state.js";
 import { loadEarlierReplies } from "./threads.js";
+import { endTyping, sendTyping } from "./typing.js";
 
 // A reader who is this close to the end follows new replies.
 const NEAR_END_PX = 80;
@@ -22,13 +23,17 @@ let composer;
 let shownId = null;
 let shownPages = 0;
 let followsEnd = true;
+/** The reply that is scrolled to when it is loaded: {threadId, id}. */
+let sought = null;
 
 export function openThreadView() {
   composer = new Composer(byId("thread-composer"), byId("thread-draft-note"), {
     place: "thread",
-    send: (source) => {
+    typed: () => sendTyping({ channel_id: state.channelId, thread_id: shownId }),
+    send: (source, files) => {
+      endTyping();
       followsEnd = true;
-      post(state.channelId, source, { thread_id: shownId });
+      post(state.channelId, source, { thread_id: shownId, ...(files.length > 0 ? { files } : {}) });
     },
   });
   on(["channel", "thread", ...ROW_TOPICS], show);
@@ -45,6 +50,15 @@ export function openThreadView() {
   });
   observer.observe(scroller);
   observer.observe(byId("thread-column"));
+}
+
+/** Opens a thread at one of its replies. */
+export function goToReply(channel, threadId, id) {
+  goTo(channel, threadId);
+  // The event of the new address comes later.
+  showAddressed();
+  sought = { threadId, id };
+  changed("thread");
 }
 
 function show() {
@@ -69,12 +83,25 @@ function show() {
   list.show(rowsFor(repliesInOrder(), outgoingIn(state.channelId, thread.id), { place: "thread" }), isPage);
   // Earlier replies are inserted above those that are being read.
   if (isPage && !followsEnd) scroller.scrollTop = scroller.scrollHeight - fromEnd;
+  if (sought?.threadId === thread.id && state.loaded.thread) showSought(thread);
+}
+
+function showSought({ earlier }) {
+  const row = list.rowOf(sought.id);
+  if (!row && earlier !== null) return loadEarlierReplies();
+  sought = null;
+  if (!row) return;
+  followsEnd = false;
+  row.scrollIntoView({ block: "center" });
+  row.tabIndex = -1;
+  row.focus({ preventScroll: true });
 }
 
 function showOther(thread) {
   const closedId = shownId;
   const hadFocus = pane.contains(document.activeElement);
   shownId = thread?.id ?? null;
+  if (sought?.threadId !== shownId) sought = null;
   shownPages = 0;
   followsEnd = true;
   pane.hidden = !thread;

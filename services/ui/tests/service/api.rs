@@ -27,6 +27,53 @@ async fn preferences_have_defaults_and_belong_to_one_user(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn interests_stay_when_a_client_does_not_send_them(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let interests = json!({"words": ["release"], "people": [2], "topics": ["sea birds"]});
+    let first = json!({"theme": "dark", "notifications": true, "interests": interests});
+    service.put(PREFERENCES, ADA, &first, StatusCode::NO_CONTENT).await;
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, first);
+    assert!(service.get(PREFERENCES, BOB, StatusCode::OK).await["interests"].is_null());
+
+    let older_client = json!({"theme": "light", "notifications": true});
+    service.put(PREFERENCES, ADA, &older_client, StatusCode::NO_CONTENT).await;
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await["interests"], interests);
+
+    let fewer = json!({"theme": "light", "notifications": true, "interests": {"words": ["release"]}});
+    service.put(PREFERENCES, ADA, &fewer, StatusCode::NO_CONTENT).await;
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, fewer);
+
+    let none = json!({"theme": "light", "notifications": true, "interests": {}});
+    service.put(PREFERENCES, ADA, &none, StatusCode::NO_CONTENT).await;
+    assert_eq!(service.get(PREFERENCES, ADA, StatusCode::OK).await, older_client);
+}
+
+#[sqlx::test(migrations = false)]
+async fn interests_have_limits(pool: PgPool) {
+    let service = Service::start(pool).await;
+    let many: Vec<_> = (0..21).map(|number| number.to_string()).collect();
+    let long = "x".repeat(33);
+    for bad in [
+        json!({"words": [""]}),
+        json!({"words": [" padded"]}),
+        json!({"words": ["a\u{0}b"]}),
+        json!({"words": [long]}),
+        json!({"words": many}),
+        json!({"topics": many}),
+        json!({"people": [0]}),
+        json!({"people": ["ada"]}),
+        json!({"people": (1..=21).collect::<Vec<_>>()}),
+        json!([]),
+    ] {
+        let body = json!({"theme": "dark", "notifications": true, "interests": bad});
+        let problem = service.put(PREFERENCES, ADA, &body, StatusCode::BAD_REQUEST).await;
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("interests")), "{bad}: {problem}");
+    }
+    let allowed = json!({"theme": "dark", "notifications": true, "interests": {"words": ["x", "été à la mer"]}});
+    service.put(PREFERENCES, ADA, &allowed, StatusCode::NO_CONTENT).await;
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_read_marker_never_moves_back(pool: PgPool) {
     let service = Service::start(pool).await;
     assert_eq!(service.get(MARKERS, ADA, StatusCode::OK).await, json!({"read_markers": []}));

@@ -11,9 +11,9 @@ use crate::support::{ADA, Service};
 #[sqlx::test(migrations = false)]
 async fn every_change_is_published_once(pool: PgPool) {
     let service = Service::start(pool).await;
-    service
-        .put("/api/ui/preferences", ADA, &json!({"theme": "dark", "notifications": true}), StatusCode::NO_CONTENT)
-        .await;
+    let preferences =
+        json!({"theme": "dark", "notifications": true, "interests": {"words": ["release"], "people": [2]}});
+    service.put("/api/ui/preferences", ADA, &preferences, StatusCode::NO_CONTENT).await;
     service.put("/api/ui/read_markers/general", ADA, &json!({"message_id": 7}), StatusCode::NO_CONTENT).await;
 
     let published = flack_testing::published(SERVICE, &service.pool, events::map, 2).await;
@@ -24,7 +24,14 @@ async fn every_change_is_published_once(pool: PgPool) {
             (subject, event.union)
         })
         .collect();
-    let preferences = PreferencesModel { user_id: ADA, theme: "dark".to_owned(), notifications: true };
+    let preferences = PreferencesModel {
+        user_id: ADA,
+        theme: "dark".to_owned(),
+        notifications: true,
+        words: vec!["release".to_owned()],
+        people: vec![2],
+        topics: Vec::new(),
+    };
     let marker = ReadMarkerModel { user_id: ADA, channel: "general".to_owned(), message_id: 7 };
     assert_eq!(
         published,

@@ -20,10 +20,10 @@ use sqlx::{
 };
 
 const PHASES: [(i64, &str); 4] = [
-    (3, include_str!("../../../../docs/guides/rename-a-column/0003_expand.sql")),
-    (4, include_str!("../../../../docs/guides/rename-a-column/0004_constraint.sql")),
-    (5, include_str!("../../../../docs/guides/rename-a-column/0005_validate.sql")),
-    (6, include_str!("../../../../docs/guides/rename-a-column/0006_contract.sql")),
+    (4, include_str!("../../../../docs/guides/rename-a-column/0004_expand.sql")),
+    (5, include_str!("../../../../docs/guides/rename-a-column/0005_constraint.sql")),
+    (6, include_str!("../../../../docs/guides/rename-a-column/0006_validate.sql")),
+    (7, include_str!("../../../../docs/guides/rename-a-column/0007_contract.sql")),
 ];
 const BACKFILL: &str = include_str!("../../../../docs/guides/rename-a-column/backfill.sql");
 
@@ -191,7 +191,7 @@ async fn a_column_is_renamed_while_the_versions_before_and_after_write(pool: PgP
     sqlx::query("select from read_markers limit 1").execute(&mut *reader).await.expect("a read");
     let expand = tokio::spawn({
         let pool = pool.clone();
-        async move { migrate_to(3, &pool).await }
+        async move { migrate_to(4, &pool).await }
     });
     let is_waiting = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'
          and relation = 'read_markers'::regclass";
@@ -212,17 +212,17 @@ async fn a_column_is_renamed_while_the_versions_before_and_after_write(pool: PgP
     traffic.go_on().await;
 
     // Release 2 uses the new column, beside release 1, whose relay may publish rows that release 2 has written.
-    migrate_to(4, &pool).await;
+    migrate_to(5, &pool).await;
     let after = Instances::start(Version::After, &clients, &traffic);
     traffic.go_on().await;
-    migrate_to(5, &pool).await;
+    migrate_to(6, &pool).await;
     traffic.go_on().await;
     let unreadable = "select count(*) from journal where entity = 'read_marker' and not row_data ? 'message_id'";
     assert_eq!(count(&pool, unreadable).await, 0);
     before.stop().await;
 
     // Release 3 drops the old column beside release 2.
-    migrate_to(6, &pool).await;
+    migrate_to(7, &pool).await;
     traffic.go_on().await;
     after.stop().await;
 

@@ -6,5 +6,6 @@ mod guesses;
 mod nicknames;
 mod passwords;
 mod presence;
+mod profiles;
 mod events;
 mod ownership;

@@ -32,7 +32,10 @@ impl Service {
         database::migrate(pool, &MIGRATIONS).await.expect("the migrations apply");
         let limits = GuessLimits { refusal_delay: Duration::ZERO, ..GuessLimits::default() };
         let users = Arc::new(Users::new(Store::new(pool.clone()), limits));
-        Self(TestService::new(|verifier| flack_api::users::router(users, verifier)))
+        Self(TestService::new(|verifier| {
+            flack_api::users::router(Arc::clone(&users) as _, Arc::clone(&verifier) as _)
+                .merge(flack_api::users_v2::router(users, verifier))
+        }))
     }
 
     /// Returns the id of a new user, and a token.

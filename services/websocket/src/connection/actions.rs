@@ -14,7 +14,7 @@ use crate::audience::GENERAL;
 #[derive(Debug)]
 pub enum Action {
     PingUser,
-    PostMessage { id: Uuid, channel: Channel, thread_id: Option<i64>, source: String },
+    PostMessage { id: Uuid, channel: Channel, thread_id: Option<i64>, source: String, file_ids: Vec<i64> },
 }
 
 /// The channel that a frame names.
@@ -70,7 +70,7 @@ async fn attempt(
             peers.users.set_me_online(context, caller).await?;
             Ok(None)
         }
-        Action::PostMessage { id, channel, thread_id, source } => {
+        Action::PostMessage { id, channel, thread_id, source, file_ids } => {
             let message_id = match channel {
                 Channel::Name(name) => {
                     check_channel(&name)?;
@@ -78,8 +78,11 @@ async fn attempt(
                     peers.messages.create_message(context, caller, Some(id), body).await?.body.id
                 }
                 Channel::Id(channel_id) => {
-                    let source = source.try_into().map_err(bad_source)?;
-                    let body = messages_v2::types::NewMessage { source, thread_id };
+                    // With files, the text may be absent.
+                    let has_source = !source.is_empty() || file_ids.is_empty();
+                    let parsed = has_source.then(|| messages_v2::types::Source::try_from(source)).transpose();
+                    let source = parsed.map_err(bad_source)?;
+                    let body = messages_v2::types::NewMessage { source, thread_id, file_ids };
                     let posting = peers.messages_v2.create_channel_message(context, caller, channel_id, Some(id), body);
                     posting.await?.body.id
                 }

@@ -25,7 +25,10 @@ pub enum Request {
         recipient: Recipient,
     },
     Action(Action),
-    Typing(Channel),
+    Typing {
+        channel: Channel,
+        thread_id: Option<i64>,
+    },
 }
 
 /// Waits for the next text frame.
@@ -65,20 +68,29 @@ pub fn request_of(text: &str, recipient: &Recipient) -> Result<Request, Problem>
             frames::ClientFrame::PingUser => Ok(Request::Action(Action::PingUser)),
             frames::ClientFrame::PostMessage { id, channel, source } => {
                 let channel = Channel::Name(channel.into());
-                Ok(Request::Action(Action::PostMessage { id, channel, thread_id: None, source: source.into() }))
+                let (source, thread_id, file_ids) = (source.into(), None, Vec::new());
+                Ok(Request::Action(Action::PostMessage { id, channel, thread_id, source, file_ids }))
             }
-            frames::ClientFrame::Typing { channel } => Ok(Request::Typing(Channel::Name(channel.into()))),
+            frames::ClientFrame::Typing { channel } => {
+                Ok(Request::Typing { channel: Channel::Name(channel.into()), thread_id: None })
+            }
         },
         Recipient::Anonymous | Recipient::User(_) => match serde_json::from_str(text).map_err(invalid)? {
             frames_v2::ClientFrame::Hello { token, cursor, version } => {
                 hello(token.map(String::from), cursor.map(String::from), version)
             }
             frames_v2::ClientFrame::PingUser => Ok(Request::Action(Action::PingUser)),
-            frames_v2::ClientFrame::PostMessage { id, channel_id, source, thread_id } => {
+            frames_v2::ClientFrame::PostMessage { id, channel_id, source, thread_id, file_ids } => {
                 let channel = Channel::Id(channel_id);
-                Ok(Request::Action(Action::PostMessage { id, channel, thread_id, source: source.into() }))
+                let source = source.into();
+                Ok(Request::Action(Action::PostMessage { id, channel, thread_id, source, file_ids }))
             }
-            frames_v2::ClientFrame::Typing { channel_id } => Ok(Request::Typing(Channel::Id(channel_id))),
+            frames_v2::ClientFrame::Typing { thread_id: Some(..=0), .. } => {
+                Err(Problem::bad_request("`thread_id` has to be positive"))
+            }
+            frames_v2::ClientFrame::Typing { channel_id, thread_id } => {
+                Ok(Request::Typing { channel: Channel::Id(channel_id), thread_id })
+            }
         },
     }
 }

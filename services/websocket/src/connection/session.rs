@@ -191,13 +191,13 @@ impl<'a> Session<'a> {
         match request_of(text, &self.outgoing.recipient) {
             Ok(Request::Hello { token, recipient, .. }) => self.welcome(token, recipient, true).await?,
             Ok(Request::Action(action)) => self.waiting.push_back(action),
-            Ok(Request::Typing(channel)) => self.publish_typing(&channel).await?,
+            Ok(Request::Typing { channel, thread_id }) => self.publish_typing(&channel, thread_id).await?,
             Err(problem) => self.send_problem(&problem, id_in(text)).await?,
         }
         Ok(())
     }
 
-    async fn publish_typing(&mut self, channel: &Channel) -> Result<(), CloseReason> {
+    async fn publish_typing(&mut self, channel: &Channel, thread_id: Option<i64>) -> Result<(), CloseReason> {
         let channel_id = match self.typing_channel(channel) {
             Ok(channel_id) => channel_id,
             Err(problem) => return self.send_problem(&problem, None).await,
@@ -205,7 +205,7 @@ impl<'a> Session<'a> {
         let Some(user) = &self.user else { return self.send_problem(&actions::no_token(), None).await };
         if self.last_typed.is_none_or(|typed| typed.elapsed() >= self.context.limits.typing_interval) {
             self.last_typed = Some(Instant::now());
-            self.context.typing.publish(channel_id, user.caller.user_id).await;
+            self.context.typing.publish(channel_id, thread_id, user.caller.user_id).await;
         }
         Ok(())
     }

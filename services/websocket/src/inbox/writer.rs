@@ -153,7 +153,12 @@ async fn store_batch(
             }
             Received::Message(message) => {
                 ranges[stream].last.sequence = message.sequence;
-                rows.extend(row_of(stream, &message));
+                if message.is_repeated {
+                    // As in the ring buffer: clients with an earlier cursor reload.
+                    ranges[stream].after = message.sequence;
+                } else {
+                    rows.extend(row_of(stream, &message));
+                }
             }
         }
         has_changed[stream] = true;

@@ -8,6 +8,7 @@ use flack_api::{
     messages::types::Message,
     messages_v2::types as v2,
     users::types::User,
+    users_v2::types::Profile,
 };
 use serde::Serialize;
 
@@ -38,6 +39,14 @@ pub struct Frame {
     pub prefix: String,
 }
 
+/// The model of a user in version 2.
+#[derive(Serialize)]
+struct UserWithProfile {
+    #[serde(flatten)]
+    user: User,
+    profile: Profile,
+}
+
 /// Returns the text of a frame: the prefix, the cursor, and the closing quote and brace.
 pub fn with_cursor(prefix: &str, cursor: &Cursor) -> String {
     format!("{prefix}{cursor}\"}}")
@@ -58,7 +67,15 @@ pub fn update_of(event: Event<MonolithEvent>) -> serde_json::Result<Option<Updat
     let (class, id, frames) = match event.union {
         MonolithEvent::UserChanged(user) => {
             let class = ModelClass::User;
-            (class, (user.id, 0), vec![frame(Audience::Everyone, class, &User::from(user))?])
+            let (id, has_profile) = ((user.id, 0), user.has_profile());
+            let (profile, user) = (Profile::from((user.clone(), event.version)), User::from(user));
+            let frames = if has_profile {
+                let version_1 = frame(Audience::Version1, class, &user)?;
+                vec![version_1, frame(Audience::Version2, class, &UserWithProfile { user, profile })?]
+            } else {
+                vec![frame(Audience::Everyone, class, &user)?]
+            };
+            (class, id, frames)
         }
         MonolithEvent::MessageChanged(message) => {
             let (class, id, channel_id) = (ModelClass::Message, message.id, message.channel_id);

@@ -16,8 +16,8 @@ const EVENTS_MAX: u8 = 100;
 
 fn ring() -> Ring {
     let mut ring = Ring::new(Retention { events_max: EVENTS_MAX.into(), ..Retention::default() });
-    ring.open_stream(USERS, "a", 10);
-    ring.open_stream(MESSAGES, "b", 0);
+    ring.open_stream(USERS, "a", 10, 10);
+    ring.open_stream(MESSAGES, "b", 0, 0);
     ring
 }
 
@@ -127,7 +127,7 @@ fn a_cursor_of_another_incarnation_is_not_resumed() {
 fn all_events_of_a_stream_that_was_created_later_are_new() {
     let mut ring = ring();
     let cursor = ring.position_at_head().cursor;
-    ring.open_stream(MONOLITH, "c", 0);
+    ring.open_stream(MONOLITH, "c", 0, 0);
     add(&mut ring, MONOLITH, 1);
     let mut position = ring.resume(cursor).unwrap();
     assert_eq!(ring.read(&mut position, &Recipient::Version1).unwrap().len(), 1);
@@ -137,11 +137,39 @@ fn all_events_of_a_stream_that_was_created_later_are_new() {
 fn after_a_stream_reset_no_connection_continues_to_read() {
     let mut ring = ring();
     let mut position = ring.position_at_head();
-    assert!(!ring.open_stream(USERS, "a", 10), "an interruption without a gap is no reset");
+    assert!(!ring.open_stream(USERS, "a", 10, 10), "an interruption without a gap is no reset");
     assert_eq!(ring.read(&mut position, &Recipient::Version1), Ok(vec![]));
-    assert!(ring.open_stream(USERS, "other", 0));
+    assert!(ring.open_stream(USERS, "other", 0, 0));
     assert_eq!(ring.read(&mut position, &Recipient::Version1), Err(ReadError::StreamReset));
     assert_eq!(ring.resume(position.cursor).unwrap_err(), NotResumable::OtherIncarnation);
+}
+
+#[test]
+fn what_nats_has_lost_is_not_delivered_again_after_a_reset_and_earlier_cursors_are_not_resumed() {
+    let mut ring = ring();
+    for sequence in 1..=3 {
+        add(&mut ring, MESSAGES, sequence);
+    }
+    assert!(ring.open_stream(MESSAGES, "b", 1, 1), "the stream is shorter than what was read");
+    let mut position = ring.position_at_head();
+    let before = position.cursor.clone();
+    for sequence in 2..=3 {
+        assert!(ring.skip_repeated(MESSAGES, sequence));
+    }
+    assert_eq!(ring.resume(before).unwrap_err(), NotResumable::TooOld);
+    add(&mut ring, MESSAGES, 4);
+    assert_eq!(read_all(&ring, &mut position), ["1/4"]);
+}
+
+#[test]
+fn what_nats_has_lost_before_this_instance_read_it_is_delivered() {
+    let mut ring = ring();
+    add(&mut ring, MESSAGES, 1);
+    let mut position = ring.position_at_head();
+    assert!(!ring.open_stream(MESSAGES, "b", 1, 1));
+    assert!(!ring.skip_repeated(MESSAGES, 2));
+    add(&mut ring, MESSAGES, 2);
+    assert_eq!(read_all(&ring, &mut position), ["1/2"]);
 }
 
 #[test]
@@ -165,7 +193,7 @@ fn an_event_id_is_new_once_per_stream() {
 #[test]
 fn a_version_in_two_streams_is_delivered_once() {
     let mut ring = ring();
-    ring.open_stream(MONOLITH, "c", 0);
+    ring.open_stream(MONOLITH, "c", 0, 0);
     let mut position = ring.position_at_head();
     add_entity(&mut ring, MONOLITH, 1, 7);
     add_entity(&mut ring, MESSAGES, 1, 7);
@@ -178,7 +206,7 @@ fn a_version_in_two_streams_is_delivered_once() {
 fn a_duplicate_of_what_another_instance_delivered_is_not_delivered_here() {
     let [mut here, mut there] = [ring(), ring()];
     for ring in [&mut here, &mut there] {
-        ring.open_stream(MONOLITH, "c", 0);
+        ring.open_stream(MONOLITH, "c", 0, 0);
     }
     let mut position = there.position_at_head();
     add_entity(&mut there, MONOLITH, 1, 7);

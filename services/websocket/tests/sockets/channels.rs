@@ -342,6 +342,40 @@ async fn typing_in_a_channel_reaches_its_members_and_in_general_everybody() {
 }
 
 #[tokio::test]
+async fn typing_in_a_thread_names_the_thread_but_not_to_clients_of_version_1() {
+    let nats = Nats::start().await;
+    let limits = Limits { typing_interval: Duration::from_millis(10), ..Limits::default() };
+    let server = Server::with_limits(&nats, limits).await;
+    for user_id in [MEMBER, 9] {
+        server.peers.set_member(CHANNEL, user_id, 1, true);
+    }
+    let [mut typist, mut reader] = [server.user_of_version_2(MEMBER).await, server.user_of_version_2(9).await];
+    let (mut stranger, mut old) = (server.user_of_version_2(STRANGER).await, server.anonymous().await);
+    let typing =
+        |channel_id: i64, thread_id: i64| json!({ "type": "typing", "channel_id": channel_id, "thread_id": thread_id });
+    for invalid in [0, -1] {
+        typist.send(typing(CHANNEL, invalid)).await;
+        assert_eq!(typist.next().await["status"], 400);
+    }
+    stranger.send(typing(CHANNEL, 5)).await;
+    assert_eq!(stranger.next().await["status"], 404);
+
+    // Signals are not stored: they are repeated until the instance has subscribed.
+    for (channel_id, receiver) in [(CHANNEL, &mut reader), (1, &mut stranger)] {
+        let frame = loop {
+            typist.send(typing(channel_id, 5)).await;
+            if let Ok(frame) = timeout(Duration::from_millis(200), receiver.next()).await {
+                break frame;
+            }
+        };
+        let mut expected = typing(channel_id, 5);
+        expected["user_id"] = json!(MEMBER);
+        assert_eq!(frame, expected);
+    }
+    assert_eq!(old.next().await, json!({ "type": "typing", "channel": "general", "user_id": MEMBER }));
+}
+
+#[tokio::test]
 async fn a_client_that_receives_nothing_of_many_entries_gets_a_cursor_after_them() {
     let nats = Nats::start().await;
     let limits = Limits { heartbeat_interval: Duration::from_millis(50), ..Limits::default() };

@@ -75,6 +75,34 @@ fn a_deleted_message_has_no_source_in_both_versions() {
 }
 
 #[test]
+fn a_message_without_text_says_how_many_files_it_has_in_version_1() {
+    let file = |id: i64| json!({ "id": id, "name": "<b>.txt", "type": "application/octet-stream", "bytes": 3 });
+    let mut message = message(1);
+    (message["source"], message["html"], message["files"]) = (json!(""), json!(""), json!([file(5)]));
+    let frames = frames_of(&update("message_changed", &message));
+    assert_eq!((&frames[0].1["source"], &frames[0].1["html"]), (&json!("(1 file)"), &json!("<p>(1 file)</p>\n")));
+    assert_eq!((frames[0].1.get("files"), &frames[1].1["files"]), (None, &json!([file(5)])));
+    assert_eq!((&frames[1].1["source"], &frames[1].1["html"]), (&json!(""), &json!("")));
+}
+
+#[test]
+fn a_user_has_a_profile_in_version_2_alone() {
+    let mut user = json!({ "id": 3, "created_at": NOW, "updated_at": NOW, "last_seen_at": NOW,
+        "password_changed_at": NOW, "nickname": "ada", "online": true });
+    let frames = frames_of(&update("user_changed", &user));
+    let [(Audience::Everyone, model)] = &frames[..] else { panic!("{frames:?}") };
+    assert_eq!(model.get("profile"), None);
+    user["display_name"] = json!("Ada L.");
+    user["hue"] = json!(120);
+    let changed = frames_of(&update("user_changed", &user));
+    let [(Audience::Version1, first), (Audience::Version2, second)] = &changed[..] else { panic!("{changed:?}") };
+    assert_eq!(first, model);
+    assert_eq!(second["nickname"], "ada");
+    let expected = json!({ "user_id": 3, "display_name": "Ada L.", "about": "", "hue": 120, "version": 3 });
+    assert_eq!(second["profile"], expected);
+}
+
+#[test]
 fn a_public_channel_is_for_signed_in_users_and_another_one_for_its_members() {
     let channel = |kind: Option<&str>| json!({ "id": 4, "name": "design", "created_at": NOW, "kind": kind });
     for (kind, audience) in [

@@ -1,10 +1,11 @@
 //! Version 2 of messages: the list of a user's channels, and posting.
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use flack_api::{
     Context, Problem, TokenCaller,
     messages_v2::{
-        CreateChannelMessageResponse, CreateChannelResponse, EditMessageResponse, GetChannelResponse,
+        CreateChannelMessageResponse, CreateChannelResponse, EditMessageResponse, GetChannelResponse, GetFileResponse,
         GetMessageByIdResponse, MessagesV2Api, UpdateChannelResponse, types,
     },
 };
@@ -78,7 +79,7 @@ impl MessagesV2Api for MockPeers {
             return Err(Problem::not_found("there is no such channel"));
         }
         let mut posted = self.posted_in.lock().unwrap();
-        posted.push((id, body.thread_id, caller.user_id, body.source.to_string()));
+        posted.push((id, body.thread_id, caller.user_id, body.source.map(String::from).unwrap_or_default()));
         let message_id = i64::try_from(posted.len()).unwrap();
         Ok(CreateChannelMessageResponse {
             location: format!("/api/v2/messages/{message_id}"),
@@ -96,11 +97,13 @@ impl MessagesV2Api for MockPeers {
                 source: String::new(),
                 html: String::new(),
                 mentions: None,
+                previews: Vec::new(),
                 reactions: Vec::new(),
                 thread_id: body.thread_id,
                 reply_count: None,
                 last_reply_at: None,
                 pinned_at: None,
+                files: Vec::new(),
             },
         })
     }
@@ -229,6 +232,31 @@ impl MessagesV2Api for MockPeers {
     }
 
     async fn unpin_message(&self, _: &Context, _: TokenCaller, _: i64) -> Result<(), Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn preview_message(
+        &self,
+        _: &Context,
+        _: TokenCaller,
+        _: types::MessageEdit,
+    ) -> Result<types::MessagePreview, Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn get_file(&self, _: &Context, _: Option<TokenCaller>, _: i64, _: i64) -> Result<GetFileResponse, Problem> {
+        Err(Problem::internal())
+    }
+
+    async fn create_file(
+        &self,
+        _: &Context,
+        _: TokenCaller,
+        _: i64,
+        _: types::FileName,
+        _: Option<Uuid>,
+        _: Bytes,
+    ) -> Result<types::File, Problem> {
         Err(Problem::internal())
     }
 

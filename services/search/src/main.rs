@@ -1,0 +1,8 @@
+//! The search service as a process.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    flack_search::main().await
+}
