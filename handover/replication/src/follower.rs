@@ -314,7 +314,8 @@ impl Follower {
             replica::report(&mut leading.connection, self.part, None, Some("an operator has paused it"), None).await?;
             return leading.keep_alive(sleep(PAUSED_INTERVAL)).await;
         }
-        if leading.replicating.is_none() {
+        // It has no `since` when the part was retired and is followed again since the last turn.
+        if leading.replicating.is_none() || state.since.is_none() {
             state = self.prepare(leading, state).await?;
         }
         let Some(since) = state.since else { return Err(TurnError::NotRecording) };

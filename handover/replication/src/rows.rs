@@ -7,16 +7,20 @@ use bytes::Bytes;
 use flack_handover::protocol::{Digests, DigestsRequest, RangeDigest, Selection};
 use futures::{
     StreamExt as _, TryStreamExt as _,
-    stream::{BoxStream, TryReadyChunksError},
+    stream::{self, BoxStream, TryReadyChunksError},
 };
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolCopyExt as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use tokio::sync::mpsc;
 
 use crate::tables::{Table, literal};
 
 const ROWS_PER_BLOCK_MAX: usize = 500;
 
 /// Streams the selected rows as they are now.
+///
+/// A connection whose `COPY` has failed, or was not read to the end, is closed. sqlx would return it to the pool, where
+/// the next statement takes what is left for its own answer.
 pub(crate) async fn copy_out(
     pool: &PgPool,
     table: &Table,
@@ -33,10 +37,38 @@ pub(crate) async fn copy_out(
             format!("select {columns} from {name} where {range} order by {key} limit {limit}")
         }
     };
-    let rows = pool.copy_out_raw(&format!("copy ({query}) to stdout")).await?;
+    let mut connection = pool.acquire().await?;
+    let (blocks, mut sent) = mpsc::channel(1);
+    // Not a part of the stream: that one is dropped with the connection in it when the client goes away.
+    tokio::spawn(async move {
+        let result = copy(&mut connection, &format!("copy ({query}) to stdout"), &blocks).await;
+        if !matches!(result, Ok(true)) {
+            drop(connection.detach());
+        }
+        if let Err(error) = result {
+            let _ = blocks.send(Err(error)).await;
+        }
+    });
+    // The answer to a statement that fails at once has a status of its own.
+    let first = sent.recv().await.transpose()?;
+    let rest = stream::unfold(sent, async |mut sent| Some((sent.recv().await?, sent)));
+    Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+}
+
+/// Returns whether all rows were sent; false when nobody receives them any more.
+async fn copy(
+    connection: &mut PgConnection,
+    statement: &str,
+    blocks: &mpsc::Sender<sqlx::Result<Bytes>>,
+) -> sqlx::Result<bool> {
     // PostgreSQL sends each row as a message. A block of an HTTP body for each would cost more than the row.
-    let blocks = rows.try_ready_chunks(ROWS_PER_BLOCK_MAX).map_ok(|rows| Bytes::from(rows.concat()));
-    Ok(blocks.map_err(|TryReadyChunksError(_, error)| error).boxed())
+    let mut rows = connection.copy_out_raw(statement).await?.try_ready_chunks(ROWS_PER_BLOCK_MAX);
+    while let Some(rows) = rows.try_next().await.map_err(|TryReadyChunksError(_, error)| error)? {
+        if blocks.send(Ok(Bytes::from(rows.concat()))).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Computes the digests of consecutive ranges. The last one has the end of the request, unless there are more ranges

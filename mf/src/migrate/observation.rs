@@ -54,6 +54,17 @@ impl Observation {
         self.entry.record
     }
 
+    /// Returns what hinders the side that follows, and why a side could not be asked.
+    pub fn hindrances(&self) -> Vec<String> {
+        let following = self.replica.as_ref().and_then(|replica| replica.following.as_ref());
+        let paused = following.filter(|it| it.is_paused).map(|_| "copy and apply are paused".to_owned());
+        let throttled =
+            following.and_then(|it| it.throttled.as_ref()).map(|why| format!("the copy is throttled: {why}"));
+        let error =
+            following.and_then(|it| it.error.as_ref()).map(|error| format!("the replica has an error: {error}"));
+        paused.into_iter().chain(throttled).chain(error).chain(self.problems.iter().cloned()).collect()
+    }
+
     /// Returns what the guards need. A part without data has nothing that could differ.
     pub fn measurements(&self, allowed: Allowed) -> Measurements {
         let behind = u32::try_from(self.behind.len()).ok();

@@ -1,6 +1,9 @@
 //! The copy of the owner's tables, while clients write.
 
-use flack_handover::{Part, Record, Side, Stage, protocol};
+use flack_handover::{
+    Part, Record, Side, Stage,
+    protocol::{self, PauseRequest, RowsRequest, Selection},
+};
 use reqwest::StatusCode;
 use sqlx::PgPool;
 
@@ -60,17 +63,51 @@ async fn every_row_that_changes_during_the_copy_arrives_with_its_secrets_and_the
 async fn a_follower_that_is_killed_in_the_middle_of_the_copy_goes_on_where_it_was(pool: PgPool) {
     let mut pair = Pair::start(&pool, Part::Users).await;
     pair.execute(Side::Monolith, &USERS.replace("5000", "30000")).await;
+    // The last chunk waits for a lock of this test.
+    for statement in [
+        "create function wait() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock_shared(25000); return new; end $$",
+        "create trigger wait before insert on users for each row when (new.id = 25000) execute function wait()",
+    ] {
+        pair.execute(Side::Service, statement).await;
+    }
+    let mut lock = pair.service.begin().await.expect("a transaction");
+    sqlx::query("select pg_advisory_xact_lock(25000)").execute(&mut *lock).await.expect("the lock");
     pair.begin_to_follow().await;
     let copied = "select coalesce(sum(rows_copied), 0)::bigint from part_copies";
     eventually("a part is copied", async || scalar::<i64>(&pair.service, copied).await > 0).await;
     pair.kill(Side::Service);
     let before: i64 = scalar(&pair.service, copied).await;
+    assert!(before < 30_000, "it was killed too late: {before}");
+    lock.rollback().await.expect("the lock is released");
     pair.execute(Side::Monolith, "update users set online = false where id % 7 = 0").await;
     pair.restart(Side::Service).await;
     eventually("the copy is complete", async || pair.is_copied().await).await;
-    assert!(before < 30_000, "it was killed too late: {before}");
     assert_eq!(scalar::<i64>(&pair.service, copied).await, 30_000, "each row is copied once");
     pair.become_equal().await;
+    pair.end().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn rows_that_a_killed_follower_does_not_receive_are_no_answer_to_the_next_statement(pool: PgPool) {
+    let pair = Pair::start(&pool, Part::Users).await;
+    pair.execute(Side::Monolith, &USERS.replace("5000", "30000")).await;
+    let columns: Vec<String> =
+        sqlx::query_scalar("select attname::text from pg_attribute where attrelid = 'users'::regclass and attnum > 0")
+            .fetch_all(&pair.monolith)
+            .await
+            .expect("columns");
+    let rows =
+        RowsRequest { table: "users".to_owned(), columns, selection: Selection::After { key: None, limit: 30_000 } };
+    for _ in 0..20 {
+        let request = client().post(pair.url_of(Side::Monolith, protocol::ROWS)).bearer_auth(KEY).json(&rows);
+        let mut response = request.send().await.expect("an answer");
+        assert!(response.chunk().await.expect("a chunk").is_some());
+        drop(response);
+        for number in 0..20 {
+            assert_eq!(scalar::<i64>(&pair.monolith, &format!("select {number}::bigint")).await, number);
+        }
+    }
     pair.end().await;
 }
 
@@ -182,5 +219,40 @@ async fn a_replica_of_an_earlier_following_may_be_emptied_and_copies_again(pool:
     pair.become_equal().await;
     eventually("the copy is complete", async || pair.is_copied().await).await;
     assert_eq!(scalar::<i64>(&pair.service, "select since from part_replicas").await, ended.epoch + 1);
+    pair.end().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_follower_that_was_busy_while_the_part_was_retired_and_followed_again_copies_again(pool: PgPool) {
+    let pair = Pair::start(&pool, Part::Users).await;
+    pair.execute(Side::Monolith, "insert into users (nickname, password_hash) values ('ada', 'x')").await;
+    let record = pair.follow().await;
+    // It waits for the row of a change.
+    let () = pair.call(Side::Service, protocol::PAUSE, PauseRequest { is_paused: true }).await;
+    pair.execute(Side::Monolith, "update users set online = false").await;
+    let mut lock = pair.monolith.begin().await.expect("a transaction");
+    sqlx::query("lock table users").execute(&mut *lock).await.expect("the lock");
+    let () = pair.call(Side::Service, protocol::PAUSE, PauseRequest { is_paused: false }).await;
+    let waits = "select exists (
+        select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like 'copy%'
+    )";
+    eventually("it waits for the row", async || scalar(&pair.monolith, waits).await).await;
+    let ended = Record { epoch: record.epoch + 1, ..Record::initial(Side::Monolith) };
+    pair.put(ended).await;
+    eventually("the replica is not one of this epoch any more", async || {
+        scalar::<bool>(&pair.service, "select since is null from part_replicas").await
+    })
+    .await;
+    let again = Record { epoch: ended.epoch + 1, ..ended.at(Stage::Following) };
+    pair.put(again).await;
+    eventually("the owner records changes again", async || {
+        let since = "select coalesce(max(followed_since), 0) from ownership where part = 'users'";
+        scalar::<i64>(&pair.monolith, since).await == again.epoch
+    })
+    .await;
+    lock.rollback().await.expect("the lock is released");
+    eventually("the copy is complete", async || pair.is_copied().await).await;
+    pair.become_equal().await;
     pair.end().await;
 }

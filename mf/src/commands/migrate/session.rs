@@ -171,14 +171,14 @@ impl Session {
                     return Ok(false);
                 }
                 Next::Wait(reasons) => {
-                    let reasons: Vec<String> = reasons.into_iter().chain(observation.problems).collect();
-                    line.update(&format!("waiting: {}", reasons.join("; ")));
+                    let hindrances = observation.hindrances();
+                    line.update(&format!("waiting: {}", [&reasons[..], &hindrances].concat().join("; ")));
                     // Progress begins the time again.
                     if reasons != waited_for {
                         (waiting_since, waited_for) = (Instant::now(), reasons);
                     } else if waiting_since.elapsed() > self.options.timeout {
                         let seconds = self.options.timeout.as_secs();
-                        let reasons = waited_for.join("\n  ");
+                        let reasons = [waited_for, hindrances].concat().join("\n  ");
                         self.progress.print(&format!("{part} has waited {seconds} s for this:\n  {reasons}"));
                         return Ok(false);
                     }

@@ -95,12 +95,7 @@ fn lines(observations: &[Observation], allowed: Allowed) -> Vec<String> {
         for step in reasons {
             notes.push(format!("{part}: {} is not ready: {}", step.name, step.why_not.join("; ")));
         }
-        let paused = following.filter(|it| it.is_paused).map(|_| "copy and apply are paused".to_owned());
-        let throttled =
-            following.and_then(|it| it.throttled.clone()).map(|why| format!("the copy is throttled: {why}"));
-        let error = following.and_then(|it| it.error.clone()).map(|error| format!("the replica has an error: {error}"));
-        let others = paused.into_iter().chain(throttled).chain(error).chain(observation.problems.iter().cloned());
-        notes.extend(others.map(|note| format!("{part}: {note}")));
+        notes.extend(observation.hindrances().into_iter().map(|note| format!("{part}: {note}")));
         if record.stage.is_switching() {
             notes.push(format!(
                 "{part}: an attempt to change the owner is in progress. If its terminal was killed: mfmigrate {part} \
