@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// The limit of each wait.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 /// The time after which every process refuses a revoked token.
 const REVOKED_WITHIN: Duration = Duration::from_millis(250);
 

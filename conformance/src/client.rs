@@ -61,7 +61,7 @@ pub struct Client {
 }
 
 /// The timeout of every wait in the suite; a wait normally takes milliseconds.
-pub const WAIT: Duration = Duration::from_secs(15);
+pub const WAIT: Duration = Duration::from_mins(1);
 /// How long a registration may be delayed by answers 429 in all.
 const QUOTA_WAIT_MAX: Duration = Duration::from_mins(3);
 /// A load reaches the limit many times a second.

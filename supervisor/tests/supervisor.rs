@@ -10,7 +10,7 @@ use flack_supervisor::{
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A running supervisor in a temporary folder.
 struct Supervisor {

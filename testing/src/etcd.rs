@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::port::free_port;
 
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running server on free ports. Dropping the value stops it.

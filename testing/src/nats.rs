@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::port::free_port;
 
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A server with JetStream on a free port. Dropping the value stops it.

@@ -5,7 +5,7 @@ use std::{panic::Location, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// The bound of a wait without its own.
-pub const WAIT_MAX: Duration = Duration::from_secs(10);
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 

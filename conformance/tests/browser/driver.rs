@@ -21,7 +21,7 @@ const INSTALL: &str = "install them with `apt-get install --no-install-recommend
 /// The names in Debian, Ubuntu and Google's packages.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const DRIVERS: [&str; 2] = ["chromedriver", "chromium.chromedriver"];
-const START_WAIT: Duration = Duration::from_secs(20);
+const START_WAIT: Duration = Duration::from_mins(1);
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// chromedriver chooses a free port, and ends when another program takes that port before it listens.
 const STARTS_MAX: u32 = 3;

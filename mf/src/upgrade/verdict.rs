@@ -17,6 +17,9 @@ const OLD_REQUESTS_MIN: u64 = 30;
 /// The average time may be this many times that of the old version, and this much longer.
 const MEAN_RATIO_MAX: f64 = 2.0;
 const MEAN_DIFFERENCE_SECONDS_MAX: f64 = 0.005;
+/// How many standard errors the average must be above that of the old version: one request that a busy machine has
+/// delayed for a second moves the average of a hundred.
+const MEAN_DEVIATIONS_MIN: f64 = 3.0;
 /// The same for the median of an operation. It shows a slow version also where requests take less than a millisecond,
 /// and slow first requests of a new process do not change it.
 const MEDIAN_RATIO_MAX: f64 = 3.0;
@@ -94,17 +97,20 @@ impl Sample {
         let compared: Vec<_> =
             self.times.iter().filter_map(|(name, new)| Some((name, new, old.times.get(name)?))).collect();
         // The averages of all operations together, as if the old version had answered the requests of the new one.
-        let (mut new_seconds, mut old_seconds, mut requests) = (0.0, 0.0, 0);
+        let (mut new_seconds, mut old_seconds, mut variance, mut requests) = (0.0, 0.0, 0.0, 0);
         for (_, new, old) in &compared {
             if new.count.min(old.count) >= MEAN_REQUESTS_MIN {
+                let count = as_f64(new.count);
                 new_seconds += new.seconds;
-                old_seconds += old.mean_seconds() * as_f64(new.count);
+                old_seconds += old.mean_seconds() * count;
+                variance += (new.variance_of_mean() + old.variance_of_mean()) * count * count;
                 requests += new.count;
             }
         }
         if requests > 0 {
             let (new, old) = (new_seconds / as_f64(requests), old_seconds / as_f64(requests));
-            if new > old * MEAN_RATIO_MAX && new - old > MEAN_DIFFERENCE_SECONDS_MAX {
+            let by_chance = MEAN_DEVIATIONS_MIN * variance.sqrt() / as_f64(requests);
+            if new > old * MEAN_RATIO_MAX && new - old > MEAN_DIFFERENCE_SECONDS_MAX.max(by_chance) {
                 return Some(format!("its requests take {} on average, those of the old version {}", ms(new), ms(old)));
             }
         }
@@ -222,6 +228,14 @@ mod tests {
     fn a_slower_millisecond_and_slow_first_requests_are_no_reason() {
         assert_eq!(timed(&[(2, 100)]).judge(&timed(&[(1, 100)]), 100), Verdict::Good);
         assert_eq!(timed(&[(1, 80), (20, 20)]).judge(&timed(&[(1, 100)]), 100), Verdict::Good);
+    }
+
+    #[test]
+    fn a_request_that_was_delayed_for_a_second_is_no_reason_and_a_slow_tenth_of_all_is_one() {
+        let old = timed(&[(4, 300)]);
+        assert_eq!(timed(&[(4, 120), (900, 1)]).judge(&old, 100), Verdict::Good);
+        let reason = reason(timed(&[(4, 110), (90, 12)]).judge(&old, 100));
+        assert!(reason.contains("on average"), "{reason}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::support::Stack;
 
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 /// An account without any rights on the machine.
 const NOBODY: u32 = 65534;
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
 use crate::server::Server;
 
 /// Longer than any step of these tests on a busy machine.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 pub struct Client {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
