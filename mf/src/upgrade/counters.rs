@@ -195,21 +195,6 @@ impl Histogram {
         if self.count == 0 { 0.0 } else { self.seconds / as_f64(self.count) }
     }
 
-    /// Estimates the variance of [`Self::mean_seconds`] from the middles of the buckets: how far chance may have moved it.
-    pub fn variance_of_mean(&self) -> f64 {
-        let (mut lower, mut below) = (0, 0);
-        let middles = self.buckets.iter().map(|(&bound, &count)| {
-            let upper = if bound == INFINITE { lower } else { bound };
-            let middle = ((as_f64(lower) + as_f64(upper)) / 2e6, as_f64(count.saturating_sub(below)));
-            (lower, below) = (bound, count);
-            middle
-        });
-        let (count, sum, squares) = middles.fold((0.0, 0.0, 0.0), |(count, sum, squares), (seconds, requests)| {
-            (count + requests, sum + seconds * requests, squares + seconds * seconds * requests)
-        });
-        if count == 0.0 { 0.0 } else { (squares / count - (sum / count).powi(2)).max(0.0) / count }
-    }
-
     /// Estimates a percentile, linearly between the bounds of its bucket.
     pub fn percentile_seconds(&self, percent: u64) -> f64 {
         let rank = (self.count * percent).div_ceil(100).max(1);
