@@ -17,9 +17,9 @@ const OLD_REQUESTS_MIN: u64 = 30;
 /// The average time may be this many times that of the old version, and this much longer.
 const MEAN_RATIO_MAX: f64 = 2.0;
 const MEAN_DIFFERENCE_SECONDS_MAX: f64 = 0.005;
-/// Of an operation of a version that is slower on average, the third quartile is at least this many times as long. A new
-/// process opens its connections with its first requests, and a busy machine delays single ones: both change only the
-/// average.
+/// Of an operation of a version that is slower on average, the third quartile is at least this many times as long. A
+/// new process opens its connections with its first requests, and a busy machine delays single ones: both change only
+/// the average.
 const QUARTILE_RATIO_MIN: f64 = 1.5;
 /// The same for the median of an operation. It shows a slow version also where requests take less than a millisecond,
 /// and slow first requests of a new process do not change it.
