@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use flack_conformance::{
     cases,
     client::{Auth, wait_for},
-    delivery::{Over, Plan, verify},
+    delivery::{Over, Plan, Progress, verify_as},
     load::Load,
     stack::{Operator, Stack, Stage, text},
     suite::{self, Case, World},
@@ -32,6 +32,8 @@ const VERSIONS: [(&str, &str); 7] = [
 const TASKS: usize = 6;
 /// Short, so that the tests do not take long.
 const FAST: [&str; 2] = ["--min-healthy", "1s"];
+/// Messages are sent until the upgrade of all services has ended.
+const UPGRADE_TIME_MAX: Duration = Duration::from_mins(10);
 /// An upgrade of one service takes some seconds.
 const COMMAND_TIME_MAX: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -81,18 +83,22 @@ async fn all_services_are_upgraded_under_load_without_a_failed_request_or_a_lost
         posters: 5,
         sockets: 20,
         rate: 20.0,
-        // Longer than the upgrade: websocket is the last service.
-        time: Duration::from_secs(80),
+        time: UPGRADE_TIME_MAX,
         over: Over::Both,
         both_sides: false,
         dropping: 0,
         faults: Vec::new(),
     };
-    let operator = stack.operator();
+    let (operator, progress) = (stack.operator(), Progress::default());
     // On a busy machine the times of some dozen requests vary: three samples decide.
     let roll = ["upgrade", "roll", "all", "--to", "2", "--min-requests", "20", "--failure-limit", "3"];
     let arguments = [&roll[..], &FAST].concat();
-    let (verdict, output) = tokio::join!(verify(&client, &operator, &plan), operator.in_background(&arguments));
+    let upgrade = async {
+        let output = operator.in_background(&arguments).await;
+        progress.end();
+        output
+    };
+    let (verdict, output) = tokio::join!(verify_as(&client, &operator, &plan, "poster", &progress), upgrade);
     let (verdict, output) = (verdict?, output?);
     ensure!(output.status.success(), "{}", text(&output));
     ensure!(verdict.is_good() && verdict.posted > 0 && verdict.delivered > 0, "{verdict}\n{}", text(&output));

@@ -427,7 +427,7 @@ async fn markdown_is_inserted_by_buttons_and_shortcuts(world: World) -> Result<(
 }
 
 /// Both are members of a new private channel, and have it open.
-async fn meet(host: &Window, guest: &Window, nickname: &str, name: &str) -> Result<()> {
+pub async fn meet(host: &Window, guest: &Window, nickname: &str, name: &str) -> Result<()> {
     create(host, name, "private").await?;
     invite(host, nickname).await?;
     guest.until("it is in the guest's list", &is_listed(name)).await?;

@@ -15,6 +15,7 @@ mod tabs;
 mod search;
 mod axe;
 mod interests;
+mod moves;
 
 use std::process::ExitCode;
 
@@ -49,7 +50,8 @@ fn main() -> ExitCode {
     )
 }
 
-/// The page is the same in both shapes, and `contract.rs` tests the API in both. So only these cases run twice.
+/// The page is the same in both shapes, and `contract.rs` tests the API in both. So only these cases run twice. The last
+/// one of the monolith moves its parts to services.
 fn browser_cases(stack: &str) -> Vec<Case> {
     let mut cases = cases![
         two_users_chat_in_two_windows,
@@ -59,7 +61,9 @@ fn browser_cases(stack: &str) -> Vec<Case> {
         a_websocket_that_the_browser_closes_ends_cleanly,
         a_new_password_has_rules_and_needs_the_current_one,
     ];
-    if stack == "services" {
+    if stack == "monolith" {
+        cases.extend(moves::cases());
+    } else {
         cases.extend(page::cases());
         cases.extend(channels::cases());
         cases.extend(conversation::cases());

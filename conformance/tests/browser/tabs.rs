@@ -123,7 +123,7 @@ async fn tabs_share_sign_in_sign_out_and_a_new_token(world: World) -> Result<()>
         for text in ["with a new token", "once more"] {
             pilar.until("the first tab is live", &is_live).await?;
             other.until("the second tab is live", &is_live).await?;
-            other.evaluate(&write(text)).await?;
+            other.evaluate(&post_one(text)).await?;
             pilar.until("both read it", &shown(text, 1)).await?;
         }
 
@@ -197,7 +197,7 @@ async fn a_browser_that_stores_nothing_says_so_and_sends(world: World) -> Result
         tab.until("it says so", &format!("({notice}).includes('stores nothing')")).await?;
         tab.until("it is live", &format!("{ONLINE} && {}", is_open(&name))).await?;
         for text in ["not stored", "also not stored"] {
-            tab.evaluate(&write(text)).await?;
+            tab.evaluate(&post_one(text)).await?;
             tab.until("it is sent", &format!("{ALL_SENT} && {}", shown(text, 1))).await?;
             rahel.until("it is sent once", &format!("{ALL_SENT} && {}", shown(text, 1))).await?;
         }
@@ -255,7 +255,7 @@ fn post(numbers: Range<usize>) -> String {
 }
 
 /// An expression: posts a message.
-fn write(text: &str) -> String {
+pub fn post_one(text: &str) -> String {
     format!("document.querySelector('#draft').value = {text:?}, document.querySelector('#draft').form.requestSubmit()")
 }
 
@@ -281,7 +281,7 @@ async fn channel_id(client: &Client, name: &str, auth: Auth<'_>) -> Result<Value
 }
 
 /// Returns the sources of all messages of a channel, in their order.
-async fn sources(client: &Client, name: &str, token: &str) -> Result<Vec<String>> {
+pub async fn sources(client: &Client, name: &str, token: &str) -> Result<Vec<String>> {
     let auth = Auth::Token(token);
     let path = format!("/api/v2/channels/{}/messages?limit=100", channel_id(client, name, auth).await?);
     let mut pages = Vec::new();
