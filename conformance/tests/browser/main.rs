@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     )
 }
 
-/// The page is the same in both shapes, and `contract.rs` tests the API in both. So only these cases run twice. The last
-/// one of the monolith moves its parts to services.
+/// The page is the same in both shapes, and `contract.rs` tests the API in both. So only these cases run twice. The
+/// last one of the monolith moves its parts to services.
 fn browser_cases(stack: &str) -> Vec<Case> {
     let mut cases = cases![
         two_users_chat_in_two_windows,
