@@ -29,7 +29,7 @@ const TASKS: usize = 4;
 /// How many more answers [`Load::continues`] waits for.
 const ANSWERS: usize = 200;
 /// The load ends after this time, also when its case hangs.
-const TIME_MAX: Duration = Duration::from_mins(15);
+const TIME_MAX: Duration = Duration::from_hours(1);
 /// The reads of a mixed load, besides those of new messages. Together they reach all services except websocket.
 const READS: [&str; 2] = ["/api/users?online=1", "/"];
 /// A client reads what has changed since its last read.
