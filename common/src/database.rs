@@ -5,7 +5,6 @@
 pub mod leader;
 mod error;
 mod migrations;
-mod reads;
 
 use std::{io, str::FromStr, time::Duration};
 
@@ -24,7 +23,6 @@ use crate::{config::DatabaseConfig, telemetry};
 
 pub use error::{OnConstraint, StoreError, StoreResult};
 pub use migrations::migrate;
-pub use reads::Reads;
 
 /// The limit of every statement; longer work sets its own with `set local statement_timeout`.
 const STATEMENT_SECONDS_MAX: u32 = 5;

@@ -6,7 +6,6 @@ use sqlx::{
 };
 
 use flack_api::Problem;
-use tokio::time::timeout;
 
 use super::*;
 
@@ -208,26 +207,4 @@ async fn connecting_to_an_unavailable_database_ends_after_a_timeout() {
     let text = format!("{:#}", connect(&config).await.unwrap_err());
     assert!(text.contains("127.0.0.1:9") && text.contains("has not answered"), "{text}");
     assert!(started.elapsed() < 2 * CONNECT_TIMEOUT);
-}
-
-#[sqlx::test(migrations = false)]
-async fn reads_keep_a_connection_and_leave_half_of_the_pool_to_others(pool: PgPool) {
-    let pool = connect(&config_of(&pool, 2)).await.unwrap();
-    let reads = Reads::new(pool.clone());
-    let process = async |connection: &mut sqlx::PgConnection| -> i32 {
-        sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap()
-    };
-    let mut read = reads.acquire().await.unwrap();
-    let kept = process(&mut read.connection).await;
-    read.keep();
-    let mut other = pool.acquire().await.unwrap();
-    assert_ne!(process(&mut other).await, kept);
-    let mut again = reads.acquire().await.unwrap();
-    assert_eq!(process(&mut again.connection).await, kept);
-    // The pool has one more connection, which is for others.
-    drop(other);
-    assert!(timeout(Duration::from_millis(50), reads.acquire()).await.is_err());
-    pool.acquire().await.unwrap();
-    drop(again);
-    reads.acquire().await.unwrap();
 }

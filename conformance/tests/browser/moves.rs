@@ -25,7 +25,7 @@ const MOVE: [&str; 7] = ["migrate", "all", "--to", "services", "--no-shadow", "-
 /// Two people make few requests.
 const UPGRADE: [&str; 6] = ["--to", "next", "--min-requests", "10", "--min-healthy", "1s"];
 /// Rows that are compared at the end: older ones may have left the list.
-const LAST: usize = 50;
+const ROWS_COMPARED: usize = 50;
 const DRAWER: &str = "document.querySelector('.scenes:not([hidden])')?.innerText ?? ''";
 
 pub fn cases() -> Vec<Case> {
@@ -55,7 +55,9 @@ async fn two_users_chat_while_all_parts_move_and_are_upgraded(world: World) -> R
         }
         runa.until("the new version answers", &format!("({DRAWER}).includes('service, version next')")).await?;
         for window in [&runa, &silas] {
-            window.until("the last message is shown", &format!("{ONLINE} && {}", last_shown(&written)?)).await?;
+            window
+                .until("the last messages are shown in their order", &format!("{ONLINE} && {}", last_shown(&written)?))
+                .await?;
         }
 
         let token = runa.evaluate(TOKEN).await?;
@@ -102,8 +104,8 @@ async fn chat_during(
 
 /// An expression: whether the last rows are these messages, each once and in their order.
 fn last_shown(written: &[String]) -> Result<String> {
-    let last = serde_json::to_string(&written[written.len().saturating_sub(LAST)..])?;
+    let last = serde_json::to_string(&written[written.len().saturating_sub(ROWS_COMPARED)..])?;
     let shown =
         "[...document.querySelectorAll('#messages .message-text')].map(({ textContent }) => textContent.trim())";
-    Ok(format!("JSON.stringify({shown}.slice(-{LAST})) === {last:?}"))
+    Ok(format!("JSON.stringify({shown}.slice(-{ROWS_COMPARED})) === {last:?}"))
 }

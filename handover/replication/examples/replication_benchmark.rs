@@ -20,6 +20,9 @@ const WRITES_PER_SECOND: u32 = 200;
 /// Writes of one measurement of the cost.
 const COST_WRITES: u32 = 2_000;
 const COST_ROUNDS: u32 = 3;
+/// A copy that takes longer is no result.
+const COPY_TIME_MAX: Duration = Duration::from_hours(1);
+const COPY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the replica is asked for a row.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const INSERT: &str = "insert into messages (user_id, channel_id, source, html)
@@ -39,9 +42,10 @@ async fn main() {
     let started = Instant::now();
     let mut throttled = None;
     while !pair.is_copied().await {
+        assert!(started.elapsed() < COPY_TIME_MAX, "the copy has not ended after {COPY_TIME_MAX:?}: {throttled:?}");
         let following = pair.following(Side::Service).await;
         throttled = following.and_then(|following| following.throttled).or(throttled);
-        sleep(Duration::from_millis(100)).await;
+        sleep(COPY_POLL_INTERVAL).await;
     }
     let copied = started.elapsed();
     let rows = scalar::<i64>(&pair.service, "select count(*) from messages").await;

@@ -10,10 +10,7 @@ mod previews;
 mod channels;
 mod members;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use flack_api::{Context, GENERAL_CHANNEL_ID};
 use flack_common::database::{self, OnConstraint, StoreResult};
@@ -55,12 +52,11 @@ impl NewMessage<'_> {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    reads: Arc<database::Reads>,
 }
 
 impl Store {
     pub fn new(pool: PgPool) -> Self {
-        Self { reads: Arc::new(database::Reads::new(pool.clone())), pool }
+        Self { pool }
     }
 
     /// Inserts a message into a channel, which may be a reply and take files, or returns the one that this user
@@ -217,8 +213,7 @@ impl Store {
     /// Returns changed messages of `general`, oldest change first: all that `model::page` may choose. So the database
     /// sends only about as many bytes as the page has. Lengths are read without the texts.
     pub async fn list(&self, updated_since: Option<i64>, with_nickname: bool) -> StoreResult<Vec<Message>> {
-        let mut read = self.reads.acquire().await?;
-        let messages = sqlx::query(
+        Ok(sqlx::query(
             "with changed as (
                  select id, messages.user_id, channel_id, source, html, created_at, updated_at, files,
                      case when $2::boolean then nickname end as nickname,
@@ -261,10 +256,8 @@ impl Store {
                 ..Message::default()
             })
         })
-        .fetch_all(&mut *read.connection)
-        .await?;
-        read.keep();
-        Ok(messages)
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     pub async fn find(&self, id: i64) -> StoreResult<Option<Message>> {
